@@ -1,0 +1,37 @@
+"""Deep ensembles: average the probabilities of M independently trained networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbn_core.method import Method
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dbn_core.context import PredictContext
+
+
+@register("de")
+class DeepEnsemble(Method):
+    """Deep ensemble of M pool members (DE-M)."""
+
+    title = "DE"
+    reference = "Lakshminarayanan et al., 2017, arXiv 1612.01474"
+    nested = True
+    yardstick = True
+
+    def members(self, size: int) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(size))
+
+    def terms(self, size: int) -> int:
+        """One for each member."""
+        return size
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The members side by side."""
+        from dbn_core.predictors import Mixture
+
+        return Mixture(context.members[position] for position in range(size))

@@ -1,0 +1,60 @@
+"""END2: one student learns a Dirichlet over the predictions of M teachers, through proxy targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from dbn_core import method
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext
+    from dbn_core.train.loop import Batch
+
+
+@register("end2")
+class EnsembleDistributionDistillation(Method):
+    """Ensemble distribution distillation with proxy Dirichlet targets (END²)."""
+
+    title = "END²"
+    reference = "Ryabinin et al., 2021, arXiv 2105.06987; configuration of arXiv 2404.15814"
+
+    class Config(method.Config):
+        """The DBN paper's settings."""
+
+        tau: float = Field(2.0, gt=0, description="temperature of concentrations and of teachers")
+        lr_scale: float = Field(0.5, gt=0, description="learning rate relative to the members'")
+        epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
+        prediction: Literal["softmax", "dirichlet"] = Field(
+            "softmax", description="softmax of the logits, as in the released code, or the Dirichlet's mean"
+        )
+
+    def parts(self, size: int) -> list[Part]:
+        """One student of all teachers; how it predicts does not change how it is trained."""
+        settings = self.config.model_dump(exclude={"prediction"})
+        return [Part("student", members=tuple(range(size)), settings=settings)]
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """Train the student on the proxy Dirichlet of the teachers."""
+        from dbn_core.distillation import end2_loss
+
+        student = context.new_network()
+
+        def step(batch: Batch) -> torch.Tensor:
+            return end2_loss(student(batch.images).float(), context.teach(batch), self.config.tau)
+
+        context.train(student, step, context.student_recipe(epochs=self.config.epochs, lr_scale=self.config.lr_scale))
+        return student
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The student, read as a softmax or as the mean of its Dirichlet."""
+        from dbn_core.predictors import DirichletMean, Mixture
+
+        student = context.load(context.new_network(), "student")
+        return Mixture([student]) if self.config.prediction == "softmax" else DirichletMean(student, self.config.tau)

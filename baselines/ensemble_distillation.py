@@ -1,0 +1,57 @@
+"""Ensemble distillation: one student learns the softened mean prediction of M teachers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from dbn_core import method
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext
+    from dbn_core.train.loop import Batch
+
+
+@register("ed")
+class EnsembleDistillation(Method):
+    """Ensemble distillation into one network (ED)."""
+
+    title = "ED"
+    reference = "Hinton et al., 2015, arXiv 1503.02531; configuration of arXiv 2404.15814"
+
+    class Config(method.Config):
+        """The DBN paper's settings."""
+
+        tau: float = Field(4.0, gt=0, description="distillation temperature")
+        alpha: float = Field(1.0, ge=0, le=1, description="weight of the teachers; the rest goes to the labels")
+        lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
+        epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
+
+    def parts(self, size: int) -> list[Part]:
+        """One student of all teachers."""
+        return [Part("student", members=tuple(range(size)))]
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """Train the student on the teachers' softened mean probabilities."""
+        from dbn_core.distillation import ed_loss
+
+        student = context.new_network()
+
+        def step(batch: Batch) -> torch.Tensor:
+            logits = student(batch.images).float()
+            return ed_loss(logits, context.teach(batch), self.config.tau, self.config.alpha, batch.labels)
+
+        context.train(student, step, context.student_recipe(epochs=self.config.epochs, lr_scale=self.config.lr_scale))
+        return student
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The student alone."""
+        from dbn_core.predictors import Mixture
+
+        return Mixture([context.load(context.new_network(), "student")])

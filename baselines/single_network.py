@@ -1,0 +1,38 @@
+"""One network: the unit of every cost ratio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbn_core.errors import SpecError
+from dbn_core.method import Method
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dbn_core.context import PredictContext
+
+
+@register("single")
+class SingleNetwork(Method):
+    """One pool member alone (DE-1)."""
+
+    title = "Single"
+    reference = "He et al., 2016, arXiv 1512.03385"
+    yardstick = True
+
+    def check_size(self, size: int) -> None:
+        """Only size 1 exists."""
+        if size != 1:
+            raise SpecError(f"single: the size is 1, not {size}; use method 'de' for more members.")
+
+    def members(self, size: int) -> tuple[int, ...]:
+        """The source member."""
+        return (0,)
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The member."""
+        from dbn_core.predictors import Mixture
+
+        return Mixture([context.members[0]])

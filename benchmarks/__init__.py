@@ -1,0 +1,1 @@
+"""The harness: suites, plan, store, execution, statistics and report."""

@@ -1,0 +1,68 @@
+"""Captions that explain how to read each figure, and the texts that stand for it where it cannot be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.report.diagnostics import MIN_BIN_COUNT
+from benchmarks.report.load import Results
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a figure shows: a title, how to read it, and the alternative text."""
+
+    title: str
+    text: str
+    alt: str
+
+
+def captions(results: Results) -> Mapping[str, Caption]:
+    """Return the caption of each figure, in the order in which the report shows them."""
+    labels = ", ".join(dict.fromkeys(results.summary["label"]))
+    censored = "the grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
+    drawn = results.others[results.others["macs_rel"].notna()]
+    if (drawn[["dee_raw", "dee_cal"]] == float("inf")).any().any():
+        censored += f", the one at the top those better than the largest ensemble (DEE > {results.max_size})"
+    unknown = results.others[results.others["macs_rel"].isna()]
+    absent = ", ".join(dict.fromkeys(unknown["label"]))
+    omitted = f" Without a known cost, hence not drawn: {absent}." if absent else ""
+    return {
+        "dee_vs_flops": Caption(
+            "What a method is worth, and what it costs",
+            "Deep-ensemble equivalent (how many ensemble members reach the same NLL) against FLOPs relative to one "
+            "network; left on raw NLL (filled), right after temperature scaling (hollow). The dashed diagonal is the "
+            "deep ensemble itself: above it, a method is worth more than it costs. The small number is the method's "
+            f"size; bars are 95 % intervals; {censored}; an arrow says that the value lies somewhere beyond. Points "
+            "of nearly equal cost are moved apart sideways; the table has their exact cost." + omitted,
+            f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
+        ),
+        "nll_vs_size": Caption(
+            "NLL against ensemble size",
+            "Test NLL (lower is better), raw and after temperature scaling, against the number of members that a "
+            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals over repetitions; the small "
+            "dots are single repetitions.",
+            f"Two line plots of NLL against ensemble size for {labels}.",
+        ),
+        "acc_vs_size": Caption(
+            "Accuracy against ensemble size",
+            "Test accuracy (higher is better), drawn as the NLL above.",
+            f"Line plot of accuracy against ensemble size for {labels}.",
+        ),
+        "reliability": Caption(
+            "Where confidence and accuracy part",
+            "Accuracy minus confidence in each of the confidence bins, pooled over repetitions: below zero a method "
+            "is too sure of itself, above zero not sure enough. Filled markers are raw, hollow ones "
+            "temperature-scaled, and ECE is given as raw → scaled. The faint bars count the examples of a bin "
+            f"on a logarithmic scale; bins with fewer than {MIN_BIN_COUNT} examples are left out.",
+            f"Reliability diagrams, one panel each for {labels}.",
+        ),
+        "training_cost": Caption(
+            "What training cost",
+            "Training time by method and size (in parentheses), the number is the total. Grey: the ensemble members "
+            "that a method needs as teachers or end points, shared by all methods in practice but charged to each "
+            "here. Colour: the method's own training.",
+            f"Stacked bars of training time for {labels}.",
+        ),
+    }

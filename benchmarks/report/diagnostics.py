@@ -1,0 +1,115 @@
+"""Two figures that explain the scores: where confidence and accuracy part, and what training cost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from benchmarks.report.load import Results
+from benchmarks.report.style import FAINT, Look, legend, literal, open_frame
+
+MIN_BIN_COUNT = 10  # fewer pooled examples than this say nothing about a bin's accuracy
+
+
+def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:
+    """Return for each label the size that most labels have, or else its own nearest to that one."""
+    sizes = {label: set(part["size"]) for label, part in frame.groupby("label", sort=False)}
+    counts = Counter(size for own in sizes.values() for size in own)
+    common = max(counts, key=lambda size: (counts[size], size), default=0)
+    return {str(label): min(own, key=lambda size: (abs(size - common), size)) for label, own in sizes.items()}
+
+
+def reliability(results: Results, style: dict[str, Look]) -> Figure:
+    """Draw accuracy minus confidence in each bin, raw and temperature-scaled: a panel for each label."""
+    frame = results.reliability
+    chosen = representative_sizes(frame)
+    labels = [label for label in style if label in chosen]
+    lines = max(1, math.ceil(len(labels) / 4))
+    columns = max(1, math.ceil(len(labels) / lines))
+    figure = Figure(figsize=(8.6 if columns > 2 else 5.4, 2.15 * lines + 0.7), layout="constrained")
+    axes = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    parts = {label: frame[(frame["label"] == label) & (frame["size"] == chosen[label])] for label in labels}
+    limit = _gap_limit(pd.concat(parts.values())) if parts else 0.1
+    for i, (label, ax) in enumerate(zip(labels, axes, strict=False)):
+        _gaps(ax, parts[label], style[label], limit)
+        lowest = i + columns >= len(labels)
+        ax.set(xlim=(0, 1), ylim=(-limit, limit), xticks=(0.25, 0.5, 0.75), xlabel="confidence" if lowest else "")
+        ax.tick_params(labelbottom=lowest)
+        ax.text(0.03, 0.97, _ece(results, label, chosen[label]), transform=ax.transAxes, va="top", fontsize=8.5)
+        ax.set_title(f"{literal(label)}, size {chosen[label]}", fontsize=9.5)
+        open_frame(ax)
+    for ax in axes[len(labels) :]:
+        ax.set_visible(False)
+    for ax in axes[::columns]:
+        ax.set_ylabel("accuracy − confidence")
+    grey: dict[str, Any] = {"color": "#555555", "linewidth": 1.4, "markersize": 5, "marker": "o"}
+    bars = Patch(color=FAINT, label="examples in the bin (log scale)")
+    scaled = Line2D([], [], **grey, linestyle="--", markerfacecolor="white", label="temperature-scaled")
+    legend(figure, [Line2D([], [], **grey, label="raw"), scaled, bars])
+    return figure
+
+
+def _ece(results: Results, label: str, size: int) -> str:
+    row = results.summary[(results.summary["label"] == label) & (results.summary["size"] == size)]
+    if row.empty:
+        return ""
+    raw, scaled = 100 * row[["ece_mean", "cece_mean"]].iloc[0]
+    return f"ECE {raw:.2f} % → {scaled:.2f} %"
+
+
+def _populated(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["count"] >= MIN_BIN_COUNT]
+
+
+def _gap_limit(frame: pd.DataFrame) -> float:
+    gaps = (_populated(frame)["accuracy"] - _populated(frame)["confidence"]).abs()
+    return float(max(0.1, 1.25 * gaps.max())) if len(gaps) else 0.1
+
+
+def _gaps(ax: Axes, frame: pd.DataFrame, look: Look, limit: float) -> None:
+    ax.axhline(0, color="#666666", linewidth=1, zorder=1)
+    raw = frame[~frame["calibrated"]]
+    if len(raw) and raw["count"].max() > 0:
+        heights = np.log10(raw["count"] + 1) / math.log10(raw["count"].max() + 1) * 0.6 * limit
+        ax.bar(raw["lower"], heights, raw["upper"] - raw["lower"], bottom=-limit, align="edge", color=FAINT, alpha=0.6)
+    for calibrated, line, face in ((False, "-", look.colour), (True, "--", "white")):
+        part = _populated(frame[frame["calibrated"] == calibrated])
+        gaps = part["accuracy"] - part["confidence"]
+        ax.plot(
+            part["confidence"], gaps, line, color=look.colour, marker=look.marker, markersize=4.5, markerfacecolor=face
+        )
+
+
+def training_cost(results: Results, style: dict[str, Look]) -> Figure:
+    """Draw what training cost: the members that a method needs, and its own training on top."""
+    frame = results.summary[results.summary[["train_seconds", "train_seconds_with_members"]].notna().any(axis=1)]
+    own = frame["train_seconds"].fillna(0).to_numpy()
+    total = np.fmax(frame["train_seconds_with_members"].to_numpy(), own)
+    unit, scale = ("hours", 3600) if total.max(initial=0) > 7200 else ("minutes", 60)
+    unit, scale = ("seconds", 1) if total.max(initial=0) < 300 else (unit, scale)
+    figure = Figure(figsize=(8.0, 0.27 * len(frame) + 1.3), layout="constrained")
+    ax = figure.subplots()
+    heights = -np.arange(len(frame)) - 0.5 * np.cumsum(frame["label"].ne(frame["label"].shift()).to_numpy())
+    colours = [style[label].colour for label in frame["label"]]
+    ax.barh(heights, (total - own) / scale, color=FAINT, height=0.8)
+    ax.barh(heights, own / scale, left=(total - own) / scale, color=colours, height=0.8)
+    for y, value in zip(heights, total / scale, strict=True):
+        ax.text(value, y, f" {value:,.1f}", va="center", fontsize=8, color="#444444")
+    names = [f"{literal(label)}  ({size})" for label, size in zip(frame["label"], frame["size"], strict=True)]
+    ax.set_yticks(heights, names)
+    ax.set_xlabel(f"training time ({unit})")
+    ax.set_xlim(0, 1.08 * max(total.max(initial=0) / scale, 1e-9))
+    ax.set_ylim(min(heights, default=0) - 0.7, max(heights, default=1) + 0.7)
+    ax.grid(visible=False, axis="y")
+    open_frame(ax)
+    members = Patch(color=FAINT, label="members it needs")
+    legend(figure, [members, Patch(color="#777777", label="its own training (in the method's colour)")])
+    return figure

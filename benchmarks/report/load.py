@@ -1,0 +1,140 @@
+"""Read the result files of a suite and check that they hold what the report needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dbn_core.errors import ArtefactError
+
+SCORES = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece", "temperature", "kl_to_ensemble")
+MARKED_SCORES = tuple(score for score in SCORES if score != "temperature")
+REFERENCE_FAMILY = "de"
+
+_NAMES = ("method", "label", "family")
+_COSTS = (
+    *("params", "params_rel", "macs", "flops", "macs_rel"),
+    *("latency_b1_p50_ms", "latency_b1_p95_ms", "latency_b1_ratio", "latency_batch_ratio", "throughput_examples_per_s"),
+    *("train_seconds", "train_seconds_with_members", "student_passes", "teacher_passes"),
+)
+_DEE = tuple(f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high"))
+_REMEDY = "run `dbn-bench run SUITE` to write it again"
+
+
+@dataclass(frozen=True)
+class Results:
+    """The five result files of one suite; see `load_results` for their columns."""
+
+    summary: pd.DataFrame
+    rows: pd.DataFrame
+    comparisons: pd.DataFrame
+    reliability: pd.DataFrame
+    meta: dict[str, Any]
+
+    @property
+    def reference(self) -> pd.DataFrame:
+        """Rows of the summary that are deep ensembles, by size."""
+        return self.summary[self.summary["family"] == REFERENCE_FAMILY]
+
+    @property
+    def others(self) -> pd.DataFrame:
+        """Rows of the summary that are not deep ensembles."""
+        return self.summary[self.summary["family"] != REFERENCE_FAMILY]
+
+    @property
+    def max_size(self) -> int | None:
+        """Largest deep ensemble measured: a deep-ensemble equivalent above it is censored."""
+        stated = (self.meta.get("dee") or {}).get("max_size")
+        sizes = self.reference["size"]
+        return int(stated) if stated else (int(sizes.max()) if len(sizes) else None)
+
+
+def load_results(rows_dir: Path) -> Results:
+    """Read `summary.csv`, `rows.csv`, `comparisons.csv`, `reliability.csv` and `meta.json` of `rows_dir`.
+
+    The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size.
+
+    Raises:
+        ArtefactError: a file or a column is missing or unreadable.
+    """
+    summary = _read(
+        rows_dir / "summary.csv",
+        text=(*_NAMES, *(f"{score}_mark" for score in MARKED_SCORES)),
+        numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *_COSTS),
+        flags=("latency_noisy",),
+    )
+    if summary.empty:
+        raise ArtefactError(f"{rows_dir / 'summary.csv'} holds no row; {_REMEDY}.")
+    rows = _read(
+        rows_dir / "rows.csv",
+        text=("suite", *_NAMES, "split", "metric"),
+        numbers=("size", "repetition", "value"),
+    )
+    comparisons = _read(
+        rows_dir / "comparisons.csv",
+        text=("method", "label", "reference", "metric"),
+        numbers=("size", "difference", "low", "high", "p_value"),
+    )
+    reliability = _read(
+        rows_dir / "reliability.csv",
+        text=_NAMES,
+        numbers=("size", "bin", "lower", "upper", "count", "confidence", "accuracy"),
+        flags=("calibrated",),
+    )
+    renamed = _clashing_labels(summary)
+    for frame in (summary, rows, comparisons, reliability):
+        frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
+    return Results(_ordered(summary), rows, comparisons, reliability, _read_meta(rows_dir / "meta.json"))
+
+
+def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a CSV as text first, so that a label such as "NA" or "None" stays a label."""
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} is missing; {_REMEDY}.") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ArtefactError(f"{path} is not a readable CSV file ({error}); {_REMEDY}.") from None
+    missing = [column for column in (*text, *numbers, *flags) if column not in frame]
+    if missing:
+        raise ArtefactError(f"{path} lacks the column{'s'[: len(missing) > 1]} {', '.join(missing)}; {_REMEDY}.")
+    for column in numbers:
+        try:
+            frame[column] = frame[column].replace("", "nan").to_numpy(dtype=object).astype(float)
+        except ValueError as error:
+            raise ArtefactError(f"{path} has a value in {column} that is no number ({error}); {_REMEDY}.") from None
+    if frame["size"].isna().any():
+        raise ArtefactError(f"{path} has a row without a size; {_REMEDY}.")
+    frame["size"] = frame["size"].astype(int)
+    for column in flags:
+        frame[column] = frame[column].str.lower().isin(["true", "1", "1.0"])
+    return frame
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} is missing; {_REMEDY}.") from None
+    except ValueError as error:
+        raise ArtefactError(f"{path} is not readable JSON ({error}); {_REMEDY}.") from None
+    if not isinstance(meta, dict):
+        raise ArtefactError(f"{path} does not hold a JSON object; {_REMEDY}.")
+    return meta
+
+
+def _clashing_labels(summary: pd.DataFrame) -> set[str]:
+    """Labels that two methods share at one size; their full specs are shown instead."""
+    return set(summary.loc[summary.duplicated(["label", "size"], keep=False), "label"])
+
+
+def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
+    first_seen = {label: position for position, label in enumerate(dict.fromkeys(summary["label"]))}
+    keys = summary.assign(_other=summary["family"] != REFERENCE_FAMILY, _seen=summary["label"].map(first_seen))
+    order = keys.sort_values(["_other", "_seen", "size"], kind="stable").index
+    return summary.loc[order].reset_index(drop=True)

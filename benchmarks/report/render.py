@@ -1,0 +1,169 @@
+"""Write the report of a suite from its result files: pages, tables and figures."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from benchmarks.report import tables
+from benchmarks.report.captions import captions
+from benchmarks.report.figures import save_figures
+from benchmarks.report.lead import lead
+from benchmarks.report.load import MARKED_SCORES, SCORES, Results, load_results
+
+CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
+
+
+def render(rows_dir: Path, out_dir: Path) -> list[Path]:
+    """Write `report.md`, `report.html`, `tables/` and `figures/` into `out_dir`; return the files written.
+
+    Only the files of `rows_dir` are read (see `load_results`), and the same files give the same bytes.
+
+    Raises:
+        ArtefactError: a result file or a column is missing or unreadable.
+    """
+    results = load_results(rows_dir)
+    written = _save_tables(results, out_dir / "tables")
+    figures = save_figures(results, out_dir / "figures")
+    written += [path for paths in figures.values() for path in paths]
+
+    context = _context(results)
+    images = {name: base64.b64encode(paths[0].read_bytes()).decode() for name, paths in figures.items()}
+    for template, name in (("page.md.j2", "report.md"), ("page.html.j2", "report.html")):
+        path = out_dir / name
+        text = _environment().get_template(template).render(**context, images=images)
+        text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+        path.write_text(text, encoding="utf-8", newline="\n")
+        written.append(path)
+    return written
+
+
+def _save_tables(results: Results, folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = [f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high", "mark") if _exists(s, end)]
+    dee = [f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high")]
+    costs = ["macs_rel", "params_rel", "latency_b1_ratio", "latency_batch_ratio", "latency_noisy", "train_seconds"]
+    main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *costs]]
+    frames = {"main": main, "sizes": _wide_sizes(results.summary), "comparisons": results.comparisons}
+    texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
+    for name, frame in frames.items():
+        frame.to_csv(folder / f"{name}.csv", **CSV)
+    for name, table in texts.items():
+        (folder / f"{name}.tex").write_text(tables.to_latex(table), encoding="utf-8", newline="\n")
+    return [*(folder / f"{name}.csv" for name in frames), *(folder / f"{name}.tex" for name in texts)]
+
+
+def _exists(score: str, end: str) -> bool:
+    return end != "mark" or score in MARKED_SCORES
+
+
+def _wide_sizes(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a metric and label, one column of means a size."""
+    columns = {f"{score}_mean": score for score in ("acc", "nll", "cnll")}
+    long = summary.melt(["label", "size"], list(columns), "metric", "mean").replace({"metric": columns})
+    order = {key: i for i, key in enumerate(dict.fromkeys(zip(long["metric"], long["label"], strict=True)))}
+    wide = long.pivot(index=["metric", "label"], columns="size", values="mean")
+    return wide.loc[sorted(wide.index, key=order.__getitem__)].rename(columns=str).reset_index()
+
+
+def _context(results: Results) -> dict[str, Any]:
+    """Everything that the two templates show, with a default for each part of `meta.json` that is missing."""
+    meta = results.meta
+    sizes = tables.sizes_table(results)
+    return {
+        "title": meta.get("title") or meta.get("suite") or "Benchmark report",
+        "description": meta.get("description", ""),
+        "lead": lead(results),
+        "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
+        "captions": captions(results),
+        "main": tables.main_table(results),
+        "sizes": sizes,
+        "comparisons": tables.comparisons_table(results),
+        "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
+        "facts": _facts(meta, results),
+        "budget": _lines(meta.get("budget")),
+        "protocol": _lines(meta.get("protocol")),
+        "conventions": _conventions(results),
+        "command": meta.get("command", ""),
+        "report_command": meta.get("report_command", ""),
+    }
+
+
+def _lines(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(line) for line in value or []]
+
+
+def _listing(values: Any) -> str:
+    """Return `a: 1, b: 2` for an object, and text for anything else."""
+    if isinstance(values, Mapping):
+        known = [(key, value) for key, value in values.items() if value is not None]
+        return ", ".join(f"{str(key).replace('_', ' ')}: {_listing(value)}" for key, value in known)
+    if isinstance(values, list):
+        return ", ".join(map(_listing, values))
+    if isinstance(values, bool):
+        return "yes" if values else "no"
+    return f"{values:,}" if isinstance(values, int) else str(values)
+
+
+def _facts(meta: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
+    """Name and value of everything known about the run, in the order of the footer."""
+    data = dict(meta.get("dataset") or {})
+    if fingerprint := data.get("fingerprint"):
+        data["fingerprint"] = str(fingerprint)[:12]
+    counts = sorted({int(n) for n in results.summary["n"].dropna()})
+    seconds = meta.get("store_seconds")
+    versions = meta.get("versions") or {}
+    facts = {
+        "Date": meta.get("date"),
+        "Suite": meta.get("suite"),
+        "Data": _listing(data),
+        "Network": _listing(meta.get("network") or ""),
+        "Repetitions": " to ".join(map(str, sorted({*counts[:1], *counts[-1:]})))
+        if counts
+        else meta.get("repetitions"),
+        "Latency": _listing(meta.get("latency") or ""),
+        "Hardware": _listing(meta.get("hardware") or ""),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "Compute in the store": f"{tables.seconds_text(float(seconds))} s" if seconds is not None else None,
+    }
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+
+
+def _conventions(results: Results) -> list[str]:
+    largest = results.max_size or "M"
+    return [
+        "A value is the mean over repetitions ± half of its 95 % interval; square brackets hold a 95 % interval. "
+        "With one repetition there is no interval over repetitions.",
+        "Differences come from a paired bootstrap over (repetition, example): both methods are scored on the same "
+        "resampled examples, so a difference can be significant although the two intervals overlap. "
+        "The p-values are not corrected for the number of comparisons.",
+        "ACC: top-1 accuracy. NLL: mean negative log-likelihood. BS: Brier score summed over the classes, from 0 to 2. "
+        "ECE: expected calibration error of the top label with 15 equal-width bins, a fraction shown in %. "
+        "A leading c marks a score after temperature scaling, fitted on the validation split.",
+        "KL to ensemble: mean Kullback-Leibler divergence from the full ensemble's prediction to the method's.",
+        "DEE (deep-ensemble equivalent): the number of members, linearly interpolated, at which a deep ensemble "
+        "measured in this suite has the method's NLL; (calibrated) uses NLL after temperature scaling. "
+        f"It is censored outside the measured curve: < 1 is worse than one network, > {largest} is better than the "
+        "largest ensemble.",
+        "FLOPs = 2 multiply-adds, per example, for the whole predictor with every member and every sampler step; "
+        "relative values and latency ratios are to one member.",
+        "Training seconds: the method's own training, on top of the members that it needs.",
+    ]
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
+    return environment

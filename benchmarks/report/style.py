@@ -1,0 +1,80 @@
+"""How the figures look: one colour and one marker for each label, in every figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from benchmarks.report.load import REFERENCE_FAMILY, Results
+
+REFERENCE_COLOUR = "#333333"
+FAINT = "#d0d0d0"
+MARKERS = ("s", "^", "D", "P", "X", "p", "*", "h", "d", "H")
+
+RC: dict[Any, Any] = {
+    **sns.axes_style("whitegrid"),
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "axes.edgecolor": "#888888",
+    "grid.color": "#e8e8e8",
+    "pdf.fonttype": 42,  # text in the PDF stays text, as publishers ask
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a label is drawn in every figure."""
+
+    colour: str | tuple[float, float, float]
+    marker: str
+    reference: bool = False
+
+
+def looks(results: Results) -> dict[str, Look]:
+    """Give each label a colour-blind safe colour and a marker; deep ensembles are dark grey."""
+    palette = sns.color_palette("colorblind")
+    del palette[7]  # its grey is too near to the deep ensembles'
+    families = dict(zip(results.summary["label"], results.summary["family"], strict=True))
+    others = [label for label, family in families.items() if family != REFERENCE_FAMILY]
+    chosen = {label: Look(REFERENCE_COLOUR, "o", True) for label in families if label not in others}
+    for i, label in enumerate(others):
+        chosen[label] = Look(palette[i % len(palette)], MARKERS[i % len(MARKERS)])
+    return chosen
+
+
+def handle(label: str, look: Look) -> Line2D:
+    """Return the legend's entry for a label."""
+    return Line2D([], [], color=look.colour, marker=look.marker, markersize=6, linewidth=1.6, label=literal(label))
+
+
+def literal(text: str) -> str:
+    """Return the text so that Matplotlib does not take `$` for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """Put one legend for the whole figure below it, in as few rows as fit, all of about the same length."""
+    widths = [len(handle.get_label()) + 7 for handle in handles]
+    budget = 10.2 * figure.get_figwidth()  # characters of the legend's size beside each other
+    per_row = len(handles) if sum(widths) <= budget else max(1, int(budget / max(widths)))
+    columns = math.ceil(len(handles) / math.ceil(len(handles) / per_row))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+
+
+def open_frame(ax: Axes) -> None:
+    """Leave only the left and the bottom axis."""
+    ax.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,256 @@
+"""The tables of the report: how a number becomes a cell, and a table becomes Markdown, LaTeX or HTML."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+from tabulate import tabulate
+
+from benchmarks.report.load import MARKED_SCORES, Results
+
+MISSING = "–"
+PERCENT = ("acc", "ece", "cece")
+HIGHER_IS_BETTER = ("acc",)
+SCORE_NAMES = {
+    "acc": "ACC % ↑",
+    "nll": "NLL ↓",
+    "brier": "BS ↓",
+    "ece": "ECE % ↓",
+    "cnll": "cNLL ↓",
+    "cbrier": "cBS ↓",
+    "cece": "cECE % ↓",
+    "kl_to_ensemble": "KL to ensemble ↓",
+}
+_MAIN_SCORES = ("acc", "nll", "brier", "ece", "cnll", "cece")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A formatted value; `mark` is "best", "tied" or "" and decides between bold, underlined and plain."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows under one heading; a rule separates the blocks of a table."""
+
+    title: str
+    rows: list[list[Cell]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, and blocks of rows; the first `text_columns` columns are text (left), the others numbers (right)."""
+
+    header: list[str]
+    blocks: list[Block]
+    text_columns: int = 1
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def decimals(half_widths: Iterable[float], least: int, most: int) -> int:
+    """Return the digits that show two significant figures of the median half-width; `most` when none is known."""
+    known = sorted(w for w in half_widths if math.isfinite(w) and w > 0)
+    if not known:
+        return most
+    return min(most, max(least, 1 - math.floor(math.log10(known[len(known) // 2]))))
+
+
+def with_interval(mean: float, low: float, high: float, digits: int) -> str:
+    """Return `mean ± half-width`, or the mean alone when there is no interval."""
+    if not math.isfinite(mean):
+        return MISSING
+    half = (high - low) / 2
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if math.isfinite(half) else "")
+
+
+def dee_text(value: float, low: float, high: float, max_size: int | None) -> str:
+    """Return a deep-ensemble equivalent such as `2.41 [1.9, 3.0]`, `< 1` or `> 8`."""
+    if math.isnan(value):
+        return MISSING
+
+    def one(x: float, digits: int) -> str:
+        if math.isinf(x):
+            return "< 1" if x < 0 else f"> {max_size or 'M'}"
+        return f"{x:.{digits}f}"
+
+    if math.isnan(low) or math.isnan(high) or (math.isinf(value) and low == high):
+        return one(value, 2)
+    return f"{one(value, 2)} [{one(low, 1)}, {one(high, 1)}]"
+
+
+def ratio_text(value: float, noisy: bool = False) -> str:
+    """Return `1.33×`, with a tilde in front when the measurement was noisy."""
+    return f"{'~' if noisy else ''}{value:.2f}×" if math.isfinite(value) else MISSING
+
+
+def seconds_text(value: float) -> str:
+    """Return seconds with as many digits as mean something."""
+    return (f"{value:,.0f}" if value >= 10 else f"{value:.1f}") if math.isfinite(value) else MISSING
+
+
+def p_text(value: float) -> str:
+    """Return `p < 0.001` or `p = 0.012`."""
+    if math.isnan(value):
+        return f"p {MISSING}"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def difference_text(row: pd.Series) -> str:
+    """Return a row of the comparisons as `−0.012 [−0.020, −0.004]`; accuracies and ECE in percentage points."""
+    scale, digits = (100, 2) if row["metric"] in PERCENT else (1, 4)
+    value, low, high = (f"{row[key] * scale:+.{digits}f}".replace("-", "−") for key in ("difference", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def score_cells(frame: pd.DataFrame, score: str) -> list[Cell]:
+    """Return one cell a row for a score, all with the same number of digits."""
+    scale = 100 if score in PERCENT else 1
+    mean, low, high = (frame[f"{score}_{end}"] * scale for end in ("mean", "low", "high"))
+    digits = decimals((high - low) / 2, *((1, 2) if score in PERCENT else (3, 4)))
+    marks = frame[f"{score}_mark"] if score in MARKED_SCORES else [""] * len(frame)
+    return [Cell(with_interval(m, a, b, digits), mark) for m, a, b, mark in zip(mean, low, high, marks, strict=True)]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def main_table(results: Results) -> Table:
+    """Return the table of quality and cost: deep ensembles as the yardstick, then the other methods."""
+    frame, noisy = results.summary, results.summary["latency_noisy"]
+    batch = (results.meta.get("latency") or {}).get("batch_size", "large")
+    columns: dict[str, list[Cell]] = {
+        "Method": [Cell(label) for label in frame["label"]],
+        "Size": [Cell(str(size)) for size in frame["size"]],
+    }
+    columns |= {SCORE_NAMES[score]: score_cells(frame, score) for score in _MAIN_SCORES}
+    for kind, name in (("raw", "DEE (raw) ↑"), ("cal", "DEE (calibrated) ↑")):
+        values = zip(frame[f"dee_{kind}"], frame[f"dee_{kind}_low"], frame[f"dee_{kind}_high"], strict=True)
+        columns[name] = [Cell(dee_text(*value, results.max_size)) for value in values]
+    columns[SCORE_NAMES["kl_to_ensemble"]] = score_cells(frame, "kl_to_ensemble")
+    columns["FLOPs rel."] = [Cell(ratio_text(x)) for x in frame["macs_rel"]]
+    columns["Params rel."] = [Cell(ratio_text(x)) for x in frame["params_rel"]]
+    for key, name in (
+        ("latency_b1_ratio", "Latency rel., batch 1"),
+        ("latency_batch_ratio", f"Latency rel., batch {batch}"),
+    ):
+        columns[name] = [Cell(ratio_text(x, flag)) for x, flag in zip(frame[key], noisy, strict=True)]
+    columns["Own training (s)"] = [Cell(seconds_text(x)) for x in frame["train_seconds"]]
+
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    count = len(results.reference)
+    blocks = [Block("Deep ensembles (the yardstick)", rows[:count]), Block("Other methods", rows[count:])]
+    return Table(list(columns), [block for block in blocks if block.rows])
+
+
+def sizes_table(results: Results, scores: Sequence[str] = ("acc", "nll", "cnll")) -> Table:
+    """Return one block a score: a row for each label, a column for each ensemble size."""
+    frame = results.summary
+    sizes = sorted(set(frame["size"]))
+    blocks = []
+    for score in scores:
+        keys = zip(frame["label"], frame["size"], strict=True)
+        cells = dict(zip(keys, score_cells(frame, score), strict=True))
+        labels = dict.fromkeys(frame["label"])
+        rows = [[Cell(label), *(cells.get((label, size), Cell("")) for size in sizes)] for label in labels]
+        blocks.append(Block(SCORE_NAMES[score], rows))
+    return Table(["Method", *(f"{size} member{'s'[: size > 1]}" for size in sizes)], blocks)
+
+
+def comparisons_table(results: Results) -> Table:
+    """Return the paired differences: a block for each metric, a column for each reference."""
+    frame = results.comparisons
+    references = list(dict.fromkeys(frame["reference"]))
+    blocks = []
+    for metric in dict.fromkeys(frame["metric"]):
+        part = frame[frame["metric"] == metric]
+        rows = []
+        for label, size in dict.fromkeys(zip(part["label"], part["size"], strict=True)):
+            found = part[(part["label"] == label) & (part["size"] == size)].drop_duplicates("reference")
+            cells = {row["reference"]: _comparison_cell(row) for _, row in found.iterrows()}
+            rows.append([Cell(label), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)])
+        blocks.append(Block(_metric_name(metric), rows))
+    return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
+
+
+def _comparison_cell(row: pd.Series) -> Cell:
+    if not math.isfinite(row["difference"]):
+        return Cell(MISSING)
+    text = f"{difference_text(row)}, {p_text(row['p_value'])}"
+    if row["low"] <= 0 <= row["high"]:
+        return Cell(text, "tied")
+    return Cell(text, "best" if (row["difference"] > 0) == (row["metric"] in HIGHER_IS_BETTER) else "")
+
+
+def _metric_name(metric: str) -> str:
+    return SCORE_NAMES.get(metric, metric).replace(" % ", " (percentage points) ")
+
+
+# --- notations --------------------------------------------------------------------------------------------------------
+
+_TEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"},
+    **{"²": r"\textsuperscript{2}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
+}
+
+
+def escape_tex(text: str) -> str:
+    """Return the text with LaTeX's special characters, and the symbols that our tables use, written as commands."""
+    return "".join(_TEX.get(char, char) for char in text)
+
+
+def escape_md(text: object) -> str:
+    """Return the text so that Markdown shows it literally, also inside a table."""
+    plain = re.sub(r"([\\`*_|])", r"\\\1", " ".join(str(text).split()))
+    # Intervals stay readable in the source: only "](" or "][" makes a link, and only "<" before a word makes a tag.
+    plain = re.sub(r"\](?=[(\[])", r"\]", plain)
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", plain)
+
+
+def to_markdown(table: Table) -> str:
+    """Return a pipe table; the blocks follow each other, each under a row with its title."""
+    rows = []
+    for block in table.blocks:
+        if len(table.blocks) > 1:
+            rows.append([f"*{escape_md(block.title)}*", *[""] * (len(table.header) - 1)])
+        rows += [
+            [_marked(escape_md(cell.text), cell.mark, "**{}**", "<ins>{}</ins>") for cell in row] for row in block.rows
+        ]
+    align = ["left"] * table.text_columns + ["right"] * (len(table.header) - table.text_columns)
+    header = [escape_md(name) for name in table.header]
+    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
+
+
+def to_latex(table: Table) -> str:
+    """Return a booktabs tabular, as wide as the text, to be put inside a table environment with `\\input`."""
+    columns = len(table.header)
+    lines = [
+        "% Needs \\usepackage{booktabs,graphicx}; put it in a document with",
+        "% \\begin{table} \\input{this file} \\caption{...} \\end{table}",
+        r"\resizebox{\linewidth}{!}{%",
+        r"\begin{tabular}{" + "l" * table.text_columns + "r" * (columns - table.text_columns) + "}",
+        r"\toprule",
+        " & ".join(escape_tex(name) for name in table.header) + r" \\",
+    ]
+    for block in table.blocks:
+        lines.append(r"\midrule")
+        if len(table.blocks) > 1:
+            lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{escape_tex(block.title)}}}}} \\")
+        for row in block.rows:
+            cells = (_marked(escape_tex(c.text), c.mark, r"\textbf{{{}}}", r"\underline{{{}}}") for c in row)
+            lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}%", "}", ""])
+
+
+def _marked(text: str, mark: str, best: str, tied: str) -> str:
+    return {"best": best, "tied": tied}.get(mark, "{}").format(text)

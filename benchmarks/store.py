@@ -1,0 +1,128 @@
+"""The content-addressed store of artefacts: tensors in safetensors, what made them in a JSON sidecar.
+
+The key of an artefact is the hash of its recipe, so a result is found again whatever the order of the suite, and a
+store can be copied to another machine.  The sidecar is written last and holds the checksum of the tensors: an artefact
+without a sidecar does not exist, one whose checksum fails is set aside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_numpy
+
+from dbn_core.errors import ArtefactError
+from dbn_core.files import atomic_write
+from dbn_core.seeds import digest
+
+
+class Store:
+    """Artefacts under one folder, by kind and key."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def _base(self, kind: str, key: str) -> Path:
+        return self.root / kind / key[:2] / key
+
+    def tensors_path(self, kind: str, key: str) -> Path:
+        """Where the tensors of an artefact are."""
+        return self._base(kind, key).with_suffix(".safetensors")
+
+    def sidecar_path(self, kind: str, key: str) -> Path:
+        """Where the description of an artefact is."""
+        return self._base(kind, key).with_suffix(".json")
+
+    def checkpoint_path(self, key: str) -> Path:
+        """Where the training of an artefact may keep its intermediate state."""
+        return self.root / "checkpoints" / key
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether the artefact is complete (its sidecar is there, and its tensors if it says so)."""
+        sidecar = self.sidecar_path(kind, key)
+        if not sidecar.is_file():
+            return False
+        try:
+            meta = json.loads(sidecar.read_text(encoding="utf-8"))
+            return not meta["bytes"] or self.tensors_path(kind, key).stat().st_size == meta["bytes"]
+        except (ValueError, KeyError, OSError):
+            return False
+
+    def put(self, kind: str, key: str, value: Mapping[str, Any], content: bytes = b"") -> None:
+        """Store an artefact.
+
+        Args:
+            value: JSON: the recipe and what is known of the making.
+            content: serialised safetensors, or nothing for an artefact that is JSON alone.
+        """
+        if content:
+            atomic_write(self.tensors_path(kind, key), content)
+        meta = {
+            "kind": kind,
+            "key": key,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "value": dict(value),
+        }
+        meta["meta_sha256"] = digest(meta, 64)
+        atomic_write(self.sidecar_path(kind, key), json.dumps(meta, indent=1).encode())
+
+    def value(self, kind: str, key: str) -> dict[str, Any]:
+        """The JSON of an artefact; raises :class:`ArtefactError` when it is missing or altered."""
+        path = self.sidecar_path(kind, key)
+        try:
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            seal = meta.pop("meta_sha256")
+        except FileNotFoundError as error:
+            raise ArtefactError(f"Artefact {kind}/{key} is not in the store '{self.root}': run the suite again.") from error
+        except (ValueError, KeyError, AttributeError) as error:
+            raise self._set_aside(kind, key, "its description is unreadable") from error
+        if seal != digest(meta, 64):
+            raise self._set_aside(kind, key, "its description was altered")
+        return meta
+
+    def content(self, kind: str, key: str) -> bytes:
+        """The verified bytes of an artefact's tensors."""
+        meta = self.value(kind, key)
+        try:
+            content = self.tensors_path(kind, key).read_bytes()
+        except OSError as error:
+            raise self._set_aside(kind, key, "its tensors are missing") from error
+        if hashlib.sha256(content).hexdigest() != meta["sha256"]:
+            raise self._set_aside(kind, key, "its checksum does not match")
+        return content
+
+    def arrays(self, kind: str, key: str) -> dict[str, np.ndarray]:
+        """The tensors as NumPy arrays, without torch."""
+        try:
+            return load_numpy(self.content(kind, key))
+        except SafetensorError as error:
+            raise self._set_aside(kind, key, "it is no safetensors file") from error
+
+    def _set_aside(self, kind: str, key: str, reason: str) -> ArtefactError:
+        """Rename a damaged artefact so that the next run rebuilds it, and say so."""
+        for path in (self.sidecar_path(kind, key), self.tensors_path(kind, key)):
+            if path.is_file():
+                path.replace(path.with_name(path.name + ".damaged"))
+        return ArtefactError(
+            f"Artefact {kind}/{key} is damaged ({reason}); it was set aside as *.damaged: run the suite again to rebuild it."
+        )
+
+    def note(self, name: str) -> dict[str, Any]:
+        """A small JSON note of the store, empty when there is none (used for cached data fingerprints)."""
+        try:
+            return json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def write_note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Replace a note."""
+        atomic_write(self.root / f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode())

@@ -1,0 +1,188 @@
+"""Suites: one TOML file says what is compared, on which data, with which budget.  Imports no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dbn_core.data import SOURCES, DataSpec
+from dbn_core.errors import SpecError, did_you_mean
+from dbn_core.method import Method
+from dbn_core.nets.spec import NetworkSpec
+from dbn_core.registry import canonical, parse_method
+from dbn_core.train.recipe import Recipe
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolSpec(_Model):
+    """The trained members that every method and size shares.
+
+    ``independent``: each repetition has a pool of its own.  ``shared``: one pool; each repetition draws another source
+    and another order of members from it, as the papers do where members are expensive.
+    """
+
+    members: int = Field(8, ge=1)
+    sharing: Literal["independent", "shared"] = "independent"
+
+
+class StudentSpec(_Model):
+    """The budget that every trained component of every method gets, in epochs."""
+
+    epochs: int = Field(200, ge=1)
+
+
+class LatencySpec(_Model):
+    """How wall-clock is measured: rounds at batch size 1, and rounds at ``batch``."""
+
+    batch: int = Field(128, ge=1)
+    repeats: int = Field(50, ge=3)
+    batch_repeats: int = Field(20, ge=3)
+
+
+class MethodEntry(_Model):
+    """One method of the suite: spec, options, ensemble sizes, and what the tables call it."""
+
+    use: str
+    sizes: tuple[int, ...] = Field(min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    label: str | None = None
+
+
+class Suite(_Model):
+    """A whole suite; see ``benchmarks/suites/digits.toml`` for a commented example."""
+
+    name: str = ""
+    title: str
+    description: str = ""
+    seed: int = Field(0, ge=0)
+    repetitions: int = Field(3, ge=1)
+    data: DataSpec
+    network: NetworkSpec
+    pool: PoolSpec = PoolSpec()
+    recipe: Recipe
+    students: StudentSpec
+    latency: LatencySpec = LatencySpec()
+    bootstrap: int = Field(1000, ge=100)
+    methods: tuple[MethodEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _repetitions_fit(self) -> Suite:
+        if self.pool.sharing == "shared" and self.repetitions > 1 and self.pool.members < 2:
+            raise ValueError("a shared pool of one member cannot give several repetitions")
+        return self
+
+    def entries(self) -> list[tuple[MethodEntry, Method, str]]:
+        """Each method built and checked, with its label.
+
+        Raises:
+            SpecError: an unknown method or option, a size that the method or the pool cannot serve, a label or a
+                method given twice.
+        """
+        built, seen, labels = [], set(), set()
+        for entry in self.methods:
+            method = parse_method(entry.use, entry.options)
+            for size in entry.sizes:
+                method.check_size(size)
+                needed = max([*method.members(size), *(m for p in method.parts(size) for m in p.members)], default=-1) + 1
+                if needed > self.pool.members:
+                    raise SpecError(
+                        f"'{entry.use}' at size {size} needs {needed} members, the pool has {self.pool.members}: "
+                        "raise [pool] members or drop the size."
+                    )
+            label = entry.label or canonical(method).replace(method.name, method.title, 1)
+            spec = canonical(method)
+            if spec in seen:
+                raise SpecError(f"Method '{spec}' appears twice in the suite: merge the two lists of sizes.")
+            if label in labels:
+                raise SpecError(f"Two methods have the label '{label}': give one of them another label.")
+            seen.add(spec)
+            labels.add(label)
+            built.append((entry, method, label))
+        return built
+
+
+def available() -> dict[str, Path]:
+    """Built-in suites by name."""
+    folder = Path(str(files("benchmarks") / "suites"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
+    """Load a built-in suite by name, or any TOML file by path.
+
+    Args:
+        overrides: dotted keys to change, for example ``{"data.root": "/data", "repetitions": 5}``.
+
+    Raises:
+        SpecError: no such suite, not TOML, or a key or value that does not belong there.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        known = available()
+        if name not in known:
+            raise SpecError(f"Unknown suite '{name}'{did_you_mean(name, known)}; a suite of your own is a path to a .toml.")
+        path = known[name]
+    if not path.is_file():
+        raise SpecError(f"Suite file '{path}' does not exist: check the path.")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"Suite file '{path}' is not valid TOML: {error}.") from error
+    for key, value in (overrides or {}).items():
+        _set(content, key.split("."), value, path)
+    content.setdefault("name", path.stem)
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"Suite '{path.name}': {_sentence(error)}") from error
+
+
+def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> None:
+    for key in keys[:-1]:
+        content = content.setdefault(key, {})
+        if not isinstance(content, dict):
+            raise SpecError(f"Suite '{path.name}': '{key}' is not a table, so '{'.'.join(keys)}' cannot be set.")
+    content[keys[-1]] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem of a validation, in words."""
+    first = error.errors()[0]
+    loc = [str(piece) for piece in first["loc"]]
+    key, where = (loc[-1] if loc else ""), ".".join(loc[:-1])
+    place = f"[{where}]" if where else "the top level"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{key}' in {place}{did_you_mean(key, _known_keys(loc[:-1]))}."
+    if first["type"] == "missing":
+        return f"the key '{key}' is missing in {place}."
+    if first["type"] == "union_tag_invalid":
+        given = str(first["ctx"]["tag"])
+        return f"unknown data source '{given}'{did_you_mean(given, SOURCES)}."
+    if first["type"] == "union_tag_not_found":
+        return f"[data] needs a source{did_you_mean('', SOURCES)}."
+    message = first["msg"].removeprefix("Value error, ")
+    return f"'{'.'.join(loc)}' is {first['input']!r}: {message}." if loc else f"{message}."
+
+
+def _known_keys(loc: list[str]) -> Iterable[str]:
+    tables: dict[str, type[BaseModel]] = {
+        "network": NetworkSpec,
+        "pool": PoolSpec,
+        "recipe": Recipe,
+        "students": StudentSpec,
+        "latency": LatencySpec,
+        "methods": MethodEntry,
+    }
+    if not loc:
+        return Suite.model_fields
+    if loc[0] == "data":
+        return SOURCES[loc[1]].model_fields if len(loc) > 1 and loc[1] in SOURCES else ["source"]
+    return tables[loc[0]].model_fields if loc[0] in tables else ()

@@ -1,0 +1,213 @@
+"""What a worker does with one node: train a member or a part, predict, or count the cost.
+
+Workers share nothing but the store, so a node can run in this process, in another one, or on another machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save
+from torch import nn
+from torch.nn import functional as F
+
+from benchmarks.plan import Node
+from benchmarks.store import Store
+from benchmarks.suite import Suite
+from dbn_core.context import FitContext, PredictContext, freeze, predict_split
+from dbn_core.data.dataset import Dataset
+from dbn_core.errors import PluginError, TrainingDivergedError
+from dbn_core.method import Method, Part
+from dbn_core.metrics.cost import measure_cost
+from dbn_core.nets.resnet import Classifier
+from dbn_core.registry import load_plugin, parse_method
+from dbn_core.train.loop import Batch, TrainLog
+
+# Log-probabilities must sum to one within float32 rounding of a softmax over many classes.
+_NORMALISED = 1e-3
+
+
+@lru_cache(maxsize=1)
+def _dataset(suite_json: str) -> Dataset:
+    return Suite.model_validate_json(suite_json).data.load()
+
+
+class Bench:
+    """A suite, its data and a store, in one process."""
+
+    def __init__(self, suite: Suite, store: Store, device: str = "auto") -> None:
+        self.suite, self.store = suite, store
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._suite_json = suite.model_dump_json()
+
+    @property
+    def data(self) -> Dataset:
+        """The data, loaded on first use and kept."""
+        return _dataset(self._suite_json)
+
+    def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:
+        return {"data": self.data, "spec": self.suite.network, "device": self.device, "axes": axes}
+
+    def _load(self, kind: str, key: str) -> dict[str, torch.Tensor]:
+        return load_tensors(self.store.content(kind, key))
+
+    def _member(self, key: str) -> Classifier:
+        data = self.data
+        network = Classifier(self.suite.network, data.num_classes, data.channels, data.mean, data.std)
+        network.load_state_dict(self._load("member", key))
+        return freeze(network.to(self.device, memory_format=torch.channels_last))
+
+    def run(self, node: Node) -> None:
+        """Make one artefact and store it; a failure stores nothing."""
+        started = time.monotonic()
+        value, content = {
+            "member": self._train_member,
+            "part": self._fit_part,
+            "predictions": self._predict,
+            "cost": self._count_cost,
+        }[node.kind](node)
+        value |= {"seconds": time.monotonic() - started, "recipe": node.recipe, "title": node.title}
+        self.store.put(node.kind, node.key, value, content)
+
+    def _train_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        axes = {k: node.recipe[k] for k in ("seed", "data", "network", "pool", "index")} | {"kind": "member"}
+        context = self._fit_context(node, axes, [], {})
+        network = context.new_network()
+
+        def step(batch: Batch) -> torch.Tensor:
+            logits = network(batch.images)
+            if not self.suite.recipe.mixup:
+                return F.cross_entropy(logits, batch.labels)
+            own = F.cross_entropy(logits, batch.labels, reduction="none")
+            partner = F.cross_entropy(logits, batch.partner_labels, reduction="none")
+            return ((1 - batch.lam[:, 0]) * own + batch.lam[:, 0] * partner).mean()
+
+        context.train(network, step, self.suite.recipe)
+        return self._training_value(context), save(_stored(network.state_dict()))
+
+    def _fit_context(
+        self, node: Node, axes: Mapping[str, Any], members: list[str], parts: Mapping[str, str]
+    ) -> FitContext:
+        return FitContext(
+            **self._shared(axes),
+            recipe=self.suite.recipe,
+            student_epochs=self.suite.students.epochs,
+            members=[self._member(key) for key in members],
+            parts={name: self._load("part", key) for name, key in parts.items()},
+            checkpoint=self.store.checkpoint_path(node.key),
+            what=node.title,
+        )
+
+    @staticmethod
+    def _training_value(context: FitContext) -> dict[str, Any]:
+        logs = context.logs
+        return {
+            "train_seconds": sum(log.seconds for log in logs),
+            "student_passes": sum(log.examples for log in logs),
+            "teacher_passes": context.teacher_passes,
+            "logs": [_summary(log) for log in logs],
+        }
+
+    def _fit_part(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        method, part = _method_and_part(node)
+        axes = {k: node.recipe[k] for k in ("seed", "data", "network", "method", "part", "settings", "repetition")}
+        context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
+        fitted = method.fit(part, context)
+        state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
+        if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+            raise PluginError(f"Method '{method.name}': fit('{part.name}') must return a module or a mapping of tensors.")
+        for name, tensor in state.items():
+            if not torch.isfinite(tensor).all():
+                raise TrainingDivergedError(f"{node.title}: '{name}' is not finite after training: lower its learning rate.")
+        return self._training_value(context), save(_stored(state))
+
+    def predictor(self, payload: Mapping[str, Any]) -> nn.Module:
+        """The predictor that a predictions or cost node describes."""
+        method = parse_method(payload["spec"])
+        context = PredictContext(
+            **self._shared({"seed": self.suite.seed, "method": method.name, "kind": "predictor"}),
+            members={int(position): self._member(key) for position, key in payload["members"].items()},
+            parts={name: self._load("part", key) for name, key in payload["parts"].items()},
+        )
+        module = method.predictor(payload["size"], context)
+        if not isinstance(module, nn.Module):
+            raise PluginError(f"Method '{method.name}': predictor() must return a torch.nn.Module.")
+        return freeze(module.to(self.device))
+
+    def _predict(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        predictor, name = self.predictor(node.payload), node.payload["spec"]
+        tensors = {}
+        for split in ("validation", "test"):
+            examples = self.data.splits[split]
+            terms = predict_split(predictor, examples, self.device)
+            tensors[split] = check_log_probs(terms, len(examples), self.data.num_classes, name)
+            tensors[f"{split}_labels"] = examples.labels
+        return {"terms": len(tensors["test"])}, save(_stored(tensors))
+
+    def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        predictor = self.predictor(node.payload)
+        example = torch.zeros(1, self.data.channels, *self.data.image_size, device=self.device)
+        cost = measure_cost(predictor, example)
+        return {"params": cost.params, "macs": cost.macs, "flops": cost.flops}, b""
+
+
+def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torch.Tensor:
+    """A predictor's output as [M, N, K], or a :class:`PluginError` that says what is wrong with it."""
+    if not isinstance(output, torch.Tensor):
+        raise PluginError(f"Method '{name}': the predictor returned {type(output).__name__}, not a tensor.")
+    terms = output[None] if output.ndim == 2 else output
+    if terms.ndim != 3 or terms.shape[1:] != (examples, classes):
+        raise PluginError(
+            f"Method '{name}': the predictor returned shape {tuple(output.shape)} for {examples} images; "
+            f"return log-probabilities [B, {classes}] or [M, B, {classes}]."
+        )
+    if torch.isnan(terms).any():
+        raise TrainingDivergedError(f"Method '{name}': its predictions contain NaN: look at its training losses.")
+    worst = terms.double().logsumexp(-1).abs().max()
+    if not worst < _NORMALISED:
+        raise PluginError(
+            f"Method '{name}': its probabilities sum to {float(worst.exp()):.4g} instead of 1 in the worst case: "
+            "end the predictor with log_softmax."
+        )
+    return terms
+
+
+def _stored(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Contiguous CPU copies: safetensors refuses tensors that share memory."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+
+
+def _summary(log: TrainLog) -> dict[str, Any]:
+    return {"epochs": log.epochs, "steps": log.steps, "loss": log.loss, "best_epoch": log.best_epoch, "last": log.history[-1:]}
+
+
+def _method_and_part(node: Node) -> tuple[Method, Part]:
+    method = parse_method(node.payload["spec"])
+    return method, next(part for part in method.parts(node.payload["size"]) if part.name == node.payload["part"])
+
+
+@lru_cache(maxsize=1)
+def _bench(suite_json: str, store: str, device: str, plugins: tuple[str, ...], threads: int) -> Bench:
+    torch.set_num_threads(threads)
+    for plugin in plugins:
+        load_plugin(plugin)
+    return Bench(Suite.model_validate_json(suite_json), Store(store), device)
+
+
+def run_node(suite_json: str, store: str, device: str, plugins: tuple[str, ...], threads: int, node: Node) -> None:
+    """Entry point of every executor: make ``node`` unless the store has it."""
+    bench = _bench(suite_json, store, device, plugins, threads)
+    if not bench.store.has(node.kind, node.key):
+        bench.run(node)
+
+
+def limit_threads(threads: int) -> None:
+    """Initialiser of worker processes: two processes with two threads each on two cores are far slower than with one."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)

@@ -1,0 +1,44 @@
+"""Sampling: from the source logits at step T to the ensemble's logits at step 0 (DBN, section on inference)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from dbn_core.bridge.denoiser import Denoiser
+
+Noise = Literal["none", "posterior", "forward"]
+
+
+def sample(
+    denoiser: Denoiser,
+    features: torch.Tensor,
+    z_start: torch.Tensor,
+    noise: Noise = "none",
+    generator: torch.Generator | None = None,
+) -> torch.Tensor:
+    """Walk n = T ... 1 and return Z_0 [B, K].
+
+    Each step: ``Z_{n-1} = a_n Z_0^ + (1 - a_n) Z_n + noise`` with ``a_n = (sigma_n^2 - sigma_{n-1}^2) / sigma_n^2``
+    (1/n when the rate is constant).
+
+    Args:
+        denoiser: holds the network and the schedule; T network calls are made.
+        features: h [B, C, H, W].
+        z_start: Z_T = source logits divided by the mean temperature, [B, K].
+        noise: ``none`` is the mean path; ``posterior`` adds the variance of the bridge posterior (none at n = 1);
+            ``forward`` adds the forward increment sigma_n^2 - sigma_{n-1}^2, at the last step too, as released.
+        generator: source of the noise; needed unless ``noise`` is ``none``.
+    """
+    variances = denoiser.variances.tolist()
+    z = z_start
+    for n in range(denoiser.steps, 0, -1):
+        now, before = variances[n], variances[n - 1]
+        a = (now - before) / now
+        z = a * denoiser(features, z, n) + (1 - a) * z
+        if noise != "none":
+            variance = now - before if noise == "forward" else (now - before) * before / now
+            xi = torch.randn(z.shape, generator=generator, device=generator.device if generator else None)
+            z = z + variance**0.5 * xi.to(z)
+    return z

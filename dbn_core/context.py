@@ -1,0 +1,199 @@
+"""What the harness hands to a method: data, members, trained parts, seeds, and the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dbn_core.data.augment import to_float
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.errors import SpecError
+from dbn_core.nets.init import initialise_
+from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.spec import NetworkSpec
+from dbn_core.seeds import generator
+from dbn_core.train.loop import Batch, TrainLog, train
+from dbn_core.train.recipe import Recipe
+
+State = Mapping[str, torch.Tensor]
+EVALUATION_BATCH = 500
+
+
+@dataclass
+class Workspace:
+    """What fitting and predicting share: the data, the suite's network, a device and the seed axes."""
+
+    data: Dataset
+    spec: NetworkSpec
+    device: torch.device
+    axes: Mapping[str, Any]
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.data.num_classes
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A CPU generator for one purpose; the same purpose always gives the same numbers."""
+        return generator(**self.axes, purpose=purpose)
+
+    def new_network(self, purpose: str = "init", spec: NetworkSpec | None = None) -> Classifier:
+        """A freshly initialised network of the suite's architecture (or of ``spec``)."""
+        data = self.data
+        network = Classifier(spec or self.spec, data.num_classes, data.channels, data.mean, data.std)
+        return self.initialise(network, purpose)
+
+    def initialise(self, module: Any, purpose: str = "init") -> Any:
+        """Initialise a module's weights from the seed of ``purpose`` and move it to the device."""
+        initialise_(module, self.generator(purpose))
+        return module.to(self.device, memory_format=torch.channels_last)
+
+    def feature_channels(self, at: str) -> int:
+        """Channels of the network's feature map after block ``at``; raises SpecError when there is no such block."""
+        data = self.data
+        features, _ = Classifier(self.spec, 2, data.channels, data.mean, data.std).split(at)
+        with torch.no_grad():
+            return features(torch.zeros(1, data.channels, *data.image_size)).shape[1]
+
+
+@dataclass
+class PredictContext(Workspace):
+    """For :meth:`Method.predictor`: trained members by pool position, and the states of the trained parts."""
+
+    members: Mapping[int, Classifier] = field(default_factory=dict)
+    parts: Mapping[str, State] = field(default_factory=dict)
+
+    def load(self, module: Any, part: str) -> Any:
+        """``module`` with the stored state of ``part``, on the device, in evaluation mode."""
+        return load_state(module, self.parts, part, self.device)
+
+
+@dataclass
+class FitContext(Workspace):
+    """For :meth:`Method.fit`.
+
+    Attributes:
+        recipe: how the pool members were trained.
+        student_epochs: the budget of every trained component of a method, the same for all methods of a suite.
+        members: frozen members in the order of the part's ``members``; the first is the source where there is one.
+        parts: states of the parts that this one needs.
+        passes: examples that went through teachers so far; the harness reports it as training cost.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    student_epochs: int = 200
+    members: Sequence[Classifier] = ()
+    parts: Mapping[str, State] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    what: str = "training"
+    logs: list[TrainLog] = field(default_factory=list)
+    teacher_passes: int = 0
+
+    def student_recipe(self, **changes: Any) -> Recipe:
+        """The members' recipe with the students' epochs, checked when all is said: ``None`` leaves a field as it is.
+
+        ``lr_scale`` multiplies the members' learning rate.
+        """
+        changes = {"epochs": self.student_epochs} | {k: v for k, v in changes.items() if v is not None}
+        scale = changes.pop("lr_scale", None)
+        if scale is not None:
+            changes["lr"] = self.recipe.lr * scale
+        return self.recipe.replace(**changes)
+
+    def load(self, module: Any, part: str) -> Any:
+        """``module`` with the stored state of ``part``, on the device, in evaluation mode."""
+        return load_state(module, self.parts, part, self.device)
+
+    @torch.no_grad()
+    def teach(self, batch: Batch) -> torch.Tensor:
+        """Logits [M, B, K] of all members of the part on the batch as augmented and mixed."""
+        self.teacher_passes += len(batch) * len(self.members)
+        return torch.stack([member(batch.images) for member in self.members]).float()
+
+    @torch.no_grad()
+    def teach_with_features(self, batch: Batch, at: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`teach`, and the source's (first member's) feature map [B, C, H, W] after block ``at``."""
+        self.teacher_passes += len(batch) * len(self.members)
+        features, head = self.members[0].split(at)
+        h = features(batch.images)
+        return torch.stack([head(h), *(member(batch.images) for member in self.members[1:])]).float(), h
+
+    def train(
+        self,
+        module: nn.Module,
+        step: Callable[[Batch], torch.Tensor],
+        recipe: Recipe | None = None,
+        *,
+        purpose: str = "train",
+        predict: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None,
+        step_generator: torch.Generator | None = None,
+    ) -> TrainLog:
+        """Train ``module`` in place; see :func:`dbn_core.train.loop.train`.
+
+        Args:
+            step: maps a batch to a scalar loss.
+            recipe: defaults to :meth:`student_recipe`.
+            purpose: names the run when a part trains more than one module.
+            predict: maps the module (as averaged, if it is) and images [B, C, H, W] to logits or log-probabilities
+                [B, K]; needed when the recipe keeps the best epoch and the module itself is no classifier of images.
+            step_generator: the generator ``step`` draws from, when it draws; :meth:`generator` of ``purpose``.
+        """
+        chosen = recipe or self.student_recipe()
+
+        def evaluate(current: nn.Module) -> tuple[float, float]:
+            predictor = current if predict is None else lambda images: predict(current, images)
+            return evaluate_split(predictor, self.data.validation, self.device)
+
+        log = train(
+            module,
+            step,
+            self.data.train,
+            chosen,
+            flip=self.data.flip,
+            generator=step_generator or self.generator(purpose),
+            device=self.device,
+            evaluate=evaluate,
+            checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
+            what=self.what,
+        )
+        self.logs.append(log)
+        return log
+
+
+def load_state(module: Any, parts: Mapping[str, State], part: str, device: torch.device) -> Any:
+    """``module`` with the state of ``part``; raises SpecError when the part was not declared as needed."""
+    if part not in parts:
+        raise SpecError(f"Part '{part}' is not at hand: declare it in Part(needs=...) or in Method.parts().")
+    module.load_state_dict(dict(parts[part]))
+    return module.to(device, memory_format=torch.channels_last).eval()
+
+
+def freeze(module: Any) -> Any:
+    """Evaluation mode, no gradients."""
+    return module.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def predict_split(
+    predictor: Callable[[torch.Tensor], torch.Tensor], split: Split, device: torch.device, batch: int = EVALUATION_BATCH
+) -> torch.Tensor:
+    """Outputs of ``predictor`` on all images of a split, in order, on the CPU; batched along the second last axis."""
+    pieces = []
+    for images in split.images.split(batch):
+        x = to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
+        pieces.append(predictor(x).float().cpu())
+    return torch.cat(pieces, -2)
+
+
+def evaluate_split(
+    predictor: Callable[[torch.Tensor], torch.Tensor], split: Split, device: torch.device
+) -> tuple[float, float]:
+    """Accuracy and NLL of logits or log-probabilities [B, K] on a split."""
+    log_probs = predict_split(predictor, split, device).double().log_softmax(-1)
+    nll = -log_probs.gather(1, split.labels[:, None]).mean()
+    return float((log_probs.argmax(1) == split.labels).double().mean()), float(nll)

@@ -1,0 +1,26 @@
+"""Data sources: handwritten digits, CIFAR, Parquet files and image folders.
+
+``DataSpec`` is what a suite file may say of its data.  Checking one imports neither torch nor a reader of any format.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from dbn_core.data.cifar import CifarSource as CifarSource
+from dbn_core.data.dataset import Dataset as Dataset
+from dbn_core.data.dataset import Split as Split
+from dbn_core.data.dataset import stratified_split as stratified_split
+from dbn_core.data.digits import DigitsSource as DigitsSource
+from dbn_core.data.folder import FolderSource as FolderSource
+from dbn_core.data.parquet import ParquetSource as ParquetSource
+from dbn_core.data.sources import Source as Source
+
+DataSpec = Annotated[DigitsSource | CifarSource | ParquetSource | FolderSource, Field(discriminator="source")]
+
+# What `source` may be, and the class of each.
+SOURCES: dict[str, type[Source]] = {
+    name: kind for kind in get_args(get_args(DataSpec)[0]) for name in get_args(kind.model_fields["source"].annotation)
+}

@@ -1,0 +1,53 @@
+"""Scikit-learn's handwritten digits: real data that need no download."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from dbn_core.data.dataset import Dataset, Split, stratified_split
+from dbn_core.data.sources import Fraction, Source
+from dbn_core.seeds import generator
+
+# Of all 1,797 images scaled to [0, 1]; constants, so that they do not move with the split.
+MEAN, STD = (0.3053,), (0.3759,)
+
+
+class DigitsSource(Source):
+    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of what is left, both stratified."""
+
+    summary: ClassVar[str] = "scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download"
+
+    source: Literal["digits"] = "digits"
+    test_fraction: Fraction = 0.5
+    validation_fraction: Fraction = 0.2
+    split_seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """Options and the version of scikit-learn, which carries the data."""
+        from importlib.metadata import version
+
+        return {**self.model_dump(mode="json"), "version": self.version, "scikit-learn": version("scikit-learn")}
+
+    def load(self) -> Dataset:
+        """Pixel values 0..16 become 0..255."""
+        import torch
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+        labels = torch.from_numpy(digits.target).to(torch.int64)
+        test, rest = stratified_split(labels, self.test_fraction, generator(purpose="split/test", seed=self.split_seed))
+        held_out, train = stratified_split(
+            labels[rest], self.validation_fraction, generator(purpose="split/validation", seed=self.split_seed)
+        )
+        return Dataset.build(
+            name="digits",
+            title="Handwritten digits (8x8)",
+            train=Split(images[rest[train]], labels[rest[train]]),
+            validation=Split(images[rest[held_out]], labels[rest[held_out]]),
+            test=Split(images[test], labels[test]),
+            classes=tuple(str(digit) for digit in digits.target_names),
+            mean=MEAN,
+            std=STD,
+            flip=False,
+        )

@@ -1,0 +1,199 @@
+"""Image classification sets in Parquet files, as the Hugging Face hub stores them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from dbn_core.data.dataset import Dataset
+from dbn_core.data.decode import decode_images
+from dbn_core.data.sources import FileSource, Records
+from dbn_core.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_SPLIT_PREFIXES = {"train": "train", "validation": "val", "test": "test"}
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.parquet")
+
+
+class ParquetSource(FileSource):
+    """Files ``train*``, ``test*`` and ``val*`` (``.parquet``, shards in sorted order) in ``root`` or ``root/data``.
+
+    Test files with the label -1 throughout are unlabelled and ignored.  Without labelled test files the validation
+    files serve as test.  Without validation files left, validation is cut from train.
+
+    Attributes:
+        image: the image column; found from the schema when not given.
+        label: the label column; found from the Hugging Face metadata, or as the only integer column, when not given.
+    """
+
+    summary: ClassVar[str] = "Parquet files in the Hugging Face layout, images encoded as PNG, JPEG ..."
+
+    source: Literal["parquet"] = "parquet"
+    image: str | None = None
+    label: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Options, and name, size and modification time of each file."""
+        root = self._folder()
+        return self._identity(root, [path for paths in _find(root).values() for path in paths])
+
+    def load(self) -> Dataset:
+        """Read all files, then decode the images that splits and limits keep."""
+        root = self._folder()
+        files = _find(root)
+        columns = _columns(files["train"][0], self.image, self.label)
+        tables = {part: [_read(path, columns) for path in paths] for part, paths in files.items()}
+        if all(label == -1 for shard in tables.get("test", []) for label in shard.labels):
+            tables.pop("test", None)
+        classes, to_label = _classes(columns, [shard for shards in tables.values() for shard in shards])
+        records = {part: self._records(shards, to_label) for part, shards in tables.items()}
+        return self._assemble(
+            root.name, root.name, classes, records["train"], records.get("validation"), records.get("test")
+        )
+
+    def _records(self, shards: list[_Shard], to_label: dict[Any, int]) -> Records:
+        import torch
+
+        values = [(shard, row, value) for shard in shards for row, value in enumerate(shard.labels)]
+        for shard, row, value in values:
+            if value not in to_label:
+                raise DataError(
+                    f"{shard.path}, row {row} has the label {value!r}, which is none of the {len(to_label)} classes: "
+                    "remove such rows, or set `label` to another column."
+                )
+        labels = torch.tensor([to_label[value] for *_, value in values], dtype=torch.int64)
+
+        def read(index: torch.Tensor) -> torch.Tensor:
+            chosen = (values[i] for i in index.tolist())
+            encoded = ((f"{shard.path}, row {row}", shard.encoded(row)) for shard, row, _ in chosen)
+            return decode_images(encoded, len(index), self.channels, self.image_size)
+
+        return Records.of(labels, read)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What the schema says: the two columns, and the class names where it has them."""
+
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """One file: encoded images as an Arrow column, labels as plain values."""
+
+    path: Path
+    images: pa.ChunkedArray
+    labels: list[Any]
+
+    def encoded(self, row: int) -> bytes:
+        value = self.images[row].as_py()
+        value = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(value, bytes):
+            raise DataError(f"{self.path}, row {row} holds no image bytes: embed the images in the file.")
+        return value
+
+
+def _find(root: Path) -> dict[str, list[Path]]:
+    """Files of each split that has any; train always has."""
+    for folder in (root, root / "data"):
+        names = sorted(path for path in folder.glob("*.parquet") if path.is_file())
+        found = {
+            part: [path for path in names if path.name.lower().startswith(prefix)]
+            for part, prefix in _SPLIT_PREFIXES.items()
+        }
+        if found["train"]:
+            for paths in found.values():
+                _check_shards(paths)
+            return {part: paths for part, paths in found.items() if paths}
+    raise DataError(f"There is no train*.parquet in {root} or its folder data: set `root` to the folder that has it.")
+
+
+def _check_shards(paths: list[Path]) -> None:
+    """A lost shard would go unnoticed as a smaller training set."""
+    present = {path.name for path in paths}
+    for match in filter(None, map(_SHARD.fullmatch, sorted(present))):
+        for number in range(int(match["count"])):
+            name = f"{match['stem']}-{number:0{len(match['number'])}d}-of-{match['count']}.parquet"
+            if name not in present:
+                raise DataError(f"{paths[0].parent / name} is missing: fetch all {int(match['count'])} shards.")
+
+
+def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
+    """Find the columns in the schema of one file; an option given wins over what the schema suggests."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} is not a readable Parquet file ({error}): fetch it again.") from error
+    features = {
+        name: feature
+        for name, feature in metadata.get("info", {}).get("features", {}).items()
+        if isinstance(feature, dict)
+    }
+
+    def of_type(kind: str) -> list[str]:
+        return [name for name in schema.names if features.get(name, {}).get("_type") == kind]
+
+    def has_bytes(column: pa.DataType) -> bool:
+        return pa.types.is_struct(column) and column.get_field_index("bytes") >= 0
+
+    images = of_type("Image") or [field.name for field in schema if has_bytes(field.type)]
+    labels = of_type("ClassLabel") or [field.name for field in schema if pa.types.is_integer(field.type)]
+    image = _pick(path, "image", image, images, schema.names)
+    label = _pick(path, "label", label, labels, schema.names)
+    names = features.get(label, {}).get("names")
+    return _Columns(image, label, tuple(str(name) for name in names) if names else None)
+
+
+def _pick(path: Path, option: str, given: str | None, candidates: list[str], names: list[str]) -> str:
+    if given is not None:
+        if given not in names:
+            raise DataError(f"{path} has no column '{given}': set `{option}` to one of {', '.join(names)}.")
+        return given
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise DataError(f"{path} has several {option} columns: set `{option}` to one of {', '.join(candidates)}.")
+    raise DataError(f"{path} has no column that looks like the {option}: set `{option}` to one of {', '.join(names)}.")
+
+
+def _read(path: Path, columns: _Columns) -> _Shard:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=[columns.image, columns.label])
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path} is not a readable Parquet file ({error}): fetch it again.") from error
+    missing = {columns.image, columns.label} - set(table.column_names)
+    if missing:
+        raise DataError(f"{path} lacks the column '{min(missing)}' of the other files: fetch it again.")
+    return _Shard(path, table.column(columns.image), table.column(columns.label).to_pylist())
+
+
+def _classes(columns: _Columns, shards: list[_Shard]) -> tuple[tuple[str, ...], dict[Any, int]]:
+    """Class names, and the label of each value of the column: the metadata's, else the values in sorted order."""
+    if columns.names is not None:
+        return columns.names, {number: number for number in range(len(columns.names))}
+    values = [value for shard in shards for value in shard.labels]
+    for kind in (int, str):
+        if all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
+            # A negative number marks an unlabelled row; it is no class of its own.
+            known = sorted({value for value in values if kind is str or value >= 0})
+            return tuple(str(value) for value in known), {value: label for label, value in enumerate(known)}
+    raise DataError(
+        f"{shards[0].path} has a label column '{columns.label}' of neither integers nor strings, or with empty rows: "
+        "set `label` to another column."
+    )

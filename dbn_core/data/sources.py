@@ -1,0 +1,204 @@
+"""What every data source shares: its contract, limits, and cutting validation out of train."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dbn_core.data.dataset import Dataset, Split, example_count, stratified_split
+from dbn_core.errors import DataError, SpecError
+from dbn_core.seeds import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+PerChannel = tuple[Annotated[float, Field(ge=0, le=1)], ...]
+PerChannelScale = tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
+
+# The DBN and Bridge Network papers normalise every set with CIFAR-10's rounded statistics.
+PAPER_MEAN, PAPER_STD = (0.49, 0.48, 0.44), (0.2, 0.2, 0.2)
+
+
+class Source(BaseModel, ABC):
+    """Options of a data source.  Frozen; unknown options are errors.
+
+    ``version`` is part of the identity: raise it when a change of code changes the data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    summary: ClassVar[str] = ""  # one line for a listing
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """Read the data; raises :class:`DataError` when they are missing, damaged or not in the expected layout."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """A JSON value that changes when the data may have changed, found without reading them."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Labelled images, not decoded yet: splits and limits choose first, so that only what is kept is decoded.
+
+    ``index`` [n] are the positions chosen so far, ``labels`` [n] theirs; ``read`` maps positions to images, uint8.
+    """
+
+    labels: Tensor
+    index: Tensor
+    read: Callable[[Tensor], Tensor]
+
+    @classmethod
+    def of(cls, labels: Tensor, read: Callable[[Tensor], Tensor]) -> Records:
+        """All records, in order."""
+        import torch
+
+        return cls(labels, torch.arange(len(labels)), read)
+
+    def take(self, chosen: Tensor) -> Records:
+        """The chosen records, by their place among these."""
+        return Records(self.labels[chosen], self.index[chosen], self.read)
+
+    def split(self) -> Split:
+        """Decode."""
+        return Split(self.read(self.index), self.labels)
+
+
+class ImageSource(Source):
+    """A source with official splits; validation is cut out of train unless the data bring their own.
+
+    Attributes:
+        validation_fraction: share of train to cut off for validation; 0.1 when no count is given either.
+        validation_count: the same as a number; where the data have a validation split, at most that many of it.
+        train_limit: keep a stratified subset of at most that many training images, after validation is cut.
+        test_limit: keep a stratified subset of at most that many test images.
+        split_seed: seed of all these choices.
+        mean: per channel, for images scaled to [0, 1]; the papers' constants when not given.
+        std: per channel, likewise.
+        flip: whether a horizontal flip keeps the label.
+        title: name for tables and figures.
+    """
+
+    validation_fraction: Fraction | None = None
+    validation_count: Count | None = None
+    train_limit: Count | None = None
+    test_limit: Count | None = None
+    split_seed: int = 0
+    mean: PerChannel | None = None
+    std: PerChannelScale | None = None
+    flip: bool = True
+    title: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ImageSource:
+        if self.validation_fraction is not None and self.validation_count is not None:
+            raise ValueError("give validation_fraction or validation_count, not both")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != self._channels:
+                raise ValueError(f"{name} has {len(values)} value(s) but images have {self._channels} channel(s)")
+        return self
+
+    @property
+    def _channels(self) -> int:
+        return 3
+
+    def _cut(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices for validation and for train, out of the official training labels."""
+        return stratified_split(labels, self._validation_count(len(labels)), self._generator("validation"))
+
+    def _validation_count(self, n: int) -> int:
+        if self.validation_count is None:
+            return example_count(self.validation_fraction or 0.1, n)
+        if self.validation_count >= n:
+            raise SpecError(
+                f"validation_count = {self.validation_count} leaves nothing of {n} training images: lower it."
+            )
+        return self.validation_count
+
+    def _generator(self, purpose: str) -> Any:
+        return generator(purpose=f"split/{purpose}", seed=self.split_seed)
+
+    def _limited(self, records: Records, limit: int | None, purpose: str) -> Records:
+        if limit is None or limit >= len(records.labels):
+            return records
+        return records.take(stratified_split(records.labels, limit, self._generator(purpose))[0])
+
+    def _assemble(
+        self,
+        name: str,
+        title: str,
+        classes: tuple[str, ...],
+        train: Records,
+        validation: Records | None,
+        test: Records | None,
+    ) -> Dataset:
+        """Cut, limit and decode.  Without a test split the official validation split serves as test."""
+        if test is None:
+            test, validation = validation, None
+        if test is None:
+            raise DataError(f"{name} has neither a test nor a validation split with labels: add one.")
+        if validation is None:
+            held_out, rest = self._cut(train.labels)
+            validation, train = train.take(held_out), train.take(rest)
+        else:
+            validation = self._limited(validation, self.validation_count, "validation")
+        default_mean, default_std = (PAPER_MEAN, PAPER_STD) if self._channels == 3 else ((0.5,), (0.25,))
+        return Dataset.build(
+            name=name,
+            title=self.title or title,
+            train=self._limited(train, self.train_limit, "train").split(),
+            validation=validation.split(),
+            test=self._limited(test, self.test_limit, "test").split(),
+            classes=classes,
+            mean=self.mean or default_mean,
+            std=self.std or default_std,
+            flip=self.flip,
+        )
+
+
+class FileSource(ImageSource):
+    """A source that decodes image files under ``root``.
+
+    Attributes:
+        root: folder of the data; ``~`` is the home folder.
+        image_size: side of a square to resize to, in pixels; needed when the images differ in size.
+        channels: 3 decodes to RGB, 1 to grey.
+    """
+
+    root: Path | None = None
+    image_size: Count | None = None
+    channels: Literal[1, 3] = 3
+
+    @property
+    def _channels(self) -> int:
+        return self.channels
+
+    def _folder(self) -> Path:
+        source = getattr(self, "source", "file")
+        if self.root is None:
+            raise DataError(f"The data source '{source}' needs a folder: set `root` to it.")
+        root = self.root.expanduser().resolve()
+        if not root.is_dir():
+            raise DataError(f"There is no folder {root}: set `root` of the data source '{source}' to the data.")
+        return root
+
+    def _identity(self, root: Path, files: Iterable[Path]) -> dict[str, Any]:
+        """Options, files and the decoder: Pillow releases differ in JPEG pixels by a unit here and there."""
+        from importlib.metadata import version
+
+        stats = [(path, path.stat()) for path in files]
+        return {
+            **self.model_dump(mode="json", exclude={"title"}),
+            "version": self.version,
+            "root": str(root),
+            "pillow": version("pillow"),
+            "files": [[path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
+        }

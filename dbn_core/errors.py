@@ -1,0 +1,39 @@
+"""Errors that a user can mend.  Each message names the thing that is wrong and the remedy, in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """Base of every error that the command line shows as one sentence, without a traceback."""
+
+
+class SpecError(BenchError):
+    """A method, option, suite key or network that does not exist, or a value that it does not take."""
+
+
+class DataError(BenchError):
+    """A data source that is missing, damaged or not in the expected layout."""
+
+
+class PluginError(BenchError):
+    """A plugin that does not import, or breaks the method contract."""
+
+
+class TrainingDivergedError(BenchError):
+    """A loss or a prediction that became NaN or infinite."""
+
+
+class ArtefactError(BenchError):
+    """A stored file that is truncated, altered or not ours."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest known word, or the whole list when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f" (did you mean '{near[0]}'?)"
+    return f" (known: {', '.join(known)})" if known else ""

@@ -1,0 +1,100 @@
+"""The Method protocol: everything the harness needs to know of an ensembling method.
+
+A method is one class.  It says which *parts* it trains (a student, a curve, a bridge), how one part is fitted, and how
+members and parts make a predictor.  The harness plans, trains, stores, measures and reports; it stores each part once,
+so that two ensemble sizes which share a part share its training.
+
+This module imports neither torch nor the harness, so that plugins can be listed without either.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from dbn_core.errors import SpecError
+
+if TYPE_CHECKING:
+    import torch
+
+    from dbn_core.context import FitContext, PredictContext
+
+
+class Config(BaseModel):
+    """Options of a method.  Frozen; unknown options are errors; defaults are the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One trained piece of a method.
+
+    Attributes:
+        name: unique within the method, for example ``bridge-1``.
+        members: positions in the repetition's pool that fitting reads (position 0 is the source member).
+        needs: names of other parts that fitting reads.
+        settings: the option values that fitting depends on; parts that agree in name, members, needs and settings are
+            trained once.  ``None`` means all options of the method.
+    """
+
+    name: str
+    members: tuple[int, ...] = ()
+    needs: tuple[str, ...] = ()
+    settings: Mapping[str, Any] | None = field(default=None)
+
+
+class Method(ABC):
+    """Base class of every method; subclass it and decorate with ``@register("name")``."""
+
+    name: ClassVar[str] = ""  # set by the decorator
+    title: ClassVar[str] = ""  # how a table calls it; the name when empty
+    reference: ClassVar[str] = ""  # author, year, identifier of the paper
+    version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
+    nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
+    # The cheap predictors compete for the best cell of the report; the yardstick (deep ensembles) does not.
+    yardstick: ClassVar[bool] = False
+
+    class Config(Config):
+        """No options."""
+
+    def __init__(self, config: Any = None) -> None:
+        self.config: Any = self.Config() if config is None else config
+
+    @classmethod
+    def summary(cls) -> str:
+        """First line of the docstring."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
+    def check_size(self, size: int) -> None:
+        """Raise :class:`SpecError` with a sentence when the method cannot be built for ``size`` members."""
+        if size < 1:
+            raise SpecError(f"{self.name}: an ensemble size must be at least 1, not {size}.")
+
+    def parts(self, size: int) -> Sequence[Part]:
+        """The parts to train for ``size`` members, every part after the parts that it needs."""
+        return ()
+
+    def members(self, size: int) -> tuple[int, ...]:
+        """Positions of the pool members whose weights the *predictor* uses (not those that only teach)."""
+        return ()
+
+    def terms(self, size: int) -> int:
+        """How many terms [M, B, K] the predictor returns; only asked of methods that are ``nested``."""
+        return 1
+
+    def fit(self, part: Part, context: FitContext) -> torch.nn.Module | Mapping[str, torch.Tensor]:
+        """Train one part; return the module (its state is stored) or the tensors to store."""
+        raise SpecError(f"{self.name} declares the part '{part.name}' but does not define fit().")
+
+    @abstractmethod
+    def predictor(self, size: int, context: PredictContext) -> torch.nn.Module:
+        """A module that maps images, float [B, C, H, W] in [0, 1], to log-probabilities [B, K] or [M, B, K].
+
+        M terms are averaged as probabilities.  Everything that a prediction costs (every member, every sampler step)
+        must happen in its forward pass, because that is what the harness counts and times.
+        """

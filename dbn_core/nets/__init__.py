@@ -1,0 +1,3 @@
+"""Classifiers, score networks and bridge heads."""
+
+from dbn_core.nets.spec import NetworkSpec as NetworkSpec

@@ -1,0 +1,158 @@
+"""ResNets for small images, as the DBN and Bridge Network papers use them, and their split at a named block.
+
+CIFAR ResNet-(6n+2): a stem of 16 channels that is *not* widened, three stages of n basic blocks.  ResNet-34: stages of
+3, 4, 6, 3 blocks.  Blocks are counted from 1 through the whole network, so ``block12`` of ResNet-32 ends in the
+middle of stage 3; ``block0`` is the stem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dbn_core.errors import SpecError
+from dbn_core.nets.norms import FRN
+from dbn_core.nets.spec import NetworkSpec
+
+
+class SameConv2d(nn.Conv2d):
+    """Convolution with TensorFlow's "SAME" padding: at stride 2 and even size, a row more at the bottom and right."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pad, then convolve."""
+        (kh, kw), (sh, sw) = self.kernel_size, self.stride
+        height = max((-(-x.shape[2] // sh) - 1) * sh + kh - x.shape[2], 0)
+        width = max((-(-x.shape[3] // sw) - 1) * sw + kw - x.shape[3], 0)
+        if height % 2 == 0 and width % 2 == 0:
+            return F.conv2d(x, self.weight, self.bias, self.stride, (height // 2, width // 2))
+        x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+        return F.conv2d(x, self.weight, self.bias, self.stride)
+
+
+def norm_layer(kind: str, channels: int) -> nn.Module:
+    """FRN or BatchNorm; 3 or 2 parameters a channel."""
+    return FRN(channels) if kind == "frn" else nn.BatchNorm2d(channels)
+
+
+def activation(kind: str) -> nn.Module:
+    """Swish after FRN, ReLU after BatchNorm: the two families of the papers."""
+    return nn.SiLU() if kind == "frn" else nn.ReLU()
+
+
+class BasicBlock(nn.Module):
+    """conv3x3, norm, activation, conv3x3, norm, plus shortcut (1x1 convolution and norm where shapes differ)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: str, bias: bool) -> None:
+        super().__init__()
+        self.conv1 = SameConv2d(in_channels, channels, 3, stride, bias=bias)
+        self.norm1 = norm_layer(norm, channels)
+        self.conv2 = SameConv2d(channels, channels, 3, 1, bias=bias)
+        self.norm2 = norm_layer(norm, channels)
+        self.act = activation(norm)
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != channels or stride != 1:
+            self.shortcut = nn.Sequential(
+                SameConv2d(in_channels, channels, 1, stride, bias=bias), norm_layer(norm, channels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] to [B, out, H/stride, W/stride]."""
+        h = self.act(self.norm1(self.conv1(x)))
+        return self.act(self.norm2(self.conv2(h)) + self.shortcut(x))
+
+
+class Normalise(nn.Module):
+    """Images in [0, 1] to zero mean and unit scale, inside the network as in the DBN code."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(x - mean) / std per channel."""
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A ResNet as a chain: ``block0`` (normalisation and stem), ``block1`` ... ``blockB``, ``head`` (pool and linear).
+
+    Args:
+        spec: family, width and norm.
+        classes: number of classes K.
+        in_channels: image channels.
+        mean, std: per-channel constants for images in [0, 1].
+    """
+
+    def __init__(
+        self, spec: NetworkSpec, classes: int, in_channels: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.spec, self.classes = spec, classes
+        stem_kernel = {"3x3": 3, "7x7": 7}[spec.stem]
+        stem: list[nn.Module] = [
+            Normalise(mean, std),
+            SameConv2d(in_channels, spec.channels, stem_kernel, 2 if spec.stem == "7x7" else 1, bias=spec.bias),
+            norm_layer(spec.norm, spec.channels),
+            activation(spec.norm),
+        ]
+        if spec.stem == "7x7":
+            stem.append(nn.MaxPool2d(3, 2, 1))
+        self.blocks = nn.ModuleList([nn.Sequential(*stem)])
+        in_block = spec.channels
+        for channels, stride in block_plan(spec):
+            self.blocks.append(BasicBlock(in_block, channels, stride, spec.norm, spec.bias))
+            in_block = channels
+        self.head = Head(in_block, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images, float [B, C, H, W] in [0, 1], to logits [B, K]."""
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+    def split(self, at: str) -> tuple[nn.Sequential, nn.Sequential]:
+        """Features up to and including block ``at`` and the rest as a head; both share this network's weights.
+
+        ``head(features(x))`` equals ``self(x)``.
+
+        Raises:
+            SpecError: there is no such block.
+        """
+        index = block_index(at, len(self.blocks) - 1)
+        return nn.Sequential(*self.blocks[: index + 1]), nn.Sequential(*self.blocks[index + 1 :], self.head)
+
+
+class Head(nn.Module):
+    """Global average pooling and a linear layer."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, K]."""
+        return self.linear(x.mean((2, 3)))
+
+
+def block_plan(spec: NetworkSpec) -> list[tuple[int, int]]:
+    """(channels, stride) of each residual block, in order."""
+    plan = []
+    for stage, count in enumerate(spec.stages):
+        channels = round(spec.channels * spec.width) * 2**stage
+        plan += [(channels, 2 if stage and not block else 1) for block in range(count)]
+    return plan
+
+
+def block_index(name: str, last: int) -> int:
+    """Index of ``block7``; raises :class:`SpecError` outside ``block0`` ... ``block<last>``."""
+    digits = name.removeprefix("block")
+    if not name.startswith("block") or not digits.isdecimal() or int(digits) > last:
+        raise SpecError(f"The network has no '{name}': choose block0 (the stem) to block{last}.")
+    return int(digits)

@@ -1,0 +1,51 @@
+"""What a network is, as a suite file says it.  Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_CIFAR = re.compile(r"resnet(\d+)")
+
+
+class NetworkSpec(BaseModel):
+    """Family, width and normalisation of a classifier.
+
+    ``name`` is ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages) or ``resnet34`` (four
+    stages).  Stage s has ``channels * width * 2**s`` channels; the stem keeps ``channels``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "resnet32"
+    width: float = Field(2.0, gt=0)
+    channels: int = Field(16, ge=1)
+    norm: Literal["frn", "batchnorm"] = "frn"
+    bias: bool = True
+    stem: Literal["3x3", "7x7"] = "3x3"
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name != "resnet34" and not ((m := _CIFAR.fullmatch(name)) and int(m[1]) >= 8 and (int(m[1]) - 2) % 6 == 0):
+            raise ValueError(f"unknown network '{name}': write resnet34, or resnet8, resnet14, resnet20 ... (6n+2)")
+        return name
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Number of residual blocks in each stage."""
+        if self.name == "resnet34":
+            return (3, 4, 6, 3)
+        return (((int(self.name.removeprefix("resnet")) - 2) // 6),) * 3
+
+    @property
+    def label(self) -> str:
+        """Short name for tables, for example ``ResNet-32 x2 (FRN)``."""
+        depth, norm = self.name.removeprefix("resnet"), {"frn": "FRN-Swish", "batchnorm": "BN-ReLU"}[self.norm]
+        return f"ResNet-{depth} ({norm}, stem {self.channels}, width x{self.width:g})"
+
+    def key(self) -> dict[str, Any]:
+        """JSON value that identifies the architecture."""
+        return self.model_dump()

@@ -1,0 +1,181 @@
+"""The one registry of methods, and the spec strings that address them.
+
+A method is found among the built-ins (package ``baselines``), in the entry-point group ``dbn_bench.methods``, and in
+files named with ``--plugin``.  A plugin that fails to import is an error that shows the reason, never a missing name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from dbn_core.errors import PluginError, SpecError, did_you_mean
+from dbn_core.method import Method
+
+ENTRY_POINT_GROUP = "dbn_bench.methods"
+BUILT_IN_PACKAGE = "baselines"
+
+_METHODS: dict[str, type[Method]] = {}
+_LOADED: set[str] = set()  # plugin files and entry points already imported
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<options>.*)\])?")
+
+M = TypeVar("M", bound=type[Method])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator that makes a method known as ``name`` (lower case, digits, hyphens).
+
+    Raises:
+        PluginError: the name is malformed, or taken by another class.
+    """
+    if not _NAME.fullmatch(name):
+        raise PluginError(f"Method name '{name}' must be lower-case letters and digits, with hyphens between words.")
+
+    def decorate(cls: M) -> M:
+        known = _METHODS.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise PluginError(
+                f"Method name '{name}' is already taken by {known.__module__}.{known.__qualname__}: "
+                f"choose another name for {cls.__module__}.{cls.__qualname__}."
+            )
+        cls.name = name
+        cls.title = cls.title or name
+        _METHODS[name] = cls
+        return cls
+
+    return decorate
+
+
+def load_plugin(path: str | Path) -> None:
+    """Import one plugin file; the methods it registers become known.
+
+    Raises:
+        PluginError: the file is missing, fails to import, or registers nothing.
+    """
+    file = Path(path).resolve()
+    if str(file) in _LOADED:
+        return
+    if not file.is_file():
+        raise PluginError(f"Plugin file '{path}' does not exist: check the path given to --plugin.")
+    before = dict(_METHODS)
+    module_name = f"dbn_bench_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"Plugin file '{path}' is not a Python file: give a path that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    _import(lambda: spec.loader.exec_module(module), f"Plugin file '{path}'")  # type: ignore[union-attr]
+    if _METHODS == before:
+        raise PluginError(f"Plugin file '{path}' registers no method: decorate a Method class with @register('name').")
+    _LOADED.add(str(file))
+
+
+def load_all() -> None:
+    """Import the built-ins and every installed entry point (once)."""
+    if BUILT_IN_PACKAGE not in _LOADED:
+        package = importlib.import_module(BUILT_IN_PACKAGE)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{BUILT_IN_PACKAGE}.{module.name}")
+        _LOADED.add(BUILT_IN_PACKAGE)
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.value not in _LOADED:
+            _import(entry.load, f"Entry point '{entry.name}' ({entry.value})")
+            _LOADED.add(entry.value)
+
+
+def _import(load: Callable[[], Any], what: str) -> None:
+    try:
+        load()
+    except PluginError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise PluginError(f"{what} does not import: {type(error).__name__}: {error}. Mend it, or leave it out.") from error
+
+
+def methods() -> dict[str, type[Method]]:
+    """All known methods by name, sorted."""
+    load_all()
+    return dict(sorted(_METHODS.items()))
+
+
+def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
+    """Build the method that a spec such as ``dbn[steps=5,preset=paper]`` names.
+
+    Args:
+        spec: name, with options in brackets.
+        options: further options, as a suite file gives them; they must not repeat one of the spec.
+
+    Raises:
+        SpecError: unknown method or option, or a value that the option does not take.
+    """
+    match = _SPEC.fullmatch(spec.strip())
+    if not match:
+        raise SpecError(f"Method spec '{spec}' is malformed: write name or name[option=value,...].")
+    name = match["name"].strip()
+    known = methods()
+    if name not in known:
+        raise SpecError(f"Unknown method '{name}'{did_you_mean(name, known)}.")
+    values: dict[str, Any] = {}
+    for item in filter(None, (piece.strip() for piece in (match["options"] or "").split(","))):
+        key, separator, value = (piece.strip() for piece in item.partition("="))
+        if not separator or not key or not value:
+            raise SpecError(f"Option '{item}' of '{name}' is malformed: write option=value.")
+        if key in values:
+            raise SpecError(f"Option '{key}' of '{name}' is given twice.")
+        values[key] = value
+    for key, value in (options or {}).items():
+        if key in values:
+            raise SpecError(f"Option '{key}' of '{name}' is given twice: once in the spec and once in the options.")
+        values[key] = value
+    return known[name](_config(known[name], values))
+
+
+def _config(cls: type[Method], values: Mapping[str, Any]) -> Any:
+    fields = cls.Config.model_fields
+    for key in values:
+        if key not in fields:
+            raise SpecError(f"Method '{cls.name}' has no option '{key}'{did_you_mean(key, fields)}.")
+    try:
+        return cls.Config.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(piece) for piece in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        subject = f"option '{where}' of '{cls.name}' is {first['input']!r}" if where else f"'{cls.name}'"
+        raise SpecError(f"Bad value: {subject}: {message}.") from error
+
+
+def canonical(method: Method) -> str:
+    """The spec in canonical form: options that differ from the defaults, in alphabetical order.
+
+    Two specs that mean the same give the same text; keys, tables and file names all use it.
+    """
+    defaults = type(method).Config()
+    given = _differences(method.config, defaults)
+    preset = getattr(method.config, "preset", None)
+    if preset is not None:  # compare with the defaults of the same preset, so that a preset stays one word
+        given = {"preset": preset} if preset != getattr(defaults, "preset", None) else {}
+        given |= _differences(method.config, type(method).Config(preset=preset))
+    body = ",".join(f"{key}={_text(value)}" for key, value in sorted(given.items()))
+    return f"{method.name}[{body}]" if body else method.name
+
+
+def _differences(config: Any, reference: Any) -> dict[str, Any]:
+    mine, theirs = config.model_dump(), reference.model_dump()
+    return {key: value for key, value in mine.items() if value != theirs[key]}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

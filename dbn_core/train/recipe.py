@@ -1,0 +1,39 @@
+"""How a network is trained, as a suite file says it.  Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Recipe(BaseModel):
+    """Optimiser, schedule, augmentation and model selection of one training run.
+
+    Units: ``epochs`` and ``warmup_epochs`` in passes over the training split; ``crop_pad`` in pixels; ``mixup`` is the
+    alpha of Beta(alpha, alpha), 0 for none.  ``weight_decay`` is L2 added to the gradient for SGD and decoupled for
+    AdamW, over every parameter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(128, ge=2)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = Field(1e-3, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    crop_pad: int = Field(4, ge=0)
+    flip: bool | None = None  # None: wherever a mirrored image of the data set keeps its label
+    mixup: float = Field(0.0, ge=0)
+    mixup_per: Literal["example", "batch"] = "example"
+    ema_decay: float | None = Field(None, ge=0, lt=1)
+    keep: Literal["last", "best_accuracy", "best_nll"] = "last"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A validated copy with some fields changed."""
+        return Recipe.model_validate({**self.model_dump(), **changes})

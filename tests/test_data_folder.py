@@ -1,0 +1,136 @@
+"""Image folders, TinyImageNet's layout included."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dbn_core.data import FolderSource
+from dbn_core.errors import DataError
+
+
+def save(path, shade: int, size: tuple[int, int] = (6, 6)):
+    """One flat picture; its shade tells which it is, in a format that loses nothing at flat shades."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), shade, np.uint8)).save(path)
+
+
+def shades(split) -> dict[int, int]:
+    return {int(image[0, 0, 0]): label for image, label in zip(split.images, split.labels.tolist(), strict=True)}
+
+
+def plain(root, split: str, start: int, each: int = 4):
+    for label, name in enumerate(("ant", "bee")):
+        for i in range(each):
+            ending = ("png", "PNG", "bmp", "jpeg")[i % 4]
+            save(root / split / name / f"{i}.{ending}", start + label * 20 + i)
+
+
+def tiny(root):
+    """Train in <class>/images, annotated val, unlabelled test."""
+    for label, name in enumerate(("n01", "n02")):
+        for i in range(10):
+            save(root / "train" / name / "images" / f"{name}_{i}.JPEG", label * 20 + i)
+        (root / "train" / name / f"{name}_boxes.txt").write_text("boxes")
+    lines = []
+    for i in range(4):
+        save(root / "val" / "images" / f"val_{i}.JPEG", 100 + i)
+        lines.append(f"val_{i}.JPEG\tn0{2 - i % 2}\t0\t0\t5\t5\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    save(root / "test" / "images" / "test_0.JPEG", 200)
+
+
+def test_three_labelled_splits_are_used_as_they_are(tmp_path):
+    for start, split in enumerate(("train", "val", "test")):
+        plain(tmp_path, split, start * 60)
+    save(tmp_path / "train" / "ant" / "deep" / "er" / "x.webp", 15)
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("no image")
+    (tmp_path / "train" / "ant" / "._0.png").write_text("litter")
+    (tmp_path / "train" / ".cache").mkdir()
+    data = FolderSource(root=tmp_path).load()
+    assert [len(split) for split in data.splits.values()] == [9, 8, 8]
+    assert data.classes == ("ant", "bee")
+    assert shades(data.test) == {120 + i: 0 for i in range(4)} | {140 + i: 1 for i in range(4)}
+    assert shades(data.train)[15] == 0
+
+
+def test_without_test_the_validation_images_serve_as_test(tmp_path):
+    plain(tmp_path, "train", 0, each=10)
+    plain(tmp_path, "validation", 100)
+    data = FolderSource(root=tmp_path, validation_fraction=0.2).load()
+    assert [len(split) for split in data.splits.values()] == [16, 4, 8]
+    assert min(shades(data.test)) == 100
+
+
+def test_tiny_imagenet(tmp_path):
+    tiny(tmp_path)
+    data = FolderSource(root=tmp_path).load()
+    assert [len(split) for split in data.splits.values()] == [18, 2, 4]
+    assert shades(data.test) == {100: 1, 101: 0, 102: 1, 103: 0}
+    assert set(shades(data.train)) | set(shades(data.validation)) == {*range(10), *range(20, 30)}
+
+
+def test_damaged_annotations_are_named(tmp_path):
+    tiny(tmp_path)
+    (tmp_path / "val" / "images" / "val_2.JPEG").unlink()
+    with pytest.raises(DataError, match=r"val_2\.JPEG is missing.*line 3"):
+        FolderSource(root=tmp_path).load()
+    (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG n01\n")
+    with pytest.raises(DataError, match=r"val_annotations\.txt, line 1 names no class"):
+        FolderSource(root=tmp_path).load()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes_are_checked_or_made_equal(tmp_path, channels):
+    plain(tmp_path, "train", 0)
+    plain(tmp_path, "test", 60)
+    save(tmp_path / "test" / "bee" / "wide.png", 99, size=(6, 9))
+    with pytest.raises(DataError, match=r"wide\.png is 9x6 pixels"):
+        FolderSource(root=tmp_path).load()
+    data = FolderSource(root=tmp_path, image_size=3, channels=channels).load()
+    assert data.test.images.shape == (9, channels, 3, 3)
+    assert shades(data.test)[99] == 1
+
+
+def test_resizing_crops_about_the_centre(tmp_path):
+    plain(tmp_path, "train", 0)
+    plain(tmp_path, "test", 60)
+    wide = np.zeros((4, 12, 3), np.uint8)
+    wide[:, 4:8] = 255
+    Image.fromarray(wide).save(tmp_path / "test" / "ant" / "0.png")
+    data = FolderSource(root=tmp_path, image_size=4).load()
+    assert int(data.test.images[0].min()) == 255
+
+
+def test_wrong_layouts_are_named(tmp_path):
+    with pytest.raises(DataError, match="no class folders"):
+        FolderSource(root=tmp_path).load()
+    plain(tmp_path, "train", 0)
+    with pytest.raises(DataError, match="neither a test nor a validation split"):
+        FolderSource(root=tmp_path).load()
+    plain(tmp_path, "test", 60)
+    save(tmp_path / "test" / "cow" / "0.png", 1)
+    with pytest.raises(DataError, match="cow is no class of the train folder"):
+        FolderSource(root=tmp_path).load()
+    (tmp_path / "train" / "cow").mkdir()
+    with pytest.raises(DataError, match="cow holds no images"):
+        FolderSource(root=tmp_path).load()
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    plain(tmp_path, "train", 0)
+    plain(tmp_path, "test", 60)
+    (tmp_path / "test" / "bee" / "2.bmp").write_bytes(b"BM")
+    with pytest.raises(DataError, match=r"2\.bmp cannot be decoded"):
+        FolderSource(root=tmp_path).load()
+
+
+def test_identity_is_short_and_follows_files(tmp_path):
+    plain(tmp_path, "train", 0)
+    plain(tmp_path, "test", 60)
+    first = FolderSource(root=tmp_path).identity()
+    assert first["file_count"] == 16
+    assert len(json.dumps(first)) < 1000
+    save(tmp_path / "test" / "bee" / "0.png", 7, size=(7, 7))
+    assert FolderSource(root=tmp_path).identity() != first

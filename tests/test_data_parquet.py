@@ -1,0 +1,223 @@
+"""Parquet: round trip, column detection, shards, and every kind of damage."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dbn_core.data import ParquetSource
+from dbn_core.data.decode import decode_images
+from dbn_core.errors import DataError
+
+NAMES = ("cat", "dog", "eel")
+FEATURES = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": list(NAMES)}}
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def picture(seed: int, height: int = 5, width: int = 5) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write(path, seeds, features=FEATURES, images=None, **columns):
+    """A small file; the label of image ``seed`` is ``seed % 3`` unless columns are given."""
+    images = images or [png(picture(seed)) for seed in seeds]
+    columns = columns or {"label": [seed % 3 for seed in seeds]}
+    table = pa.table({"img": [{"bytes": data, "path": None} for data in images], **columns})
+    if features:
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def by_pixels(split) -> dict[bytes, int]:
+    return {image.numpy().tobytes(): label for image, label in zip(split.images, split.labels.tolist(), strict=True)}
+
+
+def expected(seeds) -> dict[bytes, int]:
+    return {picture(seed).transpose(2, 0, 1).tobytes(): seed % 3 for seed in seeds}
+
+
+@pytest.mark.parametrize("folder", ["", "data"])
+def test_round_trip(tmp_path, folder):
+    write(tmp_path / folder / "train.parquet", range(30))
+    write(tmp_path / folder / "test.parquet", range(100, 109))
+    data = ParquetSource(root=tmp_path, validation_count=6).load()
+    assert [len(split) for split in data.splits.values()] == [24, 6, 9]
+    assert by_pixels(data.train) | by_pixels(data.validation) == expected(range(30))
+    assert by_pixels(data.test) == expected(range(100, 109))
+    assert (data.classes, data.name, data.title) == (NAMES, tmp_path.name, tmp_path.name)
+    assert data.mean == (0.49, 0.48, 0.44)
+    again = ParquetSource(root=tmp_path, validation_count=6, title="Mine").load()
+    assert (again.title, again.fingerprint) == ("Mine", data.fingerprint)
+
+
+def test_shards_are_read_in_order_and_a_lost_one_is_noticed(tmp_path):
+    write(tmp_path / "train-00000-of-00002.parquet", range(15))
+    write(tmp_path / "train-00001-of-00002.parquet", range(15, 30))
+    write(tmp_path / "test-00000-of-00001.parquet", range(100, 103))
+    data = ParquetSource(root=tmp_path).load()
+    assert by_pixels(data.train) | by_pixels(data.validation) == expected(range(30))
+    (tmp_path / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet is missing: fetch all 2 shards"):
+        ParquetSource(root=tmp_path).load()
+
+
+def test_own_validation_split_is_used(tmp_path):
+    write(tmp_path / "train.parquet", range(9))
+    write(tmp_path / "validation.parquet", range(50, 59))
+    write(tmp_path / "test.parquet", range(100, 103))
+    data = ParquetSource(root=tmp_path).load()
+    assert by_pixels(data.train) == expected(range(9))
+    assert by_pixels(data.validation) == expected(range(50, 59))
+    assert len(ParquetSource(root=tmp_path, validation_count=3).load().validation) == 3
+
+
+@pytest.mark.parametrize("unlabelled_test", [False, True])
+def test_validation_serves_as_test_where_no_test_has_labels(tmp_path, unlabelled_test):
+    write(tmp_path / "train.parquet", range(30))
+    write(tmp_path / "valid.parquet", range(50, 59))
+    if unlabelled_test:
+        write(tmp_path / "test.parquet", range(4), label=[-1] * 4)
+    data = ParquetSource(root=tmp_path).load()
+    assert [len(split) for split in data.splits.values()] == [27, 3, 9]
+    assert by_pixels(data.test) == expected(range(50, 59))
+
+
+def test_several_label_columns_need_a_choice(tmp_path):
+    kinds = {"_type": "ClassLabel", "names": ["pet", "fish"]}
+    features = {"img": {"_type": "Image"}, "fine_label": FEATURES["label"], "coarse_label": kinds}
+    for name, seeds in {"train": range(12), "test": range(20, 26)}.items():
+        fine = [seed % 3 for seed in seeds]
+        coarse = [int(label == 2) for label in fine]
+        write(tmp_path / f"{name}.parquet", seeds, features, fine_label=fine, coarse_label=coarse)
+    with pytest.raises(DataError, match="set `label` to one of fine_label, coarse_label"):
+        ParquetSource(root=tmp_path).load()
+    assert ParquetSource(root=tmp_path, label="fine_label").load().classes == NAMES
+    coarse = ParquetSource(root=tmp_path, label="coarse_label").load()
+    assert coarse.classes == ("pet", "fish")
+    assert coarse.test.labels.bincount().tolist() == [4, 2]
+    with pytest.raises(DataError, match="no column 'lable'"):
+        ParquetSource(root=tmp_path, label="lable").load()
+
+
+def test_without_metadata_the_only_integer_column_is_the_label(tmp_path):
+    for name, seeds in {"train": range(12), "test": range(20, 26)}.items():
+        write(
+            tmp_path / f"{name}.parquet", seeds, None, digit=[10 + seed % 3 for seed in seeds], note=["x"] * len(seeds)
+        )
+    data = ParquetSource(root=tmp_path).load()
+    assert data.classes == ("10", "11", "12")
+    assert by_pixels(data.test) == expected(range(20, 26))
+
+
+def test_a_column_of_class_names_may_be_the_label(tmp_path):
+    for name, seeds in {"train": range(12), "test": range(20, 26)}.items():
+        write(tmp_path / f"{name}.parquet", seeds, None, kind=[NAMES[seed % 3] for seed in seeds])
+    with pytest.raises(DataError, match="looks like the label"):
+        ParquetSource(root=tmp_path).load()
+    data = ParquetSource(root=tmp_path, label="kind").load()
+    assert data.classes == NAMES
+    assert by_pixels(data.test) == expected(range(20, 26))
+
+
+def test_grey_and_resized(tmp_path):
+    write(tmp_path / "train.parquet", range(12))
+    write(tmp_path / "test.parquet", range(6), images=[png(picture(seed, 8, 12)) for seed in range(6)])
+    with pytest.raises(DataError, match="image_size"):
+        ParquetSource(root=tmp_path).load()
+    data = ParquetSource(root=tmp_path, image_size=4, channels=1).load()
+    assert data.train.images.shape[1:] == data.test.images.shape[1:] == (1, 4, 4)
+    assert (data.mean, data.std) == ((0.5,), (0.25,))
+
+
+def test_differing_sizes_within_a_split_name_the_row(tmp_path):
+    write(tmp_path / "train.parquet", range(12))
+    write(tmp_path / "test.parquet", range(2), images=[png(picture(0)), png(picture(1, 6, 5))])
+    with pytest.raises(DataError, match=r"test\.parquet, row 1 is 5x6 pixels .* 5x5: set `image_size`"):
+        ParquetSource(root=tmp_path).load()
+
+
+def test_a_damaged_image_names_file_and_row(tmp_path):
+    write(tmp_path / "train.parquet", range(12))
+    write(tmp_path / "test.parquet", range(2), images=[png(picture(0)), png(picture(1))[:60]])
+    with pytest.raises(DataError, match=r"test\.parquet, row 1 cannot be decoded"):
+        ParquetSource(root=tmp_path).load()
+    write(tmp_path / "test.parquet", range(2), images=[png(picture(0)), None])
+    with pytest.raises(DataError, match=r"test\.parquet, row 1 holds no image bytes"):
+        ParquetSource(root=tmp_path).load()
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200])
+def test_a_damaged_file_is_named(tmp_path, keep):
+    for damaged in ("train", "test"):
+        write(tmp_path / "train.parquet", range(12))
+        write(tmp_path / "test.parquet", range(6))
+        path = tmp_path / f"{damaged}.parquet"
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(DataError, match=rf"{damaged}\.parquet is not a readable Parquet file"):
+            ParquetSource(root=tmp_path).load()
+
+
+def test_unusable_labels_are_refused(tmp_path):
+    write(tmp_path / "train.parquet", range(12))
+    write(tmp_path / "test.parquet", range(3), label=[0, 7, 1])
+    with pytest.raises(DataError, match=r"test\.parquet, row 1 has the label 7, which is none of the 3 classes"):
+        ParquetSource(root=tmp_path).load()
+    write(tmp_path / "test.parquet", range(3), other=[0, 1, 2])
+    with pytest.raises(DataError, match=r"test\.parquet lacks the column 'label'"):
+        ParquetSource(root=tmp_path).load()
+    write(tmp_path / "train.parquet", range(3), None, label=[[0], [1], [2]])
+    write(tmp_path / "test.parquet", range(3), None, label=[[0], [1], [2]])
+    with pytest.raises(DataError, match="neither integers nor strings"):
+        ParquetSource(root=tmp_path, label="label").load()
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(DataError, match=r"no train\*\.parquet"):
+        ParquetSource(root=tmp_path).load()
+    write(tmp_path / "train.parquet", range(12))
+    with pytest.raises(DataError, match="neither a test nor a validation split"):
+        ParquetSource(root=tmp_path).load()
+
+
+def test_identity_follows_files_and_options(tmp_path):
+    write(tmp_path / "train.parquet", range(12))
+    write(tmp_path / "test.parquet", range(6))
+    first = ParquetSource(root=tmp_path).identity()
+    assert json.loads(json.dumps(first)) == first == ParquetSource(root=tmp_path, title="T").identity()
+    assert first != ParquetSource(root=tmp_path, train_limit=3).identity()
+    write(tmp_path / "test.parquet", range(7))
+    assert first != ParquetSource(root=tmp_path).identity()
+
+
+def test_what_limits_leave_out_is_not_decoded(tmp_path):
+    write(tmp_path / "train.parquet", range(30), images=[png(picture(seed)) for seed in range(30)])
+    write(tmp_path / "test.parquet", range(30))
+    kept = ParquetSource(root=tmp_path, test_limit=3).load().test
+    assert sorted(kept.labels.tolist()) == [0, 1, 2]
+    images = [png(picture(seed)) if key in by_pixels(kept) else b"" for seed, key in enumerate(expected(range(30)))]
+    write(tmp_path / "test.parquet", range(30), images=images)
+    assert torch.equal(ParquetSource(root=tmp_path, test_limit=3).load().test.images, kept.images)
+
+
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255), end=st.integers(0, 10_000))
+@settings(max_examples=150, deadline=None)
+def test_damage_either_decodes_or_is_a_data_error(place, value, end):
+    data = bytearray(png(picture(0)))
+    data[place % len(data)] = value
+    with contextlib.suppress(DataError):  # any other error fails the test
+        image = decode_images([("here", bytes(data[: end % (2 * len(data))]))], 1, 3, 5)
+        assert image.shape == (1, 3, 5, 5)

@@ -1,0 +1,390 @@
+"""The report: rendered from a made-up folder of results, then read back."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.report import load_results, render
+from benchmarks.report.diagnostics import representative_sizes
+from benchmarks.report.figures import spread
+from benchmarks.report.lead import lead
+from benchmarks.report.load import MARKED_SCORES, SCORES
+from benchmarks.report.style import looks
+from benchmarks.report.tables import (
+    Block,
+    Cell,
+    Table,
+    comparisons_table,
+    decimals,
+    dee_text,
+    escape_md,
+    escape_tex,
+    main_table,
+    p_text,
+    ratio_text,
+    sizes_table,
+    to_latex,
+    to_markdown,
+    with_interval,
+)
+from dbn_core.errors import ArtefactError
+
+NAN, INF = float("nan"), float("inf")
+ODD = "a_b & c%"  # a label that LaTeX, HTML and Markdown all could trip over
+
+#         label, method, family, size, nll, cnll, acc, macs_rel
+DE_NLL = [0.1210, 0.0905, 0.0806, 0.0762, 0.0735, 0.0718, 0.0706, 0.0698]
+METHODS = [
+    *[("DE", "de", "de", m + 1, nll, nll * 0.97, 0.9660 + 0.011 * m / (m + 2), m + 1) for m, nll in enumerate(DE_NLL)],
+    ("ED", "ed", "ed", 3, 0.1280, 0.1120, 0.9675, 1.0),
+    ("ED", "ed", "ed", 5, 0.1310, 0.1105, 0.9681, 1.0),
+    ("END²", "end2", "end2", 3, 0.1420, 0.1190, 0.9662, 1.0),
+    ("END²", "end2", "end2", 5, 0.1450, 0.1210, 0.9658, 1.0),
+    ("BN", "bn", "bn", 2, 0.1010, 0.0960, 0.9688, 1.21),
+    ("BN", "bn", "bn", 3, 0.0975, 0.0930, 0.9695, 1.41),
+    ("BN", "bn", "bn", 5, 0.0962, 0.0921, 0.9697, 1.82),
+    ("DBN (fixed)", "dbn[preset=fixed]", "dbn", 3, 0.0861, 0.0828, 0.9712, 1.17),
+    ("DBN (fixed)", "dbn[preset=fixed]", "dbn", 5, 0.0825, 0.0800, 0.9720, 1.33),
+    ("DBN (paper)", "dbn[preset=paper]", "dbn", 3, 0.0905, 0.0850, 0.9706, 1.17),
+    ("DBN (paper)", "dbn[preset=paper]", "dbn", 5, 0.0880, 0.0835, 0.9709, 1.33),
+    (ODD, "odd", "odd", 5, 0.0660, 0.0655, 0.9600, NAN),
+]
+
+
+def _dee(nll: float, curve: list[float]) -> float:
+    if nll > curve[0]:
+        return -INF
+    return float(np.interp(-nll, [-v for v in curve], range(1, len(curve) + 1))) if nll >= curve[-1] else INF
+
+
+def _summary_row(row: tuple, n: int) -> dict[str, object]:
+    label, method, family, size, nll, cnll, acc, rel = row
+    means = {"acc": acc, "nll": nll, "brier": nll * 0.45, "ece": 0.004 + nll * 0.05, "cnll": cnll}
+    means |= {"cbrier": cnll * 0.45, "cece": 0.004, "temperature": 1.1, "kl_to_ensemble": nll / 3}
+    half = {"acc": 0.0012, "ece": 0.0006, "cece": 0.0005, "temperature": 0.02}
+    out: dict[str, object] = {"method": method, "label": label, "family": family, "size": size, "n": n}
+    for score in SCORES:
+        width = half.get(score, 0.0021) if n > 1 else NAN
+        out |= {
+            f"{score}_mean": means[score],
+            f"{score}_low": means[score] - width,
+            f"{score}_high": means[score] + width,
+        }
+        if score in MARKED_SCORES:
+            out[f"{score}_mark"] = {"DBN (fixed)5": "best", "DBN (paper)5": "tied"}.get(f"{label}{size}", "")
+    for kind, value, curve in (("raw", nll, DE_NLL), ("cal", cnll, [v * 0.97 for v in DE_NLL])):
+        out[f"dee_{kind}"] = float(size) if family == "de" else _dee(value, curve)
+        for end, shift in (("low", 0.0021), ("high", -0.0021)):
+            out[f"dee_{kind}_{end}"] = NAN if family == "de" or n == 1 else _dee(value + shift, curve)
+    single = family == "de"
+    own = {"de": 61.0 * size, "ed": 70.0, "end2": 82.0, "bn": 45.0 * (size - 1), "dbn": 260.0}.get(family, NAN)
+    return out | {
+        **{"params": 272_474 * rel, "params_rel": rel, "macs": 4.1e7 * rel, "flops": 8.2e7 * rel, "macs_rel": rel},
+        **{"latency_b1_p50_ms": 3.1 * rel, "latency_b1_p95_ms": 3.6 * rel, "latency_b1_ratio": rel * 1.08},
+        **{"latency_batch_ratio": rel * 1.02, "throughput_examples_per_s": 900 / rel, "latency_noisy": family == "bn"},
+        **{"train_seconds": own, "train_seconds_with_members": own if single else own + 61.0 * size},
+        **{"student_passes": 1e6, "teacher_passes": NAN if single else 1e6 * size},
+    }
+
+
+def _reliability(row: tuple, rng: np.random.Generator) -> list[dict[str, object]]:
+    label, method, family, size = row[:4]
+    share = np.array([0, 0, 0, 1, 3, 6, 9, 14, 20, 28, 40, 58, 95, 210, 4900])
+    out = []
+    for calibrated, slope in ((False, 0.10), (True, 0.02)):
+        for b, count in enumerate(share):
+            confidence = (b + 0.6) / 15 if count else NAN
+            accuracy = confidence - slope * (1 - confidence) * 2 + rng.normal(0, 0.015)
+            name = {"method": method, "label": label, "family": family, "size": size, "calibrated": calibrated}
+            edges = {"bin": b, "lower": b / 15, "upper": (b + 1) / 15, "count": count}
+            out.append(name | edges | {"confidence": confidence, "accuracy": accuracy})
+    return out
+
+
+def write_results(folder: Path, methods: list[tuple] = METHODS, n: int = 3) -> Path:
+    """Write plausible results of a suite: censored equivalents, missing costs, a failed cell, odd labels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    summary = pd.DataFrame([_summary_row(row, n) for row in methods])
+    rows = [
+        {"suite": "digits", "method": m, "label": label, "family": f, "size": size, "repetition": r}
+        | {"split": "test", "metric": metric, "value": value + rng.normal(0, 0.001)}
+        for label, m, f, size, nll, cnll, acc, _ in methods
+        for r in range(n)
+        for metric, value in (("acc", acc), ("nll", nll), ("cnll", cnll))
+    ]
+    comparisons = [
+        {"method": m, "label": label, "size": size, "reference": reference, "metric": metric}
+        | {"difference": d, "low": d - 0.004, "high": d + 0.004, "p_value": min(1.0, math.exp(-abs(d) * 600))}
+        for label, m, f, size, nll, cnll, acc, _ in methods
+        if f != "de"
+        for reference, at in (("DE-1", 0), ("DE-3", 2))
+        for metric, d in (("nll", nll - DE_NLL[at]), ("cnll", cnll - 0.97 * DE_NLL[at]), ("acc", acc - 0.966))
+    ]
+    tables = {"summary": summary, "rows": pd.DataFrame(rows), "comparisons": pd.DataFrame(comparisons)}
+    tables["reliability"] = pd.DataFrame([line for row in methods for line in _reliability(row, rng)])
+    for name, frame in tables.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+    meta = {
+        "suite": "digits",
+        "title": "Digits: <fast> ensembling",
+        "description": "8x8 handwritten digits, small ResNets with filter response normalisation; runs on a laptop.",
+        "command": "dbn-bench run digits",
+        "report_command": "dbn-bench report digits",
+        "date": "2026-01-31",
+        "dataset": {
+            "title": "scikit-learn digits",
+            "fingerprint": "0123456789abcdef0123",
+            "train": 1097,
+            "classes": 10,
+        },
+        "network": "resnet[depth=8,width=16]",
+        "repetitions": n,
+        "budget": ["members: 60 epochs of SGD, batch 64", "distillation and bridges: 120 epochs of Adam, batch 64"],
+        "protocol": ["temperatures are fitted on the validation split; nothing is selected on the test split"],
+        "versions": {"python": "3.11.9", "torch": "2.15.0", "dbn-bench": "0.1.0"},
+        "hardware": {"cpu": "an x86-64 processor", "cores": 2, "gpu": None, "threads_per_process": 1},
+        "latency": {"batch_size": 256, "batch_repeats": 20, "noisy": True},
+        "failures": [{"cell": "digits/end2/size=8/rep=1", "reason": "loss became <NaN> at step 120"}],
+        "store_seconds": 5321.4,
+        "dee": {"max_size": 8},
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    render(write_results(folder / "rows"), folder / "out")
+    return folder
+
+
+FIGURES = ("dee_vs_flops", "nll_vs_size", "acc_vs_size", "reliability", "training_cost")
+
+
+def test_writes_every_file_twice_with_the_same_bytes(report: Path, tmp_path: Path) -> None:
+    written = render(report / "rows", tmp_path)
+    names = {path.relative_to(tmp_path).as_posix() for path in written}
+    assert names == {
+        *("report.md", "report.html", "tables/comparisons.csv"),
+        *(f"tables/{name}.{end}" for name in ("main", "sizes") for end in ("csv", "tex")),
+        *(f"figures/{name}.{end}" for name in FIGURES for end in ("png", "pdf")),
+    }
+    for name in names:
+        first, second = (report / "out" / name).read_bytes(), (tmp_path / name).read_bytes()
+        assert first, name
+        assert first == second, name
+
+
+def test_html_stands_alone_and_is_escaped(report: Path) -> None:
+    page = (report / "out/report.html").read_text()
+    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert set(re.findall(r'(?:src|href)="([^:"]+:[^;"]+)', page)) == {"data:image/png"}
+    assert page.count("<img ") == len(FIGURES) == len(re.findall(r'alt="[^"]{20,}"', page))
+    assert "<script" not in page
+    assert "Digits: &lt;fast&gt; ensembling" in page
+    assert "<fast>" not in page
+    assert "a_b &amp; c%" in page
+    assert "loss became &lt;NaN&gt; at step 120" in page
+    assert "END²" in page
+
+
+def test_markdown_shows_gaps_figures_and_the_footer(report: Path) -> None:
+    page = (report / "out/report.md").read_text()
+    assert "**Gaps.**" in page
+    assert r"a\_b & c%" in page
+    assert all(f"(figures/{name}.png)" in page for name in FIGURES)
+    assert "0123456789ab" in page
+    assert "0123456789abc" not in page
+    assert "torch 2.15.0" in page
+    assert "Latency rel., batch 256" in page
+    assert "None" not in page
+    assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower().replace("&lt;nan>", ""))
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert {line.count("|") - line.count(r"\|") for line in rows} == {17, 10, 5}
+
+
+def test_latex_escapes_and_marks(report: Path) -> None:
+    text = (report / "out/tables/main.tex").read_text()
+    assert r"a\_b \& c\%" in text
+    assert r"END\textsuperscript{2}" in text
+    assert r"$<$ 1" in text
+    assert re.search(r"^DBN \(fixed\) & 5 & \\textbf\{97\.20 \$\\pm\$ 0\.12\}", text, re.MULTILINE)
+    assert re.search(r"^DBN \(paper\) & 5 & \\underline\{97\.09", text, re.MULTILINE)
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert all(char not in "".join(body) for char in "²±×↑↓–−")
+    rows = [line for line in body if line.endswith(r"\\") and "multicolumn" not in line]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {15}
+    assert text.count("{") == text.count("}") + text.count(r"\{") - text.count(r"\}")
+
+
+def test_main_table_marks_the_right_cells_and_groups_ensembles_first(report: Path) -> None:
+    table = main_table(load_results(report / "rows"))
+    assert [len(block.rows) for block in table.blocks] == [8, len(METHODS) - 8]
+    column = table.header.index("NLL ↓")
+    marks = {(row[0].text, row[1].text): row[column].mark for block in table.blocks for row in block.rows}
+    assert {key: mark for key, mark in marks.items() if mark} == {
+        ("DBN (fixed)", "5"): "best",
+        ("DBN (paper)", "5"): "tied",
+    }
+    cells = {(row[0].text, row[1].text): [cell.text for cell in row] for block in table.blocks for row in block.rows}
+    assert cells["ED", "3"][table.header.index("DEE (raw) ↑")] == "< 1"
+    assert cells[ODD, "5"][table.header.index("DEE (raw) ↑")].startswith("> 8")
+    assert cells[ODD, "5"][table.header.index("FLOPs rel.")] == "–"
+    assert cells["BN", "2"][table.header.index("Latency rel., batch 1")] == "~1.31×"
+    assert cells["DE", "1"][column] == "0.1210 ± 0.0021"
+
+
+def test_comparisons_mark_what_is_better_and_what_cannot_be_told_apart(report: Path) -> None:
+    table = comparisons_table(load_results(report / "rows"))
+    assert table.header == ["Method", "Size", "minus DE-1", "minus DE-3"]
+    cells = {(block.title, row[0].text, row[1].text): row[2:] for block in table.blocks for row in block.rows}
+    assert cells["NLL ↓", "DBN (fixed)", "5"][0] == Cell("−0.0385 [−0.0425, −0.0345], p < 0.001", "best")
+    assert [cell.mark for cell in cells["NLL ↓", "DBN (fixed)", "5"]] == ["best", "tied"]
+    assert [cell.mark for cell in cells["NLL ↓", "END²", "5"]] == ["", ""]
+    assert cells["ACC (percentage points) ↑", "DBN (fixed)", "5"][0].mark == "best"
+
+
+def test_sizes_table_has_a_column_for_each_size(report: Path) -> None:
+    table = sizes_table(load_results(report / "rows"))
+    assert table.header == ["Method", "1 member", *(f"{m} members" for m in range(2, 9))]
+    wide = pd.read_csv(report / "out/tables/sizes.csv")
+    assert list(wide["metric"].unique()) == ["acc", "nll", "cnll"]
+    assert wide.set_index(["metric", "label"]).loc[("nll", "DE"), "3"] == pytest.approx(DE_NLL[2])
+    assert wide.set_index(["metric", "label"]).loc[("nll", "ED")].isna().sum() == 6
+
+
+def test_lead_names_the_best_method_with_its_worth_and_cost(report: Path) -> None:
+    text = " ".join(lead(load_results(report / "rows")))
+    assert f"{ODD} (size 5) has the lowest NLL, 0.0660" in text
+    assert "> 8" in text
+    assert "Its NLL is significantly lower than that of one network" in text
+
+
+def test_lead_says_when_nothing_beats_one_network(tmp_path: Path) -> None:
+    weak = [row for row in METHODS if row[2] in ("de", "end2")]
+    text = " ".join(lead(load_results(write_results(tmp_path, weak))))
+    assert "No method cheaper than an ensemble beats a single network on raw NLL or on temperature-scaled NLL." in text
+    assert "END² (size 3)" in text
+
+
+def test_lead_says_which_methods_are_tied(tmp_path: Path) -> None:
+    text = " ".join(lead(load_results(write_results(tmp_path, METHODS[:-1]))))
+    assert "DBN (fixed) (size 5) has the lowest NLL, 0.0825, at 1.33× the FLOPs and 1.44× the batch-1 latency" in text
+    assert "Against DBN (paper) (size 5) the difference in NLL is not significant" in text
+
+
+@pytest.mark.parametrize("methods", [METHODS[:3], METHODS[10:12]])
+def test_renders_one_repetition_and_few_methods(tmp_path: Path, methods: list[tuple]) -> None:
+    folder = write_results(tmp_path / "rows", methods, n=1)
+    (folder / "meta.json").write_text("{}")
+    for name in ("comparisons", "reliability"):
+        header = (write_results(tmp_path / "full") / f"{name}.csv").read_text().splitlines()[0]
+        (folder / f"{name}.csv").write_text(header + "\n")
+    render(folder, tmp_path / "out")
+    page = (tmp_path / "out/report.md").read_text()
+    assert "Benchmark report" in page
+    assert "±" not in page.split("## How")[0]
+
+
+def test_a_missing_column_or_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    pd.read_csv(folder / "summary.csv").drop(columns="dee_raw_low").to_csv(folder / "summary.csv", index=False)
+    with pytest.raises(ArtefactError, match=r"summary\.csv lacks the column dee_raw_low; run `dbn-bench run"):
+        load_results(folder)
+    write_results(tmp_path)
+    (folder / "reliability.csv").unlink()
+    with pytest.raises(ArtefactError, match=r"reliability\.csv is missing; run `dbn-bench run"):
+        load_results(folder)
+    write_results(tmp_path)
+    (folder / "meta.json").write_text("{")
+    with pytest.raises(ArtefactError, match=r"meta\.json is not readable JSON"):
+        load_results(folder)
+
+
+def test_a_value_that_is_no_number_is_named(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    frame = pd.read_csv(folder / "rows.csv", dtype=str)
+    frame.loc[0, "value"] = "fast"
+    frame.to_csv(folder / "rows.csv", index=False)
+    with pytest.raises(ArtefactError, match="value that is no number"):
+        load_results(folder)
+
+
+def test_labels_shared_by_two_methods_give_way_to_the_spec(tmp_path: Path) -> None:
+    twin = ("ED", "ed[temperature=2]", "ed", 3, 0.12, 0.11, 0.96, 1.0)
+    results = load_results(write_results(tmp_path, [*METHODS, twin]))
+    assert {"ed", "ed[temperature=2]"} <= set(results.summary["label"])
+    assert "ED" not in set(results.rows["label"])
+
+
+def test_one_colour_for_each_label_and_a_neutral_one_for_ensembles(report: Path) -> None:
+    chosen = looks(load_results(report / "rows"))
+    assert len({look.colour for look in chosen.values()}) == len(chosen)
+    assert [label for label, look in chosen.items() if look.reference] == ["DE"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (2.414, 1.9, 3.04, "2.41 [1.9, 3.0]"),
+        (-INF, -INF, -INF, "< 1"),
+        (INF, INF, INF, "> 8"),
+        (-INF, -INF, 1.26, "< 1 [< 1, 1.3]"),
+        (7.5, 6.1, INF, "7.50 [6.1, > 8]"),
+        (3.0, NAN, NAN, "3.00"),
+        (NAN, NAN, NAN, "–"),
+    ],
+)
+def test_dee_text(value: float, low: float, high: float, text: str) -> None:
+    assert dee_text(value, low, high, 8) == text
+
+
+def test_numbers_become_text() -> None:
+    assert with_interval(99.21, 99.1, 99.32, 1) == "99.2 ± 0.1"
+    assert with_interval(99.21, NAN, NAN, 2) == "99.21"
+    assert with_interval(NAN, NAN, NAN, 2) == "–"
+    assert decimals([0.12, 0.15, NAN], 1, 2) == 2
+    assert decimals([1.2], 1, 2) == 1
+    assert decimals([NAN], 3, 4) == 4
+    assert ratio_text(1.333) == "1.33×"
+    assert ratio_text(1.333, noisy=True) == "~1.33×"
+    assert [p_text(p) for p in (0.0002, 0.012, 0.5, NAN)] == ["p < 0.001", "p = 0.012", "p = 0.50", "p –"]
+
+
+def test_escapes() -> None:
+    assert escape_tex("a_b & c% #1 {x} ~ \\ ^ $") == (
+        r"a\_b \& c\% \#1 \{x\} \textasciitilde{} \textbackslash{} \textasciicircum{} \$"
+    )
+    assert escape_md("a|b <i> < 1 *x*") == r"a\|b &lt;i> < 1 \*x\*"
+    table = Table(["Method", "NLL"], [Block("", [[Cell("a|b"), Cell("1", "best")], [Cell("c"), Cell("2", "tied")]])])
+    assert "**1**" in to_markdown(table)
+    assert "<ins>2</ins>" in to_markdown(table)
+    assert "a|b & \\textbf{1} \\\\" in to_latex(table)
+
+
+def test_spread_separates_near_points_and_leaves_the_rest() -> None:
+    moved = spread(np.array([1.0, 3.0, 1.0, 1.01]), 0.1)
+    assert moved[1] == 3.0
+    assert np.diff(np.sort(moved[[0, 2, 3]])) == pytest.approx([0.1, 0.1])
+    assert moved[[0, 2, 3]].mean() == pytest.approx(np.mean([1.0, 1.0, 1.01]))
+
+
+def test_representative_size_is_the_commonest_or_the_nearest() -> None:
+    frame = pd.DataFrame({"label": ["DE", "DE", "A", "A", "B", "C"], "size": [1, 5, 3, 5, 2, 5]})
+    assert representative_sizes(frame) == {"DE": 5, "A": 5, "B": 2, "C": 5}
+
+
+def test_the_report_imports_no_torch_and_nothing_of_ours_that_might() -> None:
+    for path in Path(load_results.__code__.co_filename).parent.glob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
+        ours = [name for name in imported if name.startswith(("benchmarks", "baselines", "dbn_core", "torch"))]
+        assert all(name.startswith("benchmarks.report") or name == "dbn_core.errors" for name in ours), path
