@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dbn_core.train.loop import Batch
     from dbn_core.train.recipe import Recipe
 
-# What the released code does, and what mends it.  Every entry can be set alone: ``dbn[preset=paper,target=displacement]``.
+# What the released code does, and what mends it.  Each entry can be set alone: ``dbn[preset=paper,ema=standard]``.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "logit_branch": "dead",  # all-zero start: the branch can only learn a constant
@@ -100,7 +100,8 @@ class DiffusionBridgeNetwork(Method):
     title = "DBN"
     reference = "Kim, Yoon and Lee, 2024, arXiv 2404.15814"
 
-    Config = DBNConfig
+    class Config(DBNConfig):
+        """See :class:`DBNConfig`."""
 
     def bridges(self, size: int) -> int:
         """L, the number of bridges that cover ``size`` members."""

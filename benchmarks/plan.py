@@ -14,7 +14,7 @@ from benchmarks.suite import Suite
 from dbn_core.errors import PluginError
 from dbn_core.method import Method, Part
 from dbn_core.registry import canonical
-from dbn_core.seeds import digest, generator
+from dbn_core.seeds import digest, seed_for
 
 # Raise it when training or storing changes what an unchanged recipe gives.
 FORMAT = 1
@@ -121,10 +121,14 @@ def member_identity(suite: Suite, repetition: int, position: int) -> tuple[int, 
     """(pool, index) of the member at a position of a repetition's pool; position 0 is the source."""
     if suite.pool.sharing == "independent":
         return repetition, position
-    import torch
+    import numpy as np
 
-    order = torch.randperm(suite.pool.members, generator=generator(seed=suite.seed, repetition=repetition, purpose="pool"))
-    return 0, int(order[position])
+    # Sources differ from repetition to repetition as long as there are members enough; the others follow at random.
+    sources = np.random.default_rng(seed_for(seed=suite.seed, purpose="sources")).permutation(suite.pool.members)
+    source = int(sources[repetition % suite.pool.members])
+    others = [index for index in range(suite.pool.members) if index != source]
+    rng = np.random.default_rng(seed_for(seed=suite.seed, repetition=repetition, purpose="partners"))
+    return 0, [source, *rng.permutation(others).tolist()][position]
 
 
 def _base(plan: Plan) -> dict[str, Any]:
@@ -166,14 +170,12 @@ def _parts(plan: Plan, method: Method, label: str, size: int, repetition: int) -
     return keys
 
 
-def _part(
-    plan: Plan, method: Method, label: str, size: int, part: Part, made: dict[str, str], repetition: int
-) -> str:
+def _part(plan: Plan, method: Method, label: str, size: int, part: Part, made: dict[str, str], repetition: int) -> str:
     members = [_member(plan, repetition, position) for position in part.members]
     missing = [name for name in part.needs if name not in made]
     if missing:
         raise PluginError(
-            f"Method '{method.name}': part '{part.name}' needs '{missing[0]}', which parts({size}) does not list before it."
+            f"Method '{method.name}': part '{part.name}' needs '{missing[0]}': list that before it in parts()."
         )
     needs = {name: made[name] for name in part.needs}
     settings = method.config.model_dump() if part.settings is None else dict(part.settings)
@@ -193,7 +195,9 @@ def _part(
     return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
 
 
-def _ingredients(plan: Plan, method: Method, label: str, size: int, repetition: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _ingredients(
+    plan: Plan, method: Method, label: str, size: int, repetition: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Keys of the parts, and of all members that taught or predict."""
     positions = sorted({*method.members(size), *(m for part in method.parts(size) for m in part.members)})
     parts = _parts(plan, method, label, size, repetition)
@@ -219,7 +223,9 @@ def _predictions(plan: Plan, method: Method, label: str, size: int, repetition: 
         "members": payload["members"],
         "parts": payload["parts"],
     }
-    return _add(plan, "predictions", f"{label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload)
+    return _add(
+        plan, "predictions", f"{label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
+    )
 
 
 def _cost(plan: Plan, method: Method, label: str, size: int) -> str:

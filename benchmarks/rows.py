@@ -105,7 +105,7 @@ def _add_agreement(results: list[CellResult]) -> None:
 def analyse(plan: Plan, results: list[CellResult], store: Store, latency: Mapping[str, Any]) -> Results:
     """Everything that is reported, from scored cells.
 
-    A method takes part in comparisons and DEE with the repetitions that all methods share; its own means use all it has.
+    A method takes part in comparisons and DEE with the repetitions that all methods share; its means use all.
     """
     groups: dict[tuple[str, int], list[CellResult]] = {}
     for result in results:
@@ -159,9 +159,7 @@ def _summary_row(
     cell = group[0].cell
     row: dict[str, Any] = {**_identity(cell), "n": len(group)}
     for score in SCORES:
-        values = [
-            float(r.examples[score].mean()) if score in r.examples else r.split.get(score, np.nan) for r in group
-        ]
+        values = [float(r.examples[score].mean()) if score in r.examples else r.split.get(score, np.nan) for r in group]
         interval = mean_interval(np.array(values))
         row |= {f"{score}_mean": interval.value, f"{score}_low": interval.low, f"{score}_high": interval.high}
     return row | _cost_columns(plan, group, store) | _latency_columns(latency.get(f"{key[0]}@{key[1]}", {}))
@@ -295,7 +293,11 @@ def _tied(
         gap, _ = bootstrap.difference(stacked[mine][score], stacked[theirs][score])
     else:  # calibration errors are no means over examples: a paired t interval over repetitions
         by_repetition = {r.cell.repetition: r.split[score] for r in groups[theirs]}
-        pairs = [r.split[score] - by_repetition[r.cell.repetition] for r in groups[mine] if r.cell.repetition in by_repetition]
+        pairs = [
+            r.split[score] - by_repetition[r.cell.repetition]
+            for r in groups[mine]
+            if r.cell.repetition in by_repetition
+        ]
         if len(pairs) < 2:
             return False
         gap = mean_interval(np.array(pairs))

@@ -100,9 +100,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     return RunResult(plan, outcome, failures, rows, render(rows, options.reports / suite.name))
 
 
-def _make(
-    plan: Plan, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]
-) -> Outcome:
+def _make(plan: Plan, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]) -> Outcome:
     from benchmarks.work import run_node
 
     suite_json = plan.suite.model_dump_json()
@@ -172,9 +170,7 @@ def _time_predictors(plan: Plan, store: Store, options: Options, cells: dict[str
     spec = plan.suite.latency
     repeated = images.repeat(-(-spec.batch // len(images)), 1, 1, 1)[: spec.batch]
     one = measure_latency(predictors, unit, images[:1], spec.repeats)
-    many = measure_latency(
-        predictors, unit, repeated.contiguous(memory_format=torch.channels_last), spec.batch_repeats
-    )
+    many = measure_latency(predictors, unit, repeated.contiguous(memory_format=torch.channels_last), spec.batch_repeats)
     measured = {name: {"one": vars(one[name]), "batch": vars(many[name])} for name in cells}
     noisy = any(value["noisy"] for times in measured.values() for value in times.values())
     return {"predictors": measured, "noisy": noisy, "threads": options.threads, "unit": unit}
@@ -184,10 +180,10 @@ def _meta(
     plan: Plan, options: Options, latency: dict[str, Any], failures: list[dict[str, str]], outcome: Outcome
 ) -> dict[str, Any]:
     suite, data = plan.suite, plan.data
+    n, m = suite.repetitions, suite.pool.members
     pool = {
-        "independent": f"each of the {suite.repetitions} repetitions has a pool of {suite.pool.members} members of its own",
-        "shared": f"one pool of {suite.pool.members} members; each of the {suite.repetitions} repetitions draws another "
-        "source and order of members from it",
+        "independent": f"each of the {n} repetitions has a pool of {m} members of its own",
+        "shared": f"one pool of {m} members; each of the {n} repetitions draws another source and order of members",
     }[suite.pool.sharing]
     sizes = [cell.size for cell in plan.cells if cell.method.name == "de"]
     device = "cuda" if options.device.startswith("cuda") else "cpu"
@@ -231,7 +227,7 @@ def _budget(suite: Suite) -> list[str]:
         f"Members: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer.upper()} at peak rate "
         f"{recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule} schedule.",
         f"Every trained component of a method (student, bridge with its distillation): {suite.students.epochs} epochs; "
-        "a Bridge Network's curves take the members' epochs on top. The training-cost figure shows what each one spent.",
+        "a Bridge Network's curves take the members' epochs on top. The training-cost figure shows what each spent.",
     ]
 
 
@@ -251,4 +247,3 @@ def suite_status(plan: Plan, store: Store) -> dict[str, tuple[int, int]]:
         counts[node.kind] = done + store.has(node.kind, node.key), planned + 1
     complete = sum(store.has("predictions", c.predictions) and store.has("cost", c.cost) for c in plan.cells)
     return counts | {"cell": (complete, len(plan.cells))}
-

@@ -66,7 +66,10 @@ class PairedBootstrap:
         gap = scores - reference
         replicates = self.means(gap)
         # One is added to both counts: a bootstrap of finite size never proves a p-value of zero.
-        below, above = (np.sum(replicates <= 0) + 1) / (self.draws + 1), (np.sum(replicates >= 0) + 1) / (self.draws + 1)
+        below, above = (
+            (np.sum(replicates <= 0) + 1) / (self.draws + 1),
+            (np.sum(replicates >= 0) + 1) / (self.draws + 1),
+        )
         return self.interval(float(gap.mean()), replicates), float(min(1.0, 2 * min(below, above)))
 
 

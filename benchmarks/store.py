@@ -80,10 +80,13 @@ class Store:
         path = self.sidecar_path(kind, key)
         try:
             meta = json.loads(path.read_text(encoding="utf-8"))
-            seal = meta.pop("meta_sha256")
+            seal = dict(meta)["meta_sha256"]
+            del meta["meta_sha256"]
         except FileNotFoundError as error:
-            raise ArtefactError(f"Artefact {kind}/{key} is not in the store '{self.root}': run the suite again.") from error
-        except (ValueError, KeyError, AttributeError) as error:
+            raise ArtefactError(
+                f"Artefact {kind}/{key} is not in the store '{self.root}': run the suite again."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
             raise self._set_aside(kind, key, "its description is unreadable") from error
         if seal != digest(meta, 64):
             raise self._set_aside(kind, key, "its description was altered")
@@ -113,7 +116,7 @@ class Store:
             if path.is_file():
                 path.replace(path.with_name(path.name + ".damaged"))
         return ArtefactError(
-            f"Artefact {kind}/{key} is damaged ({reason}); it was set aside as *.damaged: run the suite again to rebuild it."
+            f"Artefact {kind}/{key} is damaged ({reason}); set aside as *.damaged: run the suite again."
         )
 
     def note(self, name: str) -> dict[str, Any]:

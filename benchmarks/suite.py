@@ -91,7 +91,9 @@ class Suite(_Model):
             method = parse_method(entry.use, entry.options)
             for size in entry.sizes:
                 method.check_size(size)
-                needed = max([*method.members(size), *(m for p in method.parts(size) for m in p.members)], default=-1) + 1
+                needed = (
+                    max([*method.members(size), *(m for p in method.parts(size) for m in p.members)], default=-1) + 1
+                )
                 if needed > self.pool.members:
                     raise SpecError(
                         f"'{entry.use}' at size {size} needs {needed} members, the pool has {self.pool.members}: "
@@ -128,7 +130,9 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
     if path.suffix != ".toml":
         known = available()
         if name not in known:
-            raise SpecError(f"Unknown suite '{name}'{did_you_mean(name, known)}; a suite of your own is a path to a .toml.")
+            raise SpecError(
+                f"Unknown suite '{name}'{did_you_mean(name, known)}; a suite of your own is a path to a .toml."
+            )
         path = known[name]
     if not path.is_file():
         raise SpecError(f"Suite file '{path}' does not exist: check the path.")
@@ -155,7 +159,9 @@ def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> No
 
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation, in words."""
-    first = error.errors()[0]
+    # A misspelt key is also a missing one: the key that is there explains more.
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     loc = [str(piece) for piece in first["loc"]]
     key, where = (loc[-1] if loc else ""), ".".join(loc[:-1])
     place = f"[{where}]" if where else "the top level"

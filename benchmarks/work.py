@@ -61,7 +61,7 @@ class Bench:
         data = self.data
         network = Classifier(self.suite.network, data.num_classes, data.channels, data.mean, data.std)
         network.load_state_dict(self._load("member", key))
-        return freeze(network.to(self.device, memory_format=torch.channels_last))
+        return freeze(network.to(self.device).to(memory_format=torch.channels_last))
 
     def run(self, node: Node) -> None:
         """Make one artefact and store it; a failure stores nothing."""
@@ -121,10 +121,14 @@ class Bench:
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
         if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-            raise PluginError(f"Method '{method.name}': fit('{part.name}') must return a module or a mapping of tensors.")
+            raise PluginError(
+                f"Method '{method.name}': fit('{part.name}') must return a module or a mapping of tensors."
+            )
         for name, tensor in state.items():
             if not torch.isfinite(tensor).all():
-                raise TrainingDivergedError(f"{node.title}: '{name}' is not finite after training: lower its learning rate.")
+                raise TrainingDivergedError(
+                    f"{node.title}: '{name}' is not finite after training: lower the learning rate."
+                )
         return self._training_value(context), save(_stored(state))
 
     def predictor(self, payload: Mapping[str, Any]) -> nn.Module:
@@ -184,7 +188,13 @@ def _stored(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _summary(log: TrainLog) -> dict[str, Any]:
-    return {"epochs": log.epochs, "steps": log.steps, "loss": log.loss, "best_epoch": log.best_epoch, "last": log.history[-1:]}
+    return {
+        "epochs": log.epochs,
+        "steps": log.steps,
+        "loss": log.loss,
+        "best_epoch": log.best_epoch,
+        "last": log.history[-1:],
+    }
 
 
 def _method_and_part(node: Node) -> tuple[Method, Part]:
@@ -208,6 +218,6 @@ def run_node(suite_json: str, store: str, device: str, plugins: tuple[str, ...],
 
 
 def limit_threads(threads: int) -> None:
-    """Initialiser of worker processes: two processes with two threads each on two cores are far slower than with one."""
+    """Initialiser of worker processes: processes that share cores must not each use all of them."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)

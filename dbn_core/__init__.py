@@ -24,7 +24,7 @@ _PUBLIC = {
     "Recipe": "dbn_core.train.recipe",
     "BenchError": "dbn_core.errors",
 }
-__all__ = [*_PUBLIC, "__version__"]  # noqa: PLE0604 - the names are resolved by __getattr__
+__all__ = [*_PUBLIC, "__version__"]
 
 if TYPE_CHECKING:
     from dbn_core.context import FitContext as FitContext

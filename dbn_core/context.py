@@ -51,7 +51,7 @@ class Workspace:
     def initialise(self, module: Any, purpose: str = "init") -> Any:
         """Initialise a module's weights from the seed of ``purpose`` and move it to the device."""
         initialise_(module, self.generator(purpose))
-        return module.to(self.device, memory_format=torch.channels_last)
+        return module.to(self.device).to(memory_format=torch.channels_last)
 
     def feature_channels(self, at: str) -> int:
         """Channels of the network's feature map after block ``at``; raises SpecError when there is no such block."""
@@ -170,7 +170,7 @@ def load_state(module: Any, parts: Mapping[str, State], part: str, device: torch
     if part not in parts:
         raise SpecError(f"Part '{part}' is not at hand: declare it in Part(needs=...) or in Method.parts().")
     module.load_state_dict(dict(parts[part]))
-    return module.to(device, memory_format=torch.channels_last).eval()
+    return module.to(device).to(memory_format=torch.channels_last).eval()
 
 
 def freeze(module: Any) -> Any:

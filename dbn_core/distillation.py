@@ -24,6 +24,8 @@ def ed_loss(
     target = (teachers / tau).softmax(-1).mean(0)
     loss = alpha * tau**2 * F.cross_entropy(student / tau, target)
     if alpha < 1:
+        if labels is None:
+            raise ValueError("alpha < 1 mixes the labels in: give labels")
         loss = loss + (1 - alpha) * F.cross_entropy(student, labels)
     return loss
 

@@ -76,6 +76,7 @@ class BridgedSource(nn.Module):
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
         terms = [logits] if self.include_source else []
         for denoiser in self.denoisers:
+            assert isinstance(denoiser, Denoiser)
             terms.append(sample(denoiser, h, logits / self.temperature, self.noise, generator))
         return torch.stack([z.log_softmax(-1) for z in terms])
 

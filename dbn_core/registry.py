@@ -67,7 +67,7 @@ def load_plugin(path: str | Path) -> None:
         return
     if not file.is_file():
         raise PluginError(f"Plugin file '{path}' does not exist: check the path given to --plugin.")
-    before = dict(_METHODS)
+    known = set(_METHODS)
     module_name = f"dbn_bench_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
@@ -75,7 +75,7 @@ def load_plugin(path: str | Path) -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     _import(lambda: spec.loader.exec_module(module), f"Plugin file '{path}'")  # type: ignore[union-attr]
-    if _METHODS == before:
+    if not set(_METHODS) - known:
         raise PluginError(f"Plugin file '{path}' registers no method: decorate a Method class with @register('name').")
     _LOADED.add(str(file))
 
@@ -101,7 +101,9 @@ def _import(load: Callable[[], Any], what: str) -> None:
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        raise PluginError(f"{what} does not import: {type(error).__name__}: {error}. Mend it, or leave it out.") from error
+        raise PluginError(
+            f"{what} does not import: {type(error).__name__}: {error}. Mend it, or leave it out."
+        ) from error
 
 
 def methods() -> dict[str, type[Method]]:
@@ -167,7 +169,7 @@ def canonical(method: Method) -> str:
     preset = getattr(method.config, "preset", None)
     if preset is not None:  # compare with the defaults of the same preset, so that a preset stays one word
         given = {"preset": preset} if preset != getattr(defaults, "preset", None) else {}
-        given |= _differences(method.config, type(method).Config(preset=preset))
+        given |= _differences(method.config, type(method).Config.model_validate({"preset": preset}))
     body = ",".join(f"{key}={_text(value)}" for key, value in sorted(given.items()))
     return f"{method.name}[{body}]" if body else method.name
 
@@ -178,4 +180,4 @@ def _differences(config: Any, reference: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

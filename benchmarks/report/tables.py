@@ -166,8 +166,13 @@ def sizes_table(results: Results, scores: Sequence[str] = ("acc", "nll", "cnll")
 
 
 def comparisons_table(results: Results) -> Table:
-    """Return the paired differences: a block for each metric, a column for each reference."""
+    """Return the paired differences: a block for each metric, a column for each reference.
+
+    The deep ensembles of the methods' own sizes share one column.
+    """
     frame = results.comparisons
+    own = (frame["reference"] == "DE-" + frame["size"].astype(int).astype(str)) & (frame["size"] > 1)
+    frame = frame.assign(reference=frame["reference"].where(~own, "DE of that size"))
     references = list(dict.fromkeys(frame["reference"]))
     blocks = []
     for metric in dict.fromkeys(frame["metric"]):

@@ -25,7 +25,7 @@ def initialise_(module: nn.Module, generator: torch.Generator, gain: float = 2.0
     A module that wants another start defines ``reset(generator)``, which is called instead and owns its whole subtree.
     """
     if hasattr(module, "reset"):
-        module.reset(generator)
+        module.reset(generator)  # type: ignore[operator]
         return
     if isinstance(module, nn.Conv2d | nn.Linear):
         truncated_normal_(module.weight, gain, generator)

@@ -149,7 +149,9 @@ class ScoreNetwork(nn.Module):
         if logit_branch == "dead":
             self.logits, channels = DeadLogitEncoder(), base + 1
         else:
-            self.logits = nn.Sequential(nn.Linear(classes, 2 * embedding), nn.SiLU(), nn.Linear(2 * embedding, embedding))
+            self.logits = nn.Sequential(
+                nn.Linear(classes, 2 * embedding), nn.SiLU(), nn.Linear(2 * embedding, embedding)
+            )
         self.stages, self.stage_conditions = nn.ModuleList(), nn.ModuleList()
         for expansion, out, blocks, stride in plan.stages:
             out = _even(out * width)

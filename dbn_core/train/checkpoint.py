@@ -18,7 +18,9 @@ Tensors = dict[str, torch.Tensor]
 
 def write_checkpoint(path: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]) -> None:
     """Store named groups of tensors and a JSON value."""
-    tensors = {f"{group}/{name}": t.detach().cpu().contiguous() for group, ts in groups.items() for name, t in ts.items()}
+    tensors = {
+        f"{group}/{name}": t.detach().cpu().contiguous() for group, ts in groups.items() for name, t in ts.items()
+    }
     atomic_write(path, save(tensors, {"meta": json.dumps(meta)}))
 
 

@@ -78,7 +78,12 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov, foreach=True
+            parameters,
+            recipe.lr,
+            recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            foreach=True,
         )
     return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
 
@@ -129,7 +134,7 @@ def train(
     Raises:
         TrainingDivergedError: the loss became NaN or infinite.
     """
-    module.to(device, memory_format=torch.channels_last)
+    module.to(device).to(memory_format=torch.channels_last)
     optimizer, log = make_optimizer(module, recipe), TrainLog()
     average = AveragedModel(module, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True) if recipe.ema_decay else None
     kept = average.module if average is not None else module

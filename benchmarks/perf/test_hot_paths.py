@@ -1,0 +1,97 @@
+"""Speed of what a suite spends its time on: ``tox -e perf``.  Compare runs of one machine only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from benchmarks.statistics import PairedBootstrap
+from dbn_core.bridge.denoiser import Denoiser
+from dbn_core.bridge.schedule import step_variances
+from dbn_core.data.augment import mixup, mixup_coefficients, random_crop
+from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
+from dbn_core.nets.init import initialise_
+from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.score import ScoreNetwork
+from dbn_core.nets.spec import NetworkSpec
+from dbn_core.predictors import BridgedSource, Mixture
+
+torch.set_num_threads(1)
+NETWORKS = {
+    "digits": (NetworkSpec(name="resnet8", channels=16, width=1.0), (1, 8, 8), "mini", "block2"),
+    "cifar": (NetworkSpec(name="resnet32", width=2.0), (3, 32, 32), "v1.1.8", "block1"),
+}
+
+
+def network(kind: str) -> Classifier:
+    spec, shape, _, _ = NETWORKS[kind]
+    built = Classifier(spec, 10, shape[0], [0.5] * shape[0], [0.25] * shape[0])
+    initialise_(built, torch.Generator().manual_seed(0))
+    return built.to(memory_format=torch.channels_last)
+
+
+def images(kind: str, count: int) -> torch.Tensor:
+    shape = NETWORKS[kind][1]
+    drawn = torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+    return drawn.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_training_step(benchmark, kind: str) -> None:
+    net, x = network(kind), images(kind, 32)
+    labels = torch.arange(32) % 10
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(x), labels).backward()
+        optimizer.step()
+
+    benchmark.pedantic(step, rounds=10, warmup_rounds=2)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("method", ["single", "de-3", "dbn"])
+def test_prediction(benchmark, kind: str, method: str) -> None:
+    _, _, architecture, at = NETWORKS[kind]
+    net, x = network(kind), images(kind, 16)
+    if method == "dbn":
+        channels = net.split(at)[0](x[:1]).shape[1]
+        score = Denoiser(ScoreNetwork(channels, 10, architecture, logit_branch="live"), step_variances(1, 1e-4, 1e-4))
+        predictor = BridgedSource(net, at, [score], 2.0)
+    else:
+        predictor = Mixture([network(kind) for _ in range(3 if method == "de-3" else 1)])
+    predictor.eval()
+    with torch.inference_mode():
+        benchmark.pedantic(predictor, (x,), rounds=10, warmup_rounds=2)
+
+
+def test_augmentation(benchmark) -> None:
+    x, generator = images("cifar", 128), torch.Generator().manual_seed(0)
+
+    def augment() -> torch.Tensor:
+        return mixup(random_crop(x, 4, generator), mixup_coefficients(128, 0.4, generator, True), torch.randperm(128))
+
+    benchmark(augment)
+
+
+def predictions(n: int = 10_000, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(n, k)) * 3
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True), rng.integers(0, k, n)
+
+
+def test_calibration_error(benchmark) -> None:
+    benchmark(expected_calibration_error, *predictions())
+
+
+def test_temperature(benchmark) -> None:
+    benchmark(fit_temperature, *predictions())
+
+
+def test_paired_bootstrap(benchmark) -> None:
+    rng = np.random.default_rng(0)
+    bootstrap, scores = PairedBootstrap(3, 10_000, 1000, rng), rng.random((3, 10_000))
+    benchmark(bootstrap.means, scores)

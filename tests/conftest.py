@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from dbn_core import registry
+
+# Tests compare bits, and run beside one another.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def clean_registry() -> Iterator[None]:
+    """Forget the methods that a test registers."""
+    registry.methods()
+    before, loaded = dict(registry._METHODS), set(registry._LOADED)
+    yield
+    registry._METHODS.clear()
+    registry._METHODS.update(before)
+    registry._LOADED.clear()
+    registry._LOADED.update(loaded)

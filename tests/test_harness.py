@@ -1,0 +1,311 @@
+"""From a suite file to a report, with a suite small enough for every test run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.execute import Event
+from benchmarks.run import Options, RunResult, plan_suite, run_suite, suite_status
+from benchmarks.store import Store
+from benchmarks.suite import Suite, load_suite
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = """
+title = "Tiny"
+repetitions = 2
+bootstrap = 100
+[data]
+source = "digits"
+test_fraction = 0.9
+[network]
+name = "resnet8"
+channels = 4
+width = 1.0
+[pool]
+members = 3
+[recipe]
+epochs = 2
+batch_size = 32
+crop_pad = 1
+[students]
+epochs = 2
+[latency]
+batch = 8
+repeats = 3
+batch_repeats = 3
+[[methods]]
+use = "de"
+sizes = [1, 2, 3]
+[[methods]]
+use = "ed"
+sizes = [2]
+"""
+BRIDGES = """
+[[methods]]
+use = "dbn[at=block2,score_network=mini]"
+sizes = [3]
+[[methods]]
+use = "bn[at=block2]"
+sizes = [2]
+"""
+
+
+def suite(folder: Path, text: str = TINY) -> Suite:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tiny.toml").write_text(text)
+    return load_suite(str(folder / "tiny.toml"))
+
+
+def run(folder: Path, text: str = TINY, jobs: int = 0, store: str = "store") -> RunResult:
+    options = Options(store=folder / store, rows=folder / "rows", reports=folder / "reports", jobs=jobs, device="cpu")
+    return run_suite(suite(folder, text), options, lambda event: None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+    folder = tmp_path_factory.mktemp("tiny")
+    return folder, run(folder)
+
+
+def scores(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "rows" / "rows.csv").sort_values(["method", "size", "repetition", "metric"])
+
+
+def test_a_run_writes_rows_and_report(finished: tuple[Path, RunResult]) -> None:
+    folder, result = finished
+    assert not result.failures
+    summary = pd.read_csv(folder / "rows" / "summary.csv")
+    assert list(zip(summary.family, summary["size"], strict=True)) == [("de", 1), ("de", 2), ("de", 3), ("ed", 2)]
+    assert (summary.n == 2).all()
+    de = summary[summary.family == "de"]
+    assert de.macs_rel.tolist() == [1.0, 2.0, 3.0]
+    assert de.params_rel.tolist() == [1.0, 2.0, 3.0]
+    assert de.latency_b1_ratio.iloc[0] == 1.0
+    assert summary.acc_mean.between(0, 1).all()
+    assert summary[summary.family == "ed"].macs_rel.tolist() == [1.0]
+    # One student of two teachers: two epochs of whole batches of 144 images, each seen by both.
+    passes = 2 * (144 // 32) * 32
+    assert summary[summary.family == "ed"].student_passes.tolist() == [passes]
+    assert summary[summary.family == "ed"].teacher_passes.tolist() == [2 * passes]
+    assert (folder / "reports" / "tiny" / "report.html").stat().st_size > 10_000
+
+
+def test_a_second_run_makes_nothing(finished: tuple[Path, RunResult], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = finished
+    before = scores(folder)
+    monkeypatch.setattr("benchmarks.work.Bench.run", lambda *a: pytest.fail("something was made again"))
+    monkeypatch.setattr("dbn_core.data.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
+    assert not run(folder).outcome.made
+    pd.testing.assert_frame_equal(scores(folder), before)
+
+
+def test_a_new_method_computes_only_what_is_new(finished: tuple[Path, RunResult]) -> None:
+    folder, _ = finished
+    result = run(folder, TINY + BRIDGES)
+    assert not result.failures
+    assert {node.kind for node in result.outcome.made} == {"part", "predictions", "cost"}
+    parts = sorted(node.recipe["part"] for node in result.outcome.made if node.kind == "part")
+    assert parts == sorted(2 * ["bridge-1", "onestep-1", "curve-1", "bridge-1"])
+    summary = pd.read_csv(folder / "rows" / "summary.csv")
+    assert {"dbn", "bn"} <= set(summary.family)
+    assert summary[summary.family == "dbn"].dee_raw.notna().all()
+
+
+def test_the_order_of_a_suite_does_not_matter(finished: tuple[Path, RunResult]) -> None:
+    folder, _ = finished
+    head, de, ed = TINY.split("[[methods]]")
+    turned = head + "[[methods]]" + ed + "[[methods]]" + de.replace("[1, 2, 3]", "[3, 1, 2]")
+    assert not run(folder, turned).outcome.made
+
+
+def test_worker_processes_give_the_same_bits(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+    folder, _ = finished
+    run(folder)
+    run(tmp_path, jobs=2)
+    pd.testing.assert_frame_equal(scores(tmp_path), scores(folder), check_exact=True)
+
+
+def test_a_damaged_artefact_is_rebuilt(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+    folder, _ = finished
+    run(folder)
+    before = scores(folder)
+    store = Store(folder / "store")
+    cell = plan_suite(suite(folder), store).cells[0]
+    path = store.tensors_path("predictions", cell.predictions)
+    path.write_bytes(path.read_bytes()[:-1] + b"\0\1")
+    result = run(folder)
+    assert [node.kind for node in result.outcome.made] == ["predictions"]
+    assert not result.failures
+    pd.testing.assert_frame_equal(scores(folder), before)
+
+
+def test_status_counts(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+    folder, _ = finished
+    chosen = suite(folder)
+    counts = suite_status(plan_suite(chosen, Store(folder / "store")), Store(folder / "store"))
+    assert counts["member"] == (6, 6)
+    assert counts["cell"] == (8, 8)
+    empty = Store(tmp_path)
+    assert suite_status(plan_suite(chosen, empty), empty)["cell"] == (0, 8)
+
+
+def test_a_shared_pool_draws_another_source_for_each_repetition(tmp_path: Path) -> None:
+    chosen = suite(tmp_path, TINY.replace("members = 3", 'members = 3\nsharing = "shared"'))
+    plan = plan_suite(chosen, Store(tmp_path / "store"))
+    assert sum(node.kind == "member" for node in plan.nodes.values()) == 3
+    assert len({cell.members[:1] for cell in plan.cells if cell.label == "DE" and cell.size == 1}) == 2
+
+
+NAN_LR = TINY.replace('use = "ed"', 'use = "ed[lr_scale=1e30]"')
+
+
+def test_a_diverged_training_keeps_the_rest(finished: tuple[Path, RunResult]) -> None:
+    folder, _ = finished
+    result = run(folder, NAN_LR)
+    reasons = [failure["reason"] for failure in result.failures]
+    assert any("learning rate" in reason for reason in reasons)
+    summary = pd.read_csv(folder / "rows" / "summary.csv")
+    assert set(summary.family) == {"de"}
+    assert "lower its learning rate" in (folder / "reports" / "tiny" / "report.md").read_text()
+    assert run(folder, NAN_LR).failures, "a failure must not be stored as a result"
+
+
+PLUGINS = {
+    "wrong shape": "torch.zeros(len(images), 3)",
+    "unnormalised": "self.network(images)",
+    "NaN": "self.network(images).log_softmax(-1) * float('nan')",
+}
+PLUGIN = """
+import torch
+from dbn_core import Method, register
+
+class Predictor(torch.nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+    def forward(self, images):
+        return OUTPUT
+
+@register("bad")
+class Bad(Method):
+    \"\"\"Breaks the contract.\"\"\"
+    def members(self, size): return (0,)
+    def predictor(self, size, context): return Predictor(context.members[0])
+"""
+
+
+@pytest.mark.usefixtures("clean_registry")
+@pytest.mark.parametrize("name", PLUGINS)
+def test_a_bad_plugin_is_one_sentence_and_an_exit_code(
+    finished: tuple[Path, RunResult],
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, _ = finished
+    (tmp_path / "bad.py").write_text(PLUGIN.replace("OUTPUT", PLUGINS[name]))
+    suite(folder, TINY + '[[methods]]\nuse = "bad"\nsizes = [1]\n')
+    code = command(
+        monkeypatch,
+        "run",
+        str(folder / "tiny.toml"),
+        f"--store={folder / 'store'}",
+        f"--rows={folder / 'rows'}",
+        f"--reports={folder / 'reports'}",
+        f"--plugin={tmp_path / 'bad.py'}",
+        "--jobs=0",
+    )
+    output = capsys.readouterr()
+    assert code == 1
+    assert "Method 'bad'" in output.err
+    assert "Traceback" not in output.err + output.out
+    assert {"de", "ed"} <= set(pd.read_csv(folder / "rows" / "summary.csv").family)
+    assert command(monkeypatch, "check", "bad") == 1
+    assert "FAIL  returns normalised log-probabilities" in capsys.readouterr().out
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "digit"], "did you mean 'digits'"),
+        (["run", "smoke", "--plugin", "nowhere.py"], "nowhere.py"),
+        (["run", "smoke", "--set", "recipe.epochz=3"], "epochz"),
+        (["run", "smoke", "--set", "epochs"], "KEY=VALUE"),
+        (["run", "smoke", "--device", "tpu"], "tpu"),
+        (["report", "nosuch"], "no result rows"),
+        (["check", "dnb"], "did you mean 'dbn'"),
+        (["show", "dbn[stesp=1]"], "steps"),
+        (["status", "smoke", "--set", "data={source='parquet',root='/nowhere'}"], "/nowhere"),
+    ],
+)
+def test_bad_commands_are_one_sentence(
+    words: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, *words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
+    folder, _ = finished
+    run(folder)
+    suite(tmp_path)
+    program = """
+import os, signal, sys
+from pathlib import Path
+from benchmarks.run import Options, run_suite
+from benchmarks.suite import load_suite
+folder, deaths = Path(sys.argv[1]), int(sys.argv[2])
+seen = 0
+def report(event):
+    global seen
+    seen += 1
+    if seen == deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+import torch
+torch.set_num_threads(1)
+run_suite(load_suite(str(folder / "tiny.toml")),
+          Options(store=folder / "store", rows=folder / "rows", reports=folder / "reports", jobs=0), report)
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for death in (6, 11, 10**9):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path), str(death)], cwd=ROOT, env=environment, check=False
+        )
+    assert done.returncode == 0
+    pd.testing.assert_frame_equal(scores(tmp_path), scores(folder), check_exact=True)
+
+
+def test_progress_events_tell_the_whole_story(tmp_path: Path, finished: tuple[Path, RunResult]) -> None:
+    folder, _ = finished
+    events: list[Event | str] = []
+    text = TINY.replace("sizes = [2]", "sizes = [3]")
+    options = Options(store=folder / "store", rows=tmp_path / "rows", reports=tmp_path, jobs=0)
+    run_suite(suite(tmp_path, text), options, events.append)
+    nodes = [event for event in events if isinstance(event, Event)]
+    assert nodes[-1].done == nodes[-1].total == len([e for e in nodes if e.what == "done"])
+    assert [e.node.key for e in nodes if e.what == "start"] == [e.node.key for e in nodes if e.what == "done"]

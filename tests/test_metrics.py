@@ -1,0 +1,316 @@
+"""Metrics against netcal, torchmetrics, scikit-learn, loops and published curves."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from netcal.metrics import ECE
+from scipy.special import log_softmax
+from sklearn.metrics import accuracy_score, log_loss
+from torchmetrics.classification import MulticlassCalibrationError
+
+from dbn_core.metrics.calibration import (
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from dbn_core.metrics.dee import deep_ensemble_equivalent, monotone_curve
+from dbn_core.metrics.scores import brier, correct, kl_divergence, mixture_log_probs, negative_log_likelihood
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def predictions(seed, examples=300, classes=5, sharpness=2.0):
+    rng = np.random.default_rng(seed)
+    log_probs = log_softmax(sharpness * rng.normal(size=(examples, classes)), axis=1)
+    labels = np.where(rng.random(examples) < 0.5, log_probs.argmax(1), rng.integers(0, classes, examples))
+    return log_probs, labels
+
+
+# -------------------------------------------------------------------------------------------------------- scores
+
+
+@given(seed=seeds, classes=st.integers(2, 12))
+@settings(max_examples=25, deadline=None)
+def test_scores_equal_scikit_learn_and_loops(seed, classes):
+    log_probs, labels = predictions(seed, 60, classes)
+    probs = np.exp(log_probs)
+    assert negative_log_likelihood(log_probs, labels).mean() == pytest.approx(
+        log_loss(labels, probs, labels=range(classes))
+    )
+    assert correct(log_probs, labels).mean() == accuracy_score(labels, probs.argmax(1))
+    for i, score in enumerate(brier(log_probs, labels)):
+        by_loop = sum((probs[i, k] - (k == labels[i])) ** 2 for k in range(classes))
+        assert score == pytest.approx(by_loop, rel=1e-9)
+
+
+def test_brier_spans_zero_to_two():
+    log_probs = np.array([[0.0, -1000.0], [-1000.0, 0.0]])
+    assert brier(log_probs, np.array([0, 0])).tolist() == [0.0, 2.0]
+
+
+def test_scores_work_in_float64_and_leave_their_input_alone():
+    log_probs, labels = predictions(0, 20)
+    single = log_probs.astype(np.float32)
+    copy = single.copy()
+    for function in (negative_log_likelihood, brier, correct):
+        assert function(single, labels).dtype == np.float64
+    assert np.array_equal(single, copy)
+    for bad in (log_probs[0], log_probs[None]):
+        with pytest.raises(ValueError, match="expected log-probabilities"):
+            negative_log_likelihood(bad, labels)
+    with pytest.raises(ValueError, match="expected log-probabilities"):
+        brier(log_probs, labels[:-1])
+
+
+@given(seed=seeds, members=st.integers(1, 6), classes=st.integers(2, 8))
+@settings(max_examples=25, deadline=None)
+def test_mixture_averages_probabilities_in_any_order(seed, members, classes):
+    rng = np.random.default_rng(seed)
+    terms = log_softmax(3 * rng.normal(size=(members, 7, classes)), axis=-1)
+    got = mixture_log_probs(terms)
+    np.testing.assert_allclose(np.exp(got), np.exp(terms).mean(0), rtol=1e-10)
+    np.testing.assert_allclose(np.exp(got).sum(1), 1, rtol=1e-12)
+    np.testing.assert_allclose(mixture_log_probs(terms[rng.permutation(members)]), got, rtol=1e-10)
+    np.testing.assert_allclose(mixture_log_probs(np.stack([terms[0]] * 3)), terms[0], rtol=1e-9, atol=1e-12)
+
+
+def test_mixture_survives_extreme_log_probabilities():
+    terms = np.array([[[0.0, -1e4, -1e4]], [[-1e4, 0.0, -2e4]]])
+    got = mixture_log_probs(terms)[0]
+    assert got[:2] == pytest.approx([math.log(0.5)] * 2)
+    assert got[2] == pytest.approx(-1e4 + math.log(0.5))
+    assert math.isfinite(negative_log_likelihood(got[None], np.array([2]))[0])
+    with pytest.raises(ValueError, match=r"\[M, N, K\]"):
+        mixture_log_probs(terms[0])
+
+
+def test_mixture_removes_the_rounding_of_float32():
+    rng = np.random.default_rng(0)
+    terms = log_softmax(rng.normal(size=(3, 50, 10)), axis=-1).astype(np.float32)
+    np.testing.assert_allclose(np.exp(mixture_log_probs(terms)).sum(1), 1, rtol=1e-13)
+
+
+@given(seed=seeds, members=st.integers(2, 5))
+@settings(max_examples=20, deadline=None)
+def test_a_mixture_is_never_worse_than_its_members_on_average(seed, members):
+    rng = np.random.default_rng(seed)
+    terms, labels = log_softmax(2 * rng.normal(size=(members, 40, 4)), axis=-1), rng.integers(0, 4, 40)
+    mixed = mixture_log_probs(terms)
+    for score in (negative_log_likelihood, brier):  # Jensen, example by example
+        assert np.all(score(mixed, labels) <= np.mean([score(t, labels) for t in terms], axis=0) + 1e-12)
+
+
+@given(seed=seeds, classes=st.integers(2, 8))
+@settings(max_examples=20, deadline=None)
+def test_kl_divergence_is_a_divergence(seed, classes):
+    rng = np.random.default_rng(seed)
+    p, q = (log_softmax(3 * rng.normal(size=(9, classes)), axis=1) for _ in range(2))
+    got = kl_divergence(p, q)
+    assert np.all(got >= -1e-12)
+    assert np.all(kl_divergence(p, p) == 0)
+    expected = torch.distributions.kl_divergence(
+        *(torch.distributions.Categorical(logits=torch.from_numpy(x)) for x in (p, q))
+    )
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-9)
+
+
+# --------------------------------------------------------------------------------------------------- calibration
+
+
+@given(seed=seeds, classes=st.integers(2, 20), sharpness=st.floats(0.1, 5), examples=st.integers(1, 400))
+@settings(max_examples=30, deadline=None)
+def test_ece_equals_netcal(seed, classes, sharpness, examples):
+    log_probs, labels = predictions(seed, examples, classes, sharpness)
+    confidence, hit = np.exp(log_probs.max(1)), (log_probs.argmax(1) == labels).astype(int)
+    expected = ECE(15).measure(confidence, hit)  # the top-label reduction
+    assert expected_calibration_error(log_probs, labels) == pytest.approx(expected, abs=1e-9)
+
+
+@given(seed=seeds, classes=st.integers(2, 10))
+@settings(max_examples=20, deadline=None)
+def test_ece_equals_torchmetrics_below_full_confidence(seed, classes):
+    log_probs, labels = predictions(seed, 200, classes)
+    probs = torch.from_numpy(np.exp(log_probs))
+    metric = MulticlassCalibrationError(classes, n_bins=15, norm="l1")
+    expected = float(metric(probs, torch.from_numpy(labels)))
+    assert expected_calibration_error(log_probs, labels) == pytest.approx(expected, abs=1e-5)
+
+
+def two_classes(*confidences):
+    p = np.array(confidences)
+    with np.errstate(divide="ignore"):
+        return np.log(np.stack([p, 1 - p], 1))
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    # Four bins have edges that are exact in binary; 0.75 lies between the third and the fourth.
+    below, on, above = np.nextafter(0.75, 0), 0.75, np.nextafter(0.75, 1)
+    for confidence, bin_ in ((below, 2), (on, 2), (above + 1e-12, 3), (1.0, 3), (0.5, 1), (0.51, 2)):
+        counts = reliability(two_classes(confidence), np.array([0]), bins=4).count
+        assert counts.tolist() == [float(i == bin_) for i in range(4)]
+
+
+def test_reliability_by_hand():
+    table = reliability(two_classes(0.55, 0.58, 0.72, 0.98, 1.0), np.array([0, 1, 0, 0, 1]), bins=5)
+    assert table.lower.tolist() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
+    assert table.upper.tolist() == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
+    assert table.count.tolist() == [0, 0, 2, 1, 2]
+    assert table.confidence[2:].tolist() == pytest.approx([0.565, 0.72, 0.99])
+    assert table.accuracy[2:].tolist() == pytest.approx([0.5, 1, 0.5])
+    assert np.isnan(table.confidence[:2]).all()
+    assert table.ece == pytest.approx((2 * 0.065 + 0.28 + 2 * 0.49) / 5)
+
+
+def test_ece_of_perfect_and_of_hopeless_predictions():
+    certain = two_classes(*[1.0] * 10)
+    assert expected_calibration_error(certain, np.zeros(10, int)) == 0
+    assert expected_calibration_error(certain, np.ones(10, int)) == 1
+    # Float32 rounding can lift a confidence above 1; it still belongs to the last bin.
+    assert reliability(np.array([[1e-7, -20.0]]), np.array([0])).count[-1] == 1
+
+
+@pytest.mark.parametrize("true_temperature", [0.5, 1.0, 1.7, 4.0])
+def test_temperature_scaling_recovers_the_temperature(true_temperature):
+    rng = np.random.default_rng(3)
+    z = 3 * rng.normal(size=(20_000, 6))
+    gumbel = rng.gumbel(size=z.shape)
+    labels = (z / true_temperature + gumbel).argmax(1)  # a draw from softmax(z / T)
+    assert fit_temperature(log_softmax(z, axis=1), labels) == pytest.approx(true_temperature, rel=0.04)
+
+
+@given(seed=seeds, classes=st.integers(2, 8), sharpness=st.floats(0.05, 30))
+@settings(max_examples=25, deadline=None)
+def test_temperature_scaling_never_hurts_validation_nor_moves_the_argmax(seed, classes, sharpness):
+    log_probs, labels = predictions(seed, 100, classes, sharpness)
+    temperature = fit_temperature(log_probs, labels)
+    scaled = apply_temperature(log_probs, temperature)
+    assert np.array_equal(scaled.argmax(1), log_probs.argmax(1))
+    np.testing.assert_allclose(np.exp(scaled).sum(1), 1)
+    before, after = (negative_log_likelihood(p, labels).mean() for p in (log_probs, scaled))
+    assert after <= before + 1e-6
+    for factor in (0.9, 1.1):  # a minimum, unless it lies at the end of the search
+        if math.exp(-2.8) < temperature < math.exp(2.8):
+            assert negative_log_likelihood(apply_temperature(log_probs, factor * temperature), labels).mean() > after
+
+
+def test_temperature_scaling_by_hand():
+    log_probs = np.log([[0.8, 0.2]])
+    assert np.exp(apply_temperature(log_probs, 2.0))[0].tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert apply_temperature(log_probs, 1.0)[0].tolist() == pytest.approx(log_probs[0].tolist())
+
+
+# ----------------------------------------------------------------------------------------------------------- DEE
+
+CIFAR10 = [0.3382, 0.2489, 0.2252, 0.2091, 0.2005, 0.1965]
+TINY = [1.6829, 1.4986, 1.4250, 1.3815, 1.3540, 1.3347, 1.3235]
+IMAGENET = [0.9358, 0.8830, 0.8619, 0.8508, 0.8440, 0.8398, 0.8368]
+
+
+@pytest.mark.parametrize(
+    ("curve", "value", "published", "within"),
+    [
+        (CIFAR10, 0.240, 2.37, 0.01),
+        (CIFAR10, 0.2524, 1.961, 0.001),
+        (CIFAR10, 0.2412, 2.325, 0.003),
+        (CIFAR10, 0.2403, 2.363, 0.003),
+        (CIFAR10, 0.2378, 2.468, 0.003),
+        (TINY, 1.478, 2.28, 0.006),
+        (TINY, 1.421, 3.09, 0.006),
+        (TINY, 1.395, 3.69, 0.006),
+        (TINY, 1.380, 4.05, 0.006),
+        (TINY, 1.347, 5.36, 0.006),
+        (IMAGENET, 0.914, 1.41, 0.006),
+        (IMAGENET, 0.889, 1.89, 0.006),
+        (IMAGENET, 0.870, 2.62, 0.006),
+    ],
+)
+def test_dee_of_published_methods(curve, value, published, within):
+    assert deep_ensemble_equivalent(value, range(1, len(curve) + 1), curve) == pytest.approx(published, abs=within)
+
+
+def test_dee_of_an_ensemble_is_its_size():
+    for size, value in enumerate(CIFAR10, 1):
+        assert deep_ensemble_equivalent(value, range(1, 7), CIFAR10) == pytest.approx(size, abs=1e-12)
+        assert deep_ensemble_equivalent(value, range(1, 7), CIFAR10, extrapolate=True) == pytest.approx(size, abs=1e-12)
+
+
+def test_dee_beyond_the_curve_is_censored_or_extrapolated():
+    sizes, curve = [1, 2, 3], [0.4, 0.3, 0.25]
+    assert deep_ensemble_equivalent(0.4001, sizes, curve) == -math.inf
+    assert deep_ensemble_equivalent(0.2499, sizes, curve) == math.inf
+    # 1 - (v - d_1) / (d_1 - d_2) and m + (d_m - v) / (d_{m-1} - d_m).
+    assert deep_ensemble_equivalent(0.45, sizes, curve, extrapolate=True) == pytest.approx(0.5)
+    assert deep_ensemble_equivalent(0.62, sizes, curve, extrapolate=True) == pytest.approx(-1.2)
+    assert deep_ensemble_equivalent(0.20, sizes, curve, extrapolate=True) == pytest.approx(4.0)
+
+
+def test_dee_with_gaps_between_the_sizes():
+    sizes, curve = [1, 3, 7], [0.5, 0.3, 0.2]
+    assert deep_ensemble_equivalent(0.4, sizes, curve) == pytest.approx(2)
+    assert deep_ensemble_equivalent(0.25, sizes, curve) == pytest.approx(5)
+    assert deep_ensemble_equivalent(0.1, sizes, curve, extrapolate=True) == pytest.approx(11)
+
+
+def test_dee_where_the_curve_is_flat():
+    sizes = [1, 2, 3, 4]
+    assert deep_ensemble_equivalent(0.3, sizes, [0.4, 0.3, 0.3, 0.2]) == pytest.approx(2)  # the smallest size counts
+    assert deep_ensemble_equivalent(0.29, sizes, [0.4, 0.3, 0.3, 0.2]) == pytest.approx(3.1)
+    # A flat end has no slope to follow.
+    assert deep_ensemble_equivalent(0.2, sizes, [0.4, 0.3, 0.3, 0.3], extrapolate=True) == math.inf
+    assert deep_ensemble_equivalent(0.5, sizes, [0.4, 0.4, 0.3, 0.2], extrapolate=True) == -math.inf
+
+
+def test_dee_of_a_prediction_that_is_not_a_number_is_no_size():
+    try:
+        got = deep_ensemble_equivalent(math.nan, [1, 2, 3], [0.4, 0.3, 0.2])
+    except ValueError:
+        return
+    assert math.isnan(got)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "curve"), [([1], [0.3]), ([1, 2], [0.3]), ([2, 1], [0.3, 0.2]), ([1, 1], [0.3, 0.2])]
+)
+def test_dee_refuses_a_curve_that_is_none(sizes, curve):
+    with pytest.raises(ValueError, match="increasing sizes"):
+        deep_ensemble_equivalent(0.25, sizes, curve)
+
+
+curves = st.lists(st.floats(0.05, 2), min_size=2, max_size=8)
+
+
+@given(curve=curves, values=st.lists(st.floats(0.01, 2.5), min_size=2, max_size=6), extrapolate=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_dee_falls_as_the_nll_grows(curve, values, extrapolate):
+    sizes = range(1, len(curve) + 1)
+    sizes_of = [deep_ensemble_equivalent(v, sizes, curve, extrapolate) for v in sorted(values)]
+    assert not any(math.isnan(s) for s in sizes_of)
+    assert all(a >= b - 1e-9 * max(1, abs(b)) for a, b in itertools.pairwise(sizes_of) if a != b)
+
+
+@given(curve=curves)
+@settings(max_examples=30, deadline=None)
+def test_monotone_curve_is_the_nearest_falling_one(curve):
+    got = monotone_curve(np.array(curve))
+    assert np.all(np.diff(got) <= 1e-12)
+    assert got.mean() == pytest.approx(np.mean(curve))  # a property of isotonic least squares
+    np.testing.assert_allclose(monotone_curve(got), got, atol=1e-12)
+    # No falling sequence is nearer: the residual has no positive component along any other one (projection on a cone).
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        other = np.sort(rng.uniform(0, 2, len(curve)))[::-1]
+        assert np.sum((np.array(curve) - got) * (other - got)) <= 1e-9
+
+
+def test_monotone_curve_by_hand():
+    assert monotone_curve(np.array([0.4, 0.2, 0.3, 0.1])).tolist() == pytest.approx([0.4, 0.25, 0.25, 0.1])
+    assert monotone_curve(np.array(CIFAR10)).tolist() == CIFAR10
+    many = np.array([[0.4, 0.2, 0.3, 0.1], CIFAR10[:4]])
+    assert np.array_equal(monotone_curve(many), np.stack([monotone_curve(row) for row in many]))
+    assert deep_ensemble_equivalent(0.25, [1, 2, 3, 4], [0.4, 0.2, 0.3, 0.1]) == pytest.approx(2)

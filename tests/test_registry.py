@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbn_core.errors import PluginError, SpecError
+from dbn_core.registry import canonical, load_plugin, methods, parse_method, register
+
+PLUGIN = """
+from dbn_core import Mixture, Method, register
+
+@register("{name}")
+class Mine(Method):
+    \"\"\"One member.\"\"\"
+    def members(self, size): return (0,)
+    def predictor(self, size, context): return Mixture([context.members[0]])
+"""
+
+
+def plugin(folder: Path, name: str = "mine", text: str = PLUGIN) -> Path:
+    file = folder / "plugin.py"
+    file.write_text(text.replace("{name}", name))
+    return file
+
+
+def test_every_built_in_is_found_and_described() -> None:
+    assert {"single", "de", "ed", "end2", "bn", "dbn"} <= set(methods())
+    for method in methods().values():
+        assert method.summary()
+        assert method.reference
+
+
+@pytest.mark.parametrize(
+    ("spec", "form"),
+    [
+        ("dbn", "dbn"),
+        ("dbn[]", "dbn"),
+        ("dbn[steps=5]", "dbn"),  # a default is left out
+        (" dbn[ steps = 3 , group=5]", "dbn[group=5,steps=3]"),
+        ("dbn[preset=paper]", "dbn[preset=paper]"),
+        ("dbn[preset=paper,logit_branch=dead]", "dbn[preset=paper]"),  # what the preset says anyway
+        ("dbn[logit_branch=dead]", "dbn[logit_branch=dead]"),
+        ("dbn[distill=no]", "dbn[distill=false]"),
+        ("dbn[lr=0.00050]", "dbn[lr=0.0005]"),
+    ],
+)
+def test_specs_with_one_meaning_have_one_form(spec: str, form: str) -> None:
+    assert canonical(parse_method(spec)) == form
+    assert canonical(parse_method(form)) == form
+
+
+@given(
+    steps=st.integers(1, 30),
+    lr=st.floats(1e-6, 1.0),
+    preset=st.sampled_from(["paper", "fixed"]),
+    distill=st.booleans(),
+    branch=st.sampled_from(["dead", "live"]),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_canonical_form_means_the_method(steps: int, lr: float, preset: str, distill: bool, branch: str) -> None:
+    options = {"steps": steps, "lr": lr, "preset": preset, "distill": distill, "logit_branch": branch}
+    method = parse_method("dbn", options)
+    assert parse_method(canonical(method)).config == method.config
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("dnb", ["Unknown method 'dnb'", "'dbn'"]),
+        ("dbn[step=5]", ["no option 'step'", "'steps'"]),
+        ("dbn[steps=many]", ["'steps'", "'many'"]),
+        ("dbn[steps]", ["option=value"]),
+        ("dbn[steps=1,steps=2]", ["twice"]),
+        ("dbn[", ["malformed"]),
+        ("", ["malformed"]),
+        ("dbn[preset=papre]", ["preset", "papre"]),
+    ],
+)
+def test_a_wrong_spec_is_named_with_its_remedy(spec: str, words: list[str]) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_method(spec)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=200, deadline=None)
+def test_no_text_is_more_than_a_spec_error(text: str) -> None:
+    with suppress(SpecError):
+        parse_method(text)
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_plugin_file_becomes_a_method(tmp_path: Path) -> None:
+    load_plugin(plugin(tmp_path))
+    assert canonical(parse_method("mine")) == "mine"
+    load_plugin(tmp_path / "plugin.py")  # a second time changes nothing
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_taken_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="already taken by baselines"):
+        load_plugin(plugin(tmp_path, "dbn"))
+
+
+@pytest.mark.usefixtures("clean_registry")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import no_such_module_anywhere", "ModuleNotFoundError"),
+        ("def broken(:", "SyntaxError"),
+        ("x = 1", "registers no method"),
+        ("raise SystemExit(3)", "SystemExit"),
+    ],
+)
+def test_a_broken_plugin_is_shown(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(PluginError, match=words):
+        load_plugin(plugin(tmp_path, text=text))
+
+
+def test_a_missing_plugin_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="does not exist"):
+        load_plugin(tmp_path / "nowhere.py")
+
+
+def test_names_are_checked() -> None:
+    with pytest.raises(PluginError, match="lower-case"):
+        register("Not A Name")

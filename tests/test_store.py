@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from benchmarks.store import Store
+from dbn_core.errors import ArtefactError
+from dbn_core.files import atomic_write
+from dbn_core.seeds import canonical_json, digest, generator, seed_for
+
+KEY = "ab" + "0" * 38
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "store")
+    store.put("part", KEY, {"recipe": {"x": 1}}, save({"w": np.arange(6, dtype=np.float32)}))
+    return store
+
+
+def test_what_is_put_comes_back(store: Store) -> None:
+    assert store.has("part", KEY)
+    assert store.value("part", KEY)["value"] == {"recipe": {"x": 1}}
+    assert store.arrays("part", KEY)["w"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert not store.has("part", "cd" + "0" * 38)
+    assert not store.has("member", KEY)
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda s: flip_a_byte(s.tensors_path("part", KEY)),
+        lambda s: s.tensors_path("part", KEY).write_bytes(b""),
+        lambda s: s.tensors_path("part", KEY).unlink(),
+        lambda s: flip_a_byte(s.sidecar_path("part", KEY)),
+        lambda s: s.sidecar_path("part", KEY).write_text("{}"),
+        lambda s: s.sidecar_path("part", KEY).write_text("[1]"),
+        lambda s: s.sidecar_path("part", KEY).write_text(
+            s.sidecar_path("part", KEY).read_text().replace('"x": 1', '"x": 2')
+        ),
+    ],
+    ids=["tensors flipped", "truncated", "removed", "sidecar flipped", "emptied", "foreign", "altered"],
+)
+def test_damage_is_named_and_set_aside(store: Store, damage: object) -> None:
+    damage(store)  # type: ignore[operator]
+    with pytest.raises(ArtefactError, match=f"part/{KEY}"):
+        store.arrays("part", KEY)
+    assert not store.has("part", KEY)  # the next run rebuilds it
+    assert list(store.root.rglob("*.damaged"))
+    store.put("part", KEY, {}, save({"w": np.zeros(1, np.float32)}))
+    assert store.arrays("part", KEY)["w"].tolist() == [0]
+
+
+def test_a_missing_artefact_is_named(store: Store) -> None:
+    with pytest.raises(ArtefactError, match="not in the store"):
+        store.value("part", "cd" + "0" * 38)
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "value.json"
+    atomic_write(file, b"old")
+
+    def fail(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
+
+
+def test_seeds_depend_on_names_and_not_on_their_order() -> None:
+    assert seed_for(a=1, b=2) == seed_for(b=2, a=1)
+    assert seed_for(a=1, b=2) != seed_for(a=2, b=1)
+    assert 0 <= seed_for(a=1) < 2**63
+    assert digest({"x": [1, 2]}) != digest({"x": [2, 1]})
+    assert canonical_json({"b": 1, "a": 2}) == '{"a":2,"b":1}'
+    assert generator(purpose="x").initial_seed() == seed_for(purpose="x")
