@@ -87,8 +87,9 @@ class Suite(_Model):
                 method given twice.
         """
         built, seen, labels = [], set(), set()
-        for entry in self.methods:
-            method = parse_method(entry.use, entry.options)
+        methods = [parse_method(entry.use, entry.options) for entry in self.methods]
+        names = [method.name for method in methods]
+        for entry, method in zip(self.methods, methods, strict=True):
             for size in entry.sizes:
                 method.check_size(size)
                 needed = (
@@ -99,8 +100,10 @@ class Suite(_Model):
                         f"'{entry.use}' at size {size} needs {needed} members, the pool has {self.pool.members}: "
                         "raise [pool] members or drop the size."
                     )
-            label = entry.label or canonical(method).replace(method.name, method.title, 1)
             spec = canonical(method)
+            # A method that stands alone needs no options in its name.
+            alone = names.count(method.name) == 1
+            label = entry.label or (method.title if alone else spec.replace(method.name, method.title, 1))
             if spec in seen:
                 raise SpecError(f"Method '{spec}' appears twice in the suite: merge the two lists of sizes.")
             if label in labels:

@@ -5,6 +5,8 @@ Shapes: student logits [B, K]; teacher logits [M, B, K].
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -36,14 +38,15 @@ def proxy_dirichlet(teachers: torch.Tensor, tau: float) -> tuple[torch.Tensor, t
     The precision is ``(K - 1) / (2 sum_c pbar_c (ln pbar_c - mean_i ln p_ic))``: large where the teachers agree.
     """
     log_p = (teachers / tau).log_softmax(-1)
-    mean = log_p.exp().mean(0)
-    disagreement = (mean * (mean.log() - log_p.mean(0))).sum(-1)
+    log_mean = log_p.logsumexp(0) - math.log(len(log_p))  # finite where the mean itself would underflow
+    mean = log_mean.exp()
+    disagreement = (mean * (log_mean - log_p.mean(0))).sum(-1)
     # Equal teachers have zero disagreement up to rounding; the bound keeps the precision finite in float32.
     return mean, (mean.shape[-1] - 1) / (2 * disagreement.clamp_min(1e-6))
 
 
 def end2_loss(student: torch.Tensor, teachers: torch.Tensor, tau: float = 2.0) -> torch.Tensor:
-    """Reverse KL of the student's Dirichlet to the proxy target, divided by the target's precision, batch mean.
+    """Reverse KL of the student's Dirichlet to ``Dir(1 + pbar * sum(beta))`` over ``sum(beta)``, batch mean.
 
     The student's concentrations are ``alpha_c = 1 + exp(z_c / tau)``, the target's ``beta_c = 1 + pbar_c * precision``:
     ``-sum_c pbar_c (psi(alpha_c) - psi(alpha_0)) + KL(Dir(alpha) || Dir(1)) / sum_c beta_c``.

@@ -29,4 +29,4 @@ def variance(tau: torch.Tensor, beta_0: float, beta_1: float, kind: Kind = "line
 
 def step_variances(steps: int, beta_0: float, beta_1: float, kind: Kind = "linear") -> torch.Tensor:
     """sigma_n^2 for n = 0 ... steps, float64 [steps + 1]; entry 0 is zero."""
-    return variance(torch.arange(steps + 1) / steps, beta_0, beta_1, kind)
+    return variance(torch.arange(steps + 1, dtype=torch.float64) / steps, beta_0, beta_1, kind)

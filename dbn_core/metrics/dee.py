@@ -40,6 +40,8 @@ def deep_ensemble_equivalent(
     sizes_, nll = np.asarray(sizes, np.float64), monotone_curve(np.asarray(curve, np.float64))
     if len(sizes_) != len(nll) or len(nll) < 2 or np.any(np.diff(sizes_) <= 0):
         raise ValueError("a DEE curve needs at least two increasing sizes with one NLL each")
+    if np.isnan(value):
+        return np.nan
     if value > nll[0]:
         return _line(value, sizes_[:2], nll[:2]) if extrapolate else -np.inf
     if value < nll[-1]:

@@ -176,7 +176,7 @@ def train(
             accuracy, nll = evaluate(kept.eval())
             log.history[-1] |= {"validation_acc": accuracy, "validation_nll": nll}
             score = accuracy if recipe.keep == "best_accuracy" else -nll
-            if best is None or score > best[0]:
+            if not math.isnan(score) and (best is None or score > best[0]):
                 best = score, {name: value.clone() for name, value in kept.state_dict().items()}
                 log.best_epoch = epoch + 1
         if checkpoint and time.monotonic() - last_saved > CHECKPOINT_SECONDS and log.epochs < recipe.epochs:
