@@ -50,8 +50,8 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor) -> Cost:
     """Count a forward pass on ``example`` [1, C, H, W].
 
     Raises:
-        CostError: fvcore and torch disagree by more than 0.1 %, so one of them skipped an operation; or the forward pass
-            has a product that neither counts.
+        CostError: fvcore and torch disagree by more than 0.1 %, so that one of them skipped an operation, or the
+            forward pass has a product that neither counts.
     """
     predictor = predictor.eval()
     params = sum(parameter.numel() for parameter in {id(p): p for p in predictor.parameters()}.values())
