@@ -60,9 +60,10 @@ def captions(results: Results) -> Mapping[str, Caption]:
         ),
         "training_cost": Caption(
             "What training cost",
-            "Training time by method and size (in parentheses), the number is the total. Grey: the ensemble members "
-            "that a method needs as teachers or end points, shared by all methods in practice but charged to each "
-            "here. Colour: the method's own training.",
-            f"Stacked bars of training time for {labels}.",
+            "Left: training time by method and size (in parentheses), the number is the total. Grey: the ensemble "
+            "members that a method needs as teachers or end points, shared by all methods in practice but charged to "
+            "each here. Colour: the method's own training. Right: examples that went through what the method trains "
+            "(forward and backward, full colour) and through its teachers (forward alone, pale).",
+            f"Stacked bars of training time and example-passes for {labels}.",
         ),
     }

@@ -89,27 +89,37 @@ def _gaps(ax: Axes, frame: pd.DataFrame, look: Look, limit: float) -> None:
 
 
 def training_cost(results: Results, style: dict[str, Look]) -> Figure:
-    """Draw what training cost: the members that a method needs, and its own training on top."""
+    """Draw what training cost: time, the needed members' included, and examples through students and teachers."""
     frame = results.summary[results.summary[["train_seconds", "train_seconds_with_members"]].notna().any(axis=1)]
     own = frame["train_seconds"].fillna(0).to_numpy()
     total = np.fmax(frame["train_seconds_with_members"].to_numpy(), own)
     unit, scale = ("hours", 3600) if total.max(initial=0) > 7200 else ("minutes", 60)
     unit, scale = ("seconds", 1) if total.max(initial=0) < 300 else (unit, scale)
-    figure = Figure(figsize=(8.0, 0.27 * len(frame) + 1.3), layout="constrained")
-    ax = figure.subplots()
+    figure = Figure(figsize=(9.6, 0.27 * len(frame) + 1.3), layout="constrained")
+    time, passes = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1.3, 1]})
     heights = -np.arange(len(frame)) - 0.5 * np.cumsum(frame["label"].ne(frame["label"].shift()).to_numpy())
     colours = [style[label].colour for label in frame["label"]]
-    ax.barh(heights, (total - own) / scale, color=FAINT, height=0.8)
-    ax.barh(heights, own / scale, left=(total - own) / scale, color=colours, height=0.8)
-    for y, value in zip(heights, total / scale, strict=True):
-        ax.text(value, y, f" {value:,.1f}", va="center", fontsize=8, color="#444444")
+    time.barh(heights, (total - own) / scale, color=FAINT, height=0.8)
+    time.barh(heights, own / scale, left=(total - own) / scale, color=colours, height=0.8)
+    students, teachers = (frame[name].fillna(0).to_numpy() / 1000 for name in ("student_passes", "teacher_passes"))
+    passes.barh(heights, students, color=colours, height=0.8)
+    passes.barh(heights, teachers, left=students, color=colours, alpha=0.35, height=0.8)
+    for ax, values, form in ((time, total / scale, "{:,.1f}"), (passes, students + teachers, "{:,.0f}")):
+        for y, value in zip(heights, values, strict=True):
+            if value > 0:
+                ax.text(value, y, " " + form.format(value), va="center", fontsize=8, color="#444444")
+        ax.set_xlim(0, 1.14 * max(values.max(initial=0), 1e-9))
+        ax.grid(visible=False, axis="y")
+        open_frame(ax)
     names = [f"{literal(label)}  ({size})" for label, size in zip(frame["label"], frame["size"], strict=True)]
-    ax.set_yticks(heights, names)
-    ax.set_xlabel(f"training time ({unit})")
-    ax.set_xlim(0, 1.08 * max(total.max(initial=0) / scale, 1e-9))
-    ax.set_ylim(min(heights, default=0) - 0.7, max(heights, default=1) + 0.7)
-    ax.grid(visible=False, axis="y")
-    open_frame(ax)
-    members = Patch(color=FAINT, label="members it needs")
-    legend(figure, [members, Patch(color="#777777", label="its own training (in the method's colour)")])
+    time.set_yticks(heights, names)
+    time.set_ylim(min(heights, default=0) - 0.7, max(heights, default=1) + 0.7)
+    time.set_xlabel(f"training time ({unit})")
+    passes.set_xlabel("own example-passes (thousands)")
+    patches = (
+        (FAINT, 1.0, "members it needs"),
+        ("#777777", 1.0, "its own training (students)"),
+        ("#777777", 0.35, "through teachers"),
+    )
+    legend(figure, [Patch(color=colour, alpha=alpha, label=label) for colour, alpha, label in patches])
     return figure

@@ -17,7 +17,7 @@ MARKED_SCORES = tuple(score for score in SCORES if score != "temperature")
 REFERENCE_FAMILY = "de"
 
 _NAMES = ("method", "label", "family")
-_COSTS = (
+COSTS = (
     *("params", "params_rel", "macs", "flops", "macs_rel"),
     *("latency_b1_p50_ms", "latency_b1_p95_ms", "latency_b1_ratio", "latency_batch_ratio", "throughput_examples_per_s"),
     *("train_seconds", "train_seconds_with_members", "student_passes", "teacher_passes"),
@@ -65,7 +65,7 @@ def load_results(rows_dir: Path) -> Results:
     summary = _read(
         rows_dir / "summary.csv",
         text=(*_NAMES, *(f"{score}_mark" for score in MARKED_SCORES)),
-        numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *_COSTS),
+        numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *COSTS),
         flags=("latency_noisy",),
     )
     if summary.empty:

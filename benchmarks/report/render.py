@@ -15,7 +15,7 @@ from benchmarks.report import tables
 from benchmarks.report.captions import captions
 from benchmarks.report.figures import save_figures
 from benchmarks.report.lead import lead
-from benchmarks.report.load import MARKED_SCORES, SCORES, Results, load_results
+from benchmarks.report.load import COSTS, MARKED_SCORES, SCORES, Results, load_results
 
 CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
 
@@ -48,8 +48,7 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     scores = [f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high", "mark") if _exists(s, end)]
     dee = [f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high")]
-    costs = ["macs_rel", "params_rel", "latency_b1_ratio", "latency_batch_ratio", "latency_noisy", "train_seconds"]
-    main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *costs]]
+    main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *COSTS, "latency_noisy"]]
     frames = {"main": main, "sizes": _wide_sizes(results.summary), "comparisons": results.comparisons}
     texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
     for name, frame in frames.items():

@@ -12,7 +12,6 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -53,6 +52,9 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor) -> Cost:
         CostError: fvcore and torch disagree by more than 0.1 %, so that one of them skipped an operation, or the
             forward pass has a product that neither counts.
     """
+    with warnings.catch_warnings():  # its import calls a deprecated part of torch
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
     predictor = predictor.eval()
     params = sum(parameter.numel() for parameter in {id(p): p for p in predictor.parameters()}.values())
     with torch.no_grad(), warnings.catch_warnings():
