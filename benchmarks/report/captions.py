@@ -34,7 +34,7 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "Deep-ensemble equivalent (how many ensemble members reach the same NLL) against FLOPs relative to one "
             "network; left on raw NLL (filled), right after temperature scaling (hollow). The dashed diagonal is the "
             "deep ensemble itself: above it, a method is worth more than it costs. The small number is the method's "
-            f"size; bars are 95 % intervals; {censored}; an arrow says that the value lies somewhere beyond. Points "
+            f"size; bars are 95 % intervals; {censored}; an arrow says that a value or an interval goes on. Points "
             "of nearly equal cost are moved apart sideways; the table has their exact cost." + omitted,
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
         ),

@@ -98,31 +98,32 @@ def _repetitions(ax: Axes, rows: pd.DataFrame, label: str, score: str, nudge: fl
 def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
     """Draw the deep-ensemble equivalent against relative FLOPs; deep ensembles are the diagonal."""
     others = results.others[np.isfinite(results.others["macs_rel"])]
-    ends = others[[f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high")]].to_numpy()
-    finite = ends[np.isfinite(ends)]
-    floor, top = min([1.0, *finite]), max([2.0, *finite]) + 0.15
-    ceiling = max(top, float(results.max_size or 1)) if np.isposinf(ends).any() else None
-    right = max([2.2, *others["macs_rel"] * 1.08, min(top, 4.15)])
-    left, strip = 1 - 0.13 * (right - 1), 0.16 * ((ceiling or top) - floor)
+    values = others[["dee_raw", "dee_cal"]].to_numpy()
+    finite = values[np.isfinite(values)]
+    # The estimates set the scale; a long interval is cut off at the top, with an arrow.
+    floor, top = min([1.0, *finite]), max([2.0, *finite]) * 1.3 + 0.3
+    ceiling = max(top, float(results.max_size or 1)) if np.isposinf(values).any() else None
+    right = max([2.1, *others["macs_rel"] * 1.1])
+    left, strip = 1 - 0.16 * (right - 1), 0.16 * ((ceiling or top) - floor)
 
-    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, kind, title in zip(axes, ("raw", "cal"), ("raw NLL", "temperature-scaled NLL"), strict=True):
         ax.set(xlim=(left, right), ylim=(floor - strip, ceiling + strip if ceiling else top), title=f"DEE on {title}")
         _diagonal(ax, results.reference["size"], right, ceiling or top)
         ax.axhspan(floor - strip, floor, color="#f1f1f1", zorder=0)
-        below = "below one network" if floor == 1 else "not measurable"
-        ax.text(right, floor - strip / 2, f"DEE < 1: {below} ", ha="right", va="center", fontsize=8, color="#777777")
         if ceiling:
             ax.axhspan(ceiling, ceiling + strip, color="#f1f1f1", zorder=0)
-            text = f"DEE > {results.max_size}: beyond the largest ensemble "
-            ax.text(right, ceiling + strip / 2, text, ha="right", va="center", fontsize=8, color="#777777")
         rows = others[others[f"dee_{kind}"].notna()]
-        borders = (floor - 0.55 * strip, (ceiling or top) + 0.4 * strip)
+        borders = (floor - 0.55 * strip, ceiling + 0.4 * strip if ceiling else top - 0.35 * strip)
         _dee_points(ax, rows, kind, style, borders, strip)
         ax.set_xlabel("relative FLOPs (one network = 1)")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=right > 4, steps=[1, 2, 2.5, 5, 10]))
+        whole = [
+            tick for tick in MaxNLocator(8, integer=True).tick_values(floor, ceiling or top) if floor <= tick <= top
+        ]
+        bands = {floor - strip / 2: "< 1"} | ({ceiling + strip / 2: f"> {results.max_size}"} if ceiling else {})
+        ax.set_yticks([*whole, *bands], [*(f"{tick:g}" for tick in whole), *bands.values()])
         open_frame(ax)
     axes[0].set_ylabel("deep-ensemble equivalent (members)")
     drawn = set(others["label"])
@@ -149,18 +150,17 @@ def _dee_points(
     value, low, high = (rows[f"dee_{kind}{end}"].to_numpy() for end in ("", "_low", "_high"))
     y, y_low, y_high = (np.clip(end, *borders) for end in (value, low, high))
     x = rows["macs_rel"].to_numpy(dtype=float).copy()
-    crowded = width * min(0.045, 0.2 / max(1, np.isinf(value).sum()))
-    for group, gap in (
-        (np.isneginf(value), crowded),
-        (np.isfinite(value), 0.03 * width),
-        (np.isposinf(value), crowded),
-    ):
-        x[group] = spread(x[group], gap)
+    for group in (np.isneginf(value), np.isfinite(value), np.isposinf(value)):
+        x[group] = spread(x[group], width * min(0.03, 0.3 / max(1, group.sum())))
+    left, right = ax.get_xlim()
+    ax.set_xlim(min(left, *(x - 0.02 * width)), max(right, *(x + 0.02 * width)))
     for i, (label, size) in enumerate(zip(rows["label"], rows["size"], strict=True)):
         look = style[label]
         if np.isfinite([y_low[i], y_high[i]]).all() and y_low[i] < y_high[i]:
             errors = [[max(0.0, y[i] - y_low[i])], [max(0.0, y_high[i] - y[i])]]
             ax.errorbar(x[i], y[i], errors, fmt="none", ecolor=look.colour, elinewidth=1.3, capsize=3, alpha=0.8)
+            if high[i] > borders[1] > y[i]:
+                ax.plot(x[i], borders[1], "^", color=look.colour, markersize=5)
         face = look.colour if kind == "raw" else "white"
         ax.plot(x[i], y[i], look.marker, color=look.colour, markerfacecolor=face, markersize=7.5, markeredgewidth=1.5)
         text: dict[str, Any] = {
