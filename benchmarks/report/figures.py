@@ -153,7 +153,7 @@ def _dee_points(
     for group in (np.isneginf(value), np.isfinite(value), np.isposinf(value)):
         x[group] = spread(x[group], width * min(0.03, 0.3 / max(1, group.sum())))
     left, right = ax.get_xlim()
-    ax.set_xlim(min(left, *(x - 0.02 * width)), max(right, *(x + 0.02 * width)))
+    ax.set_xlim(min([left, *(x - 0.02 * width)]), max([right, *(x + 0.02 * width)]))
     for i, (label, size) in enumerate(zip(rows["label"], rows["size"], strict=True)):
         look = style[label]
         if np.isfinite([y_low[i], y_high[i]]).all() and y_low[i] < y_high[i]:
