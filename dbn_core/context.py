@@ -26,12 +26,13 @@ EVALUATION_BATCH = 500
 
 @dataclass
 class Workspace:
-    """What fitting and predicting share: the data, the suite's network, a device and the seed axes."""
+    """What fitting and predicting share: data, the suite's network, a device, seed axes and trained parts."""
 
     data: Dataset
     spec: NetworkSpec
     device: torch.device
     axes: Mapping[str, Any]
+    parts: Mapping[str, State] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -53,6 +54,17 @@ class Workspace:
         initialise_(module, self.generator(purpose))
         return module.to(self.device).to(memory_format=torch.channels_last)
 
+    def load(self, module: Any, part: str) -> Any:
+        """``module`` with the stored state of ``part``, on the device, in evaluation mode.
+
+        Raises:
+            SpecError: the method did not declare that it needs this part.
+        """
+        if part not in self.parts:
+            raise SpecError(f"Part '{part}' is not at hand: declare it in Part(needs=...) or in Method.parts().")
+        module.load_state_dict(dict(self.parts[part]))
+        return module.to(self.device).to(memory_format=torch.channels_last).eval()
+
     def feature_channels(self, at: str) -> int:
         """Channels of the network's feature map after block ``at``; raises SpecError when there is no such block."""
         data = self.data
@@ -63,14 +75,9 @@ class Workspace:
 
 @dataclass
 class PredictContext(Workspace):
-    """For :meth:`Method.predictor`: trained members by pool position, and the states of the trained parts."""
+    """For :meth:`Method.predictor`: all parts of the method, and trained members by pool position."""
 
     members: Mapping[int, Classifier] = field(default_factory=dict)
-    parts: Mapping[str, State] = field(default_factory=dict)
-
-    def load(self, module: Any, part: str) -> Any:
-        """``module`` with the stored state of ``part``, on the device, in evaluation mode."""
-        return load_state(module, self.parts, part, self.device)
 
 
 @dataclass
@@ -82,13 +89,12 @@ class FitContext(Workspace):
         student_epochs: the budget of every trained component of a method, the same for all methods of a suite.
         members: frozen members in the order of the part's ``members``; the first is the source where there is one.
         parts: states of the parts that this one needs.
-        passes: examples that went through teachers so far; the harness reports it as training cost.
+        teacher_passes: examples that went through teachers so far; the harness reports it as training cost.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
     student_epochs: int = 200
     members: Sequence[Classifier] = ()
-    parts: Mapping[str, State] = field(default_factory=dict)
     checkpoint: Path | None = None
     what: str = "training"
     logs: list[TrainLog] = field(default_factory=list)
@@ -104,10 +110,6 @@ class FitContext(Workspace):
         if scale is not None:
             changes["lr"] = self.recipe.lr * scale
         return self.recipe.replace(**changes)
-
-    def load(self, module: Any, part: str) -> Any:
-        """``module`` with the stored state of ``part``, on the device, in evaluation mode."""
-        return load_state(module, self.parts, part, self.device)
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> torch.Tensor:
@@ -163,14 +165,6 @@ class FitContext(Workspace):
         )
         self.logs.append(log)
         return log
-
-
-def load_state(module: Any, parts: Mapping[str, State], part: str, device: torch.device) -> Any:
-    """``module`` with the state of ``part``; raises SpecError when the part was not declared as needed."""
-    if part not in parts:
-        raise SpecError(f"Part '{part}' is not at hand: declare it in Part(needs=...) or in Method.parts().")
-    module.load_state_dict(dict(parts[part]))
-    return module.to(device).to(memory_format=torch.channels_last).eval()
 
 
 def freeze(module: Any) -> Any:

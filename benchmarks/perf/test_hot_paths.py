@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +41,7 @@ def images(kind: str, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_training_step(benchmark, kind: str) -> None:
+def test_training_step(benchmark: Any, kind: str) -> None:
     net, x = network(kind), images(kind, 32)
     labels = torch.arange(32) % 10
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9)
@@ -54,7 +56,7 @@ def test_training_step(benchmark, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("method", ["single", "de-3", "dbn"])
-def test_prediction(benchmark, kind: str, method: str) -> None:
+def test_prediction(benchmark: Any, kind: str, method: str) -> None:
     _, _, architecture, at = NETWORKS[kind]
     net, x = network(kind), images(kind, 16)
     if method == "dbn":
@@ -68,7 +70,7 @@ def test_prediction(benchmark, kind: str, method: str) -> None:
         benchmark.pedantic(predictor, (x,), rounds=10, warmup_rounds=2)
 
 
-def test_augmentation(benchmark) -> None:
+def test_augmentation(benchmark: Any) -> None:
     x, generator = images("cifar", 128), torch.Generator().manual_seed(0)
 
     def augment() -> torch.Tensor:
@@ -83,15 +85,15 @@ def predictions(n: int = 10_000, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True), rng.integers(0, k, n)
 
 
-def test_calibration_error(benchmark) -> None:
+def test_calibration_error(benchmark: Any) -> None:
     benchmark(expected_calibration_error, *predictions())
 
 
-def test_temperature(benchmark) -> None:
+def test_temperature(benchmark: Any) -> None:
     benchmark(fit_temperature, *predictions())
 
 
-def test_paired_bootstrap(benchmark) -> None:
+def test_paired_bootstrap(benchmark: Any) -> None:
     rng = np.random.default_rng(0)
     bootstrap, scores = PairedBootstrap(3, 10_000, 1000, rng), rng.random((3, 10_000))
     benchmark(bootstrap.means, scores)
