@@ -59,6 +59,7 @@ def test_training_step(benchmark: Any, kind: str) -> None:
 def test_prediction(benchmark: Any, kind: str, method: str) -> None:
     _, _, architecture, at = NETWORKS[kind]
     net, x = network(kind), images(kind, 16)
+    predictor: torch.nn.Module
     if method == "dbn":
         channels = net.split(at)[0](x[:1]).shape[1]
         score = Denoiser(ScoreNetwork(channels, 10, architecture, logit_branch="live"), step_variances(1, 1e-4, 1e-4))
