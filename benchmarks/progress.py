@@ -66,7 +66,7 @@ class Reporter:
             self._progress.start()
         running = ", ".join(list(self._running.values())[:2]) or "waiting"
         self._progress.update(
-            self._task, completed=event.done, total=event.total, description=running[:60], left=_left(event.eta_s)
+            self._task, completed=event.done, total=event.total, description=running[:32], left=_left(event.eta_s)
         )
 
     def _line(self, event: Event) -> None:
