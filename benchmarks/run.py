@@ -21,6 +21,7 @@ from benchmarks.store import Store
 from benchmarks.suite import Suite
 from dbn_core.errors import BenchError
 from dbn_core.files import atomic_write
+from dbn_core.registry import canonical
 from dbn_core.seeds import digest
 
 
@@ -192,7 +193,7 @@ def _meta(
         "title": suite.title,
         "description": suite.description,
         "command": options.command or f"dbn-bench run {suite.name}",
-        "report_command": f"dbn-bench report {suite.name}",
+        "report_command": f"dbn-bench report {suite.name}" + (f" --rows {options.rows}" if options.rows else ""),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "dataset": {
             "title": data.title,
@@ -206,8 +207,9 @@ def _meta(
         "budget": _budget(suite),
         "protocol": [
             f"Pool: {pool}.",
-            "Validation comes out of train; nothing is selected on test. Temperatures are fitted on validation.",
+            "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
+            *(f"{label}: {canonical(method)}" for _, method, label in suite.entries()),
         ],
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),
