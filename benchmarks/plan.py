@@ -89,16 +89,6 @@ class Plan:
     nodes: dict[str, Node] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
 
-    def needed_by(self, cells: Iterable[Cell]) -> set[str]:
-        """Keys of every node that these cells need, directly or not."""
-        open_, seen = [key for cell in cells for key in (cell.predictions, cell.cost)], set()
-        while open_:
-            key = open_.pop()
-            if key not in seen:
-                seen.add(key)
-                open_ += [need for _, need in self.nodes[key].needs]
-        return seen
-
 
 def build_plan(suite: Suite, data: DataFacts) -> Plan:
     """Plan a suite; raises SpecError for methods, options or sizes that do not exist."""

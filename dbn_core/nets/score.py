@@ -7,7 +7,6 @@ embedded, join the time embedding at every stage, and stand beside the pooled fe
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -192,8 +191,3 @@ class ScoreNetwork(nn.Module):
             h = stage(h + project(condition)[:, :, None, None])
         pooled = self.head(h).mean((2, 3))
         return self.out(pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1))
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Trainable and frozen parameters, buffers left out."""
-    return sum(math.prod(parameter.shape) for parameter in module.parameters())
