@@ -1,8 +1,8 @@
-"""Bridge Networks, type I: predict the network in the middle of a low-loss curve from the source's features."""
+"""Bridge Networks: predict a network on the low-loss curve between two members from the features of its ends."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -16,128 +16,244 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.context import FitContext, PredictContext, Workspace
+    from dbn_core.data.batch import Batch
+    from dbn_core.nets.bezier import BezierCurve
     from dbn_core.nets.bridge import BridgeHead
-    from dbn_core.train.loop import Batch
+    from dbn_core.nets.resnet import Classifier
+
+# Position on a curve at which its checkpoints are compared, wherever the bridges aim later.
+_VALIDATED_AT = 0.5
+_ALIGNMENT_IMAGES = 10_000
+# What each kind of part depends on, next to the members and parts that it reads.
+_SOLVER = {"lr_scale", "warmup_epochs", "nesterov", "keep"}
+_SETTINGS = {
+    "aligned": set[str](),
+    "curve": _SOLVER | {"curve_epochs", "curve_weight_decay"},
+    "point": {"position"},
+    "bridge": _SOLVER
+    | {"type", "at", "slim", "position", "loss", "repulsion", "mixup", "bridge_weight_decay", "batch_size", "epochs"},
+}
+
+
+class BridgeNetworkConfig(method.Config):
+    """The medium bridge of the paper; ``slim=2`` is the small one."""
+
+    type: int = Field(1, ge=1, le=2, description="1: a bridge reads the source; 2: both ends of its curve")
+    at: str = Field("block12", description="block whose output the bridge reads")
+    slim: float = Field(1.0, gt=0, description="widths are divided by it: 1 medium, 2 small")
+    position: float = Field(0.5, gt=0, le=1, description="r, the place on the curve that a bridge predicts; 1: its end")
+    predict: Literal["bridge", "curve"] = Field(
+        "bridge", description="curve: run the networks on the curves themselves, the bridges' upper bound"
+    )
+    align: bool = Field(False, description="permute the far end of each curve to match the near one first")
+    loss: Literal["kl", "mse"] = Field("kl", description="how a bridge is matched; mse: on logits")
+    repulsion: float = Field(0.0, ge=0, description="rho, weight of the KL that pushes a bridge off the base models")
+    mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while the bridge is trained")
+    lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
+    bridge_weight_decay: float = Field(0.0, ge=0, description="L2 on the bridge")
+    curve_weight_decay: float | None = Field(None, ge=0, description="L2 on the curve; default: the members'")
+    warmup_epochs: float | None = Field(None, ge=0, description="of curves and bridges; default: the members'")
+    nesterov: bool | None = Field(None, description="in curves and bridges; default: as the members")
+    batch_size: int | None = Field(None, ge=2, description="of the bridges; default: the members'")
+    curve_epochs: int | None = Field(None, ge=1, description="default: the members' epochs")
+    epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
+    keep: Literal["last", "best"] | None = Field(
+        None, description="best: curves by validation accuracy at r = 0.5, bridges by NLL; default: as the members"
+    )
 
 
 @register("bn")
 class BridgeNetwork(Method):
-    """Bridge Network, type I: source plus bridges to the middles of its curves (BN)."""
+    """Bridge Network: base models plus bridges to networks on the curves between them (BN).
+
+    Type 1 at size m predicts with one base model, the source, and its bridges towards m - 1 partners: m terms.
+    Type 2 at size n predicts with n base models and the bridges of all their pairs: n (n + 1) / 2 terms.  All terms
+    weigh the same.  With ``predict=curve`` the networks on the curves stand in the place of their bridges.
+    """
 
     title = "BN"
     reference = "Yun et al., 2023, arXiv 2306.11304"
     nested = True
 
-    class Config(method.Config):
-        """The medium bridge of the paper; ``slim=2`` is the small one."""
-
-        at: str = Field("block12", description="block whose output the bridge reads")
-        slim: float = Field(1.0, gt=0, description="widths are divided by it: 1 medium, 2 small")
-        mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while the bridge is trained")
-        lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
-        bridge_weight_decay: float = Field(0.0, ge=0, description="L2 on the bridge")
-        curve_epochs: int | None = Field(None, ge=1, description="default: the members' epochs")
-        epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
+    class Config(BridgeNetworkConfig):
+        """See :class:`BridgeNetworkConfig`."""
 
     def check_size(self, size: int) -> None:
-        """A source and at least one bridge."""
+        """At least one pair of base models."""
         if size < 2:
-            raise SpecError(f"bn: the size counts the source and its bridges, so it is at least 2, not {size}.")
+            counts = "the source and its bridges" if self.config.type == 1 else "the base models"
+            raise SpecError(f"bn: the size counts {counts}, so it is at least 2, not {size}.")
+
+    def pairs(self, size: int) -> list[tuple[int, int]]:
+        """Ends of the curves.  Those of a smaller size come first: 01, 02, 03 (type 1); 01, 02, 12 (type 2)."""
+        return [(near, far) for far in range(1, size) for near in range(far if self.config.type == 2 else 1)]
 
     def parts(self, size: int) -> list[Part]:
-        """For each partner of the source: a curve, then a bridge.  Curves do not depend on the bridge's options."""
-        curve = self.config.model_dump(include={"curve_epochs", "lr_scale"})
+        """For each pair a curve, then its bridge.  Curves are the same for both types, all positions and bridges."""
         parts = []
-        for partner in range(1, size):
-            parts.append(Part(f"curve-{partner}", members=(0, partner), settings=curve))
-            parts.append(Part(f"bridge-{partner}", members=(0, partner), needs=(f"curve-{partner}",)))
+        for pair in self.pairs(size):
+            curve: tuple[str, ...] = ()
+            if self.config.align:
+                curve = (_name("aligned", pair),)
+                parts.append(self._part("aligned", pair))
+            parts.append(self._part("curve", pair, curve))
+            parts.append(self._part(self._kind, pair, (_name("curve", pair), *curve)))
         return parts
 
+    @property
+    def _kind(self) -> str:
+        return "bridge" if self.config.predict == "bridge" else "point"
+
+    def _part(self, kind: str, pair: tuple[int, int], needs: tuple[str, ...] = ()) -> Part:
+        return Part(_name(kind, pair), pair, needs, settings=self.config.model_dump(include=_SETTINGS[kind]))
+
     def members(self, size: int) -> tuple[int, ...]:
-        """The source."""
-        return (0,)
+        """The source (type 1), or all base models (type 2)."""
+        return (0,) if self.config.type == 1 else tuple(range(size))
 
     def terms(self, size: int) -> int:
-        """The source and its bridges."""
-        return size
+        """Base models and pairs; those of a smaller size come first."""
+        return len(self.members(size)) + len(self.pairs(size))
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
-        """Curve: cross-entropy at a random position.  Bridge: KL to the network in the middle of the curve."""
-        return self._fit_curve(context) if part.name.startswith("curve") else self._fit_bridge(part, context)
+        """Curve: cross-entropy at a random position.  Bridge: matched to the network at r on the curve.
 
-    def _fit_curve(self, context: FitContext) -> nn.Module:
+        ``aligned`` is the far end with its channels permuted, ``point`` the network at r itself.
+        """
+        kind, _, _ = part.name.partition("-")
+        if kind == "aligned":
+            return self._align(context)
+        if kind == "curve":
+            return self._fit_curve(part, context)
+        control = context.load(context.new_network("control"), part.needs[0])
+        network = _network_at(_curve(part, context, control), self.config.position, context)
+        return network if kind == "point" else self._fit_bridge(network, context)
+
+    def _align(self, context: FitContext) -> nn.Module:
+        import torch
+
+        from dbn_core.nets.align import align
+
+        near, far = context.members
+        images = context.data.train.images
+        chosen = torch.randperm(len(images), generator=context.generator("images"))[:_ALIGNMENT_IMAGES]
+        return align(far, near, images[chosen])
+
+    def _fit_curve(self, part: Part, context: FitContext) -> nn.Module:
         import torch
         from torch.nn import functional as F
 
-        from dbn_core.nets.bezier import BezierCurve
-
-        start, end = context.members
-        curve = BezierCurve(start, context.new_network("control"), end)
+        curve = _curve(part, context, context.new_network("control"))
         generator = context.generator("train")
+        validated: list[nn.Module] = []  # the network that validation looks at, until the next step of training
 
         def step(batch: Batch) -> torch.Tensor:
+            validated.clear()
             position = float(torch.rand((), generator=generator))
             return F.cross_entropy(curve(batch.images, position).float(), batch.labels)
 
-        epochs = self.config.curve_epochs or context.recipe.epochs
-        recipe = context.student_recipe(epochs=epochs, lr_scale=self.config.lr_scale)
-        context.train(curve, step, recipe, step_generator=generator)
-        if context.spec.norm == "batchnorm":  # statistics gathered along the curve fit no single position of it
-            middle = context.new_network("middle")
-            middle.load_state_dict(curve.state_at(0.5))
-            _recompute_batchnorm(middle, context)
-            curve.control.load_state_dict(dict(middle.named_buffers()), strict=False)
+        def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
+            if not validated:
+                validated.append(_network_at(current, _VALIDATED_AT, context))
+            return validated[0](images)
+
+        recipe = context.student_recipe(
+            **self._solver("best_accuracy"),
+            epochs=self.config.curve_epochs or context.recipe.epochs,
+            mixup=0.0,
+            weight_decay=self.config.curve_weight_decay,
+        )
+        context.train(curve, step, recipe, predict=predict, step_generator=generator)
         return curve.control
 
-    def _fit_bridge(self, part: Part, context: FitContext) -> nn.Module:
+    def _fit_bridge(self, network: nn.Module, context: FitContext) -> nn.Module:
         import torch
-        from torch.nn import functional as F
 
-        from dbn_core.nets.bezier import BezierCurve
+        from dbn_core.nets.bridge import matching_loss
 
-        source, partner = context.members
-        curve = BezierCurve(source, context.load(context.new_network("control"), part.needs[0]), partner)
-        middle = context.new_network("middle").eval()
-        middle.load_state_dict(curve.state_at(0.5))
-        features, _ = source.split(self.config.at)
+        config = self.config
+        splits = [end.split(config.at) for end in context.members[: config.type]]
         bridge = context.initialise(self._bridge(context))
 
         def step(batch: Batch) -> torch.Tensor:
             with torch.no_grad():
-                h = features(batch.images)
-                target = middle(batch.images).log_softmax(-1)
-            context.teacher_passes += 2 * len(batch)
-            output = bridge(h).log_softmax(-1)
-            return F.kl_div(output, target, reduction="batchmean", log_target=True)
+                maps = [features(batch.images) for features, _ in splits]
+                target = network(batch.images)
+                ends = [head(h) for (_, head), h in zip(splits, maps, strict=True)] if config.repulsion else []
+            context.teacher_passes += (len(splits) + 1) * len(batch)
+            return matching_loss(bridge(torch.cat(maps, 1)), target, ends, config.loss, config.repulsion)
+
+        def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
+            return current(torch.cat([features(images) for features, _ in splits], 1))
 
         recipe = context.student_recipe(
-            epochs=self.config.epochs,
-            lr_scale=self.config.lr_scale,
-            mixup=self.config.mixup,
-            weight_decay=self.config.bridge_weight_decay,
+            **self._solver("best_nll"),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            mixup=config.mixup,
+            weight_decay=config.bridge_weight_decay,
         )
-        context.train(bridge, step, recipe, predict=lambda current, images: current(features(images)))
+        context.train(bridge, step, recipe, predict=predict)
         return bridge
+
+    def _solver(self, best: str) -> dict[str, Any]:
+        """What the recipes of curves and bridges share; ``best`` is how the best checkpoint is told."""
+        config = self.config
+        return {
+            "lr_scale": config.lr_scale,
+            "warmup_epochs": config.warmup_epochs,
+            "nesterov": config.nesterov,
+            "keep": best if config.keep == "best" else config.keep,
+        }
 
     def _bridge(self, context: Workspace) -> BridgeHead:
         from dbn_core.nets.bridge import BridgeHead
 
-        return BridgeHead(context.spec, context.classes, self.config.at, self.config.slim)
+        return BridgeHead(context.spec, context.classes, self.config.at, self.config.slim, sources=self.config.type)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
-        """Plain average of the source's and the bridges' probabilities."""
-        from dbn_core.predictors import FeatureMixture
+        """Plain average of the base models' and the bridges' probabilities."""
+        from dbn_core.predictors import FeatureMixture, Mixture, PairMixture
 
-        bridges = [context.load(self._bridge(context), f"bridge-{partner}") for partner in range(1, size)]
-        return FeatureMixture(context.members[0], self.config.at, bridges)
+        base, at = [context.members[position] for position in self.members(size)], self.config.at
+        names = {pair: _name(self._kind, pair) for pair in self.pairs(size)}
+        if self.config.predict == "curve":
+            networks = base[:1]
+            for far in range(1, size):
+                networks += base[far : far + 1]  # type 1 has no base model but the source
+                networks += [context.load(context.new_network(), names[pair]) for pair in names if pair[1] == far]
+            return Mixture(networks)
+        bridges = [context.load(self._bridge(context), name) for name in names.values()]
+        return FeatureMixture(base[0], at, bridges) if self.config.type == 1 else PairMixture(base, at, bridges)
 
 
-def _recompute_batchnorm(network: nn.Module, context: FitContext) -> None:
-    """Running statistics as plain averages over one pass through the training split."""
+def _name(kind: str, pair: tuple[int, int]) -> str:
+    """``curve-2`` between the source and member 2, ``curve-1-2`` between members 1 and 2."""
+    near, far = pair
+    return f"{kind}-{near}-{far}" if near else f"{kind}-{far}"
+
+
+def _curve(part: Part, context: FitContext, control: Classifier) -> BezierCurve:
+    """The curve between the part's members, or to the far one as aligned where the part needs that."""
+    from dbn_core.nets.bezier import BezierCurve
+
+    near, far = context.members
+    for name in part.needs:
+        if name.startswith("aligned"):
+            far = context.load(context.new_network("aligned"), name)
+    return BezierCurve(near, control, far)
+
+
+def _network_at(curve: BezierCurve, position: float, context: FitContext) -> nn.Module:
+    """The frozen network at a position, with BatchNorm statistics of its own: those of the curve fit no position."""
     from torch.optim.swa_utils import update_bn
 
+    from dbn_core.context import freeze
     from dbn_core.data.augment import to_float
 
-    loader = (to_float(images.to(context.device)) for images in context.data.train.images.split(256))
-    update_bn(loader, network, device=context.device)
-    network.eval()
+    network = context.new_network("middle")
+    network.load_state_dict(curve.state_at(position))
+    if context.spec.norm == "batchnorm":  # plain averages over one pass through the training split
+        loader = (to_float(images.to(context.device)) for images in context.data.train.images.split(256))
+        update_bn(loader, network, device=context.device)
+    return freeze(network)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.context import FitContext, PredictContext, Workspace
-    from dbn_core.train.loop import Batch
+    from dbn_core.data.batch import Batch
     from dbn_core.train.recipe import Recipe
 
 # What the released code does, and what mends it.  Each entry can be set alone: ``dbn[preset=paper,ema=standard]``.
@@ -62,13 +62,21 @@ class DBNConfig(method.Config):
     beta_1: float = Field(1e-4, gt=0, description="noise rate at the source end")
     schedule: Literal["linear", "triangle"] = "linear"
     temperature: float = Field(2.0, gt=0, description="lowest source temperature")
-    temperature_spread: float = Field(0.4, ge=0, description="factor of the Beta(1, 5) part of the temperature")
+    temperature_spread: float = Field(0.4, ge=0, description="factor of the random part of the temperature")
+    temperature_law: Literal["beta", "uniform"] = Field("beta", description="its law: Beta(1, 5), or uniform")
+    prior: Literal["source", "gaussian"] = Field("source", description="where bridges start: source logits or N(0, I)")
+    process: Literal["bridge", "rectified_flow"] = Field("bridge", description="diffusion bridge, or straight flow")
+    perturb_input: bool = Field(False, description="target of a mixed image: the ensemble on its dominant image")
+    loss: Literal["mse", "kl"] = Field("mse", description="squared error on logits, or KL of the predictions")
+    logit_dropout: float = Field(0.0, ge=0, lt=1, description="share of examples whose logits the network misses")
     at: str = Field("block1", description="block whose output conditions the score network")
+    pooled: bool = Field(False, description="condition it on the source's pooled last features too")
     score_network: str = Field("v1.1.8", description="architecture of the score network")
     score_width: float = Field(1.0, gt=0, description="multiplier of its channels")
     lr: float = Field(2.5e-4, gt=0, description="peak learning rate (AdamW, no weight decay)")
     batch_size: int = Field(128, ge=2)
     mixup: float = Field(0.4, ge=0, description="alpha of mixup")
+    cosine_length: float = Field(1.0, ge=1, description="length of the bridge's cosine in runs; 2 stops at half")
     epochs: int | None = Field(None, ge=2, description="bridge and distillation together; default: student budget")
     distill_share: float = Field(50 / 850, gt=0, lt=1, description="part of the epochs spent on distillation")
     distill_lr_factor: float = Field(0.1, gt=0)
@@ -91,6 +99,13 @@ class DBNConfig(method.Config):
         if isinstance(values, dict):
             return {**PRESETS.get(values.get("preset", "fixed"), {}), **values}
         return values
+
+    @model_validator(mode="after")
+    def _flow_is_straight(self) -> DBNConfig:
+        straight = (self.prediction, self.loss, self.sampler_noise) == ("displacement", "mse", "none")
+        if self.process == "rectified_flow" and not straight:
+            raise ValueError("a rectified flow needs prediction=displacement, loss=mse and sampler_noise=none")
+        return self
 
 
 @register("dbn")
@@ -125,13 +140,15 @@ class DiffusionBridgeNetwork(Method):
         multi = {k: v for k, v in trained.items() if not k.startswith("distill")}
         if self.config.distill:  # part of the budget is kept for the student
             multi["distill_share"] = self.config.distill_share
+        # Two images teach a perturbed input, so that its teachers run online.
+        mixup = None if self.config.perturb_input else self.config.mixup
         parts = []
         for bridge in range(1, count + 1):
             members = (0, *range((bridge - 1) * further + 1, bridge * further + 1))
-            parts.append(Part(f"bridge-{bridge}{suffix}", members, settings=multi))
+            parts.append(Part(f"bridge-{bridge}{suffix}", members, settings=multi, taught_mixup=mixup))
             if self.config.distill:
                 needs = (f"bridge-{bridge}{suffix}",)
-                parts.append(Part(f"onestep-{bridge}{suffix}", members, needs, settings=trained))
+                parts.append(Part(f"onestep-{bridge}{suffix}", members, needs, trained, taught_mixup=mixup))
         return parts
 
     def members(self, size: int) -> tuple[int, ...]:
@@ -151,16 +168,20 @@ class DiffusionBridgeNetwork(Method):
             config.score_network,
             config.score_width,
             config.logit_branch,
+            pooled_channels=context.last_channels if config.pooled else 0,
         )
         variances = step_variances(steps, config.beta_0, config.beta_1, config.schedule)
         return context.initialise(Denoiser(network, variances, config.prediction))
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train a multi-step bridge, or distil one to a single step."""
-        from dbn_core.bridge.denoiser import bridge_loss, draw_steps
+        import torch
+
+        from dbn_core.bridge.denoiser import bridge_loss, draw_steps, flow_loss
         from dbn_core.bridge.distill import step_distillation_loss
-        from dbn_core.bridge.process import mean_temperature, random_temperature, sample_bridge, target_logits
+        from dbn_core.bridge.process import random_temperature, sample_bridge, target_logits
         from dbn_core.bridge.sampler import sample
+        from dbn_core.predictors import SourcePass, start_logits
 
         config, generator = self.config, context.generator("train")
         distilling = part.name.startswith("onestep")
@@ -170,32 +191,59 @@ class DiffusionBridgeNetwork(Method):
             teacher = context.load(self.denoiser(context, config.steps), part.needs[0])
             denoiser.load_state_dict(dict(context.parts[part.needs[0]]))
         weights = self.target_weights(part)
-        features, head = context.members[0].split(config.at)
-        even_temperature = mean_temperature(config.temperature, config.temperature_spread)
+        source = SourcePass(context.members[0], config.at, config.pooled)
+
+        def start(logits: torch.Tensor) -> torch.Tensor:
+            """Z_1 for training."""
+            if config.prior == "gaussian":
+                return start_logits(logits, None, generator)
+            draws = len(logits) if config.temperature_per == "example" else 1
+            low, spread, law = config.temperature, config.temperature_spread, config.temperature_law
+            return logits / random_temperature(draws, low, spread, generator, law).to(logits)
 
         def step(batch: Batch) -> torch.Tensor:
-            logits, h = context.teach_with_features(batch, config.at)
-            z_0 = target_logits(logits, weights)
-            draws = len(batch) if config.temperature_per == "example" else 1
-            temperature = random_temperature(draws, config.temperature, config.temperature_spread, generator)
-            z_1 = logits[0] / temperature.to(logits)
+            logits, condition = context.teach_bridge(batch, source)
+            ends = context.teach_images(batch.dominant) if config.perturb_input else logits
+            z_0, z_1 = target_logits(ends, weights), start(logits[0])
             if teacher is not None:
-                import torch
-
                 with torch.no_grad():
-                    z_c = sample(teacher, h, logits[0] / even_temperature, config.sampler_noise, generator)
-                return step_distillation_loss(denoiser, h, z_1, z_c, z_0, config.distill_alpha)
+                    z_start = (
+                        z_1 if config.prior == "gaussian" else start_logits(logits[0], self.even_temperature, None)
+                    )
+                    z_c = sample(teacher, condition, z_start, config.sampler_noise, generator)
+                seen, alpha = self.drop_logits(z_1, generator), config.distill_alpha
+                return step_distillation_loss(denoiser, condition, z_1, z_c, z_0, alpha, config.loss, seen)
+            if config.process == "rectified_flow":
+                return flow_loss(denoiser, condition, z_0, z_1, 1 - torch.rand(len(batch), generator=generator))
             n = draw_steps(len(batch), config.steps, config.train_last_step, generator)
             z_n = sample_bridge(z_0, z_1, n, denoiser.variances, generator)
-            return bridge_loss(denoiser, h, z_n, n, z_0)
+            return bridge_loss(denoiser, condition, z_n, n, z_0, config.loss, self.drop_logits(z_n, generator))
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
-            h = features(images)
-            return sample(current, h, head(h) / even_temperature)
+            condition, logits = source(images)
+            return sample(current, condition, start_logits(logits, self.even_temperature, context.generator("prior")))
 
         recipe = self.recipe(context, distilling)
         context.train(denoiser, step, recipe, predict=predict, step_generator=generator)
         return denoiser
+
+    @property
+    def even_temperature(self) -> float | None:
+        """The source temperature of evaluation; None when bridges start from noise."""
+        from dbn_core.bridge.process import mean_temperature
+
+        config = self.config
+        if config.prior == "gaussian":
+            return None
+        return mean_temperature(config.temperature, config.temperature_spread, config.temperature_law)
+
+    def drop_logits(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Z as the network sees it: zero, that is uniform, for a share of the examples, so that features matter."""
+        import torch
+
+        if not self.config.logit_dropout:
+            return z
+        return z * (torch.rand(len(z), 1, generator=generator) >= self.config.logit_dropout).to(z)
 
     def target_weights(self, part: Part) -> torch.Tensor | None:
         """Weights of the members in this bridge's target, or None for equal ones.
@@ -230,6 +278,7 @@ class DiffusionBridgeNetwork(Method):
             lr=config.lr * (config.distill_lr_factor if distilling else 1),
             weight_decay=0.0,
             warmup_epochs=0.0,
+            cosine_length=1.0 if distilling else config.cosine_length,
             mixup=config.mixup,
             mixup_per=config.mixup_per,
             ema_decay=decay,
@@ -238,7 +287,6 @@ class DiffusionBridgeNetwork(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""
-        from dbn_core.bridge.process import mean_temperature
         from dbn_core.predictors import BridgedSource
 
         config = self.config
@@ -248,8 +296,9 @@ class DiffusionBridgeNetwork(Method):
             context.members[0],
             config.at,
             [context.load(self.denoiser(context, steps), name) for name in names],
-            mean_temperature(config.temperature, config.temperature_spread),
+            self.even_temperature,
             # The distilled predictor makes no draw, in the released code neither.
             "none" if config.distill else config.sampler_noise,
             config.include_source,
+            config.pooled,
         )

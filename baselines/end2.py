@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.context import FitContext, PredictContext
-    from dbn_core.train.loop import Batch
+    from dbn_core.data.batch import Batch
 
 
 @register("end2")
@@ -29,7 +29,10 @@ class EnsembleDistributionDistillation(Method):
         """The DBN paper's settings."""
 
         tau: float = Field(2.0, gt=0, description="temperature of concentrations and of teachers")
+        mixup: float = Field(0.0, ge=0, description="alpha of per-example mixup of the images that are taught")
         lr_scale: float = Field(0.5, gt=0, description="learning rate relative to the members'")
+        batch_size: int | None = Field(None, ge=2, description="default: the members'")
+        weight_decay: float | None = Field(None, ge=0, description="L2; default: the members'")
         epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
         prediction: Literal["softmax", "dirichlet"] = Field(
             "softmax", description="softmax of the logits, as in the released code, or the Dirichlet's mean"
@@ -38,7 +41,7 @@ class EnsembleDistributionDistillation(Method):
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers; how it predicts does not change how it is trained."""
         settings = self.config.model_dump(exclude={"prediction"})
-        return [Part("student", members=tuple(range(size)), settings=settings)]
+        return [Part("student", members=tuple(range(size)), settings=settings, taught_mixup=self.config.mixup)]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the proxy Dirichlet of the teachers."""
@@ -49,7 +52,10 @@ class EnsembleDistributionDistillation(Method):
         def step(batch: Batch) -> torch.Tensor:
             return end2_loss(student(batch.images).float(), context.teach(batch), self.config.tau)
 
-        context.train(student, step, context.student_recipe(epochs=self.config.epochs, lr_scale=self.config.lr_scale))
+        recipe = context.student_recipe(
+            **self.config.model_dump(include={"epochs", "lr_scale", "mixup", "batch_size", "weight_decay"})
+        )
+        context.train(student, step, recipe)
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

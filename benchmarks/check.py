@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.work import check_log_probs
 from dbn_core.context import FitContext, PredictContext, freeze, predict_split
+from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import BenchError, SpecError
 from dbn_core.method import Method, Part
@@ -25,7 +26,6 @@ from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.registry import canonical, parse_method
 from dbn_core.seeds import generator
-from dbn_core.train.loop import Batch
 from dbn_core.train.recipe import Recipe
 
 # As deep as the papers' CIFAR network, so that every default block name exists, and as narrow as can be.

@@ -174,7 +174,13 @@ def check(
 
 
 @app.command()
-def status(suite: SuiteName = "digits", store: StoreDir = _STORE, plugin: Plugins = None, set_: Set = None) -> None:
+def status(
+    suite: SuiteName = "digits",
+    store: StoreDir = _STORE,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")] = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+) -> None:
     """Show how much of a suite is done."""
     from benchmarks.run import plan_suite, suite_status
     from benchmarks.store import Store
@@ -183,13 +189,34 @@ def status(suite: SuiteName = "digits", store: StoreDir = _STORE, plugin: Plugin
 
     for path in plugin or []:
         load_plugin(path)
-    chosen, the_store = load_suite(suite, _overrides(set_, None, False)), Store(store)
+    chosen, the_store = load_suite(suite, _overrides(set_, data_root, False)), Store(store)
     counts = suite_status(plan_suite(chosen, the_store), the_store)
     _table(
         f"Suite {chosen.name} in {store}",
         ["artefacts", "done", "planned"],
         [(k, str(d), str(p)) for k, (d, p) in counts.items()],
     )
+
+
+@app.command()
+def claims(
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of a suite's result rows; may be repeated.  [default: all of results/reference]"),
+    ] = None,
+    reports: ReportsDir = _REPORTS,
+) -> None:
+    """Decide the papers' claims on result rows, and write reports/claims."""
+    from benchmarks.claims.render import SHOWN, reference_folders, render_claims
+
+    found = render_claims(rows or reference_folders(), reports / "claims")
+    columns = ["claim", "suite", "method", "verdict", "effect of the test that decides"]
+    lines: list[tuple[str, ...]] = [
+        (v.claim, v.suite, v.subject, SHOWN[v.verdict], v.deciding.line) for v in found if v.measured
+    ]
+    _table("Claims", columns, lines)
+    console.print(f"{len(found) - len(lines)} more are undecided, as there are no rows for them.", highlight=False)
+    console.print(f"Page: {reports / 'claims' / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _overrides(pairs: list[str] | None, data_root: Path | None, download: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.suite import Suite
+from benchmarks.suite import Suite, view_count
 from dbn_core.errors import PluginError
 from dbn_core.method import Method, Part
 from dbn_core.registry import canonical
@@ -18,7 +18,7 @@ from dbn_core.seeds import digest, seed_for
 
 # Raise it when training or storing changes what an unchanged recipe gives.
 FORMAT = 1
-TRAINED = ("member", "part")
+TRAINED = ("member", "views", "part")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Node:
     """One artefact to make.
 
     Attributes:
-        kind: ``member``, ``part``, ``predictions`` or ``cost``.
+        kind: ``member``, ``views`` (a member's logits on them), ``part``, ``predictions`` or ``cost``.
         key: hash of the recipe.
         title: what progress calls it.
         recipe: JSON that is hashed and stored beside the result.
@@ -64,7 +64,7 @@ class Cell:
     """One (method, size, repetition) and the artefacts that hold its results."""
 
     method: Method
-    spec: str
+    spec: str  # with its teachers, where the suite's entry has others than the suite
     label: str
     size: int
     repetition: int
@@ -73,6 +73,7 @@ class Cell:
     cost: str
     parts: tuple[str, ...]
     members: tuple[str, ...]  # all it was made from, teachers included
+    views: tuple[str, ...]  # the members' stored logits that taught its parts
 
     @property
     def title(self) -> str:
@@ -90,20 +91,28 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Use:
+    """A method as an entry of the suite uses it."""
+
+    method: Method
+    label: str
+    teachers: str
+
+
 def build_plan(suite: Suite, data: DataFacts) -> Plan:
     """Plan a suite; raises SpecError for methods, options or sizes that do not exist."""
     plan = Plan(suite, data)
     for entry, method, label in suite.entries():
+        use = _Use(method, label, suite.teachers(entry))
+        spec = canonical(method) + (f" | {entry.teachers}" if entry.teachers else "")
         for repetition in range(suite.repetitions):
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
-                predictions = _predictions(plan, method, label, largest, repetition)
-                cost = _cost(plan, method, label, size)
-                parts, members = _ingredients(plan, method, label, size, repetition)
+                predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size)
+                made_from = _ingredients(plan, use, size, repetition)
                 terms = method.terms(size) if method.nested else None
-                plan.cells.append(
-                    Cell(method, canonical(method), label, size, repetition, predictions, terms, cost, parts, members)
-                )
+                plan.cells.append(Cell(method, spec, label, size, repetition, predictions, terms, cost, *made_from))
     return plan
 
 
@@ -127,7 +136,7 @@ def _base(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "data": plan.data.fingerprint,
         "network": suite.network.key(),
-        "recipe": suite.recipe.model_dump(),
+        "recipe": suite.recipe.key(),
         "seed": suite.seed,
     }
 
@@ -152,26 +161,26 @@ def _member(plan: Plan, repetition: int, position: int) -> str:
     return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
 
 
-def _parts(plan: Plan, method: Method, label: str, size: int, repetition: int) -> dict[str, str]:
+def _parts(plan: Plan, use: _Use, size: int, repetition: int) -> dict[str, str]:
     """Keys of all parts of a method at one size, by name."""
     keys: dict[str, str] = {}
-    for part in method.parts(size):
-        keys[part.name] = _part(plan, method, label, size, part, keys, repetition)
+    for part in use.method.parts(size):
+        keys[part.name] = _part(plan, use, size, part, keys, repetition)
     return keys
 
 
-def _part(plan: Plan, method: Method, label: str, size: int, part: Part, made: dict[str, str], repetition: int) -> str:
+def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], repetition: int) -> str:
     members = [_member(plan, repetition, position) for position in part.members]
     missing = [name for name in part.needs if name not in made]
     if missing:
         raise PluginError(
-            f"Method '{method.name}': part '{part.name}' needs '{missing[0]}': list that before it in parts()."
+            f"Method '{use.method.name}': part '{part.name}' needs '{missing[0]}': list that before it in parts()."
         )
     needs = {name: made[name] for name in part.needs}
-    settings = method.config.model_dump() if part.settings is None else dict(part.settings)
+    settings = use.method.config.model_dump() if part.settings is None else dict(part.settings)
     recipe = _base(plan) | {
-        "method": method.name,
-        "version": method.version,
+        "method": use.method.name,
+        "version": use.method.version,
         "part": part.name,
         "settings": settings,
         "student_epochs": plan.suite.students.epochs,
@@ -179,59 +188,78 @@ def _part(plan: Plan, method: Method, label: str, size: int, part: Part, made: d
         "needs": needs,
         "repetition": repetition,
     }
-    payload = {"spec": canonical(method), "size": size, "members": members, "parts": needs}
-    title = f"{label}: {part.name}, repetition {repetition + 1}"
+    count = view_count(use.teachers)
+    views = _views(plan, members, part, count) if count and part.taught_mixup is not None else []
+    if views:
+        recipe["teachers"] = use.teachers
+    payload = {"spec": canonical(use.method), "size": size, "members": members, "parts": needs}
+    payload |= {"views": views, "view_count": count}
+    title = f"{use.label}: {part.name}, repetition {repetition + 1}"
     sources = [("member", key) for key in members] + [("part", key) for key in needs.values()]
+    sources += [("views", key) for key in views]
     return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
 
 
+def _views(plan: Plan, members: list[str], part: Part, count: int) -> list[str]:
+    """Keys of the logits of a part's teachers on ``count`` views of the training split."""
+    recipe = plan.suite.recipe
+    shown = {"count": count, "crop_pad": recipe.crop_pad, "flip": recipe.flip, "mixup": part.taught_mixup}
+    keys = []
+    for member in members:
+        made = {"format": FORMAT, "data": plan.data.fingerprint, "seed": plan.suite.seed, "member": member, **shown}
+        title = f"logits of {plan.nodes[member].title} on {count} views"
+        keys.append(_add(plan, "views", title, made, [("member", member)]))
+    return keys
+
+
 def _ingredients(
-    plan: Plan, method: Method, label: str, size: int, repetition: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Keys of the parts, and of all members that taught or predict."""
-    positions = sorted({*method.members(size), *(m for part in method.parts(size) for m in part.members)})
-    parts = _parts(plan, method, label, size, repetition)
-    return tuple(parts.values()), tuple(_member(plan, repetition, position) for position in positions)
+    plan: Plan, use: _Use, size: int, repetition: int
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Keys of the parts, of all members that taught or predict, and of the stored logits that taught."""
+    positions = sorted({*use.method.members(size), *(m for part in use.method.parts(size) for m in part.members)})
+    parts = tuple(_parts(plan, use, size, repetition).values())
+    views = dict.fromkeys(key for part in parts for kind, key in plan.nodes[part].needs if kind == "views")
+    return parts, tuple(_member(plan, repetition, position) for position in positions), tuple(views)
 
 
-def _predictor_payload(plan: Plan, method: Method, label: str, size: int, repetition: int) -> dict[str, Any]:
+def _predictor_payload(plan: Plan, use: _Use, size: int, repetition: int) -> dict[str, Any]:
     return {
-        "spec": canonical(method),
+        "spec": canonical(use.method),
         "size": size,
-        "members": {str(p): _member(plan, repetition, p) for p in method.members(size)},
-        "parts": _parts(plan, method, label, size, repetition),
+        "members": {str(p): _member(plan, repetition, p) for p in use.method.members(size)},
+        "parts": _parts(plan, use, size, repetition),
     }
 
 
-def _predictions(plan: Plan, method: Method, label: str, size: int, repetition: int) -> str:
-    payload = _predictor_payload(plan, method, label, size, repetition)
+def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
+    payload = _predictor_payload(plan, use, size, repetition)
     recipe = _base(plan) | {
-        "method": method.name,
-        "version": method.version,
-        "config": method.config.model_dump(),
+        "method": use.method.name,
+        "version": use.method.version,
+        "config": use.method.config.model_dump(),
         "size": size,
         "members": payload["members"],
         "parts": payload["parts"],
     }
     return _add(
-        plan, "predictions", f"{label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
+        plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
     )
 
 
-def _cost(plan: Plan, method: Method, label: str, size: int) -> str:
+def _cost(plan: Plan, use: _Use, size: int) -> str:
     """Costs do not depend on weights, so the first repetition stands for all."""
-    payload = _predictor_payload(plan, method, label, size, 0)
+    payload = _predictor_payload(plan, use, size, 0)
     recipe = {
         "format": FORMAT,
-        "method": method.name,
-        "version": method.version,
-        "config": method.config.model_dump(),
+        "method": use.method.name,
+        "version": use.method.version,
+        "config": use.method.config.model_dump(),
         "size": size,
         "network": plan.suite.network.key(),
         "image": [plan.data.channels, *plan.data.image_size],
         "classes": len(plan.data.classes),
     }
-    return _add(plan, "cost", f"cost of {label} size {size}", recipe, _sources(payload), payload)
+    return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
 
 
 def _sources(payload: dict[str, Any]) -> list[tuple[str, str]]:

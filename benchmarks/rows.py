@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.claims.model import load_claims, method_name
 from benchmarks.plan import Cell, Plan
 from benchmarks.statistics import DeeCurve, Interval, PairedBootstrap, mean_interval
 from benchmarks.store import Store
@@ -125,7 +126,7 @@ def analyse(plan: Plan, results: list[CellResult], store: Store, latency: Mappin
     comparisons: list[dict[str, Any]] = []
     if bootstrap is not None:
         _add_dee(summary, groups, stacked, bootstrap)
-        comparisons = _compare(groups, stacked, bootstrap)
+        comparisons = _compare(groups, stacked, bootstrap) + _claimed(groups, stacked, bootstrap)
     _mark_best(summary, groups, stacked, bootstrap)
     return Results(
         pd.DataFrame(_tidy(plan, results)),
@@ -173,7 +174,9 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
         columns[f"{name}_rel"] = columns[name] / one.get(name, np.nan)
     own, pool = [], []
     for result in group:
-        own.append([_value(store, "part", key) for key in result.cell.parts])
+        parts = [_value(store, "part", key) for key in result.cell.parts]
+        # Charged in full to every method that used them: that is what the method costs by itself.
+        own.append(parts + [_value(store, "views", key) for key in result.cell.views])
         pool.append([_value(store, "member", key) for key in result.cell.members])
 
     def total(of: list[list[dict[str, Any]]], name: str) -> float:
@@ -245,11 +248,35 @@ def _compare(
         if cell.method.yardstick:
             continue
         for size in sorted({1, cell.size} & set(references)):
-            for score in ("nll", "cnll", "acc"):
-                gap, p = bootstrap.difference(stacked[key][score], stacked[references[size]][score])
-                identity = {k: v for k, v in _identity(cell).items() if k != "family"}
-                values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": p}
-                rows.append({**identity, "reference": f"DE-{size}", "metric": score, **values})
+            rows += _comparison_rows(cell, f"DE-{size}", stacked[key], stacked[references[size]], bootstrap)
+    return rows
+
+
+def _claimed(
+    groups: Mapping[tuple[str, int], list[CellResult]],
+    stacked: Mapping[tuple[str, int], Mapping[str, Array]],
+    bootstrap: PairedBootstrap,
+) -> list[dict[str, Any]]:
+    """The further pairs that the papers' claims ask for, by label: a method against another, or its other size."""
+    keys = {(group[0].cell.label, key[1]): key for key, group in groups.items()}
+    rows = []
+    for of, to in load_claims().contrasts():
+        known = of in keys and to in keys
+        if known and not (groups[keys[to]][0].cell.method.name == "de" and to[1] in (1, of[1])):  # compared above
+            cell = groups[keys[of]][0].cell
+            rows += _comparison_rows(cell, method_name(*to), stacked[keys[of]], stacked[keys[to]], bootstrap)
+    return rows
+
+
+def _comparison_rows(
+    cell: Cell, reference: str, mine: Mapping[str, Array], theirs: Mapping[str, Array], bootstrap: PairedBootstrap
+) -> list[dict[str, Any]]:
+    identity = {k: v for k, v in _identity(cell).items() if k != "family"}
+    rows = []
+    for score in ("nll", "cnll", "acc"):
+        gap, p = bootstrap.difference(mine[score], theirs[score])
+        values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": p}
+        rows.append({**identity, "reference": reference, "metric": score, **values})
     return rows
 
 

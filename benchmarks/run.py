@@ -14,11 +14,12 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.environment import hardware, versions
+from benchmarks.estimate import announce
 from benchmarks.execute import Event, Outcome, make_executor, missing_nodes, run_nodes
 from benchmarks.plan import DataFacts, Node, Plan, build_plan
 from benchmarks.rows import Results, analyse, load_cells
 from benchmarks.store import Store
-from benchmarks.suite import Suite
+from benchmarks.suite import Suite, view_count
 from dbn_core.errors import BenchError
 from dbn_core.files import atomic_write
 from dbn_core.registry import canonical
@@ -79,6 +80,8 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     plan = plan_suite(suite, store)
     targets = {key for cell in plan.cells for key in (cell.predictions, cell.cost)}
     nodes = missing_nodes(plan, store, targets)
+    if sentence := announce(plan, nodes, options.jobs, options.threads, options.device):
+        report(sentence)
     outcome = _make(plan, nodes, options, report) if nodes else Outcome()
     failures = [{"cell": plan.nodes[key].title, "reason": reason} for key, reason in outcome.failures.items()]
     latency = _latency(plan, store, options, report, failures)
@@ -207,9 +210,13 @@ def _meta(
         "budget": _budget(suite),
         "protocol": [
             f"Pool: {pool}.",
+            _teaching(suite),
             "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
-            *(f"{label}: {canonical(method)}" for _, method, label in suite.entries()),
+            *(
+                f"{label}: {canonical(method)}" + (f", teachers: {entry.teachers}" if entry.teachers else "")
+                for entry, method, label in suite.entries()
+            ),
         ],
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),
@@ -220,7 +227,18 @@ def _meta(
         "made": len(outcome.made),
         "dee": {"max_size": max(sizes, default=None)},
         "bootstrap": suite.bootstrap,
+        **({"published": suite.published.model_dump(mode="json")} if suite.published else {}),
     }
+
+
+def _teaching(suite: Suite) -> str:
+    count = view_count(suite.students.teachers)
+    if count is None:
+        return "Teachers run online on every augmented batch."
+    return (
+        f"Teachers of ED, END², DBN and the like ran once, on {count} seeded augmented copies of the "
+        "training split; students see one copy an epoch, in turn. Their cost is charged in full to every method."
+    )
 
 
 def _budget(suite: Suite) -> list[str]:
@@ -228,7 +246,8 @@ def _budget(suite: Suite) -> list[str]:
     return [
         f"Members: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer.upper()} at peak rate "
         f"{recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule} schedule.",
-        f"Every trained component of a method (student, bridge with its distillation): {suite.students.epochs} epochs; "
+        f"Every trained component of a method (student, bridge with its distillation): {suite.students.epochs} epochs "
+        "unless its options below say otherwise; "
         "a Bridge Network's curves take the members' epochs on top. The training-cost figure shows what each spent.",
     ]
 

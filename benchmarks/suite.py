@@ -6,10 +6,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from benchmarks.published import published_for
 from dbn_core.data import SOURCES, DataSpec
 from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.method import Method
@@ -33,10 +34,21 @@ class PoolSpec(_Model):
     sharing: Literal["independent", "shared"] = "independent"
 
 
+# ``online``: teachers run on every augmented batch, as in the papers.  ``views(V)``: they run once, on V seeded
+# augmented copies of the training split, which all students then see in turn, one an epoch.
+Teachers = Annotated[str, Field(pattern=r"^(online|views\([1-9]\d*\))$")]
+
+
+def view_count(teachers: str) -> int | None:
+    """V of ``views(V)``, None for ``online``."""
+    return None if teachers == "online" else int(teachers.removeprefix("views(").removesuffix(")"))
+
+
 class StudentSpec(_Model):
-    """The budget that every trained component of every method gets, in epochs."""
+    """The budget that every trained component of every method gets, in epochs, and how members teach it."""
 
     epochs: int = Field(200, ge=1)
+    teachers: Teachers = "online"
 
 
 class LatencySpec(_Model):
@@ -47,13 +59,24 @@ class LatencySpec(_Model):
     batch_repeats: int = Field(20, ge=3)
 
 
+class PublishedSpec(_Model):
+    """Which published figures (``results/published``) the report shows beside the suite's own.
+
+    ``differences``: how the papers' protocol differs from the suite's, one sentence each; printed with them.
+    """
+
+    data: str = Field(min_length=1)
+    differences: tuple[str, ...] = ()
+
+
 class MethodEntry(_Model):
-    """One method of the suite: spec, options, ensemble sizes, and what the tables call it."""
+    """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others."""
 
     use: str
     sizes: tuple[int, ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     label: str | None = None
+    teachers: Teachers | None = None
 
 
 class Suite(_Model):
@@ -71,6 +94,7 @@ class Suite(_Model):
     students: StudentSpec
     latency: LatencySpec = LatencySpec()
     bootstrap: int = Field(1000, ge=100)
+    published: PublishedSpec | None = None
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -78,6 +102,10 @@ class Suite(_Model):
         if self.pool.sharing == "shared" and self.repetitions > 1 and self.pool.members < 2:
             raise ValueError("a shared pool of one member cannot give several repetitions")
         return self
+
+    def teachers(self, entry: MethodEntry) -> str:
+        """How the members teach the students of an entry."""
+        return entry.teachers or self.students.teachers
 
     def entries(self) -> list[tuple[MethodEntry, Method, str]]:
         """Each method built and checked, with its label.
@@ -104,11 +132,11 @@ class Suite(_Model):
             # A method that stands alone needs no options in its name.
             alone = names.count(method.name) == 1
             label = entry.label or (method.title if alone else spec.replace(method.name, method.title, 1))
-            if spec in seen:
+            if (spec, self.teachers(entry)) in seen:
                 raise SpecError(f"Method '{spec}' appears twice in the suite: merge the two lists of sizes.")
             if label in labels:
                 raise SpecError(f"Two methods have the label '{label}': give one of them another label.")
-            seen.add(spec)
+            seen.add((spec, self.teachers(entry)))
             labels.add(label)
             built.append((entry, method, label))
         return built
@@ -128,6 +156,7 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
 
     Raises:
         SpecError: no such suite, not TOML, or a key or value that does not belong there.
+        ArtefactError: the suite asks for published figures and their files are damaged.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -147,9 +176,12 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
         _set(content, key.split("."), value, path)
     content.setdefault("name", path.stem)
     try:
-        return Suite.model_validate(content)
+        suite = Suite.model_validate(content)
     except ValidationError as error:
         raise SpecError(f"Suite '{path.name}': {_sentence(error)}") from error
+    if suite.published:
+        published_for(suite.published.data)  # a misspelt data set shows now, not when the report is rendered
+    return suite
 
 
 def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> None:
@@ -188,6 +220,7 @@ def _known_keys(loc: list[str]) -> Iterable[str]:
         "recipe": Recipe,
         "students": StudentSpec,
         "latency": LatencySpec,
+        "published": PublishedSpec,
         "methods": MethodEntry,
     }
     if not loc:

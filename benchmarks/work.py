@@ -20,14 +20,16 @@ from torch.nn import functional as F
 from benchmarks.plan import Node
 from benchmarks.store import Store
 from benchmarks.suite import Suite
-from dbn_core.context import FitContext, PredictContext, freeze, predict_split
+from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freeze, predict_split
+from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
+from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import PluginError, TrainingDivergedError
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import measure_cost
 from dbn_core.nets.resnet import Classifier
 from dbn_core.registry import load_plugin, parse_method
-from dbn_core.train.loop import Batch, TrainLog
+from dbn_core.train.loop import TrainLog
 
 # Log-probabilities must sum to one within float32 rounding of a softmax over many classes.
 _NORMALISED = 1e-3
@@ -68,6 +70,7 @@ class Bench:
         started = time.monotonic()
         value, content = {
             "member": self._train_member,
+            "views": self._teach_views,
             "part": self._fit_part,
             "predictions": self._predict,
             "cost": self._count_cost,
@@ -90,6 +93,33 @@ class Bench:
 
         context.train(network, step, self.suite.recipe)
         return self._training_value(context), save(_stored(network.state_dict()))
+
+    def _views(self, count: int, mixup: float) -> Views:
+        recipe, data = self.suite.recipe, self.data
+        augmentation = Augmentation(recipe.crop_pad, data.flip if recipe.flip is None else recipe.flip, mixup)
+        # The member is no axis: all teachers see the same images.
+        return Views(data.train, augmentation, count, {"seed": self.suite.seed, "data": data.fingerprint})
+
+    @torch.no_grad()
+    def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        """A member's logits on every view, in half precision: [V, N, K]."""
+        started = time.monotonic()
+        views, member = self._views(node.recipe["count"], node.recipe["mixup"]), self._member(node.recipe["member"])
+        chunks = torch.arange(len(self.data.train)).split(EVALUATION_BATCH)
+        logits = torch.stack(
+            [
+                torch.cat([member(views.batch(view, indices, self.device).images).half().cpu() for indices in chunks])
+                for view in range(views.count)
+            ]
+        )
+        if not torch.isfinite(logits).all():
+            raise TrainingDivergedError(f"{node.title}: they do not fit into half precision: use online teachers.")
+        value = {
+            "train_seconds": time.monotonic() - started,
+            "student_passes": 0,
+            "teacher_passes": views.count * len(self.data.train),
+        }
+        return value, save({"logits": logits})
 
     def _fit_context(
         self, node: Node, axes: Mapping[str, Any], members: list[str], parts: Mapping[str, str]
@@ -118,6 +148,10 @@ class Bench:
         method, part = _method_and_part(node)
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "method", "part", "settings", "repetition")}
         context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
+        if node.payload["views"]:
+            assert part.taught_mixup is not None
+            context.views = self._views(node.payload["view_count"], part.taught_mixup)
+            context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
         if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):

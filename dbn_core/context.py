@@ -11,13 +11,17 @@ import torch
 from torch import nn
 
 from dbn_core.data.augment import to_float
+from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.views import Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.init import initialise_
-from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.resnet import Classifier, block_index, block_plan
+from dbn_core.nets.score import Condition
 from dbn_core.nets.spec import NetworkSpec
+from dbn_core.predictors import SourcePass
 from dbn_core.seeds import generator
-from dbn_core.train.loop import Batch, TrainLog, train
+from dbn_core.train.loop import TrainLog, train
 from dbn_core.train.recipe import Recipe
 
 State = Mapping[str, torch.Tensor]
@@ -67,10 +71,14 @@ class Workspace:
 
     def feature_channels(self, at: str) -> int:
         """Channels of the network's feature map after block ``at``; raises SpecError when there is no such block."""
-        data = self.data
-        features, _ = Classifier(self.spec, 2, data.channels, data.mean, data.std).split(at)
-        with torch.no_grad():
-            return features(torch.zeros(1, data.channels, *data.image_size)).shape[1]
+        plan = block_plan(self.spec)
+        index = block_index(at, len(plan))
+        return plan[index - 1][0] if index else self.spec.channels
+
+    @property
+    def last_channels(self) -> int:
+        """Channels of the network's last feature map."""
+        return block_plan(self.spec)[-1][0]
 
 
 @dataclass
@@ -89,12 +97,16 @@ class FitContext(Workspace):
         student_epochs: the budget of every trained component of a method, the same for all methods of a suite.
         members: frozen members in the order of the part's ``members``; the first is the source where there is one.
         parts: states of the parts that this one needs.
+        views: images that the part is trained on when its teachers' logits are stored; None: teachers run online.
+        stored_logits: [V, N, K] for each member, on ``views``.
         teacher_passes: examples that went through teachers so far; the harness reports it as training cost.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
     student_epochs: int = 200
     members: Sequence[Classifier] = ()
+    views: Views | None = None
+    stored_logits: Sequence[torch.Tensor] = ()
     checkpoint: Path | None = None
     what: str = "training"
     logs: list[TrainLog] = field(default_factory=list)
@@ -113,17 +125,27 @@ class FitContext(Workspace):
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> torch.Tensor:
-        """Logits [M, B, K] of all members of the part on the batch as augmented and mixed."""
-        self.teacher_passes += len(batch) * len(self.members)
-        return torch.stack([member(batch.images) for member in self.members]).float()
+        """Logits [M, B, K] of all members of the part on the batch as augmented and mixed; stored ones for a view."""
+        if batch.view is not None:
+            return torch.stack([logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]).to(
+                self.device, torch.float32
+            )
+        return self.teach_images(batch.images)
 
     @torch.no_grad()
-    def teach_with_features(self, batch: Batch, at: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`teach`, and the source's (first member's) feature map [B, C, H, W] after block ``at``."""
+    def teach_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits [M, B, K] of all members of the part, always run online."""
+        self.teacher_passes += len(images) * len(self.members)
+        return torch.stack([member(images) for member in self.members]).float()
+
+    @torch.no_grad()
+    def teach_bridge(self, batch: Batch, source: SourcePass) -> tuple[torch.Tensor, Condition]:
+        """As :meth:`teach`, and what ``source``, a pass of the first member, gives bridges to see on these images."""
+        if batch.view is not None:
+            return self.teach(batch), source.condition(batch.images)
         self.teacher_passes += len(batch) * len(self.members)
-        features, head = self.members[0].split(at)
-        h = features(batch.images)
-        return torch.stack([head(h), *(member(batch.images) for member in self.members[1:])]).float(), h
+        condition, logits = source(batch.images)
+        return torch.stack([logits, *(member(batch.images) for member in self.members[1:])]).float(), condition
 
     def train(
         self,
@@ -146,6 +168,8 @@ class FitContext(Workspace):
             step_generator: the generator ``step`` draws from, when it draws; :meth:`generator` of ``purpose``.
         """
         chosen = recipe or self.student_recipe()
+        if self.views is not None:
+            self._check_views(chosen, self.views)
 
         def evaluate(current: nn.Module) -> tuple[float, float]:
             predictor = current if predict is None else lambda images: predict(current, images)
@@ -159,12 +183,28 @@ class FitContext(Workspace):
             flip=self.data.flip,
             generator=step_generator or self.generator(purpose),
             device=self.device,
+            views=self.views,
             evaluate=evaluate,
             checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
             what=self.what,
         )
         self.logs.append(log)
         return log
+
+    def _check_views(self, recipe: Recipe, views: Views) -> None:
+        """The images of a training come from its views, so that its recipe must ask for the same ones."""
+        wanted = {
+            "crop_pad": recipe.crop_pad,
+            "flip": self.data.flip if recipe.flip is None else recipe.flip,
+            "mixup": recipe.mixup,
+        }
+        for name, value in vars(views.augmentation).items():
+            if wanted[name] != value:
+                raise SpecError(
+                    f"{self.what}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
+                    "declare the mixup in Part(taught_mixup=...) and keep the suite's crop and flip, or use online "
+                    "teachers."
+                )
 
 
 def freeze(module: Any) -> Any:

@@ -21,7 +21,7 @@ def ed_loss(
     """``(1 - alpha) CE(labels) + alpha tau^2 mean_i CE(softmax(z_i / tau), softmax(z / tau))`` (Hinton et al., 2015).
 
     Args:
-        labels: int64 [B]; needed when ``alpha < 1``.
+        labels: int64 [B], or the probabilities [B, K] of mixed labels; needed when ``alpha < 1``.
     """
     target = (teachers / tau).softmax(-1).mean(0)
     loss = alpha * tau**2 * F.cross_entropy(student / tau, target)

@@ -40,12 +40,16 @@ class Part:
         needs: names of other parts that fitting reads.
         settings: the option values that fitting depends on; parts that agree in name, members, needs and settings are
             trained once.  ``None`` means all options of the method.
+        taught_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
+            the members are shown, 0 for none.  A suite with ``teachers = "views(V)"`` then computes the members'
+            logits beforehand, once for all parts.  ``None``: the members do not teach, or always online.
     """
 
     name: str
     members: tuple[int, ...] = ()
     needs: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = field(default=None)
+    taught_mixup: float | None = None
 
 
 class Method(ABC):

@@ -10,6 +10,7 @@ from torch import nn
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import Noise, sample
 from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.score import Condition
 
 # The released evaluation draws its sampler noise from one fixed seed.
 _EVALUATION_SEED = 1242300
@@ -27,6 +28,18 @@ class Mixture(nn.Module):
         return torch.stack([network(images).log_softmax(-1) for network in self.networks])
 
 
+class Tempered(nn.Module):
+    """One network, its logits divided by a temperature."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to log-probabilities [B, K]."""
+        return (self.network(images) / self.temperature).log_softmax(-1)
+
+
 class FeatureMixture(nn.Module):
     """One source network and several heads on its features at ``at``; the source's own prediction is the first term."""
 
@@ -41,6 +54,71 @@ class FeatureMixture(nn.Module):
         return torch.stack([head(h).log_softmax(-1) for head in (self.head, *self.heads)])
 
 
+class PairMixture(nn.Module):
+    """Several networks, and heads on the features of every two of them at ``at`` (Bridge Network, type II).
+
+    Every network runs once.  The terms come in the order network 0; network 1, pair 01; network 2, pairs 02 and 12;
+    ..., so that those of fewer networks are the first of those of more.
+
+    Args:
+        networks: n networks of one architecture.
+        at: block whose outputs the heads read.
+        heads: one for each pair, in the order 01, 02, 12, 03, ...; each reads the two feature maps concatenated along
+            the channels, [B, 2C, H, W].
+
+    Raises:
+        ValueError: the number of heads is not n (n - 1) / 2.
+    """
+
+    def __init__(self, networks: Iterable[Classifier], at: str, heads: Iterable[nn.Module]) -> None:
+        super().__init__()
+        splits = [network.split(at) for network in networks]
+        self.features = nn.ModuleList(features for features, _ in splits)
+        self.own_heads = nn.ModuleList(head for _, head in splits)
+        self.heads = nn.ModuleList(heads)
+        if len(self.heads) != len(splits) * (len(splits) - 1) // 2:
+            raise ValueError(f"{len(splits)} networks make another number of pairs than the {len(self.heads)} heads")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [n (n + 1) / 2, B, K]."""
+        heads = iter(self.heads)
+        maps: list[torch.Tensor] = []
+        terms = []
+        for features, own_head in zip(self.features, self.own_heads, strict=True):
+            h = features(images)
+            terms.append(own_head(h))
+            terms += [next(heads)(torch.cat((earlier, h), 1)) for earlier in maps]
+            maps.append(h)
+        return torch.stack([z.log_softmax(-1) for z in terms])
+
+
+class SourcePass(nn.Module):
+    """One pass of the source: what bridges are conditioned on, and its logits.
+
+    Args:
+        source: the source member.
+        at: block whose output conditions the score networks.
+        pooled: condition them on the pooled last features too.
+    """
+
+    def __init__(self, source: Classifier, at: str, pooled: bool) -> None:
+        super().__init__()
+        self.features, _ = source.split(at)
+        self.rest = nn.Sequential(*source.blocks[len(self.features) :])
+        self.head, self.pooled = source.head, pooled
+
+    def condition(self, images: torch.Tensor) -> Condition:
+        """Images [B, C, H, W] to what the score networks see beside the logits, at no more cost than that needs."""
+        h = self.features(images)
+        return (h, self.rest(h).mean((2, 3))) if self.pooled else h
+
+    def forward(self, images: torch.Tensor) -> tuple[Condition, torch.Tensor]:
+        """Condition and logits [B, K]."""
+        h = self.features(images)
+        last = self.rest(h)
+        return ((h, last.mean((2, 3))) if self.pooled else h), self.head(last)
+
+
 class BridgedSource(nn.Module):
     """DBN at inference: one source network, L denoisers on its features and tempered logits.
 
@@ -48,9 +126,10 @@ class BridgedSource(nn.Module):
         source: the source member.
         at: block whose output conditions the score networks.
         denoisers: one for each bridge.
-        temperature: the source logits are divided by it.
+        temperature: the source logits are divided by it; None starts the bridges from N(0, I) instead.
         noise: sampler noise; see :func:`dbn_core.bridge.sampler.sample`.
         include_source: put the source's own prediction in front of the bridges' (off in the paper).
+        pooled: the score networks see the source's pooled last features too.
     """
 
     def __init__(
@@ -58,27 +137,34 @@ class BridgedSource(nn.Module):
         source: Classifier,
         at: str,
         denoisers: Iterable[Denoiser],
-        temperature: float,
+        temperature: float | None,
         noise: Noise = "none",
         include_source: bool = False,
+        pooled: bool = False,
     ) -> None:
         super().__init__()
-        self.features, self.head = source.split(at)
-        self.denoisers = nn.ModuleList(denoisers)
+        self.source, self.denoisers = SourcePass(source, at, pooled), nn.ModuleList(denoisers)
         self.temperature, self.noise, self.include_source = temperature, noise, include_source
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [L, B, K], or [1 + L, B, K] with the source."""
-        h = self.features(images)
-        logits = self.head(h)
+        condition, logits = self.source(images)
         generator = None
-        if self.noise != "none":
+        if self.noise != "none" or self.temperature is None:
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
         terms = [logits] if self.include_source else []
         for denoiser in self.denoisers:
             assert isinstance(denoiser, Denoiser)
-            terms.append(sample(denoiser, h, logits / self.temperature, self.noise, generator))
+            start = start_logits(logits, self.temperature, generator)
+            terms.append(sample(denoiser, condition, start, self.noise, generator))
         return torch.stack([z.log_softmax(-1) for z in terms])
+
+
+def start_logits(logits: torch.Tensor, temperature: float | None, generator: torch.Generator | None) -> torch.Tensor:
+    """Z_T [B, K]: tempered source logits, or draws from N(0, I) when there is no temperature."""
+    if temperature is not None:
+        return logits / temperature
+    return torch.randn(logits.shape, generator=generator).to(logits)
 
 
 class DirichletMean(nn.Module):

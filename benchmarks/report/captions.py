@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.report.diagnostics import MIN_BIN_COUNT
 from benchmarks.report.load import Results
+from benchmarks.report.overlay import points_caption
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "network; left on raw NLL (filled), right after temperature scaling (hollow). The dashed diagonal is the "
             "deep ensemble itself: above it, a method is worth more than it costs. The small number is the method's "
             f"size; bars are 95 % intervals; {censored}; an arrow says that a value or an interval goes on. Points "
-            "of nearly equal cost are moved apart sideways; the table has their exact cost." + omitted,
+            "of nearly equal cost are moved apart sideways; the table has their exact cost."
+            + omitted
+            + points_caption(results),
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
         ),
         "nll_vs_size": Caption(

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report.diagnostics import reliability, training_cost
 from benchmarks.report.load import Results
+from benchmarks.report.overlay import draw_points, drawn, point_handles, published_points
 from benchmarks.report.style import RC, REFERENCE_COLOUR, Look, handle, legend, looks, open_frame
 from benchmarks.report.tables import PERCENT
 
@@ -99,14 +100,15 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
     """Draw the deep-ensemble equivalent against relative FLOPs; deep ensembles are the diagonal."""
     others = results.others[np.isfinite(results.others["macs_rel"])]
     values = others[["dee_raw", "dee_cal"]].to_numpy()
-    finite = values[np.isfinite(values)]
+    points = published_points(results)
+    finite = [*values[np.isfinite(values)], *(point.y for point in drawn(points))]
     # The estimates set the scale; a long interval is cut off at the top, with an arrow.
     floor, top = min([1.0, *finite]), max([2.0, *finite]) * 1.3 + 0.3
     ceiling = max(top, float(results.max_size or 1)) if np.isposinf(values).any() else None
-    right = max([2.1, *others["macs_rel"] * 1.1])
+    right = max([2.1, *others["macs_rel"] * 1.1, *(point.x * 1.05 for point in drawn(points))])
     left, strip = 1 - 0.16 * (right - 1), 0.16 * ((ceiling or top) - floor)
 
-    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.6, 5.4 if drawn(points) else 4.6), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for ax, kind, title in zip(axes, ("raw", "cal"), ("raw NLL", "temperature-scaled NLL"), strict=True):
         ax.set(xlim=(left, right), ylim=(floor - strip, ceiling + strip if ceiling else top), title=f"DEE on {title}")
@@ -117,6 +119,7 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
         rows = others[others[f"dee_{kind}"].notna()]
         borders = (floor - 0.55 * strip, ceiling + 0.4 * strip if ceiling else top - 0.35 * strip)
         _dee_points(ax, rows, kind, style, borders, strip)
+        draw_points(ax, points, kind)
         ax.set_xlabel("relative FLOPs (one network = 1)")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=right > 4, steps=[1, 2, 2.5, 5, 10]))
         whole = [
@@ -126,8 +129,8 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
         ax.set_yticks([*whole, *bands], [*(f"{tick:g}" for tick in whole), *bands.values()])
         open_frame(ax)
     axes[0].set_ylabel("deep-ensemble equivalent (members)")
-    drawn = set(others["label"])
-    legend(figure, [handle(label, look) for label, look in style.items() if look.reference or label in drawn])
+    shown = [handle(label, look) for label, look in style.items() if look.reference or label in set(others["label"])]
+    legend(figure, [*shown, *point_handles(points)])
     return figure
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.published import Published, published_for
 from dbn_core.errors import ArtefactError
 
 SCORES = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece", "temperature", "kl_to_ensemble")
@@ -28,13 +29,14 @@ _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
 @dataclass(frozen=True)
 class Results:
-    """The five result files of one suite; see `load_results` for their columns."""
+    """The five result files of one suite, see `load_results` for their columns, and the papers' figures beside them."""
 
     summary: pd.DataFrame
     rows: pd.DataFrame
     comparisons: pd.DataFrame
     reliability: pd.DataFrame
     meta: dict[str, Any]
+    published: Published | None = None
 
     @property
     def reference(self) -> pd.DataFrame:
@@ -57,10 +59,12 @@ class Results:
 def load_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv`, `reliability.csv` and `meta.json` of `rows_dir`.
 
+    Where the suite names a data set of the papers, their figures come along (see `benchmarks.published`).
     The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size.
 
     Raises:
         ArtefactError: a file or a column is missing or unreadable.
+        SpecError: the suite names a data set for which nothing is published.
     """
     summary = _read(
         rows_dir / "summary.csv",
@@ -89,7 +93,8 @@ def load_results(rows_dir: Path) -> Results:
     renamed = _clashing_labels(summary)
     for frame in (summary, rows, comparisons, reliability):
         frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
-    return Results(_ordered(summary), rows, comparisons, reliability, _read_meta(rows_dir / "meta.json"))
+    meta = _read_meta(rows_dir / "meta.json")
+    return Results(_ordered(summary), rows, comparisons, reliability, meta, _published(meta, rows_dir / "meta.json"))
 
 
 def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = ()) -> pd.DataFrame:
@@ -126,6 +131,16 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise ArtefactError(f"{path} does not hold a JSON object; {_REMEDY}.")
     return meta
+
+
+def _published(meta: Mapping[str, Any], path: Path) -> Published | None:
+    spec = meta.get("published")
+    if spec is None:
+        return None
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("data"), str):
+        raise ArtefactError(f"{path} has a `published` that names no `data`; {_REMEDY}.")
+    differences = spec.get("differences") or []
+    return published_for(spec["data"], [differences] if isinstance(differences, str) else map(str, differences))
 
 
 def _clashing_labels(summary: pd.DataFrame) -> set[str]:

@@ -16,6 +16,7 @@ from benchmarks.report.captions import captions
 from benchmarks.report.figures import save_figures
 from benchmarks.report.lead import lead
 from benchmarks.report.load import COSTS, MARKED_SCORES, SCORES, Results, load_results
+from benchmarks.report.published import published_frame, published_notes, published_table
 
 CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
 
@@ -23,10 +24,12 @@ CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator":
 def render(rows_dir: Path, out_dir: Path) -> list[Path]:
     """Write `report.md`, `report.html`, `tables/` and `figures/` into `out_dir`; return the files written.
 
-    Only the files of `rows_dir` are read (see `load_results`), and the same files give the same bytes.
+    Only the files of `rows_dir` are read, and the papers' figures where the suite asks for them (see `load_results`);
+    the same files give the same bytes.
 
     Raises:
         ArtefactError: a result file or a column is missing or unreadable.
+        SpecError: the suite names a data set for which nothing is published.
     """
     results = load_results(rows_dir)
     written = _save_tables(results, out_dir / "tables")
@@ -51,6 +54,8 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
     main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *COSTS, "latency_noisy"]]
     frames = {"main": main, "sizes": _wide_sizes(results.summary), "comparisons": results.comparisons}
     texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
+    if (published := published_table(results)) is not None:
+        frames["published"], texts["published"] = published_frame(results), published
     for name, frame in frames.items():
         frame.to_csv(folder / f"{name}.csv", **CSV)
     for name, table in texts.items():
@@ -84,6 +89,10 @@ def _context(results: Results) -> dict[str, Any]:
         "main": tables.main_table(results),
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
+        "published": published_table(results),
+        "published_data": results.published.data if results.published else "",
+        "published_notes": published_notes(results),
+        "differences": list(results.published.differences) if results.published else [],
         "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
         "facts": _facts(meta, results),
         "budget": _lines(meta.get("budget")),

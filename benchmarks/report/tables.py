@@ -30,7 +30,7 @@ _MAIN_SCORES = ("acc", "nll", "brier", "ece", "cnll", "cece")
 
 @dataclass(frozen=True)
 class Cell:
-    """A formatted value; `mark` is "best", "tied" or "" and decides between bold, underlined and plain."""
+    """A formatted value; `mark` is "best" (bold), "tied" (underlined), "published" (grey on the web page) or ""."""
 
     text: str
     mark: str = ""
@@ -205,7 +205,7 @@ _TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"},
-    **{"²": r"\textsuperscript{2}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
+    **{"≈": r"$\approx$", "†": r"\textdagger{}", "²": r"\textsuperscript{2}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
 }
 
 

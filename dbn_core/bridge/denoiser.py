@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 Prediction = Literal["noise", "displacement"]
+Loss = Literal["mse", "kl"]
 
 
 class Denoiser(nn.Module):
     """Z_0 estimate at step n: ``Z_n - scale_n * network(h, Z_n, n/T)``.
 
+    What the network is conditioned on (``features``: a feature map, perhaps with pooled features) is only passed on.
+
     Args:
-        network: maps (h [B, C, H, W], Z [B, K], tau [B]) to [B, K].
+        network: maps (features, Z [B, K], tau [B]) to [B, K].
         variances: sigma_n^2, float64 [T + 1], on the CPU.
         prediction: ``noise`` makes scale_n = sigma_n, as released (the network's target is then about a hundred times
             Z_1 - Z_0); ``displacement`` makes scale_n = sigma_n^2 / sigma_T^2, so that the network predicts Z_1 - Z_0
@@ -32,7 +35,7 @@ class Denoiser(nn.Module):
         """T."""
         return len(self.variances) - 1
 
-    def raw(self, features: torch.Tensor, z: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
+    def raw(self, features: Any, z: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
         """The network's output at steps n [B]."""
         return self.network(features, z, (n / self.steps).to(z))
 
@@ -40,18 +43,46 @@ class Denoiser(nn.Module):
         """scale_n as [B, 1] in the type and on the device of ``like``."""
         return self.scales[n].to(like)[:, None]
 
-    def forward(self, features: torch.Tensor, z: torch.Tensor, n: int) -> torch.Tensor:
+    def forward(self, features: Any, z: torch.Tensor, n: int) -> torch.Tensor:
         """Estimate of Z_0 [B, K] from Z_n at one common step n."""
         tau = torch.full((len(z),), n / self.steps, dtype=z.dtype, device=z.device)
         return z - float(self.scales[n]) * self.network(features, z, tau)
 
 
 def bridge_loss(
-    denoiser: Denoiser, features: torch.Tensor, z_n: torch.Tensor, n: torch.Tensor, z_0: torch.Tensor
+    denoiser: Denoiser,
+    features: Any,
+    z_n: torch.Tensor,
+    n: torch.Tensor,
+    z_0: torch.Tensor,
+    loss: Loss = "mse",
+    seen: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """DBN's objective: ``|| network - (Z_n - Z_0) / scale_n ||^2``, summed over classes, mean over the batch."""
-    target = (z_n - z_0) / denoiser.scale(n, z_n)
-    return (denoiser.raw(features, z_n, n) - target).square().sum(1).mean()
+    """DBN's objective: ``|| network - (Z_n - Z_0) / scale_n ||^2``, summed over classes, mean over the batch.
+
+    Args:
+        loss: ``kl`` is ours: the divergence of the softmax of the Z_0 estimate from that of Z_0.
+        seen: what the network sees for Z_n, where that differs (dropped logits).
+    """
+    output, scale = denoiser.raw(features, z_n if seen is None else seen, n), denoiser.scale(n, z_n)
+    if loss == "kl":
+        return kl_to(z_n - scale * output, z_0)
+    return (output - (z_n - z_0) / scale).square().sum(1).mean()
+
+
+def flow_loss(denoiser: Denoiser, features: Any, z_0: torch.Tensor, z_1: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """Rectified flow: ``|| network(Z_t, t) - (Z_1 - Z_0) ||^2`` with ``Z_t = (1 - t) Z_0 + t Z_1``, t [B] in (0, 1].
+
+    The network predicts the velocity.  The sampler of a displacement denoiser is then Euler's method, Z <- Z - v / T.
+    """
+    time = t.to(z_0)[:, None]
+    z_t = (1 - time) * z_0 + time * z_1
+    return (denoiser.raw(features, z_t, t * denoiser.steps) - (z_1 - z_0)).square().sum(1).mean()
+
+
+def kl_to(z: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over the batch of KL(softmax(target) || softmax(z)); both [B, K]."""
+    return torch.nn.functional.kl_div(z.log_softmax(-1), target.log_softmax(-1), reduction="batchmean", log_target=True)
 
 
 def draw_steps(count: int, steps: int, include_last: bool, generator: torch.Generator) -> torch.Tensor:

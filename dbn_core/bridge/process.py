@@ -5,11 +5,14 @@ Shapes: member logits [M, B, K]; Z_0, Z_1 and Z_n [B, K]; step index n [B]; step
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from scipy.special import betaincinv
 
-# Mean of Beta(1, 5), the distribution of the temperature's random part.
-_MEAN_BETA_1_5 = 1 / 6
+Law = Literal["beta", "uniform"]
+# Mean of the temperature's random part: Beta(1, 5), as released, or uniform on [0, 1].
+_MEANS: dict[Law, float] = {"beta": 1 / 6, "uniform": 1 / 2}
 
 
 def target_logits(member_logits: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -26,15 +29,18 @@ def target_logits(member_logits: torch.Tensor, weights: torch.Tensor | None = No
     return mean - mean.mean(-1, keepdim=True)
 
 
-def random_temperature(count: int, low: float, spread: float, generator: torch.Generator) -> torch.Tensor:
-    """T = low + spread * Beta(1, 5), float32 [count, 1]: with the defaults of the released code, in [2, 2.4]."""
+def random_temperature(
+    count: int, low: float, spread: float, generator: torch.Generator, law: Law = "beta"
+) -> torch.Tensor:
+    """T = low + spread * B, float32 [count, 1], B ~ Beta(1, 5) or uniform: by default in [2, 2.4], as released."""
     uniform = torch.rand(count, 1, generator=generator, dtype=torch.float64)
-    return (low + spread * torch.from_numpy(betaincinv(1.0, 5.0, uniform.numpy()))).float()
+    draw = torch.from_numpy(betaincinv(1.0, 5.0, uniform.numpy())) if law == "beta" else uniform
+    return (low + spread * draw).float()
 
 
-def mean_temperature(low: float, spread: float) -> float:
+def mean_temperature(low: float, spread: float, law: Law = "beta") -> float:
     """The temperature of evaluation: the mean of :func:`random_temperature` (2.0667 by default)."""
-    return low + spread * _MEAN_BETA_1_5
+    return low + spread * _MEANS[law]
 
 
 def bridge_mean_std(

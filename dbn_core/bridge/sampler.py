@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -13,7 +13,7 @@ Noise = Literal["none", "posterior", "forward"]
 
 def sample(
     denoiser: Denoiser,
-    features: torch.Tensor,
+    features: Any,
     z_start: torch.Tensor,
     noise: Noise = "none",
     generator: torch.Generator | None = None,
@@ -24,6 +24,7 @@ def sample(
     (1/n when the rate is constant).
 
     Args:
+        features: what the network is conditioned on.
         denoiser: holds the network and the schedule; T network calls are made.
         features: h [B, C, H, W].
         z_start: Z_T = source logits divided by the mean temperature, [B, K].

@@ -38,9 +38,19 @@ def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
         raise SpecError(f"The padding of a random crop must be at least 0 pixels, not {pad}.")
     if pad == 0:
         return images
+    return crop(images, pad, draw_offsets(len(images), pad, generator))
+
+
+def draw_offsets(count: int, pad: int, generator: torch.Generator) -> Tensor:
+    """Places of ``count`` crops: int64 [2, count], rows and columns, uniform on 0 ... 2 pad."""
+    return torch.randint(0, 2 * pad + 1, (2, count, 1), generator=generator, device=generator.device)[..., 0]
+
+
+def crop(images: Tensor, pad: int, offsets: Tensor) -> Tensor:
+    """Zero-pad by ``pad`` and cut [B, C, H, W] back out at ``offsets`` [2, B]; see :func:`random_crop`."""
     batch, channels, height, width = images.shape
     device = images.device
-    offsets = torch.randint(0, 2 * pad + 1, (2, batch, 1), generator=generator, device=generator.device).to(device)
+    offsets = offsets.to(device)[..., None]
     rows = (offsets[0] + torch.arange(height, device=device)).view(batch, 1, height, 1)
     columns = (offsets[1] + torch.arange(width, device=device)).view(batch, 1, 1, width)
     example = torch.arange(batch, device=device).view(batch, 1, 1, 1)
@@ -51,8 +61,17 @@ def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
 
 def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each example [C, H, W] of a batch left to right with probability one half."""
-    draws = torch.rand(len(images), generator=generator, device=generator.device).to(images.device)
-    return torch.where(draws.view(-1, 1, 1, 1) < 0.5, images.flip(-1), images)
+    return flip(images, draw_flips(len(images), generator))
+
+
+def draw_flips(count: int, generator: torch.Generator) -> Tensor:
+    """Which of ``count`` examples are mirrored: bool [count], each with probability one half."""
+    return torch.rand(count, generator=generator, device=generator.device) < 0.5
+
+
+def flip(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror those of [B, C, H, W] that bool [B] names."""
+    return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
 def mixup_coefficients(batch_size: int, alpha: float, generator: torch.Generator, per_example: bool) -> Tensor:

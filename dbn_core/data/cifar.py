@@ -69,7 +69,7 @@ class CifarSource(ImageSource):
             state = "is damaged or incomplete" if folder.is_dir() else "was not found"
             raise DataError(
                 f"{title} {state} at {folder}: set `download = true` in the suite or pass `--download`, or set `root` "
-                "to the folder that holds it."
+                f"(`--data-root`) to the folder that holds {kind.base_folder}."
             ) from error
 
     def _cut(self, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class FolderSource(FileSource):
     def identity(self) -> dict[str, Any]:
         """Options, and a digest of name, size and modification time of every file."""
         root = self._folder()
-        _, splits = _find(root)
+        _, splits = self._find(root)
         notes = [path for name in ("val", "validation") if (path := root / name / _ANNOTATIONS).is_file()]
         identity = self._identity(root, [*(path for split in splits.values() for path, _ in split), *notes])
         files = identity.pop("files")  # a hundred thousand of them in TinyImageNet
@@ -41,11 +41,21 @@ class FolderSource(FileSource):
     def load(self) -> Dataset:
         """List all files, then decode the images that splits and limits keep."""
         root = self._folder()
-        classes, splits = _find(root)
+        classes, splits = self._find(root)
         records = {name: self._records(examples) for name, examples in splits.items()}
         return self._assemble(
             root.name, root.name, classes, records["train"], records.get("validation"), records.get("test")
         )
+
+    def _find(self, root: Path) -> tuple[tuple[str, ...], dict[str, _Examples]]:
+        """Class names, and the files and labels of each split that has labels."""
+        train = root / "train"
+        classes = tuple(path.name for path in _folders(train)) if train.is_dir() else ()
+        if not classes:
+            raise self._missing(
+                f"There are no class folders in {train}: set `root` to the folder that holds train/<class>/."
+            )
+        return classes, _splits(root, classes)
 
     def _records(self, examples: _Examples) -> Records:
         import torch
@@ -57,20 +67,15 @@ class FolderSource(FileSource):
         return Records.of(torch.tensor([label for _, label in examples], dtype=torch.int64), read)
 
 
-def _find(root: Path) -> tuple[tuple[str, ...], dict[str, _Examples]]:
-    """Class names, and the files and labels of each split that has labels."""
-    train = root / "train"
-    classes = tuple(path.name for path in _folders(train)) if train.is_dir() else ()
-    if not classes:
-        raise DataError(f"There are no class folders in {train}: set `root` to the folder that holds train/<class>/.")
-    splits = {"train": _by_class(train, classes)}
+def _splits(root: Path, classes: tuple[str, ...]) -> dict[str, _Examples]:
+    splits = {"train": _by_class(root / "train", classes)}
     for split, names in {"validation": ("val", "validation"), "test": ("test",)}.items():
         for folder in (root / name for name in names):
             if (folder / _ANNOTATIONS).is_file():
                 splits[split] = _by_annotation(folder, classes)
             elif _is_labelled(folder, classes):
                 splits[split] = _by_class(folder, classes)
-    return classes, splits
+    return splits
 
 
 def _folders(folder: Path) -> list[Path]:

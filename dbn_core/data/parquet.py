@@ -40,12 +40,12 @@ class ParquetSource(FileSource):
     def identity(self) -> dict[str, Any]:
         """Options, and name, size and modification time of each file."""
         root = self._folder()
-        return self._identity(root, [path for paths in _find(root).values() for path in paths])
+        return self._identity(root, [path for paths in self._find(root).values() for path in paths])
 
     def load(self) -> Dataset:
         """Read all files, then decode the images that splits and limits keep."""
         root = self._folder()
-        files = _find(root)
+        files = self._find(root)
         columns = _columns(files["train"][0], self.image, self.label)
         tables = {part: [_read(path, columns) for path in paths] for part, paths in files.items()}
         if all(label == -1 for shard in tables.get("test", []) for label in shard.labels):
@@ -54,6 +54,22 @@ class ParquetSource(FileSource):
         records = {part: self._records(shards, to_label) for part, shards in tables.items()}
         return self._assemble(
             root.name, root.name, classes, records["train"], records.get("validation"), records.get("test")
+        )
+
+    def _find(self, root: Path) -> dict[str, list[Path]]:
+        """Files of each split that has any; train always has."""
+        for folder in (root, root / "data"):
+            names = sorted(path for path in folder.glob("*.parquet") if path.is_file())
+            found = {
+                part: [path for path in names if path.name.lower().startswith(prefix)]
+                for part, prefix in _SPLIT_PREFIXES.items()
+            }
+            if found["train"]:
+                for paths in found.values():
+                    _check_shards(paths)
+                return {part: paths for part, paths in found.items() if paths}
+        raise self._missing(
+            f"There is no train*.parquet in {root} or its folder data: set `root` to the folder that has it."
         )
 
     def _records(self, shards: list[_Shard], to_label: dict[Any, int]) -> Records:
@@ -99,21 +115,6 @@ class _Shard:
         if not isinstance(value, bytes):
             raise DataError(f"{self.path}, row {row} holds no image bytes: embed the images in the file.")
         return value
-
-
-def _find(root: Path) -> dict[str, list[Path]]:
-    """Files of each split that has any; train always has."""
-    for folder in (root, root / "data"):
-        names = sorted(path for path in folder.glob("*.parquet") if path.is_file())
-        found = {
-            part: [path for path in names if path.name.lower().startswith(prefix)]
-            for part, prefix in _SPLIT_PREFIXES.items()
-        }
-        if found["train"]:
-            for paths in found.values():
-                _check_shards(paths)
-            return {part: paths for part, paths in found.items() if paths}
-    raise DataError(f"There is no train*.parquet in {root} or its folder data: set `root` to the folder that has it.")
 
 
 def _check_shards(paths: list[Path]) -> None:

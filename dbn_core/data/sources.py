@@ -171,11 +171,13 @@ class FileSource(ImageSource):
         root: folder of the data; ``~`` is the home folder.
         image_size: side of a square to resize to, in pixels; needed when the images differ in size.
         channels: 3 decodes to RGB, 1 to grey.
+        obtain: how to get the data and what ``root`` then holds, in a sentence; shown when they are missing.
     """
 
     root: Path | None = None
     image_size: Count | None = None
     channels: Literal[1, 3] = 3
+    obtain: str | None = None
 
     @property
     def _channels(self) -> int:
@@ -184,11 +186,14 @@ class FileSource(ImageSource):
     def _folder(self) -> Path:
         source = getattr(self, "source", "file")
         if self.root is None:
-            raise DataError(f"The data source '{source}' needs a folder: set `root` to it.")
+            raise self._missing(f"The data source '{source}' needs a folder: set `root` to it.")
         root = self.root.expanduser().resolve()
         if not root.is_dir():
-            raise DataError(f"There is no folder {root}: set `root` of the data source '{source}' to the data.")
+            raise self._missing(f"There is no folder {root}: set `root` of the data source '{source}' to the data.")
         return root
+
+    def _missing(self, message: str) -> DataError:
+        return DataError(f"{message} {self.obtain}" if self.obtain else message)
 
     def _identity(self, root: Path, files: Iterable[Path]) -> dict[str, Any]:
         """Options, files and the decoder: Pillow releases differ in JPEG pixels by a unit here and there."""
@@ -196,7 +201,7 @@ class FileSource(ImageSource):
 
         stats = [(path, path.stat()) for path in files]
         return {
-            **self.model_dump(mode="json", exclude={"title"}),
+            **self.model_dump(mode="json", exclude={"title", "obtain"}),
             "version": self.version,
             "root": str(root),
             "pillow": version("pillow"),

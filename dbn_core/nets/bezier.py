@@ -1,4 +1,4 @@
-"""Quadratic Bezier curves between two networks (Garipov et al., 2018; Bridge Network, section 7.2)."""
+"""Quadratic Bezier curves between two networks (Garipov et al., 2018; Yun et al., 2023)."""
 
 from __future__ import annotations
 
@@ -39,5 +39,9 @@ class BezierCurve(nn.Module):
         return functional_call(self.control, self.parameters_at(r), (x,))
 
     def state_at(self, r: float) -> Mapping[str, torch.Tensor]:
-        """State dict of the network at r (buffers included), to load into a network of the same architecture."""
+        """State dict of the network at r, to load into a network of the same architecture.
+
+        Buffers are the control network's: BatchNorm statistics gathered along the whole curve fit no single position
+        of it, and are to be computed anew before the network at r is evaluated.
+        """
         return {**self.control.state_dict(), **{name: value.detach() for name, value in self.parameters_at(r).items()}}

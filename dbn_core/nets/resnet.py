@@ -95,10 +95,10 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.classes = spec, classes
-        stem_kernel = {"3x3": 3, "7x7": 7}[spec.stem]
+        kernel, stride = {"3x3": (3, 1), "3x3/2": (3, 2), "7x7": (7, 2)}[spec.stem]
         stem: list[nn.Module] = [
             Normalise(mean, std),
-            SameConv2d(in_channels, spec.channels, stem_kernel, 2 if spec.stem == "7x7" else 1, bias=spec.bias),
+            SameConv2d(in_channels, spec.channels, kernel, stride, bias=spec.bias),
             norm_layer(spec.norm, spec.channels),
             activation(spec.norm),
         ]

@@ -14,7 +14,9 @@ class NetworkSpec(BaseModel):
     """Family, width and normalisation of a classifier.
 
     ``name`` is ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages) or ``resnet34`` (four
-    stages).  Stage s has ``channels * width * 2**s`` channels; the stem keeps ``channels``.
+    stages).  Stage s has ``channels * width * 2**s`` channels; the stem keeps ``channels``.  Stem
+    ``3x3/2`` halves the image at once, for a network of four times the channels at the same cost; ``7x7`` halves it
+    and pools to a quarter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,7 +26,7 @@ class NetworkSpec(BaseModel):
     channels: int = Field(16, ge=1)
     norm: Literal["frn", "batchnorm"] = "frn"
     bias: bool = True
-    stem: Literal["3x3", "7x7"] = "3x3"
+    stem: Literal["3x3", "3x3/2", "7x7"] = "3x3"
 
     @field_validator("name")
     @classmethod
@@ -39,6 +41,10 @@ class NetworkSpec(BaseModel):
         if self.name == "resnet34":
             return (3, 4, 6, 3)
         return (((int(self.name.removeprefix("resnet")) - 2) // 6),) * 3
+
+    def slimmed(self, factor: float) -> NetworkSpec:
+        """The same network with every width divided by ``factor``."""
+        return self.model_copy(update={"channels": max(1, round(self.channels / factor))})
 
     @property
     def label(self) -> str:

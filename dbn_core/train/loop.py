@@ -13,8 +13,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dbn_core.data.augment import batches, mixup, mixup_coefficients, random_crop, random_flip, to_float
+from dbn_core.data.augment import batches
+from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Split
+from dbn_core.data.views import Views
 from dbn_core.errors import TrainingDivergedError
 from dbn_core.train.checkpoint import (
     load_optimizer_tensors,
@@ -26,28 +28,6 @@ from dbn_core.train.recipe import Recipe
 
 # Seconds between checkpoints: short enough to lose little, long enough to cost nothing.
 CHECKPOINT_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One augmented mini-batch.
-
-    Attributes:
-        images: float [B, C, H, W] in [0, 1], cropped, flipped and mixed.
-        labels: int64 [B], of the images before mixing.
-        partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without mixup).
-        lam: float [B, 1], the weight of the partner.
-        indices: int64 [B], positions in the training split.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    partner_labels: torch.Tensor
-    lam: torch.Tensor
-    indices: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass
@@ -64,12 +44,15 @@ class TrainLog:
 
 
 def learning_rate(step: int, total: int, warmup: int, recipe: Recipe) -> float:
-    """Linear warm-up from 1 % of the peak, then cosine to zero over what is left (or constant)."""
+    """Linear warm-up from 1 % of the peak, then cosine to zero over what is left (or constant).
+
+    With ``cosine_length`` above 1 the cosine is that much longer than the run, which so ends above zero.
+    """
     if step < warmup:
         return recipe.lr * (0.01 + 0.99 * step / warmup)
     if recipe.schedule == "constant":
         return recipe.lr
-    progress = (step - warmup) / max(1, total - warmup)
+    progress = (step - warmup) / max(1, total * recipe.cosine_length - warmup)
     return recipe.lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -88,24 +71,6 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
 
 
-def make_batch(
-    split: Split, indices: torch.Tensor, recipe: Recipe, flip: bool, generator: torch.Generator, device: torch.device
-) -> Batch:
-    """Cut, augment and mix one batch; every random number comes from ``generator``."""
-    images, labels = to_float(split.images[indices].to(device)), split.labels[indices].to(device)
-    if recipe.crop_pad:
-        images = random_crop(images, recipe.crop_pad, generator)
-    if flip:
-        images = random_flip(images, generator)
-    lam, partners = torch.zeros(len(labels), 1, device=device), labels
-    if recipe.mixup:
-        coefficients = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")
-        permutation = torch.randperm(len(labels), generator=generator).to(device)
-        lam, partners = coefficients.to(device)[:, None], labels[permutation]
-        images = mixup(images, lam[:, 0], permutation)
-    return Batch(images.contiguous(memory_format=torch.channels_last), labels, partners, lam, indices)
-
-
 def train(
     module: nn.Module,
     step: Callable[[Batch], torch.Tensor],
@@ -115,6 +80,7 @@ def train(
     flip: bool,
     generator: torch.Generator,
     device: torch.device,
+    views: Views | None = None,
     evaluate: Callable[[nn.Module], tuple[float, float]] | None = None,
     checkpoint: Path | None = None,
     what: str = "training",
@@ -127,6 +93,7 @@ def train(
         split: training images and labels.
         flip: whether mirrored images are allowed, when the recipe leaves it to the data.
         generator: drives order, augmentation and mixup, and whatever ``step`` draws from it.
+        views: take the images from these views, one view an epoch, instead of augmenting online.
         evaluate: validation (accuracy, NLL) of a module; needed when ``recipe.keep`` is not ``last``.
         checkpoint: file to resume from and to write to every half minute; removed at the end.
         what: name of the run in error messages.
@@ -153,7 +120,10 @@ def train(
         for indices in batches(split, min(recipe.batch_size, len(split)), generator, drop_last=True):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(log.steps, total, warmup, recipe)
-            batch = make_batch(split, indices, recipe, do_flip, generator, device)
+            if views is None:
+                batch = make_batch(split, indices, recipe, do_flip, generator, device)
+            else:
+                batch = views.batch(epoch, indices, device)
             with autocast:
                 loss = step(batch)
             optimizer.zero_grad(set_to_none=True)

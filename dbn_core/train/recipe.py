@@ -6,12 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# Fields that came after the first stored weights, with their defaults: keys leave them out while they have these, so
+# that a new field does not make every stored network look unknown.
+ADDED_LATER: dict[str, Any] = {"cosine_length": 1.0}
+
 
 class Recipe(BaseModel):
     """Optimiser, schedule, augmentation and model selection of one training run.
 
     Units: ``epochs`` and ``warmup_epochs`` in passes over the training split; ``crop_pad`` in pixels; ``mixup`` is the
-    alpha of Beta(alpha, alpha), 0 for none.  ``weight_decay`` is L2 added to the gradient for SGD and decoupled for
+    alpha of Beta(alpha, alpha), 0 for none.  ``cosine_length`` is the length of the cosine in units of the run: 2 stops
+    it half-way, at half of the peak rate.  ``weight_decay`` is L2 added to the gradient for SGD and decoupled for
     AdamW, over every parameter.
     """
 
@@ -26,6 +31,7 @@ class Recipe(BaseModel):
     weight_decay: float = Field(1e-3, ge=0)
     warmup_epochs: float = Field(0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "cosine"
+    cosine_length: float = Field(1.0, ge=1, allow_inf_nan=False)
     crop_pad: int = Field(4, ge=0)
     flip: bool | None = None  # None: wherever a mirrored image of the data set keeps its label
     mixup: float = Field(0.0, ge=0)
@@ -37,3 +43,7 @@ class Recipe(BaseModel):
     def replace(self, **changes: Any) -> Recipe:
         """A validated copy with some fields changed."""
         return Recipe.model_validate({**self.model_dump(), **changes})
+
+    def key(self) -> dict[str, Any]:
+        """JSON value that identifies the recipe in keys of stored weights; see :data:`ADDED_LATER`."""
+        return {k: v for k, v in self.model_dump().items() if k not in ADDED_LATER or v != ADDED_LATER[k]}

@@ -1,0 +1,1 @@
+"""The papers' claims as data, and whether the result rows of a suite bear them out.  No torch."""

@@ -1,0 +1,195 @@
+"""The vocabulary of `claims.toml`: papers, claims, and the few kinds of test that decide them.  Imports no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from benchmarks.published import MARKS
+from dbn_core.errors import SpecError, did_you_mean
+
+Contrast = tuple[tuple[str, int], tuple[str, int]]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Selection(_Model):
+    """Rows of one method at one size; without a label, of the subject that the claim is tested for."""
+
+    label: str | None = Field(None, min_length=1)
+    size: int = Field(ge=1)
+
+    def of(self, subject: str) -> tuple[str, int]:
+        """Label and size for one subject."""
+        return self.label or subject, self.size
+
+
+class Threshold(_Model):
+    """A method's value lies above, or below, a fixed bound."""
+
+    kind: Literal["threshold"]
+    metric: Literal["dee_raw", "dee_cal", "macs_rel"]
+    of: Selection
+    side: Literal["above", "below"]
+    bound: float
+
+
+class Difference(_Model):
+    """A method's value minus another's lies above, or below, a bound: zero, or the margin that the claim allows."""
+
+    kind: Literal["difference"]
+    metric: Literal["acc", "nll", "cnll", "ece", "cece", "macs_rel"]
+    of: Selection
+    to: Selection
+    side: Literal["above", "below"]
+    bound: float = 0.0
+
+
+class Equivalence(_Model):
+    """A method's value and another's differ by less than a margin, either way."""
+
+    kind: Literal["equivalence"]
+    metric: Literal["nll", "macs_rel"]
+    of: Selection
+    to: Selection
+    within: float = Field(gt=0)
+
+
+Test = Annotated[Threshold | Difference | Equivalence, Field(discriminator="kind")]
+
+
+class Claim(_Model):
+    """One claim of one paper.
+
+    Args:
+        sentence: what is claimed, in our words.
+        published: the paper's figures, and `mark`: where we have them from (see `benchmarks/published.py`).
+        data: what the paper's figures were measured on.
+        subjects: labels that the claim is about; it is tested for each of them by itself.
+        tests: all of them must hold.
+        why: why these bounds and margins.
+    """
+
+    id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    paper: str
+    sentence: str = Field(min_length=1)
+    published: str | None = Field(None, min_length=1)
+    mark: str | None = None
+    data: str = Field(min_length=1)
+    subjects: tuple[str, ...] = Field(min_length=1)
+    tests: tuple[Test, ...] = Field(min_length=1)
+    why: str = Field(min_length=1)
+
+    @field_validator("mark")
+    @classmethod
+    def _known_mark(cls, mark: str | None) -> str | None:
+        if mark is not None and mark not in MARKS:
+            raise ValueError(f"unknown mark of provenance{did_you_mean(mark, MARKS)}")
+        return mark
+
+    @model_validator(mode="after")
+    def _published_has_a_source(self) -> Claim:
+        if (self.published is None) != (self.mark is None):
+            raise ValueError("'published' and 'mark' go together: give both or neither")
+        if len(set(self.subjects)) < len(self.subjects):
+            raise ValueError("a subject is named twice")
+        return self
+
+
+class Paper(_Model):
+    """A paper, and what a reader of its claims should know first."""
+
+    name: str = Field(min_length=1)
+    title: str = Field(min_length=1)
+    arxiv: str = Field(pattern=r"^\d{4}\.\d{5}$")
+    note: str = Field(min_length=1)
+
+
+class Claims(_Model):
+    """The whole file: papers by key, and their claims."""
+
+    papers: dict[str, Paper] = Field(min_length=1)
+    claims: tuple[Claim, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Claims:
+        seen = set()
+        for claim in self.claims:
+            if claim.paper not in self.papers:
+                known = did_you_mean(claim.paper, self.papers)
+                raise ValueError(f"claim '{claim.id}' belongs to the unknown paper '{claim.paper}'{known}")
+            if claim.id in seen:
+                raise ValueError(f"two claims have the id '{claim.id}'")
+            seen.add(claim.id)
+        return self
+
+    def of(self, paper: str) -> list[Claim]:
+        """The claims of one paper."""
+        return [claim for claim in self.claims if claim.paper == paper]
+
+    def contrasts(self) -> Iterator[Contrast]:
+        """Each pair of (label, size) whose difference some claim asks for, once."""
+        pairs = (
+            (test.of.of(subject), test.to.of(subject))
+            for claim in self.claims
+            for subject in claim.subjects
+            for test in claim.tests
+            if not isinstance(test, Threshold)
+        )
+        return iter(dict.fromkeys(pairs))
+
+
+def method_name(label: str, size: int) -> str:
+    """Return `DE-3` for a deep ensemble and `DBN (fixed) of size 3` for anything else; so does `comparisons.csv`."""
+    return f"{label}-{size}" if label == "DE" else f"{label} of size {size}"
+
+
+def builtin_claims() -> Path:
+    """The claims that come with the package."""
+    return Path(str(files("benchmarks") / "claims" / "claims.toml"))
+
+
+def load_claims(path: Path | None = None) -> Claims:
+    """Read and check a file of claims, the built-in one by default.
+
+    Raises:
+        SpecError: no such file, not TOML, or a key or value that does not belong there.
+    """
+    path = path or builtin_claims()
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(f"Claims file '{path}' does not exist: check the path.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"Claims file '{path}' is not valid TOML: {error}.") from None
+    try:
+        return Claims.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(f"Claims file '{path.name}': {_sentence(error, content)}.") from None
+
+
+def _sentence(error: ValidationError, content: dict[str, Any]) -> str:
+    """The first problem of a validation, in words that name the claim."""
+    problems = error.errors()
+    # A misspelt key is also a missing one: the key that is there explains more.
+    first = next((problem for problem in problems if problem["type"] == "extra_forbidden"), problems[0])
+    loc = list(first["loc"])
+    where = ""
+    if loc[:1] == ["claims"] and len(loc) > 1:
+        entry = content["claims"][loc[1]]
+        name = entry.get("id", f"number {int(loc[1]) + 1}") if isinstance(entry, dict) else f"number {int(loc[1]) + 1}"
+        where, loc = f"claim '{name}': ", loc[2:]
+    place = ".".join(str(piece) for piece in loc)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return f"{where}unknown key '{place}'"
+    if first["type"] == "missing":
+        return f"{where}the key '{place}' is missing"
+    return f"{where}{place}: {message}" if place else f"{where}{message}"

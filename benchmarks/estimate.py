@@ -1,0 +1,213 @@
+"""What a run is about to train and about how long that takes, before it starts.
+
+Counts come from the plan; the time from a few training steps of the suite's network on random images.  Both are rough
+where a method keeps its budget to itself: a plugin's part counts as a student with the suite's budget.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.plan import TRAINED, DataFacts, Node, Plan
+from benchmarks.suite import Suite
+
+# Work on a bridge for one example, in training steps of the network.  Measured on one CPU core: 0.27 to 0.30 for the
+# score networks of the DBN paper, 0.17 to 0.26 for medium Bridge Network bridges.
+BRIDGE_SHARE = 0.3
+# Seconds that timing may take; one step of a very large network may exceed them.
+TIMING_SECONDS = 2.0
+_BRIDGES = ("bridge", "onestep")
+_UNTRAINED = ("aligned", "point")  # computed by Bridge Networks from weights alone
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be trained.
+
+    Attributes:
+        members, parts: how many.
+        passes: examples that go through a network in training, each epoch counted anew.
+        teacher_passes: examples that go through a frozen member for a student to learn from.
+        steps: ``passes``, those of a bridge weighted with :data:`BRIDGE_SHARE`.
+    """
+
+    members: int = 0
+    parts: int = 0
+    passes: int = 0
+    teacher_passes: int = 0
+    steps: float = 0.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds an example: one training step of the suite's network, and one forward pass."""
+
+    step_s: float
+    forward_s: float
+
+
+def count_work(plan: Plan, nodes: Mapping[str, Node]) -> Work:
+    """Add up the trainings among ``nodes``, those that the store lacks."""
+    suite, examples = plan.suite, plan.data.counts["train"]
+    members = parts = passes = teacher_passes = 0
+    steps = 0.0
+    for node in nodes.values():
+        if node.kind == "member":
+            members += 1
+            own, taught, share = _passes(examples, suite.recipe.epochs, suite.recipe.batch_size), 0, 1.0
+        elif node.kind == "part":
+            parts += 1
+            own, taught, share = _part(node, suite, examples)
+        elif node.kind == "views":
+            own, taught, share = 0, node.recipe["count"] * examples, 0.0
+        else:
+            continue
+        passes, teacher_passes, steps = passes + own, teacher_passes + taught, steps + share * own
+    return Work(members, parts, passes, teacher_passes, steps)
+
+
+def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
+    """Training passes, teacher passes, and the weight of a training pass of one part.
+
+    Read from the settings that the built-in methods use; whatever is not there is the suite's budget.
+    """
+    settings, name = node.recipe.get("settings") or {}, str(node.recipe["part"])
+    if name.startswith(_UNTRAINED):
+        return 0, 0, 0.0
+    curve, bridge = name.startswith("curve"), name.startswith(_BRIDGES)
+    if curve:
+        epochs = _count(settings.get("curve_epochs"), suite.recipe.epochs)
+    else:
+        epochs = _count(settings.get("epochs"), suite.students.epochs)
+    share = settings.get("distill_share")
+    if bridge and isinstance(share, float) and 0 < share < 1:
+        short = max(1, round(epochs * share))
+        epochs = short if name.startswith("onestep") else max(1, epochs - short)
+    own = _passes(examples, epochs, _count(settings.get("batch_size"), suite.recipe.batch_size))
+    # A curve only starts at its members; teachers whose logits are stored do not run again.
+    teachers = 0 if curve or node.payload.get("views") else len(node.payload.get("members", ()))
+    return own, own * teachers, BRIDGE_SHARE if bridge else 1.0
+
+
+def _count(value: Any, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
+
+
+def _passes(examples: int, epochs: int, batch_size: int) -> int:
+    """Examples seen in ``epochs`` epochs of whole batches."""
+    batch = min(batch_size, examples)
+    return epochs * (examples // batch) * batch
+
+
+def measure_speed(suite: Suite, data: DataFacts, device: str, threads: int, budget_s: float = TIMING_SECONDS) -> Speed:
+    """Time training steps and forward passes, in batches that grow up to the recipe's while ``budget_s`` allows it.
+
+    Raises:
+        RuntimeError: the device refuses, for example for lack of memory.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from dbn_core.nets.resnet import Classifier
+    from dbn_core.train.loop import make_optimizer
+
+    where = torch.device(device)
+    generator = torch.Generator().manual_seed(0)
+    network = Classifier(
+        suite.network, len(data.classes), data.channels, (0.5,) * data.channels, (0.25,) * data.channels
+    )
+    network.to(where).to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(network, suite.recipe)
+
+    def seconds(batch: int, work: Callable[[torch.Tensor], None]) -> float:
+        images = torch.rand(batch, data.channels, *data.image_size, generator=generator).to(where)
+        images = images.contiguous(memory_format=torch.channels_last)
+        started = time.perf_counter()
+        with torch.autocast(where.type, torch.bfloat16, enabled=suite.recipe.precision == "bf16"):
+            work(images)
+        if where.type == "cuda":
+            torch.cuda.synchronize(where)
+        return time.perf_counter() - started
+
+    def step(images: torch.Tensor) -> None:
+        loss = F.cross_entropy(network(images), torch.zeros(len(images), dtype=torch.int64, device=where))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def forward(images: torch.Tensor) -> None:
+        with torch.no_grad():
+            network(images)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        begun, full = time.perf_counter(), suite.recipe.batch_size
+        batch = min(2, full)
+        trained = seconds(batch, step)  # sets kernels up; counts only where another step would take too long
+        if trained < budget_s / 4:
+            trained = seconds(batch, step)
+        while (larger := min(4 * batch, full)) > batch:
+            if time.perf_counter() - begun + 3 * trained * larger / batch > budget_s:
+                break
+            batch, trained = larger, min(seconds(larger, step) for _ in range(2))
+        return Speed(trained / batch, seconds(batch, forward) / batch)
+    finally:
+        torch.set_num_threads(before)
+        if where.type == "cuda":
+            del network, optimizer
+            torch.cuda.empty_cache()
+
+
+def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, device: str) -> str | None:
+    """One sentence on what a run is about to train, or None when it trains nothing.
+
+    Args:
+        nodes: what the store lacks.
+        jobs: worker processes, 0 for this one, -1 for one a core.
+        threads: torch threads of each.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+    if not any(node.kind in TRAINED for node in nodes.values()):
+        return None
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    jobs = jobs if jobs >= 0 else os.cpu_count() or 1
+    work = count_work(plan, nodes)
+    text = f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')}: "
+    text += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
+    try:
+        speed = measure_speed(plan.suite, plan.data, device, threads)
+    except RuntimeError:  # an estimate must not keep a run from starting; whatever is wrong shows there
+        return text
+    # Processes share a GPU, so that more of them are hardly faster; on CPUs each has cores of its own.
+    workers = 1 if device.startswith("cuda") else max(1, min(jobs, work.members + work.parts))
+    total = (work.steps * speed.step_s + work.teacher_passes * speed.forward_s) / workers
+    place = "the GPU" if device.startswith("cuda") else _several(max(1, jobs), "process", "processes")
+    return f"{text}; roughly {duration(total)} on {place}"
+
+
+def _several(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _large(number: float) -> str:
+    """``718``, ``43,200``, ``1.2 million`` or ``3.4 billion``."""
+    for size, word in ((1e9, "billion"), (1e6, "million")):
+        if number >= size:
+            return f"{number / size:,.1f} {word}"
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the unit that suits it."""
+    for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"

@@ -1,0 +1,115 @@
+"""Published points in the figure of deep-ensemble equivalent against FLOPs: black and hollow, ours are coloured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
+
+from benchmarks.report.load import Results
+from benchmarks.report.published import DEE_KINDS, comparable, lines
+from benchmarks.report.style import literal
+
+# None of these is a marker of ours, see `style.MARKERS`.
+MARKERS = ("v", "<", ">", "8", "o")
+CERTAIN, UNCERTAIN = "#000000", "#808080"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A published point; `y` is minus infinity for "worse than one network"."""
+
+    kind: str  # "raw" or "cal"
+    x: float
+    y: float
+    method: str
+    paper: str
+    size: int
+    primary: bool
+
+    @property
+    def name(self) -> str:
+        """What the legend calls it."""
+        return f"published {self.method}, {self.paper}"
+
+
+def published_points(results: Results) -> list[Point]:
+    """Return every published point of the families that the suite measures, whatever their size."""
+    return [
+        Point(kind, found[0], found[1], line.kind, line.paper, line.size, found[2])
+        for kind in ("raw", "cal")
+        for line in lines(results)
+        if (found := comparable(line, kind))
+    ]
+
+
+def drawn(points: Sequence[Point]) -> list[Point]:
+    """Leave out those worse than one network: where below it they lie is not known."""
+    return [point for point in points if math.isfinite(point.y)]
+
+
+def draw_points(ax: Axes, points: Sequence[Point], kind: str) -> None:
+    """Draw the points of one kind of DEE, with their size below; dotted ones are derived or uncertain."""
+    markers = _markers(points)
+    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "ha": "center", "va": "center"}
+    text["path_effects"] = [Stroke(linewidth=2, foreground="white"), Normal()]
+    for point in drawn(points):
+        if point.kind == kind:
+            ax.scatter(point.x, point.y, s=62, marker=markers[point.name], zorder=4, **_edge(point.primary))
+            colour = CERTAIN if point.primary else UNCERTAIN
+            ax.annotate(str(point.size), (point.x, point.y), (0, -10), color=colour, **text)
+
+
+def point_handles(points: Sequence[Point]) -> list[Any]:
+    """Return the legend's entries for the points."""
+    handles: list[Any] = [
+        Line2D([], [], color=CERTAIN, marker=marker, markerfacecolor="none", linestyle="none", label=literal(name))
+        for name, marker in _markers(points).items()
+    ]
+    if any(not point.primary for point in drawn(points)):
+        shape = Line2D([], [], color=UNCERTAIN, linestyle=":", linewidth=1.6)
+        shape.set_label("published, but derived or uncertain")
+        handles.append(shape)
+    return handles
+
+
+def points_caption(results: Results) -> str:
+    """Return what the figure's caption says of the published points; nothing when there are none."""
+    points, published = published_points(results), results.published
+    if not points or published is None:
+        return ""
+    names = {"raw": "left, raw NLL", "cal": "right, calibrated NLL"}
+    papers = {kind: dict.fromkeys(point.paper for point in drawn(points) if point.kind == kind) for kind in names}
+    where = "; ".join(f"{names[kind]}: {', '.join(found)}" for kind, found in papers.items() if found)
+    text = (
+        f" Black and hollow: published for {published.data} ({where}), with relative FLOPs and deep ensembles as in "
+        "the papers; dotted: derived or uncertain."
+        if where
+        else ""
+    )
+    text += f" {DEE_KINDS}"
+    below = dict.fromkeys(point.method for point in points if point.y == -math.inf)
+    text += f" Not drawn, because published as worse than one network: {', '.join(below)}." if below else ""
+    if published.differences:
+        text += " The protocols differ: " + " ".join(_sentence(line) for line in published.differences)
+    return text
+
+
+def _sentence(line: str) -> str:
+    line = line.strip()
+    return line if line.endswith((".", "!", "?")) else f"{line}."
+
+
+def _edge(primary: bool) -> dict[str, Any]:
+    colour, style = (CERTAIN, "-") if primary else (UNCERTAIN, (0, (1, 1)))
+    return {"facecolors": "none", "edgecolors": colour, "linestyles": style, "linewidths": 1.4}
+
+
+def _markers(points: Sequence[Point]) -> dict[str, str]:
+    names = dict.fromkeys(point.name for point in drawn(points))
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}

@@ -1,0 +1,62 @@
+"""One mini-batch as a training step sees it, and how it is made online."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dbn_core.data.augment import mixup, mixup_coefficients, random_crop, random_flip, to_float
+from dbn_core.data.dataset import Split
+from dbn_core.train.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One augmented mini-batch.
+
+    Attributes:
+        images: float [B, C, H, W] in [0, 1], cropped, flipped and mixed.
+        labels: int64 [B], of the images before mixing.
+        partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without mixup).
+        lam: float [B, 1], the weight of the partner.
+        indices: int64 [B], positions in the training split.
+        dominant: float [B, C, H, W], of each mixture the image with the larger weight (``images`` without mixup).
+        view: which view of the training split this is, None for a batch augmented online.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    partner_labels: torch.Tensor
+    lam: torch.Tensor
+    indices: torch.Tensor
+    dominant: torch.Tensor
+    view: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def mixed_labels(self, classes: int) -> torch.Tensor:
+        """Label probabilities [B, K] of the mixed images: one-hot without mixup."""
+        own, partner = (torch.nn.functional.one_hot(y, classes) for y in (self.labels, self.partner_labels))
+        return (1 - self.lam) * own + self.lam * partner
+
+
+def make_batch(
+    split: Split, indices: torch.Tensor, recipe: Recipe, flip: bool, generator: torch.Generator, device: torch.device
+) -> Batch:
+    """Cut, augment and mix one batch; every random number comes from ``generator``."""
+    images, labels = to_float(split.images[indices].to(device)), split.labels[indices].to(device)
+    if recipe.crop_pad:
+        images = random_crop(images, recipe.crop_pad, generator)
+    if flip:
+        images = random_flip(images, generator)
+    lam, partners, dominant = torch.zeros(len(labels), 1, device=device), labels, None
+    if recipe.mixup:
+        coefficients = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")
+        permutation = torch.randperm(len(labels), generator=generator).to(device)
+        lam, partners = coefficients.to(device)[:, None], labels[permutation]
+        dominant = torch.where(lam[:, :, None, None] > 0.5, images[permutation], images)
+        images = mixup(images, lam[:, 0], permutation)
+    images = images.contiguous(memory_format=torch.channels_last)
+    return Batch(images, labels, partners, lam, indices, images if dominant is None else dominant)

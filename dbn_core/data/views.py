@@ -1,0 +1,97 @@
+"""Views: whole augmented copies of a training split that a seed rebuilds, so that what teachers say of them is kept.
+
+Teachers that run online see new crops, flips and mixtures in every epoch, and M of them run at every step of every
+student.  With V views the students see V fixed augmented copies of the split in turn, and the logits of a teacher on
+them are computed once, for every method, size and repetition that has this teacher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dbn_core.data.augment import crop, draw_flips, draw_offsets, flip, mixup_coefficients, to_float
+from dbn_core.data.batch import Batch
+from dbn_core.data.dataset import Split
+from dbn_core.errors import SpecError
+from dbn_core.seeds import generator
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How the images of a view are made: padding of the crop in pixels, mirroring, alpha of per-example mixup."""
+
+    crop_pad: int
+    flip: bool
+    mixup: float
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The random numbers of one view, for all N examples."""
+
+    offsets: Tensor  # int64 [2, N]
+    mirrored: Tensor  # bool [N]
+    lam: Tensor  # float [N]
+    partner: Tensor  # int64 [N]
+
+
+class Views:
+    """V augmented and mixed copies of a split.
+
+    View v does not depend on V, so a larger V starts with the views of a smaller one.
+
+    Args:
+        split: the training split.
+        augmentation: crop, flip and mixup of the views; mixup draws one lambda for each example, and an example's
+            partner is any other of the split.
+        count: V.
+        axes: seed axes; they and ``augmentation`` fix every random number.
+
+    Raises:
+        SpecError: V is below 1.
+    """
+
+    def __init__(self, split: Split, augmentation: Augmentation, count: int, axes: Mapping[str, Any]) -> None:
+        if count < 1:
+            raise SpecError(f"Teachers need at least one view, not {count}.")
+        self.split, self.augmentation, self.count, self.axes = split, augmentation, count, dict(axes)
+        self._current: tuple[int, _Draws] | None = None
+
+    def _draws(self, view: int) -> _Draws:
+        if self._current is None or self._current[0] != view:
+            how, n = self.augmentation, len(self.split)
+            draw = generator(**self.axes, purpose="view", view=view, augmentation=vars(how))
+            offsets, mirrored = draw_offsets(n, how.crop_pad, draw), draw_flips(n, draw)
+            lam = mixup_coefficients(n, how.mixup, draw, per_example=True)
+            self._current = view, _Draws(offsets, mirrored, lam, torch.randperm(n, generator=draw))
+        return self._current[1]
+
+    def _own(self, indices: Tensor, draws: _Draws) -> Tensor:
+        """Cropped and mirrored images, float [B, C, H, W], before mixing."""
+        how, on_cpu = self.augmentation, indices.cpu()
+        images = self.split.images[indices.to(self.split.images.device)]
+        if how.crop_pad:
+            images = crop(images, how.crop_pad, draws.offsets[:, on_cpu])
+        return to_float(flip(images, draws.mirrored[on_cpu]) if how.flip else images)
+
+    def batch(self, epoch: int, indices: Tensor, device: torch.device | str = "cpu") -> Batch:
+        """The examples ``indices`` [B] as view ``epoch mod V`` shows them."""
+        view = epoch % self.count
+        draws = self._draws(view)
+        own = self._own(indices, draws).to(device)
+        labels = self.split.labels[indices.to(self.split.labels.device)].to(device)
+        images, dominant, partner_labels, lam = own, own, labels, torch.zeros(len(indices), 1, device=device)
+        if self.augmentation.mixup:
+            partners, weight = draws.partner[indices.cpu()], draws.lam[indices.cpu()].to(device)
+            other = self._own(partners, draws).to(device)
+            partner_labels = self.split.labels[partners.to(self.split.labels.device)].to(device)
+            lam = weight[:, None]
+            per_image = weight.view(-1, 1, 1, 1)
+            images, dominant = (1 - per_image) * own + per_image * other, torch.where(per_image > 0.5, other, own)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(images, labels, partner_labels, lam, indices, dominant, view)

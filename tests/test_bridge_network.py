@@ -1,0 +1,457 @@
+"""Bridge Networks: their parts and terms, what a bridge is matched to, and how curves are validated."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from baselines.bridge_network import BridgeNetwork
+from benchmarks.check import check_method
+from dbn_core.context import FitContext, PredictContext, freeze
+from dbn_core.data.batch import Batch, make_batch
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.errors import SpecError
+from dbn_core.metrics.cost import measure_cost
+from dbn_core.nets import NetworkSpec
+from dbn_core.nets.bezier import BezierCurve
+from dbn_core.nets.bridge import BridgeHead, matching_loss
+from dbn_core.nets.init import initialise_
+from dbn_core.nets.resnet import Classifier
+from dbn_core.predictors import Mixture, PairMixture
+from dbn_core.registry import parse_method
+from dbn_core.seeds import generator
+from dbn_core.train.recipe import Recipe
+
+AT = "block2"
+RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, weight_decay=2e-3)
+R32X2 = NetworkSpec(name="resnet32", width=2)
+
+
+def bn(**options: Any) -> Any:
+    return BridgeNetwork(BridgeNetwork.Config.model_validate({"at": AT, **options}))
+
+
+def spec(norm: str = "frn") -> NetworkSpec:
+    return NetworkSpec(name="resnet8", width=1, channels=4, norm=norm)
+
+
+@functools.lru_cache
+def data() -> Dataset:
+    def split(count: int, seed: int) -> Split:
+        images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator(seed=seed), dtype=torch.uint8)
+        return Split(images, torch.arange(count) % 4)
+
+    cut = {"train": split(40, 1), "validation": split(12, 2), "test": split(8, 3)}
+    return Dataset.build(name="noise", title="Noise", classes=tuple("abcd"), mean=(0.5,), std=(0.3,), flip=False, **cut)
+
+
+def member(seed: int, norm: str = "frn") -> Classifier:
+    network = Classifier(spec(norm), 4, 1, data().mean, data().std)
+    initialise_(network, generator(seed=seed))
+    return freeze(network)
+
+
+def images(count: int = 5) -> torch.Tensor:
+    return data().test.images[:count].float() / 255
+
+
+def batch() -> Batch:
+    plain, everything = RECIPE.replace(crop_pad=0), torch.arange(len(data().test))
+    return make_batch(data().test, everything, plain, False, generator(seed=0), torch.device("cpu"))
+
+
+@dataclass
+class Training:
+    """What a method handed to ``FitContext.train``."""
+
+    module: Any
+    step: Any
+    recipe: Recipe
+    predict: Any
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
+    """Record trainings instead of running them; the module stays as it was initialised."""
+    seen: list[Training] = []
+
+    def record(self: FitContext, module: Any, step: Any, recipe: Recipe, predict: Any = None, **_: Any) -> None:
+        seen.append(Training(module, step, recipe, predict))
+
+    monkeypatch.setattr(FitContext, "train", record)
+    return seen
+
+
+def fit(method: Any, size: int, norm: str = "frn", recipe: Recipe = RECIPE) -> tuple[list[Any], dict[str, Any]]:
+    """Fit all parts of one size: the contexts, and the states by part name."""
+    contexts, parts = [], {}
+    for part in method.parts(size):
+        context = FitContext(
+            data=data(),
+            spec=spec(norm),
+            device=torch.device("cpu"),
+            axes={"part": part.name},
+            recipe=recipe,
+            student_epochs=2,
+            members=[member(position, norm) for position in part.members],
+            parts={name: parts[name] for name in part.needs},
+        )
+        contexts.append(context)
+        parts[part.name] = {name: value.clone() for name, value in method.fit(part, context).state_dict().items()}
+    return contexts, parts
+
+
+def predictor(method: Any, size: int, parts: dict[str, Any]) -> nn.Module:
+    members = {position: member(position) for position in method.members(size)}
+    shared = {"data": data(), "spec": spec(), "device": torch.device("cpu"), "axes": {}}
+    return freeze(method.predictor(size, PredictContext(**shared, members=members, parts=parts)))
+
+
+def size_of(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# ------------------------------------------------------------------------------------------------ parts and terms
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["curve-1", "bridge-1", "curve-2", "bridge-2"]),
+        ({"type": 2}, ["curve-1", "bridge-1", "curve-2", "bridge-2", "curve-1-2", "bridge-1-2"]),
+        ({"align": True}, ["aligned-1", "curve-1", "bridge-1", "aligned-2", "curve-2", "bridge-2"]),
+        ({"predict": "curve"}, ["curve-1", "point-1", "curve-2", "point-2"]),
+    ],
+)
+def test_parts_of_size_three(options, names):
+    method = bn(**options)
+    parts = {part.name: part for part in method.parts(3)}
+    assert list(parts) == names
+    assert method.parts(3) == method.parts(4)[: len(parts)]
+    for part in parts.values():
+        kind, *ends = part.name.split("-")
+        assert part.members == (0, *map(int, ends))[-2:]
+        pair = part.name.removeprefix(kind)
+        aligned = (f"aligned{pair}",) if options.get("align") else ()
+        needs = {"aligned": (), "curve": aligned}.get(kind, (f"curve{pair}", *aligned))
+        assert part.needs == needs
+
+
+# Which parts an option trains anew.  Alignment and the kind of predictor change what is needed, not its settings.
+DEPENDENTS = {
+    "curve_epochs": {"curve"},
+    "curve_weight_decay": {"curve"},
+    "lr_scale": {"curve", "bridge"},
+    "warmup_epochs": {"curve", "bridge"},
+    "nesterov": {"curve", "bridge"},
+    "keep": {"curve", "bridge"},
+    "position": {"bridge", "point"},
+    "type": {"bridge"},
+    "at": {"bridge"},
+    "slim": {"bridge"},
+    "loss": {"bridge"},
+    "repulsion": {"bridge"},
+    "mixup": {"bridge"},
+    "bridge_weight_decay": {"bridge"},
+    "batch_size": {"bridge"},
+    "epochs": {"bridge"},
+    "align": set(),
+    "predict": set(),
+}
+OTHER_VALUES = {"type": 2, "at": "block1", "position": 0.3, "nesterov": True, "keep": "best", "loss": "mse"}
+OTHER_VALUES |= {"align": True, "predict": "curve"}
+
+
+def test_every_option_is_in_the_table():
+    assert set(DEPENDENTS) == set(BridgeNetwork.Config.model_fields)
+
+
+@pytest.mark.parametrize("option", DEPENDENTS)
+def test_an_option_trains_anew_only_the_parts_that_depend_on_it(option):
+    base = {"align": True}  # so that there are aligned parts too
+    changed = base | {option: OTHER_VALUES.get(option, 7)}
+    for predict in ("bridge", "curve"):
+        old, new = (
+            {part.name: part for part in bn(**({"predict": predict} | options)).parts(2)} for options in (base, changed)
+        )
+        common = old.keys() & new.keys()
+        assert {"aligned-1", "curve-1"} <= common
+        different = {name.partition("-")[0] for name in common if old[name] != new[name]}
+        assert different == DEPENDENTS[option] & {name.partition("-")[0] for name in common}
+        assert all(part.settings is not None for part in new.values())
+
+
+@pytest.mark.parametrize(("kind", "count"), [(1, [2, 3, 4, 5]), (2, [3, 6, 10, 15])])
+def test_terms(kind, count):
+    method = bn(type=kind)
+    assert [method.terms(size) for size in (2, 3, 4, 5)] == count
+    assert method.members(4) == ((0,) if kind == 1 else (0, 1, 2, 3))
+
+
+def test_sizes_and_options_out_of_range_are_refused():
+    with pytest.raises(SpecError, match="the source and its bridges"):
+        bn().check_size(1)
+    with pytest.raises(SpecError, match="the base models"):
+        bn(type=2).check_size(1)
+    for wrong in ("type=3", "type=0", "position=0", "position=1.1", "repulsion=-1", "loss=l1", "keep=first"):
+        with pytest.raises(SpecError, match=wrong.partition("=")[0]):
+            parse_method(f"bn[{wrong}]")
+
+
+# ---------------------------------------------------------------------------------------------------- predictors
+
+
+def bridge_head(seed: int, sources: int) -> BridgeHead:
+    head = BridgeHead(spec(), 4, AT, sources=sources)
+    initialise_(head, generator(seed=seed, purpose="head"))
+    return freeze(head)
+
+
+def test_pair_mixture_orders_its_terms_and_concatenates_near_and_far():
+    networks, heads = [member(seed) for seed in range(3)], [bridge_head(seed, 2) for seed in range(3)]
+    x = images()
+    with torch.no_grad():
+        terms = PairMixture(networks, AT, heads)(x)
+        maps = [network.split(AT)[0](x) for network in networks]
+
+        def bridged(head, near, far):
+            return head(torch.cat((maps[near], maps[far]), 1))
+
+        expected = [
+            networks[0](x),
+            networks[1](x),
+            bridged(heads[0], 0, 1),
+            networks[2](x),
+            bridged(heads[1], 0, 2),
+            bridged(heads[2], 1, 2),
+        ]
+        torch.testing.assert_close(terms, torch.stack(expected).log_softmax(-1))
+        assert torch.equal(PairMixture(networks[:2], AT, heads[:1])(x), terms[:3])
+        assert not torch.allclose(bridged(heads[0], 0, 1), bridged(heads[0], 1, 0))
+    with pytest.raises(ValueError, match="pairs"):
+        PairMixture(networks, AT, heads[:2])
+
+
+def test_pair_mixture_runs_every_network_once():
+    networks, heads = [member(seed) for seed in range(3)], [bridge_head(seed, 2) for seed in range(3)]
+    image = torch.zeros(1, 1, 8, 8)
+    base = measure_cost(Mixture(networks), image)
+    extra = measure_cost(heads[0], torch.zeros(1, 16, 4, 4))
+    cost = measure_cost(PairMixture(networks, AT, heads), image)
+    assert (cost.params, cost.macs) == (base.params + 3 * extra.params, base.macs + 3 * extra.macs)
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_method_puts_each_bridge_in_its_place(trainings, kind):
+    method = bn(type=kind)
+    _, parts = fit(method, 3)
+    terms = predictor(method, 3, parts)(images())
+    assert len(terms) == method.terms(3)
+    ends = [member(position) for position in range(3)]
+    maps = [end.split(AT)[0](images()) for end in ends]
+    for place, pair in {1: {1: (0, 1), 2: (0, 2)}, 2: {2: (0, 1), 4: (0, 2), 5: (1, 2)}}[kind].items():
+        head = BridgeHead(spec(), 4, AT, sources=kind)
+        head.load_state_dict(parts[f"bridge-{pair[1]}" if not pair[0] else "bridge-1-2"])
+        read = torch.cat([maps[end] for end in pair[:kind]], 1)
+        torch.testing.assert_close(terms[place], freeze(head)(read).log_softmax(-1))
+    for place, position in {1: {0: 0}, 2: {0: 0, 1: 1, 3: 2}}[kind].items():
+        torch.testing.assert_close(terms[place], ends[position](images()).log_softmax(-1))
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize(("kind", "networks"), [(1, [0, 1, 2]), (2, [0, 1, 1, 2, 2, 2])])
+def test_the_end_of_a_curve_predicts_as_the_member_there(trainings, kind, networks, align):
+    # At position 1 each network on a curve is the far member (or its aligned copy, which computes the same).
+    method = bn(type=kind, predict="curve", position=1, align=align)
+    _, parts = fit(method, 3)
+    terms = predictor(method, 3, parts)(images())
+    expected = torch.stack([member(position)(images()) for position in networks]).log_softmax(-1)
+    torch.testing.assert_close(terms, expected, rtol=1e-4, atol=1e-5)
+    halfway = bn(type=kind, predict="curve", align=align)
+    assert not torch.allclose(predictor(halfway, 3, fit(halfway, 3)[1])(images()), expected, atol=1e-2)
+
+
+def parameters_of_a_bridge(widths: list[int], channels: int, classes: int) -> int:
+    """With biases and FRN, whose channels have three parameters each; no block halves the image."""
+    count = 0
+    for width in widths:
+        count += 9 * channels * width + 9 * width**2 + 2 * (width + 3 * width)
+        count += channels * width + width + 3 * width if channels != width else 0
+        channels = width
+    return count + channels * classes + classes
+
+
+@pytest.mark.parametrize(("slim", "published"), [(1, 889_098), (2, 268_682)])
+def test_bridge_parameters_in_closed_form(slim, published):
+    widths = [128 // slim] * 3
+    one, two = (size_of(BridgeHead(R32X2, 10, "block12", slim, sources)) for sources in (1, 2))
+    assert one == parameters_of_a_bridge(widths, 128, 10) == published
+    assert two == parameters_of_a_bridge(widths, 256, 10)
+
+
+# ---------------------------------------------------------------------------------------------------------- loss
+
+
+def logits(seed: int) -> torch.Tensor:
+    return 2 * torch.randn(6, 4, generator=generator(seed=seed), dtype=torch.float64)
+
+
+def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    p, q = a.softmax(-1), b.softmax(-1)
+    return (p * (p / q).log()).sum(-1).mean()
+
+
+def test_matching_loss_by_definition():
+    z, target, near, far = (logits(seed) for seed in range(4))
+    mse = ((z - target) ** 2).sum() / z.numel()
+    torch.testing.assert_close(matching_loss(z, target), kl(target, z))
+    torch.testing.assert_close(matching_loss(z, target, [near], "kl", 0.2), kl(target, z) - 0.2 * kl(near, z))
+    both = 0.2 * (kl(near, z) + kl(far, z)) / 2
+    torch.testing.assert_close(matching_loss(z, target, [near, far], "kl", 0.2), kl(target, z) - both)
+    torch.testing.assert_close(matching_loss(z, target, [near], "mse", 0.1), mse - 0.1 * kl(near, z))
+    with pytest.raises(ValueError, match="base models"):
+        matching_loss(z, target, repulsion=0.1)
+
+
+@pytest.mark.parametrize("loss", ["kl", "mse"])
+@pytest.mark.parametrize("kind", [1, 2])
+def test_a_bridge_is_matched_to_the_curve_and_repelled_by_what_it_reads(trainings, kind, loss):
+    method = bn(type=kind, repulsion=0.3, position=0.3, loss=loss)
+    contexts, parts = fit(method, 2)
+    ends = [member(position) for position in range(2)]
+    control = member(9)
+    control.load_state_dict(parts["curve-1"])
+    on_curve = member(9)
+    with torch.no_grad():
+        triples = zip(*(n.parameters() for n in (ends[0], control, ends[1], on_curve)), strict=True)
+        for near, middle, far, result in triples:
+            result.copy_(0.49 * near + 0.42 * middle + 0.09 * far)
+        x = batch().images
+        read = torch.cat([end.split(AT)[0](x) for end in ends[:kind]], 1)
+        z = trainings[1].module(read)
+        expected = matching_loss(z, on_curve(x), [end(x) for end in ends[:kind]], loss, 0.3)
+    torch.testing.assert_close(trainings[1].step(batch()).detach(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(trainings[1].predict(trainings[1].module, x).detach(), z)
+    assert contexts[1].teacher_passes == (kind + 1) * len(batch())
+
+
+# -------------------------------------------------------------------------------------------------------- curves
+
+
+def with_statistics(state: dict[str, torch.Tensor]) -> Classifier:
+    """A network with BatchNorm statistics of the whole training split, which here is one batch."""
+    network = member(9, "batchnorm")
+    network.load_state_dict(state)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(data().train.images.float() / 255)
+    return network.eval()
+
+
+@pytest.mark.parametrize("position", [0.3, 0.5])
+def test_batchnorm_statistics_belong_to_the_position(trainings, position):
+    method = bn(predict="curve", position=position)
+    _, parts = fit(method, 2, "batchnorm")
+    control = member(9, "batchnorm")
+    control.load_state_dict(parts["curve-1"])
+    state = BezierCurve(member(0, "batchnorm"), control, member(1, "batchnorm")).state_at(position)
+    expected = with_statistics(dict(state)).state_dict()
+    for name, value in parts["point-1"].items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(parts["point-1"]["blocks.0.2.running_mean"], state["blocks.0.2.running_mean"], atol=1e-3)
+
+
+def test_a_curve_is_validated_halfway_with_statistics_of_its_own(trainings):
+    fit(bn(), 2, "batchnorm")
+    training, x = trainings[0], images()
+    control = training.module.control.train()
+
+    def expected():
+        return with_statistics(dict(training.module.state_at(0.5)))(x)
+
+    with torch.no_grad():
+        before = training.predict(training.module, x)
+        torch.testing.assert_close(before, expected(), rtol=1e-4, atol=1e-5)
+        control.head.linear.weight.add_(0.5)
+        training.step(batch())  # forgets the network of the last validation
+        after = training.predict(training.module, x)
+        torch.testing.assert_close(after, expected(), rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_an_aligned_curve_ends_in_the_aligned_partner(trainings):
+    method = bn(align=True)
+    _, parts = fit(method, 2)
+    end = {name: value.detach() for name, value in trainings[0].module.parameters_at(1.0).items()}
+    assert all(torch.equal(end[name], parts["aligned-1"][name]) for name in end)
+    partner = member(1)
+    assert any(not torch.equal(end[name], value) for name, value in partner.named_parameters())
+    aligned = member(9)
+    aligned.load_state_dict(parts["aligned-1"])
+    torch.testing.assert_close(aligned(images()), partner(images()), rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- recipes
+
+
+@pytest.mark.parametrize(
+    ("keep", "members_keep", "expected"),
+    [
+        (None, "last", ("last", "last")),
+        (None, "best_nll", ("best_nll", "best_nll")),
+        ("last", "best_nll", ("last", "last")),
+        ("best", "last", ("best_accuracy", "best_nll")),
+    ],
+)
+def test_which_checkpoint_is_kept(trainings, keep, members_keep, expected):
+    fit(bn(keep=keep), 2, recipe=RECIPE.replace(keep=members_keep))
+    assert tuple(training.recipe.keep for training in trainings) == expected
+
+
+def test_default_recipes_are_the_members_except_for_mixup_and_weight_decay(trainings):
+    fit(bn(), 2, recipe=RECIPE.replace(mixup=0.7, epochs=5))
+    curve, bridge = (training.recipe for training in trainings)
+    assert curve == RECIPE.replace(epochs=5)  # its labels are not mixed, so its images are not either
+    assert bridge == RECIPE.replace(epochs=2, mixup=0.4, weight_decay=0.0)
+
+
+def test_the_papers_recipe_can_be_said_over_members_trained_otherwise(trainings):
+    method = bn(
+        nesterov=True,
+        warmup_epochs=5,
+        batch_size=20,
+        lr_scale=2,
+        curve_weight_decay=1e-5,
+        bridge_weight_decay=1e-5,
+        curve_epochs=10,
+        epochs=20,
+        mixup=0,
+        keep="best",
+    )
+    fit(method, 2)
+    shared = {"nesterov": True, "warmup_epochs": 5.0, "lr": 0.1, "weight_decay": 1e-5}
+    assert trainings[0].recipe == RECIPE.replace(**shared, epochs=10, keep="best_accuracy")
+    assert trainings[1].recipe == RECIPE.replace(**shared, epochs=20, keep="best_nll", batch_size=20)
+
+
+def test_training_a_bridge_brings_it_nearer_to_the_curve():
+    method = bn(type=2, keep="best", epochs=8, mixup=0)
+    losses = [log.history for context in fit(method, 2)[0] for log in context.logs]
+    assert losses[1][-1]["loss"] < 0.7 * losses[1][0]["loss"]
+    assert all("validation_nll" in epoch for history in losses for epoch in history)
+
+
+@pytest.mark.parametrize(
+    "spec_string", ["bn[type=2]", "bn[align=true,loss=mse,repulsion=0.1]", "bn[predict=curve,type=2,keep=best]"]
+)
+def test_options_keep_the_contract(spec_string):
+    problems = [verdict.problem for verdict in check_method(parse_method(spec_string)) if verdict.problem]
+    assert not problems
