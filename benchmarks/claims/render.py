@@ -52,8 +52,14 @@ class SuiteRows:
 
 
 def reference_folders(root: Path = REFERENCE) -> list[Path]:
-    """Return the folders of committed result rows, by name."""
-    return sorted(path.parent for path in root.glob("*/meta.json"))
+    """Return the folders of committed result rows that have a method which some claim is about, by name."""
+    subjects = {subject for claim in load_claims().claims for subject in claim.subjects}
+    folders = sorted(path.parent for path in root.glob("*/meta.json"))
+    return [folder for folder in folders if subjects & _labels(folder)]
+
+
+def _labels(folder: Path) -> set[str]:
+    return set(load_results(folder).summary["label"])
 
 
 def load_suites(folders: Sequence[Path]) -> list[SuiteRows]:

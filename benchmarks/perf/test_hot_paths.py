@@ -12,13 +12,18 @@ from torch.nn import functional as F
 from benchmarks.statistics import PairedBootstrap
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
+from dbn_core.context import FitContext
+from dbn_core.data import Dataset, Split
 from dbn_core.data.augment import mixup, mixup_coefficients, random_crop
+from dbn_core.data.views import Augmentation, Views
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.predictors import BridgedSource, Mixture
+from dbn_core.registry import parse_method
+from dbn_core.train.recipe import Recipe
 
 torch.set_num_threads(1)
 NETWORKS = {
@@ -69,6 +74,27 @@ def test_prediction(benchmark: Any, kind: str, method: str) -> None:
     predictor.eval()
     with torch.inference_mode():
         benchmark.pedantic(predictor, (x,), rounds=10, warmup_rounds=2)
+
+
+@pytest.mark.parametrize("teachers", [3, 8])
+@pytest.mark.parametrize("taught", ["online", "stored"])
+def test_bridge_epoch(benchmark: Any, taught: str, teachers: int) -> None:
+    """An epoch of a one-step bridge on 512 images, with M teachers that run, or whose logits are stored."""
+    count = 512
+    drawn = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    split, constants = Split(drawn, torch.arange(count) % 10), ((0.5,) * 3, (0.25,) * 3)
+    names = tuple(str(k) for k in range(10))
+    data = Dataset("random", "random", split, split, split, names, *constants, True, "random")
+    spec = NetworkSpec(name="resnet8", channels=48, width=1.0, norm="batchnorm", bias=False, stem="3x3/2")
+    context = FitContext(data, spec, torch.device("cpu"), {}, recipe=Recipe(crop_pad=0))
+    context.members = [context.new_network(f"member {m}").eval() for m in range(teachers)]
+    if taught == "stored":
+        context.views = Views(split, Augmentation(0, True, 0.4), 1, {})
+        context.stored_logits = [torch.randn(1, count, 10).half() for _ in range(teachers)]
+    bridge = parse_method(f"direct[epochs=2,group={teachers},score_network=compact,logit_branch=dead]")
+    part = bridge.parts(teachers)[0]
+    benchmark.extra_info["epochs"] = 2
+    benchmark.pedantic(bridge.fit, (part, context), rounds=3, warmup_rounds=1)
 
 
 def test_augmentation(benchmark: Any) -> None:
