@@ -450,7 +450,7 @@ def test_training_a_bridge_brings_it_nearer_to_the_curve():
 
 
 @pytest.mark.parametrize(
-    "spec_string", ["bn[type=2]", "bn[align=true,loss=mse,repulsion=0.1]", "bn[predict=curve,type=2,keep=best]"]
+    "spec_string", ["bn[type=2,align=true,loss=mse,repulsion=0.1]", "bn[predict=curve,type=2,keep=best]"]
 )
 def test_options_keep_the_contract(spec_string):
     problems = [verdict.problem for verdict in check_method(parse_method(spec_string)) if verdict.problem]

@@ -120,9 +120,6 @@ sizes = [1, 2]
 use = "ed"
 sizes = [2, 3]
 [[methods]]
-use = "end2"
-sizes = [3]
-[[methods]]
 use = "dbn[at=block2,score_network=mini]"
 sizes = [3]
 [[methods]]
@@ -145,7 +142,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def test_teachers_are_stored_once_for_all_methods_sizes_and_repetitions(bench: Bench) -> None:
     plan = plan_suite(bench.suite, bench.store)
     stored = [node for node in plan.nodes.values() if node.kind == "views"]
-    # ED and END2 show unmixed images, both bridges mixed ones: two sets, of the members that a repetition draws.
+    # ED shows unmixed images, both bridges mixed ones: two sets, of the members that a repetition draws.
     assert {node.recipe["mixup"] for node in stored} == {0.0, 0.4}
     assert len(stored) == len({(node.recipe["member"], node.recipe["mixup"]) for node in stored}) <= 8
     for cell in plan.cells:
