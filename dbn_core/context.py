@@ -22,6 +22,7 @@ from dbn_core.nets.spec import NetworkSpec
 from dbn_core.predictors import SourcePass
 from dbn_core.seeds import generator
 from dbn_core.train.loop import TrainLog, train
+from dbn_core.train.monitor import Monitor
 from dbn_core.train.recipe import Recipe
 
 State = Mapping[str, torch.Tensor]
@@ -99,7 +100,8 @@ class FitContext(Workspace):
         parts: states of the parts that this one needs.
         views: images that the part is trained on when its teachers' logits are stored; None: teachers run online.
         stored_logits: [V, N, K] for each member, on ``views``.
-        teacher_passes: examples that went through teachers so far; the harness reports it as training cost.
+        checkpoint: where trainings keep their state, a file for each purpose; None: nowhere.
+        monitor: told about the progress of every training.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -108,9 +110,19 @@ class FitContext(Workspace):
     views: Views | None = None
     stored_logits: Sequence[torch.Tensor] = ()
     checkpoint: Path | None = None
+    monitor: Monitor | None = None
     what: str = "training"
     logs: list[TrainLog] = field(default_factory=list)
-    teacher_passes: int = 0
+    _counters: dict[str, int] = field(default_factory=lambda: {"teacher_passes": 0})
+
+    @property
+    def teacher_passes(self) -> int:
+        """Examples that went through teachers so far; the harness reports it as training cost."""
+        return self._counters["teacher_passes"]
+
+    @teacher_passes.setter
+    def teacher_passes(self, value: int) -> None:
+        self._counters["teacher_passes"] = value
 
     def student_recipe(self, **changes: Any) -> Recipe:
         """The members' recipe with the students' epochs, checked when all is said: ``None`` leaves a field as it is.
@@ -184,8 +196,11 @@ class FitContext(Workspace):
             generator=step_generator or self.generator(purpose),
             device=self.device,
             views=self.views,
-            evaluate=evaluate,
+            # A module that is no classifier of images cannot be evaluated without `predict`.
+            evaluate=evaluate if predict or chosen.keep != "last" or isinstance(module, Classifier) else None,
             checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
+            counters=self._counters,
+            monitor=self.monitor,
             what=self.what,
         )
         self.logs.append(log)

@@ -26,8 +26,27 @@ class TrainingDivergedError(BenchError):
     """A loss or a prediction that became NaN or infinite."""
 
 
+class TrainingStoppedError(BenchError):
+    """A training that was asked to stop; no failure: its checkpoint lets it go on."""
+
+
 class ArtefactError(BenchError):
     """A stored file that is truncated, altered or not ours."""
+
+
+class StoreError(BenchError):
+    """A store that cannot be read or written."""
+
+
+def shown(value: object, width: int = 80) -> str:
+    """``repr`` of what a user gave, cut to ``width`` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of thousands of digits"
+    except RecursionError:
+        return "something nested too deeply"
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dbn_core.data import Split
-from dbn_core.data.augment import batches, mixup, mixup_coefficients, random_crop, random_flip, to_float
+from dbn_core.data.augment import batches, mix, mixup_coefficients, random_crop, random_flip, to_float
 from dbn_core.errors import SpecError
 from dbn_core.seeds import generator
 
@@ -103,7 +103,7 @@ def test_mixup_equals_a_loop_over_examples(shape, seed):
     images, source = to_float(images_of(shape)), generator(seed=seed)
     lam = mixup_coefficients(shape[0], 0.4, source, per_example=True)
     permutation = torch.randperm(shape[0], generator=source)
-    got = mixup(images, lam, permutation)
+    got = mix(images, images[permutation], lam)
     for i in range(shape[0]):
         expected = (1 - float(lam[i])) * images[i] + float(lam[i]) * images[int(permutation[i])]
         assert torch.allclose(got[i], expected, atol=1e-6)
@@ -111,10 +111,10 @@ def test_mixup_equals_a_loop_over_examples(shape, seed):
 
 def test_mixup_identities():
     images, permutation = to_float(images_of((4, 3, 2, 2))), torch.tensor([2, 0, 3, 1])
-    assert torch.equal(mixup(images, torch.zeros(4), permutation), images)
-    assert torch.equal(mixup(images, torch.ones(4), permutation), images[permutation])
+    assert torch.equal(mix(images, images[permutation], torch.zeros(4)), images)
+    assert torch.equal(mix(images, images[permutation], torch.ones(4)), images[permutation])
     half = torch.full((4,), 0.5)
-    assert torch.equal(mixup(images, half, torch.arange(4)), images)
+    assert torch.equal(mix(images, images, half), images)
 
 
 def test_same_state_same_bits_and_the_global_state_is_left_alone():
@@ -124,7 +124,7 @@ def test_same_state_same_bits_and_the_global_state_is_left_alone():
         source = generator(seed=3)
         images_now = to_float(random_flip(random_crop(images, 2, source), source))
         lam = mixup_coefficients(6, 0.4, source, per_example=True)
-        return mixup(images_now, lam, torch.randperm(6, generator=source))
+        return mix(images_now, images_now[torch.randperm(6, generator=source)], lam)
 
     first = augmented()
     torch.rand(3)

@@ -1,6 +1,7 @@
 """The training loop: closed forms of its updates, the same bits after a crash, and honest failures."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,11 +9,12 @@ from torch import nn
 
 from dbn_core.context import evaluate_split, predict_split
 from dbn_core.data import Split
-from dbn_core.errors import TrainingDivergedError
+from dbn_core.errors import TrainingDivergedError, TrainingStoppedError
 from dbn_core.seeds import generator
 from dbn_core.train import loop
 from dbn_core.train.checkpoint import read_checkpoint, write_checkpoint
 from dbn_core.train.loop import learning_rate, make_batch, train
+from dbn_core.train.monitor import Monitor
 from dbn_core.train.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -256,7 +258,86 @@ def test_a_resumed_run_ends_with_the_same_bits(name, crash_epoch, tmp_path, monk
     assert log.history == expected.history
     assert log.best_epoch == expected.best_epoch
     assert log.loss == expected.loss
-    assert not path.exists()  # a finished run leaves nothing behind
+    assert path.exists()  # whoever stores the result removes it
+    again = network(seed=7)
+    assert go(again, 98, 1, path).history == expected.history  # finished: not one step is repeated
+    assert same(again, undisturbed)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_resumes_in_the_middle_of_an_epoch_with_the_same_bits(name, tmp_path, monkeypatch):
+    chosen, path = recipe(epochs=4, **RECIPES[name]), tmp_path / "run.safetensors"
+    validation = split(15, seed=1)
+
+    def go(module, crash_at=None, checkpoint=None, counters=None):
+        draws = generator(seed=0, purpose="train")
+        inner = noisy_step(module, draws, crash_at)
+
+        def step(batch):
+            counters["seen"] = counters["seen"] + len(batch)
+            return inner(batch)
+
+        evaluate = partial(evaluate_split, split=validation, device=CPU)
+        return run(module, step, chosen, generator=draws, evaluate=evaluate, checkpoint=checkpoint, counters=counters)
+
+    undisturbed, whole = network(), {"seen": 0}
+    expected = go(undisturbed, counters=whole)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(loop, "MONITOR_SECONDS", -1.0)
+    with pytest.raises(RuntimeError, match="power cut"):
+        go(network(), 8, path, {"seen": 0})  # the second step of the third epoch
+    assert read_checkpoint(path)[1]["log"]["steps"] == 7
+    resumed, counters = network(seed=9), {"seen": 0}
+    log = go(resumed, None, path, counters)
+    assert same(resumed, undisturbed)
+    assert (log.steps, log.history, counters) == (expected.steps, expected.history, whole)
+
+
+def test_a_stopped_run_writes_its_checkpoint_first_and_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "MONITOR_SECONDS", -1.0)
+    path, seen = tmp_path / "run.safetensors", []
+
+    class Impatient(Monitor):
+        def update(self, progress):
+            seen.append(progress)
+
+        def should_stop(self):
+            return len(seen) == 5
+
+    undisturbed, module = network(), network()
+    expected = run(undisturbed, cross_entropy(undisturbed), recipe())
+    with pytest.raises(TrainingStoppedError, match="goes on"):
+        run(module, cross_entropy(module), recipe(), checkpoint=path, monitor=Impatient())
+    assert not any(progress.ends_epoch for progress in seen[:3])
+    assert seen[-1].fraction == pytest.approx(read_checkpoint(path)[1]["log"]["steps"] / expected.steps)
+    again = network(seed=3)
+    run(again, cross_entropy(again), recipe(), checkpoint=path)
+    assert same(again, undisturbed)
+
+
+def test_watching_changes_no_bits():
+    class Curious(Monitor):
+        def __init__(self):
+            self.scores = []
+
+        def update(self, progress):
+            self.scores += [progress.validation] * progress.ends_epoch
+
+        def wants_validation(self):
+            return True
+
+    alone, watched, monitor = network(), network(), Curious()
+    run(alone, cross_entropy(alone), recipe())
+    log = run(
+        watched,
+        cross_entropy(watched),
+        recipe(),
+        evaluate=partial(evaluate_split, split=split(15, seed=1), device=CPU),
+        monitor=monitor,
+    )
+    assert same(alone, watched)
+    assert log.best_epoch is None
+    assert [set(scores) for scores in monitor.scores] == [{"acc", "nll"}] * recipe().epochs
 
 
 def test_a_resumed_run_does_not_repeat_finished_epochs(tmp_path, monkeypatch):

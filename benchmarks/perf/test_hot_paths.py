@@ -14,7 +14,7 @@ from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.context import FitContext
 from dbn_core.data import Dataset, Split
-from dbn_core.data.augment import mixup, mixup_coefficients, random_crop
+from dbn_core.data.augment import mix, mixup_coefficients, random_crop
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
 from dbn_core.nets.init import initialise_
@@ -101,7 +101,8 @@ def test_augmentation(benchmark: Any) -> None:
     x, generator = images("cifar", 128), torch.Generator().manual_seed(0)
 
     def augment() -> torch.Tensor:
-        return mixup(random_crop(x, 4, generator), mixup_coefficients(128, 0.4, generator, True), torch.randperm(128))
+        cropped = random_crop(x, 4, generator)
+        return mix(cropped, cropped[torch.randperm(128)], mixup_coefficients(128, 0.4, generator, True))
 
     benchmark(augment)
 

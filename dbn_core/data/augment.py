@@ -103,19 +103,10 @@ def mixup_coefficients(batch_size: int, alpha: float, generator: torch.Generator
     return lam.expand(batch_size).contiguous()
 
 
-def mixup(images: Tensor, lam: Tensor, permutation: Tensor) -> Tensor:
-    """``x <- (1 - lambda) x + lambda x[permutation]``.
-
-    Args:
-        images: float [B, C, H, W].
-        lam: [B], any device.
-        permutation: int64 [B], any device.
-
-    Returns:
-        float [B, C, H, W].
-    """
-    weight = lam.to(device=images.device, dtype=images.dtype).view(-1, 1, 1, 1)
-    return (1 - weight) * images + weight * images[permutation.to(images.device)]
+def mix(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
+    """``x <- (1 - lambda) own + lambda other``, float [B, C, H, W]; ``lam`` is [B], on any device."""
+    weight = lam.to(device=own.device, dtype=own.dtype).view(-1, 1, 1, 1)
+    return (1 - weight) * own + weight * other
 
 
 def batches(split: Split, batch_size: int, generator: torch.Generator, drop_last: bool) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dbn_core.data.augment import mixup, mixup_coefficients, random_crop, random_flip, to_float
+from dbn_core.data.augment import mix, mixup_coefficients, random_crop, random_flip, to_float
 from dbn_core.data.dataset import Split
 from dbn_core.train.recipe import Recipe
 
@@ -21,7 +21,7 @@ class Batch:
         partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without mixup).
         lam: float [B, 1], the weight of the partner.
         indices: int64 [B], positions in the training split.
-        dominant: float [B, C, H, W], of each mixture the image with the larger weight (``images`` without mixup).
+        mixed: the two images of each mixture, float [B, C, H, W] each: its own and its partner's; None without mixup.
         view: which view of the training split this is, None for a batch augmented online.
     """
 
@@ -30,11 +30,19 @@ class Batch:
     partner_labels: torch.Tensor
     lam: torch.Tensor
     indices: torch.Tensor
-    dominant: torch.Tensor
+    mixed: tuple[torch.Tensor, torch.Tensor] | None = None
     view: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def dominant(self) -> torch.Tensor:
+        """Of each mixture the image with the larger weight, float [B, C, H, W]; ``images`` without mixup."""
+        if self.mixed is None:
+            return self.images
+        own, other = self.mixed
+        return torch.where(self.lam[:, :, None, None] > 0.5, other, own)
 
     def mixed_labels(self, classes: int) -> torch.Tensor:
         """Label probabilities [B, K] of the mixed images: one-hot without mixup."""
@@ -51,12 +59,12 @@ def make_batch(
         images = random_crop(images, recipe.crop_pad, generator)
     if flip:
         images = random_flip(images, generator)
-    lam, partners, dominant = torch.zeros(len(labels), 1, device=device), labels, None
+    lam, partners, mixed = torch.zeros(len(labels), 1, device=device), labels, None
     if recipe.mixup:
         coefficients = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")
         permutation = torch.randperm(len(labels), generator=generator).to(device)
         lam, partners = coefficients.to(device)[:, None], labels[permutation]
-        dominant = torch.where(lam[:, :, None, None] > 0.5, images[permutation], images)
-        images = mixup(images, lam[:, 0], permutation)
+        mixed = images, images[permutation]
+        images = mix(*mixed, lam[:, 0])
     images = images.contiguous(memory_format=torch.channels_last)
-    return Batch(images, labels, partners, lam, indices, images if dominant is None else dominant)
+    return Batch(images, labels, partners, lam, indices, mixed)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbn_core.data.augment import crop, draw_flips, draw_offsets, flip, mixup_coefficients, to_float
+from dbn_core.data.augment import crop, draw_flips, draw_offsets, flip, mix, mixup_coefficients, to_float
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Split
 from dbn_core.errors import SpecError
@@ -85,13 +85,11 @@ class Views:
         draws = self._draws(view)
         own = self._own(indices, draws).to(device)
         labels = self.split.labels[indices.to(self.split.labels.device)].to(device)
-        images, dominant, partner_labels, lam = own, own, labels, torch.zeros(len(indices), 1, device=device)
+        images, mixed, partner_labels, lam = own, None, labels, torch.zeros(len(indices), 1, device=device)
         if self.augmentation.mixup:
             partners, weight = draws.partner[indices.cpu()], draws.lam[indices.cpu()].to(device)
-            other = self._own(partners, draws).to(device)
+            mixed = own, self._own(partners, draws).to(device)
             partner_labels = self.split.labels[partners.to(self.split.labels.device)].to(device)
-            lam = weight[:, None]
-            per_image = weight.view(-1, 1, 1, 1)
-            images, dominant = (1 - per_image) * own + per_image * other, torch.where(per_image > 0.5, other, own)
+            images, lam = mix(*mixed, weight), weight[:, None]
         images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(images, labels, partner_labels, lam, indices, dominant, view)
+        return Batch(images, labels, partner_labels, lam, indices, mixed, view)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,20 @@ from dbn_core.data.augment import batches
 from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Split
 from dbn_core.data.views import Views
-from dbn_core.errors import TrainingDivergedError
+from dbn_core.errors import TrainingDivergedError, TrainingStoppedError
 from dbn_core.train.checkpoint import (
     load_optimizer_tensors,
     optimizer_tensors,
     read_checkpoint,
     write_checkpoint,
 )
+from dbn_core.train.monitor import Monitor, Progress
 from dbn_core.train.recipe import Recipe
 
 # Seconds between checkpoints: short enough to lose little, long enough to cost nothing.
 CHECKPOINT_SECONDS = 30.0
+# Seconds between two looks at the monitor.
+MONITOR_SECONDS = 1.0
 
 
 @dataclass
@@ -83,6 +87,8 @@ def train(
     views: Views | None = None,
     evaluate: Callable[[nn.Module], tuple[float, float]] | None = None,
     checkpoint: Path | None = None,
+    counters: dict[str, int] | None = None,
+    monitor: Monitor | None = None,
     what: str = "training",
 ) -> TrainLog:
     """Train ``module`` in place by the recipe; on return it holds the weights to keep and is in evaluation mode.
@@ -95,29 +101,46 @@ def train(
         generator: drives order, augmentation and mixup, and whatever ``step`` draws from it.
         views: take the images from these views, one view an epoch, instead of augmenting online.
         evaluate: validation (accuracy, NLL) of a module; needed when ``recipe.keep`` is not ``last``.
-        checkpoint: file to resume from and to write to every half minute; removed at the end.
+        checkpoint: file to resume from and to write to every half minute, also in the middle of an epoch.  The caller
+            removes it once the result is safe.
+        counters: what ``step`` counts; kept in the checkpoint, so that a resumed run counts on.
+        monitor: told about the progress; may ask the training to stop.
         what: name of the run in error messages.
 
     Raises:
         TrainingDivergedError: the loss became NaN or infinite.
+        TrainingStoppedError: the monitor asked for it; the checkpoint is written.
     """
     module.to(device).to(memory_format=torch.channels_last)
-    optimizer, log = make_optimizer(module, recipe), TrainLog()
+    optimizer, log, watch = make_optimizer(module, recipe), TrainLog(), monitor or Monitor()
     average = AveragedModel(module, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True) if recipe.ema_decay else None
-    kept = average.module if average is not None else module
-    best: tuple[float, dict[str, torch.Tensor]] | None = None
+    state = _State(module, optimizer, average, generator, log, {} if counters is None else counters)
     if checkpoint and (found := read_checkpoint(checkpoint)):
-        best = _restore(*found, module, optimizer, average, generator, log)
+        state.restore(*found)
+    kept = average.module if average is not None else module
+    batch_size = min(recipe.batch_size, len(split))
     per_epoch = max(1, len(split) // recipe.batch_size)
     total, warmup = recipe.epochs * per_epoch, round(recipe.warmup_epochs * per_epoch)
     do_flip = flip if recipe.flip is None else recipe.flip
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-    started = last_saved = time.monotonic()
+    started = last_saved = last_seen = time.monotonic()
     before = log.seconds
+
+    def save() -> None:
+        log.seconds = before + time.monotonic() - started
+        if checkpoint:
+            state.save(checkpoint)
+
+    def progress(loss: float, ends_epoch: bool = False) -> Progress:
+        scores = (
+            {k.removeprefix("validation_"): v for k, v in log.history[-1].items() if "_" in k} if ends_epoch else {}
+        )
+        rate = optimizer.param_groups[0]["lr"]
+        return Progress(what, log.epochs, recipe.epochs, log.steps / total, loss, rate, ends_epoch, scores)
+
     for epoch in range(log.epochs, recipe.epochs):
         module.train()
-        losses = []
-        for indices in batches(split, min(recipe.batch_size, len(split)), generator, drop_last=True):
+        for indices in state.order(split, batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(log.steps, total, warmup, recipe)
             if views is None:
@@ -131,10 +154,21 @@ def train(
             optimizer.step()
             if average is not None:
                 average.update_parameters(module)
-            losses.append(loss.detach())
+            state.losses.append(loss.detach())
             log.steps += 1
             log.examples += len(batch)
-        log.loss = float(torch.stack(losses).mean())
+            now = time.monotonic()
+            if now - last_seen > MONITOR_SECONDS:
+                last_seen, current = now, float(state.losses[-1])
+                watch.update(progress(current))
+                stop = watch.should_stop()
+                # Never keep weights that a diverged loss has spoilt: the last checkpoint is better than those.
+                if math.isfinite(current) and (stop or now - last_saved > CHECKPOINT_SECONDS):
+                    save()
+                    last_saved = time.monotonic()
+                if stop:
+                    raise TrainingStoppedError(f"{what} was stopped; it goes on from there when it is run again.")
+        log.loss = float(torch.stack(state.losses).mean())
         if not math.isfinite(log.loss):
             raise TrainingDivergedError(
                 f"{what}: the loss became {log.loss} in epoch {epoch + 1} of {recipe.epochs}: "
@@ -142,65 +176,84 @@ def train(
             )
         log.epochs = epoch + 1
         log.history.append({"epoch": epoch + 1, "loss": log.loss})
-        if recipe.keep != "last" and evaluate is not None:
+        state.ends_epoch()
+        if evaluate is not None and (recipe.keep != "last" or watch.wants_validation()):
             accuracy, nll = evaluate(kept.eval())
             log.history[-1] |= {"validation_acc": accuracy, "validation_nll": nll}
             score = accuracy if recipe.keep == "best_accuracy" else -nll
-            if not math.isnan(score) and (best is None or score > best[0]):
-                best = score, {name: value.clone() for name, value in kept.state_dict().items()}
+            if recipe.keep != "last" and not math.isnan(score) and (state.best is None or score > state.best[0]):
+                state.best = score, {name: value.clone() for name, value in kept.state_dict().items()}
                 log.best_epoch = epoch + 1
-        if checkpoint and time.monotonic() - last_saved > CHECKPOINT_SECONDS and log.epochs < recipe.epochs:
-            log.seconds = before + time.monotonic() - started
-            _save(checkpoint, module, optimizer, average, generator, log, best)
+        watch.update(progress(log.loss, ends_epoch=True))
+        if checkpoint and time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+            save()
             last_saved = time.monotonic()
+    log.seconds = before + time.monotonic() - started
     if average is not None:
         module.load_state_dict(average.module.state_dict())
-    if best is not None:
-        module.load_state_dict(best[1])
+    if state.best is not None:
+        module.load_state_dict(state.best[1])
     module.eval()
-    log.seconds = before + time.monotonic() - started
-    if checkpoint:
-        checkpoint.unlink(missing_ok=True)
     return log
+
+
+@dataclass
+class _State:
+    """Everything that a training carries from step to step, as it goes into a checkpoint."""
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    generator: torch.Generator
+    log: TrainLog
+    counters: dict[str, int]
+    best: tuple[float, dict[str, torch.Tensor]] | None = None
+    losses: list[torch.Tensor] = field(default_factory=list)  # of the steps of the current epoch
+    _begin: torch.Tensor | None = None  # state of the generator when the current epoch began
+    _resume: torch.Tensor | None = None  # state to go on with, in the middle of an epoch
+
+    def order(self, split: Split, batch_size: int) -> Iterator[torch.Tensor]:
+        """The batches of the current epoch that are left, as they would have come without an interruption."""
+        if self._resume is not None:
+            assert self._begin is not None
+            self.generator.set_state(self._begin)
+        self._begin = self.generator.get_state()
+        left = batches(split, batch_size, self.generator, drop_last=True)
+        if self._resume is not None:
+            self.generator.set_state(self._resume)
+            self._resume = None
+        return islice(left, len(self.losses), None)
+
+    def ends_epoch(self) -> None:
+        self.losses = []
+
+    def save(self, path: Path) -> None:
+        groups = {
+            "module": self.module.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer),
+            "generator": {"state": self.generator.get_state()},
+            "average": self.average.state_dict() if self.average is not None else {},
+            "best": self.best[1] if self.best else {},
+            "epoch": {"begin": self._begin, "losses": torch.stack(self.losses)} if self.losses else {},
+        }
+        meta = {"log": vars(self.log), "best": self.best[0] if self.best else None, "counters": self.counters}
+        write_checkpoint(path, groups, meta)
+
+    def restore(self, groups: dict[str, dict[str, torch.Tensor]], meta: dict[str, Any]) -> None:
+        self.module.load_state_dict(groups["module"])
+        load_optimizer_tensors(self.optimizer, groups.get("optimizer", {}))
+        self.generator.set_state(groups["generator"]["state"])
+        if self.average is not None:
+            self.average.load_state_dict(groups["average"])
+        for name, value in meta["log"].items():
+            setattr(self.log, name, value)
+        self.counters |= meta["counters"]
+        if meta["best"] is not None:
+            self.best = meta["best"], groups["best"]
+        if within := groups.get("epoch"):
+            self.losses, self._begin = list(within["losses"]), within["begin"]
+            self._resume = self.generator.get_state()
 
 
 def _ema(decay: float | None) -> Callable[..., Any] | None:
     return get_ema_multi_avg_fn(decay) if decay is not None else None
-
-
-def _save(
-    path: Path,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: AveragedModel | None,
-    generator: torch.Generator,
-    log: TrainLog,
-    best: tuple[float, dict[str, torch.Tensor]] | None,
-) -> None:
-    groups = {
-        "module": module.state_dict(),
-        "optimizer": optimizer_tensors(optimizer),
-        "generator": {"state": generator.get_state()},
-        "average": average.state_dict() if average is not None else {},
-        "best": best[1] if best else {},
-    }
-    write_checkpoint(path, groups, {"log": vars(log), "best": best[0] if best else None})
-
-
-def _restore(
-    groups: dict[str, dict[str, torch.Tensor]],
-    meta: dict[str, Any],
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: AveragedModel | None,
-    generator: torch.Generator,
-    log: TrainLog,
-) -> tuple[float, dict[str, torch.Tensor]] | None:
-    module.load_state_dict(groups["module"])
-    load_optimizer_tensors(optimizer, groups.get("optimizer", {}))
-    generator.set_state(groups["generator"]["state"])
-    if average is not None:
-        average.load_state_dict(groups["average"])
-    for name, value in meta["log"].items():
-        setattr(log, name, value)
-    return (meta["best"], groups["best"]) if meta["best"] is not None else None

@@ -22,19 +22,19 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(128, ge=2)
+    epochs: int = Field(200, ge=1, le=1_000_000)
+    batch_size: int = Field(128, ge=2, le=1_000_000)
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
+    lr: float = Field(0.1, gt=0, allow_inf_nan=False)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(1e-3, ge=0)
-    warmup_epochs: float = Field(0.0, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, allow_inf_nan=False)
+    warmup_epochs: float = Field(0.0, ge=0, allow_inf_nan=False)
     schedule: Literal["cosine", "constant"] = "cosine"
     cosine_length: float = Field(1.0, ge=1, allow_inf_nan=False)
-    crop_pad: int = Field(4, ge=0)
+    crop_pad: int = Field(4, ge=0, le=1000)
     flip: bool | None = None  # None: wherever a mirrored image of the data set keeps its label
-    mixup: float = Field(0.0, ge=0)
+    mixup: float = Field(0.0, ge=0, allow_inf_nan=False)
     mixup_per: Literal["example", "batch"] = "example"
     ema_decay: float | None = Field(None, ge=0, lt=1)
     keep: Literal["last", "best_accuracy", "best_nll"] = "last"

@@ -1,0 +1,45 @@
+"""What a training tells the outside while it runs, and how it is asked to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training is.
+
+    Attributes:
+        what: name of the run.
+        epoch: epochs completed.
+        epochs: epochs of the recipe.
+        fraction: share of all steps done, in [0, 1].
+        loss: of the last step within an epoch, the mean of the epoch at its end.
+        lr: current learning rate.
+        ends_epoch: whether an epoch has just ended.
+        validation: ``{"acc": ..., "nll": ...}`` at the end of an epoch that was evaluated.
+    """
+
+    what: str
+    epoch: int
+    epochs: int
+    fraction: float
+    loss: float
+    lr: float
+    ends_epoch: bool = False
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+class Monitor:
+    """Watches a training.  This one sees nothing, costs nothing, and never asks it to stop."""
+
+    def update(self, progress: Progress) -> None:
+        """Called about once a second, and at the end of every epoch."""
+
+    def should_stop(self) -> bool:
+        """Asked about once a second; a training that is told to stop writes its checkpoint first."""
+        return False
+
+    def wants_validation(self) -> bool:
+        """Whether to evaluate at the end of this epoch although the recipe does not need it."""
+        return False
