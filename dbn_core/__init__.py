@@ -1,7 +1,7 @@
 """The science of fast ensembling: networks, bridges, distillation, data, training and metrics.
 
-The names below are the public interface for plugins.  They are resolved on first use, because importing torch takes
-seconds and the registry must answer at once.
+The names below are the public contract for methods of other people; docs/plugins.md describes it and says what may
+change.  They are resolved on first use, because importing torch takes seconds and the registry must answer at once.
 """
 
 from __future__ import annotations
@@ -11,30 +11,55 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+# Version of the contract.  It rises when a name below goes, or stops meaning what it meant; additions do not raise it.
+CONTRACT = 1
+
 _PUBLIC = {
+    # A method and its address.
     "Config": "dbn_core.method",
     "Method": "dbn_core.method",
     "Part": "dbn_core.method",
     "register": "dbn_core.registry",
     "parse_method": "dbn_core.registry",
+    # What it is handed.
     "FitContext": "dbn_core.context",
     "PredictContext": "dbn_core.context",
-    "Mixture": "dbn_core.predictors",
+    "Batch": "dbn_core.data.batch",
+    "Dataset": "dbn_core.data.dataset",
+    "Split": "dbn_core.data.dataset",
+    "Classifier": "dbn_core.nets.resnet",
     "NetworkSpec": "dbn_core.nets",
     "Recipe": "dbn_core.train.recipe",
+    # What it builds its predictor from.
+    "Mixture": "dbn_core.predictors",
+    "Tempered": "dbn_core.predictors",
+    "FeatureMixture": "dbn_core.predictors",
+    "Cost": "dbn_core.metrics.cost",
+    "predict_split": "dbn_core.context",
+    # What it may raise.
     "BenchError": "dbn_core.errors",
+    "SpecError": "dbn_core.errors",
 }
-__all__ = [*_PUBLIC, "__version__"]
+__all__ = [*_PUBLIC, "CONTRACT", "__version__"]
 
 if TYPE_CHECKING:
     from dbn_core.context import FitContext as FitContext
     from dbn_core.context import PredictContext as PredictContext
+    from dbn_core.context import predict_split as predict_split
+    from dbn_core.data.batch import Batch as Batch
+    from dbn_core.data.dataset import Dataset as Dataset
+    from dbn_core.data.dataset import Split as Split
     from dbn_core.errors import BenchError as BenchError
+    from dbn_core.errors import SpecError as SpecError
     from dbn_core.method import Config as Config
     from dbn_core.method import Method as Method
     from dbn_core.method import Part as Part
+    from dbn_core.metrics.cost import Cost as Cost
     from dbn_core.nets import NetworkSpec as NetworkSpec
+    from dbn_core.nets.resnet import Classifier as Classifier
+    from dbn_core.predictors import FeatureMixture as FeatureMixture
     from dbn_core.predictors import Mixture as Mixture
+    from dbn_core.predictors import Tempered as Tempered
     from dbn_core.registry import parse_method as parse_method
     from dbn_core.registry import register as register
     from dbn_core.train.recipe import Recipe as Recipe
@@ -44,3 +69,7 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'dbn_core' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -4,6 +4,9 @@ A method is one class.  It says which *parts* it trains (a student, a curve, a b
 members and parts make a predictor.  The harness plans, trains, stores, measures and reports; it stores each part once,
 so that two ensemble sizes which share a part share its training.
 
+Every call may happen on another instance in another process, made from the method's spec: nothing that a call leaves
+on ``self`` is seen by the next.  What fitting gives goes into the part.  See docs/plugins.md for the whole contract.
+
 This module imports neither torch nor the harness, so that plugins can be listed without either.
 """
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from dbn_core.context import FitContext, PredictContext
+    from dbn_core.metrics.cost import Cost
 
 
 class Config(BaseModel):
@@ -102,3 +106,12 @@ class Method(ABC):
         M terms are averaged as probabilities.  Everything that a prediction costs (every member, every sampler step)
         must happen in its forward pass, because that is what the harness counts and times.
         """
+
+    def cost(self, size: int, context: PredictContext, counted: Cost) -> Cost | None:
+        """State the cost of one prediction of one example; ``None`` when it can be counted, as in torch it can.
+
+        Only for predictors that compute outside torch (NumPy, scikit-learn, ONNX, JAX), where no counter sees them.
+        Return the cost of the whole prediction, ``counted + Cost(params, macs)``: ``counted`` is what torch's counter
+        saw, and less is refused.  The result is marked as stated wherever it is shown.
+        """
+        return None

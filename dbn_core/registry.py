@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from dbn_core.errors import PluginError, SpecError, did_you_mean
-from dbn_core.method import Method
+from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
+from dbn_core.method import Config, Method
 
 ENTRY_POINT_GROUP = "dbn_bench.methods"
 BUILT_IN_PACKAGE = "baselines"
@@ -36,12 +36,14 @@ def register(name: str) -> Callable[[M], M]:
     """Class decorator that makes a method known as ``name`` (lower case, digits, hyphens).
 
     Raises:
-        PluginError: the name is malformed, or taken by another class.
+        PluginError: the name is malformed or taken by another class, or the class is no method with options that all
+            have defaults.
     """
     if not _NAME.fullmatch(name):
         raise PluginError(f"Method name '{name}' must be lower-case letters and digits, with hyphens between words.")
 
     def decorate(cls: M) -> M:
+        _check_class(name, cls)
         known = _METHODS.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise PluginError(
@@ -54,6 +56,27 @@ def register(name: str) -> Callable[[M], M]:
         return cls
 
     return decorate
+
+
+def _check_class(name: str, cls: Any) -> None:
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise PluginError(f"Method '{name}' is no subclass of dbn_core.Method: derive the class from it.")
+    if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
+        raise PluginError(f"Method '{name}': its Config is no subclass of dbn_core.Config: derive it from that.")
+    try:
+        words = (cls.title, cls.reference, cls.summary())
+    except Exception as error:
+        raise PluginError(f"Method '{name}': its summary() fails ({error}): leave it out, or mend it.") from error
+    if not all(isinstance(word, str) for word in words):
+        raise PluginError(f"Method '{name}': title, reference and summary() must be text.")
+    required = [option for option, field in cls.Config.model_fields.items() if field.is_required()]
+    if required:
+        raise PluginError(f"Method '{name}': option '{required[0]}' has no default: give it the paper's value.")
+    try:
+        cls.Config()
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise PluginError(f"Method '{name}': its default options are refused ({message}): mend them.") from error
 
 
 def load_plugin(path: str | Path) -> None:
@@ -89,7 +112,11 @@ def load_all() -> None:
         _LOADED.add(BUILT_IN_PACKAGE)
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.value not in _LOADED:
-            _import(entry.load, f"Entry point '{entry.name}' ({entry.value})")
+            what = f"Entry point '{entry.name}' ({entry.value})"
+            _import(entry.load, what)
+            home = entry.module.partition(".")[0]
+            if not any(cls.__module__.partition(".")[0] == home for cls in _METHODS.values()):
+                raise PluginError(f"{what} registers no method: decorate a Method class with @register('name').")
             _LOADED.add(entry.value)
 
 
@@ -121,6 +148,7 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
 
     Raises:
         SpecError: unknown method or option, or a value that the option does not take.
+        PluginError: the method's constructor fails.
     """
     match = _SPEC.fullmatch(spec.strip())
     if not match:
@@ -141,7 +169,16 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
         if key in values:
             raise SpecError(f"Option '{key}' of '{name}' is given twice: once in the spec and once in the options.")
         values[key] = value
-    return known[name](_config(known[name], values))
+    config = _config(known[name], values)
+    try:
+        return known[name](config)
+    except BenchError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Method '{name}' cannot be built from its options ({type(error).__name__}: {error}): let __init__ take "
+            "the config alone and hand it on, or leave it out."
+        ) from error
 
 
 def _config(cls: type[Method], values: Mapping[str, Any]) -> Any:
@@ -155,7 +192,7 @@ def _config(cls: type[Method], values: Mapping[str, Any]) -> Any:
         first = error.errors()[0]
         where = ".".join(str(piece) for piece in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        subject = f"option '{where}' of '{cls.name}' is {first['input']!r}" if where else f"'{cls.name}'"
+        subject = f"option '{where}' of '{cls.name}' is {shown(first['input'])}" if where else f"'{cls.name}'"
         raise SpecError(f"Bad value: {subject}: {message}.") from error
 
 

@@ -1,81 +1,339 @@
-"""The contract tests over every registered method, and over methods that break it."""
+"""The contract tests over every registered method, and over methods that each break one point of it."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from benchmarks.check import CHECKS, Subject, check_method, make_subject
-from dbn_core import Method, Mixture, Part, parse_method
+from benchmarks.check import CHECKS, check_method
+from benchmarks.cli import main
+from dbn_core import Config, Cost, Method, Mixture, Part, SpecError, parse_method, register
 from dbn_core.registry import methods
-
-
-@lru_cache(maxsize=1)
-def subject(spec: str) -> Subject:
-    return make_subject(parse_method(spec))
-
 
 SPECS = [*methods(), "dbn[preset=paper]", "dbn[distill=false,steps=2]", "end2[prediction=dirichlet]", "bn[slim=2]"]
 
 
 @pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_contract(spec: str, check: object) -> None:
-    check(subject(spec))  # type: ignore[operator]
+def test_the_built_ins_keep_the_contract(spec: str) -> None:
+    verdicts = list(check_method(parse_method(spec)))
+    assert len(verdicts) == len(CHECKS)
+    assert not [verdict for verdict in verdicts if verdict.problem]
 
 
-class Draws(Method):
-    """Trains from the global random state."""
+class Good(Method):
+    """A member, and a small classifier of pixels that one part trains."""
+
+    reference = "Author, 2000, arXiv 0000.00000"
 
     def parts(self, size: int) -> list[Part]:
-        return [Part("x", members=(0,))]
-
-    def fit(self, part: Part, context: object) -> dict[str, torch.Tensor]:
-        return {"x": torch.randn(3)}
+        return [Part("small", members=(0,))]
 
     def members(self, size: int) -> tuple[int, ...]:
         return (0,)
 
-    def predictor(self, size: int, context: object) -> nn.Module:
-        return Mixture([context.members[0]])  # type: ignore[attr-defined]
+    def build(self, context: Any) -> nn.Module:
+        return context.initialise(nn.Sequential(nn.Flatten(), nn.Linear(64, context.classes)))
+
+    def step(self, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
+        return lambda batch: F.cross_entropy(small(batch.images), batch.labels)
+
+    def fit(self, part: Part, context: Any) -> Any:
+        small = self.build(context)
+        context.train(small, self.step(small, context))
+        return small
+
+    def predictor(self, size: int, context: Any) -> nn.Module:
+        return Mixture([context.members[0], context.load(self.build(context), "small")])
 
 
-class Spoils(Draws):
-    """Changes a shared member."""
+class Network(nn.Module):
+    """A predictor from a function of images and a network."""
 
-    def fit(self, part: Part, context: object) -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            next(context.members[0].parameters()).add_(1)  # type: ignore[attr-defined]
+    def __init__(self, network: nn.Module, forward: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network, self.function, self.calls = network, forward, 0
+
+    def forward(self, images: torch.Tensor) -> Any:
+        self.calls += 1
+        return self.function(self, images)
+
+
+def predicting(forward: Callable[..., Any]) -> dict[str, Any]:
+    """Overrides of Good: its predictor is ``forward(predictor, images)``."""
+    return {"predictor": lambda self, size, context: Network(context.members[0], forward)}
+
+
+def log_probs(predictor: Any, images: torch.Tensor) -> torch.Tensor:
+    return predictor.network(images).log_softmax(-1)
+
+
+def fitting(fit: Callable[[Any], Any]) -> dict[str, Any]:
+    """Overrides of Good: its part is whatever ``fit(context)`` returns, and unused."""
+    member = {"predictor": lambda self, size, context: Mixture([context.members[0]])}
+    return {"fit": lambda self, part, context: fit(context), **member}
+
+
+def listing(*parts: Any) -> dict[str, Any]:
+    return {"parts": lambda self, size: list(parts)}
+
+
+def raises(error: BaseException) -> Callable[..., Any]:
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def spoil(context: Any) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        next(context.members[0].parameters()).add_(1)
+    return {"x": torch.ones(1)}
+
+
+def doing(action: Callable[[], object]) -> Callable[[Any], Any]:
+    def fit(context: Any) -> dict[str, torch.Tensor]:
+        action()
         return {"x": torch.ones(1)}
 
-
-class Batchwise(nn.Module):
-    """Normalises over the batch."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = images.flatten(1)[:, :4]
-        return (x - x.mean(0)).log_softmax(-1)
+    return fit
 
 
-class Leaks(Draws):
-    """Looks at the rest of the batch."""
-
-    def fit(self, part: Part, context: object) -> dict[str, torch.Tensor]:
-        return {"x": torch.ones(1)}
-
-    def predictor(self, size: int, context: object) -> nn.Module:
-        return Batchwise()
+def twice(context: Any) -> nn.Module:
+    both = nn.ModuleList(context.initialise(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), p) for p in "ab")
+    for network in both:
+        context.train(network, lambda batch, network=network: F.cross_entropy(network(batch.images), batch.labels))
+    return both
 
 
+def own_generator(self: Any, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
+    generator = context.generator("noise")  # not handed to context.train(): a resumed run draws other numbers
+    return lambda batch: F.cross_entropy(
+        small(batch.images + torch.randn(batch.images.shape, generator=generator)), batch.labels
+    )
+
+
+def online(self: Any, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
+    return lambda batch: F.mse_loss(small(batch.images), context.teach_images(batch.images).mean(0))
+
+
+def remember(self: Any, part: Part, context: Any) -> dict[str, torch.Tensor]:
+    self.index = torch.ones(1)
+    return {"x": torch.ones(1)}
+
+
+def growing(self: Any, size: int) -> list[Part]:
+    growing.calls += 1  # type: ignore[attr-defined]
+    return [Part(f"small-{growing.calls}", members=(0,))]  # type: ignore[attr-defined]
+
+
+growing.calls = 0  # type: ignore[attr-defined]
+
+
+class SetOfNames(Config):
+    names: frozenset[str] = frozenset({"a"})
+
+
+def cached(predictor: Any, images: torch.Tensor) -> torch.Tensor:
+    if not (hasattr(predictor, "seen") and torch.equal(predictor.seen, images)):
+        predictor.seen, predictor.answer = images.clone(), log_probs(predictor, images)
+    return predictor.answer
+
+
+def batchwise(predictor: Any, images: torch.Tensor) -> torch.Tensor:
+    x = predictor.network(images)
+    return (x - x.mean(0)).log_softmax(-1)
+
+
+def by_numpy(predictor: Any, images: torch.Tensor) -> torch.Tensor:
+    logits = np.tanh(predictor.network(images).numpy())
+    return torch.from_numpy(logits).log_softmax(-1)
+
+
+# Each breaks one point of the contract: what it overrides, the point that fails, and words of its sentence.
+BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no docstring": ({"__doc__": ""}, "has a docstring", "give the class a docstring"),
+    "no reference": ({"reference": ""}, "has a docstring", "set `reference`"),
+    "odd version": ({"version": "two"}, "has a docstring", "whole number"),
+    "options are no JSON": ({"Config": SetOfNames}, "has a docstring", "options cannot be written as JSON"),
+    "wrong error for a size": (
+        {"check_size": raises(ValueError("no"))},
+        "accepts or refuses",
+        "raise dbn_core.SpecError",
+    ),
+    "no size": ({"check_size": raises(SpecError("no"))}, "accepts or refuses", "accepts no size"),
+    "size nought": ({"check_size": lambda self, size: None}, "accepts or refuses", "refuse sizes below 1"),
+    "parts() crashes": ({"parts": raises(ZeroDivisionError("x"))}, "well-formed parts", "ZeroDivisionError: x"),
+    "parts() is a dice": ({"parts": growing}, "well-formed parts", "follow from the size and the options"),
+    "no part": (listing("small"), "well-formed parts", "list dbn_core.Part objects"),
+    "odd part name": (listing(Part("a/b")), "well-formed parts", "use letters, digits"),
+    "two parts of a name": (listing(Part("a"), Part("a")), "well-formed parts", "twice"),
+    "parts out of order": (listing(Part("a", needs=("b",)), Part("b")), "well-formed parts", "before 'b'"),
+    "member out of range": (listing(Part("a", members=(99,))), "well-formed parts", "positions in 0..0"),
+    "settings are no JSON": (listing(Part("a", settings={"x": {1}})), "well-formed parts", "settings of part 'a'"),
+    "members is a list": ({"members": lambda self, size: [0]}, "members that its predictor", "give a tuple"),
+    "fit() is missing": ({"fit": Method.fit}, "finite tensors", "does not define fit()"),
+    "fit() returns None": (fitting(lambda context: None), "finite tensors", "return a module or a mapping"),
+    "fit() returns numbers": (fitting(lambda context: {"x": 1.0}), "finite tensors", "mapping of names to tensors"),
+    "fit() returns nothing": (fitting(lambda context: {}), "finite tensors", "returns no tensors"),
+    "fit() returns NaN": (fitting(lambda context: {"x": torch.tensor(np.nan)}), "finite tensors", "NaN or infinite"),
+    "fit() exits": (fitting(doing(lambda: sys.exit(3))), "finite tensors", "SystemExit: 3"),
+    "spoils a member": (fitting(spoil), "leaves the members", "of a member: work on a copy"),
+    "remembers": (fitting(lambda context: None) | {"fit": remember}, "keeps nothing", "sets self.index"),
+    "global draws": (fitting(lambda context: {"x": torch.randn(3)}), "same bits from", "different weights"),
+    "numpy draws": (
+        fitting(lambda context: {"x": torch.from_numpy(np.random.random(3))}),  # noqa: NPY002
+        "same bits from",
+        "different weights",
+    ),
+    "one purpose twice": (fitting(twice), "killed", "a purpose of its own"),
+    "draws that are not resumed": ({"step": own_generator}, "killed", "step_generator"),
+    "online after all": (
+        listing(Part("small", members=(0,), taught_mixup=0)) | {"step": online},
+        "stored logits",
+        "call context.teach(batch)",
+    ),
+    "mixup it did not declare": (
+        listing(Part("small", members=(0,), taught_mixup=0.4)),
+        "stored logits",
+        "declare the mixup",
+    ),
+    "seeds torch": (fitting(doing(lambda: torch.manual_seed(7))), "global settings", "changes the global seed"),
+    "sets threads": (fitting(doing(lambda: torch.set_num_threads(2))), "global settings", "the number of threads"),
+    "no module": ({"predictor": lambda self, size, context: 3}, "normalised", "return a torch.nn.Module"),
+    "predictor() crashes": ({"predictor": raises(KeyError("x"))}, "normalised", "KeyError"),
+    "undeclared part": (
+        {"predictor": lambda self, size, context: context.load(self.build(context), "other")},
+        "normalised",
+        "not at hand",
+    ),
+    "no log-probabilities": (predicting(lambda self, x: self.network(x)), "normalised", "end the predictor with"),
+    "odd shape": (predicting(lambda self, x: log_probs(self, x)[:, :2]), "normalised", "returned shape"),
+    "NaN": (predicting(lambda self, x: log_probs(self, x) * np.nan), "normalised", "contain NaN"),
+    "in place": (
+        predicting(lambda self, x: log_probs(self, x.mul_(0.5))),
+        "whenever and however",
+        "input images in place",
+    ),
+    "noise": (
+        predicting(lambda self, x: (self.network(x) + torch.randn(4)).log_softmax(-1)),
+        "whenever and however",
+        "keep no state between calls",
+    ),
+    "remembers calls": (
+        predicting(lambda self, x: (self.network(x) / self.calls).log_softmax(-1)),
+        "whenever and however",
+        "keep no state between calls",
+    ),
+    "built at random": (
+        {"predictor": lambda self, size, context: Mixture([nn.Sequential(nn.Flatten(), nn.Linear(64, 4))])},
+        "whenever and however",
+        "built again",
+    ),
+    "batch statistics": (predicting(batchwise), "in its batch", "evaluation statistics"),
+    "terms": ({"nested": True}, "when nested", "terms(1) says 1, but the predictor returns 2"),
+    "terms out of order": (
+        {
+            "nested": True,
+            "terms": lambda self, size: size,
+            "parts": lambda self, size: [],
+            "members": lambda self, size: tuple(range(size)),
+            "predictor": lambda self, size, context: Mixture(context.members[m] for m in reversed(range(size))),
+        },
+        "when nested",
+        "not the first terms",
+    ),
+    "keeps answers": (predicting(cached), "has a cost", "keep no results between calls"),
+    "leaves torch": (predicting(by_numpy), "has a cost", "state the whole cost in Method.cost()"),
+    "states too little": (
+        {**predicting(by_numpy), "cost": lambda self, size, context, counted: Cost(counted.params, 3)},
+        "has a cost",
+        "return `counted` plus",
+    ),
+    "states no cost": ({"cost": lambda self, size, context, counted: 12}, "has a cost", "return a Cost, or None"),
+    "cost() crashes": ({"cost": raises(RuntimeError("x"))}, "has a cost", "RuntimeError: x"),
+}
+
+
+def problems_of(overrides: Mapping[str, Any], point: str = "") -> dict[str, str]:
+    """Problems of Good with overrides, by check; with ``point`` of the one check whose sentence has it."""
+    register("mine")(type("Mine", (Good,), {"__doc__": "A method.", **overrides}))
+    checks = [check for check in CHECKS if point in (check.__doc__ or "")]
+    verdicts = list(check_method(parse_method("mine"), checks))
+    assert len(verdicts) == len(checks) == (1 if point else len(CHECKS))
+    return {verdict.name: verdict.problem for verdict in verdicts if verdict.problem}
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_good_method_has_no_problem() -> None:
+    assert problems_of({}) == {}
+
+
+@pytest.mark.usefixtures("clean_registry")
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_point_is_named_in_one_sentence(name: str) -> None:
+    overrides, point, words = BROKEN[name]
+    growing.calls = 0  # type: ignore[attr-defined]
+    (problem,) = problems_of(overrides, point).values()
+    assert words in problem
+    assert "\n" not in problem
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_every_check_is_made_and_every_reason_told_once_when_all_crashes() -> None:
+    crash = raises(RuntimeError("first line\nsecond line"))
+    for names in (["parts", "members", "check_size", "fit", "predictor"], ["parts"], ["fit"], ["check_size"]):
+        problems = problems_of(dict.fromkeys(names, crash))
+        told = [problem for problem in problems.values() if not problem.startswith("not checked")]
+        assert told
+        assert len(told) == len(set(told))
+        assert not any("\n" in problem for problem in told)
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_external_inference_with_a_stated_cost_keeps_the_contract() -> None:
+    stated = {"cost": lambda self, size, context, counted: counted + Cost(0, 4)}
+    assert problems_of({**predicting(by_numpy), **stated}) == {}
+
+
+PLUGIN = '''
+from dbn_core import Method, Mixture, register
+
+@register("mine")
+class Mine(Method):
+    """One member."""
+    reference = "Author, 2000"
+    {constructor}
+    def members(self, size): return (0,)
+    def predictor(self, size, context): return {predictor}
+'''
+
+
+@pytest.mark.usefixtures("clean_registry")
 @pytest.mark.parametrize(
-    ("method", "words"),
-    [(Draws, "different weights"), (Spoils, "of a member"), (Leaks, "rest of the batch")],
-    ids=["draws", "spoils", "leaks"],
+    ("constructor", "predictor", "code", "words"),
+    [
+        ("title = 'Mine'", "Mixture([context.members[0]])", 0, "keeps the contract"),
+        ("title = 'Mine'", "undefined", 1, "NameError: name 'undefined' is not defined"),
+        ("def __init__(self): pass", "None", 1, "let __init__ take the config alone"),
+    ],
+    ids=["good", "crashes", "cannot be built"],
 )
-def test_a_broken_method_is_told_what_is_wrong(method: type[Method], words: str) -> None:
-    method.name = "de"  # a name that parses; the class is never registered
-    problems = [verdict.problem for verdict in check_method(method())]
-    assert any(words in problem for problem in problems), problems
+def test_the_command_ends_in_sentences_and_the_right_code(
+    tmp_path: Any, monkeypatch: Any, capfd: Any, constructor: str, predictor: str, code: int, words: str
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGIN.replace("{constructor}", constructor).replace("{predictor}", predictor))
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", "check", "mine", "--plugin", str(file)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    shown = "".join(capfd.readouterr())
+    assert (end.value.code or 0) == code, shown
+    assert words in shown
+    assert "Traceback" not in shown

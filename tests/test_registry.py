@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbn_core.errors import PluginError, SpecError
-from dbn_core.registry import canonical, load_plugin, methods, parse_method, register
+from dbn_core.registry import ENTRY_POINT_GROUP, canonical, load_plugin, methods, parse_method, register
 
 PLUGIN = """
-from dbn_core import Mixture, Method, register
+from dbn_core import Config, Mixture, Method, register
 
 @register("{name}")
 class Mine(Method):
@@ -115,11 +116,29 @@ def test_a_taken_name_is_refused(tmp_path: Path) -> None:
         ("def broken(:", "SyntaxError"),
         ("x = 1", "registers no method"),
         ("raise SystemExit(3)", "SystemExit"),
+        (PLUGIN.replace("(Method)", ""), "no subclass of dbn_core.Method"),
+        (PLUGIN + "    class Config: x = 1\n", "no subclass of dbn_core.Config"),
+        (PLUGIN.replace("(Method):", "(Method):\n    class Config(Config): x: int"), "option 'x' has no default"),
     ],
 )
 def test_a_broken_plugin_is_shown(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(PluginError, match=words):
         load_plugin(plugin(tmp_path, text=text))
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_constructor_that_fails_is_one_sentence(tmp_path: Path) -> None:
+    load_plugin(plugin(tmp_path, text=PLUGIN + "    def __init__(self): pass\n"))
+    with pytest.raises(PluginError, match="let __init__ take the config alone"):
+        parse_method("mine")
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_an_entry_point_without_a_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = EntryPoint("empty", "wave", ENTRY_POINT_GROUP)  # a module that registers nothing
+    monkeypatch.setattr("dbn_core.registry.entry_points", lambda group: [empty])
+    with pytest.raises(PluginError, match=r"Entry point 'empty' \(wave\) registers no method"):
+        methods()
 
 
 def test_a_missing_plugin_is_named(tmp_path: Path) -> None:

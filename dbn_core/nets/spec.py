@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-_CIFAR = re.compile(r"resnet(\d+)")
+_CIFAR = re.compile(r"resnet([0-9]{1,4})")
 
 
 class NetworkSpec(BaseModel):
@@ -22,8 +22,8 @@ class NetworkSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "resnet32"
-    width: float = Field(2.0, gt=0)
-    channels: int = Field(16, ge=1)
+    width: float = Field(2.0, gt=0, le=1000)
+    channels: int = Field(16, ge=1, le=100_000)
     norm: Literal["frn", "batchnorm"] = "frn"
     bias: bool = True
     stem: Literal["3x3", "3x3/2", "7x7"] = "3x3"
@@ -31,7 +31,8 @@ class NetworkSpec(BaseModel):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name != "resnet34" and not ((m := _CIFAR.fullmatch(name)) and int(m[1]) >= 8 and (int(m[1]) - 2) % 6 == 0):
+        match = _CIFAR.fullmatch(name)
+        if name != "resnet34" and not (match and int(match[1]) >= 8 and (int(match[1]) - 2) % 6 == 0):
             raise ValueError(f"unknown network '{name}': write resnet34, or resnet8, resnet14, resnet20 ... (6n+2)")
         return name
 

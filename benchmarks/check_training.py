@@ -1,0 +1,104 @@
+"""Contract tests of fitting: what :meth:`Method.fit` returns, touches and repeats; see :mod:`benchmarks.check`."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from benchmarks.subject import Subject, another_global_state
+from dbn_core.errors import BenchError
+
+
+def check_fit(subject: Subject) -> None:
+    """fits each part to finite tensors."""
+    for size in subject.sizes:
+        for name, made in subject.fitted(size).items():
+            assert made.state, f"fit('{name}') returns no tensors: leave a part out that has nothing to store"
+            for key, tensor in made.state.items():
+                assert torch.isfinite(tensor).all(), (
+                    f"fit('{name}') returns '{key}' with NaN or infinite numbers: mend it"
+                )
+
+
+def check_members_stay_frozen(subject: Subject) -> None:
+    """leaves the members as they are."""
+    size = subject.first
+    for part in subject.method.parts(size):
+        found = subject.fitted(size)[part.name].context.members
+        for position, member in zip(part.members, found, strict=True):
+            theirs, ours = member.state_dict(), subject.members[position].state_dict()
+            changed = [key for key, tensor in ours.items() if not torch.equal(tensor, theirs[key])]
+            assert not changed, f"fit('{part.name}') changes '{changed[0]}' of a member: work on a copy"
+            assert not member.training, f"fit('{part.name}') leaves a member in training mode: work on a copy"
+
+
+def check_keeps_nothing(subject: Subject) -> None:
+    """keeps nothing on itself between calls."""
+    size, method = subject.first, subject.again()
+    before = set(vars(method))
+    for part in method.parts(size):
+        with mock.patch.object(subject, "again", return_value=method):
+            subject.fit(part, subject.states(size))
+        caches = {name for name, value in vars(type(method)).items() if isinstance(value, cached_property)}
+        extra = sorted(set(vars(method)) - before - caches)
+        assert not extra, (
+            f"parts() or fit() sets self.{extra[0]}, which the predictor's process does not see: "
+            "return it as a tensor of the part"
+        )
+        return
+
+
+def check_same_seed_same_bits(subject: Subject) -> None:
+    """fits the same bits from the same seed."""
+    size = subject.first
+    for part in subject.method.parts(size):
+        first = subject.fitted(size)[part.name].state
+        with another_global_state():
+            again = subject.fit(part, subject.states(size)).state
+        assert _same(first, again), (
+            f"fitting '{part.name}' twice gives different weights: draw from context.generator(...)"
+        )
+
+
+def check_resumes(subject: Subject) -> None:
+    """goes on to the same bits after it was killed in the middle of a training."""
+    size = subject.first
+    for part in subject.method.parts(size):
+        made = subject.fitted(size)[part.name]
+        purposes = made.context.purposes
+        twice = sorted({purpose for purpose in purposes if purposes.count(purpose) > 1})
+        assert not twice, (
+            f"fit('{part.name}') trains twice for the purpose '{twice[0]}', so that the second takes up the first's "
+            "checkpoint: give each context.train(...) a purpose of its own"
+        )
+        if purposes:
+            with mock.patch("dbn_core.train.loop.CHECKPOINT_SECONDS", -1.0), tempfile.TemporaryDirectory() as folder:
+                resumed = subject.interrupted(part, size, Path(folder))
+            assert _same(made.state, resumed), (
+                f"'{part.name}' gets different weights when its training is killed and resumed: keep what steps change "
+                "in the trained module, and hand the generator that they draw from to context.train(step_generator=...)"
+            )
+
+
+def check_stored_teachers(subject: Subject) -> None:
+    """trains from stored logits where it declares taught_mixup."""
+    size = subject.first
+    for part in subject.method.parts(size):
+        if part.taught_mixup is not None:
+            try:
+                made = subject.fit(part, subject.states(size), **subject.views(part))
+            except BenchError as error:
+                raise AssertionError(f"part '{part.name}' does not fit with stored teachers: {error}") from error
+            assert not made.context.teacher_passes, (
+                f"part '{part.name}' runs its teachers online although they are stored: call context.teach(batch), or "
+                "leave taught_mixup out"
+            )
+            return
+
+
+def _same(first: dict[str, torch.Tensor], again: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == again.keys() and all(torch.equal(first[k], again[k]) for k in first)

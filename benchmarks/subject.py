@@ -1,0 +1,272 @@
+"""A method under test in a world of its own: tiny data, nine small members, and whatever the method fits on them."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from dbn_core.context import FitContext, PredictContext, freeze
+from dbn_core.data.batch import Batch
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.views import Augmentation, Views
+from dbn_core.errors import SpecError
+from dbn_core.method import Method, Part
+from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.spec import NetworkSpec
+from dbn_core.seeds import generator
+from dbn_core.train.loop import TrainLog
+from dbn_core.train.recipe import Recipe
+
+State = dict[str, torch.Tensor]
+# As deep as the papers' CIFAR network, so that every default block name exists, and as narrow as can be.
+SPEC = NetworkSpec(name="resnet32", channels=4, width=1.0)
+RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1)
+LARGEST_SIZE = 9
+_CPU = torch.device("cpu")
+
+
+class NoSizeError(Exception):
+    """There is no size at which to try a method."""
+
+
+class Interrupted(Exception):
+    """Stands for a run that is killed in the middle of a training."""
+
+
+@dataclass
+class WatchedContext(FitContext):
+    """A context that remembers its trainings, and can break off one of them.
+
+    Attributes:
+        purposes: of the trainings so far, in order.
+        kill_at: (training, step) at which fitting is interrupted, both counted from 0; None: never.
+    """
+
+    purposes: list[str] = field(default_factory=list)
+    kill_at: tuple[int, int] | None = None
+
+    def train(self, module: nn.Module, step: Any, recipe: Recipe | None = None, **options: Any) -> TrainLog:
+        """As the context's, broken off where it was asked for."""
+        self.purposes.append(options.get("purpose", "train"))
+        training, steps = len(self.purposes) - 1, 0
+
+        def counted(batch: Batch) -> torch.Tensor:
+            nonlocal steps
+            if (training, steps) == self.kill_at:
+                raise Interrupted
+            steps += 1
+            return step(batch)
+
+        return super().train(module, counted, recipe, **options)
+
+
+@dataclass
+class Fitted:
+    """One part as fitted: what fit() returned, its state, and the context that saw it happen."""
+
+    returned: Any
+    state: State
+    context: WatchedContext
+
+
+@dataclass
+class Subject:
+    """A method under test at the two smallest sizes that it accepts."""
+
+    method: Method
+    sizes: Sequence[int]
+    data: Dataset
+    members: list[Classifier]
+    disturbed: set[str] = field(default_factory=set)  # global settings of torch that a call left changed
+    _fitted: dict[int, dict[str, Fitted]] = field(default_factory=dict)
+
+    @property
+    def first(self) -> int:
+        """The smallest size; raises NoSizeError when there is none."""
+        if not self.sizes:
+            raise NoSizeError("check_size() accepts no size at which to try")
+        return self.sizes[0]
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """Notes in ``disturbed`` which global settings change, and sets them back."""
+        seed, threads, dtype = torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype()
+        gradients, deterministic = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+        try:
+            yield
+        finally:
+            if torch.initial_seed() != seed:
+                self.disturbed.add("the global seed")
+                torch.manual_seed(seed)
+            if torch.get_num_threads() != threads:
+                self.disturbed.add("the number of threads")
+                torch.set_num_threads(threads)
+            if torch.get_default_dtype() != dtype:
+                self.disturbed.add("the default dtype")
+                torch.set_default_dtype(dtype)
+            if torch.is_grad_enabled() != gradients:
+                self.disturbed.add("whether gradients are recorded")
+                torch.set_grad_enabled(gradients)
+            if torch.are_deterministic_algorithms_enabled() != deterministic:
+                self.disturbed.add("whether algorithms are deterministic")
+                torch.use_deterministic_algorithms(deterministic)
+
+    def again(self) -> Method:
+        """Another instance, as another process would make it."""
+        return type(self.method)(self.method.config)
+
+    def _shared(self, *axes: str) -> dict[str, Any]:
+        return {"data": self.data, "spec": SPEC, "device": _CPU, "axes": {"check": list(axes)}}
+
+    def fit(self, part: Part, parts: Mapping[str, State], **options: Any) -> Fitted:
+        """Fit one part by an instance of its own; ``options`` go to the context."""
+        context = WatchedContext(
+            **self._shared("fit", part.name),
+            recipe=RECIPE,
+            student_epochs=2,
+            members=copy.deepcopy([self.members[position] for position in part.members]),
+            parts={name: dict(parts[name]) for name in part.needs},
+            what=part.name,
+            **options,
+        )
+        with self.watch():
+            returned = self.again().fit(part, context)
+        assert isinstance(returned, nn.Module | Mapping), (
+            f"fit('{part.name}') returns {type(returned).__name__}: return a module or a mapping of names to tensors"
+        )
+        state = returned.state_dict() if isinstance(returned, nn.Module) else returned
+        for name, tensor in state.items():
+            assert (type(name), isinstance(tensor, torch.Tensor)) == (str, True), (
+                f"fit('{part.name}') returns {name!r}, a {type(tensor).__name__}: return a mapping of names to tensors"
+            )
+        return Fitted(returned, {name: tensor.detach().clone() for name, tensor in state.items()}, context)
+
+    def fitted(self, size: int) -> dict[str, Fitted]:
+        """All parts of one size, fitted once."""
+        if size not in self._fitted:
+            made: dict[str, Fitted] = {}
+            for part in self.again().parts(size):
+                made[part.name] = self.fit(part, {name: other.state for name, other in made.items()})
+            self._fitted[size] = made
+        return self._fitted[size]
+
+    def states(self, size: int) -> dict[str, State]:
+        """States of all parts of one size."""
+        return {name: made.state for name, made in self.fitted(size).items()}
+
+    def predict_context(self, size: int) -> PredictContext:
+        """What the harness hands to predictor() and cost()."""
+        return PredictContext(
+            **self._shared("predict"),
+            members={position: copy.deepcopy(self.members[position]) for position in self.method.members(size)},
+            parts={name: dict(state) for name, state in self.states(size).items()},
+        )
+
+    def predictor(self, size: int) -> nn.Module:
+        """The predictor of one size, built by an instance of its own."""
+        context = self.predict_context(size)
+        with self.watch():
+            module = self.again().predictor(size, context)
+        assert isinstance(module, nn.Module), (
+            f"predictor() returns {type(module).__name__}: return a torch.nn.Module from images to log-probabilities"
+        )
+        return freeze(module)
+
+    def views(self, part: Part, count: int = 2) -> dict[str, Any]:
+        """Options of :meth:`fit` under which a part's teachers speak from stored logits."""
+        assert part.taught_mixup is not None
+        views = Views(
+            self.data.train, Augmentation(RECIPE.crop_pad, False, part.taught_mixup), count, {"check": "views"}
+        )
+        everything = torch.arange(len(self.data.train))
+        with torch.no_grad():
+            shown = [views.batch(view, everything).images for view in range(count)]
+            logits = [torch.stack([self.members[m](images).half() for images in shown]) for m in part.members]
+        return {"views": views, "stored_logits": logits}
+
+    def interrupted(self, part: Part, size: int, folder: Path) -> State:
+        """State of a part whose last training was killed in its last epoch and resumed."""
+        logs, states = self.fitted(size)[part.name].context.logs, self.states(size)
+        options = {"checkpoint": folder / part.name}
+        with suppress(Interrupted):
+            self.fit(part, states, kill_at=(len(logs) - 1, logs[-1].steps - 1), **options)
+        return self.fit(part, states, **options).state
+
+
+def make_subject(method: Method) -> Subject:
+    """A method with the two smallest sizes that it accepts, if it accepts any, and members that nothing else shares."""
+    sizes = []
+    for size in range(1, LARGEST_SIZE + 1):
+        try:
+            method.check_size(size)
+        except SpecError:
+            continue
+        except Exception:  # a check of its own names it
+            continue
+        sizes.append(size)
+    data, members = _world()
+    return Subject(method, sizes[:2], data, copy.deepcopy(members))
+
+
+@contextmanager
+def another_global_state() -> Iterator[None]:
+    """Global generators in another state, so that what draws from them shows."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is the global state that is meant
+    with torch.random.fork_rng(devices=[]):
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.rand(1)
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+
+
+@lru_cache(maxsize=1)
+def _world() -> tuple[Dataset, list[Classifier]]:
+    data = _tiny_data()
+    members = []
+    for index in range(LARGEST_SIZE):
+        context = FitContext(data=data, spec=SPEC, device=_CPU, axes={"check": index}, recipe=RECIPE)
+        network = context.new_network()
+        if index < 3:  # enough to differ from an initialisation; the rest only fills the pool
+            context.train(network, partial(_cross_entropy, network), RECIPE)
+        members.append(freeze(network))
+    return data, members
+
+
+def _cross_entropy(network: nn.Module, batch: Batch) -> torch.Tensor:
+    return F.cross_entropy(network(batch.images), batch.labels)
+
+
+def _tiny_data() -> Dataset:
+    g = generator(purpose="check-data")
+
+    def split(count: int) -> Split:
+        labels = torch.arange(count) % 4
+        images = torch.randint(0, 120, (count, 1, 8, 8), generator=g)
+        for k in range(4):  # a bright quadrant tells the class
+            images[labels == k, :, (k // 2) * 4 : (k // 2) * 4 + 4, (k % 2) * 4 : (k % 2) * 4 + 4] += 100
+        return Split(images.to(torch.uint8), labels)
+
+    return Dataset.build(
+        name="check",
+        title="Contract check",
+        train=split(48),
+        validation=split(16),
+        test=split(24),
+        classes=("a", "b", "c", "d"),
+        mean=(0.4,),
+        std=(0.2,),
+        flip=False,
+    )
