@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.cli_common import (
+    REPORTS,
+    STORE,
+    DataRoot,
+    Plugins,
+    ReportsDir,
+    RowsDir,
+    Set,
+    StoreDir,
+    SuiteName,
+    complete_method,
+    console,
+    errors,
+    overrides,
+    say,
+    table,
+)
+from benchmarks.cli_predictions import compare, score
+from benchmarks.cli_simulate import simulate
+from benchmarks.cli_store import store_app
 from dbn_core.errors import BenchError, SpecError
+
+if TYPE_CHECKING:
+    from benchmarks.make import Options
+    from benchmarks.plan import Cell
+    from benchmarks.suite import Suite
 
 app = typer.Typer(
     add_completion=True,
@@ -20,71 +47,88 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Benchmark suite for fast ensembling: a deep ensemble's accuracy and calibration at one network's cost.",
 )
-console, errors = Console(), Console(stderr=True)
-
-SuiteName = Annotated[str, typer.Argument(help="A built-in suite (see `dbn-bench list`) or the path of a .toml file.")]
-Plugins = Annotated[
-    list[str] | None,
-    typer.Option("--plugin", help="Python file that registers methods; may be repeated.", metavar="FILE"),
-]
-StoreDir = Annotated[Path, typer.Option("--store", help="Folder of trained weights and predictions.")]
-RowsDir = Annotated[
-    Path | None, typer.Option("--rows", help="Folder of the result rows.  [default: results/runs/SUITE]")
-]
-ReportsDir = Annotated[Path, typer.Option("--reports", help="Folder that gets one report folder a suite.")]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Change one key of the suite, for example repetitions=5 or data.root=/data/cifar.",
-        metavar="KEY=VALUE",
-    ),
-]
-
-_STORE, _REPORTS = Path("results/store"), Path("reports")
+app.add_typer(store_app, name="store")
 
 
 @app.command()
 def run(
     suite: SuiteName = "digits",
-    store: StoreDir = _STORE,
+    store: StoreDir = STORE,
     rows: RowsDir = None,
-    reports: ReportsDir = _REPORTS,
-    jobs: Annotated[int, typer.Option(help="Worker processes; -1: one a core; 0: none, work in this process.")] = -1,
+    reports: ReportsDir = REPORTS,
+    executor: Annotated[
+        str, typer.Option(help="processes, inline, dask (a cluster on this machine), or dask://HOST:PORT.")
+    ] = "processes",
+    jobs: Annotated[
+        int, typer.Option(help="Worker processes; -1: one a GPU, else one a core; 0: none, work in this process.")
+    ] = -1,
     threads: Annotated[int, typer.Option(help="Torch threads of each process.", min=1)] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Make only this method: its name, label or spec, * allowed; may be repeated.", metavar="METHOD"
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop after so long, for example 90s, 50m or 8h: trainings write checkpoints, what is complete is "
+            "reported, the exit code is 3.",
+            metavar="TIME",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and its estimated cost; make nothing.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard event files of every training.", metavar="FOLDER")
+    ] = None,
+    data_root: DataRoot = None,
     download: Annotated[bool, typer.Option("--download", help="Let the source download what is missing.")] = False,
     plugin: Plugins = None,
     set_: Set = None,
 ) -> None:
     """Train what is missing, measure everything, and write the report.
 
-    A second run of an unchanged suite trains nothing.
+    A second run of an unchanged suite trains nothing.  Exit code 1: something failed; 3: the time was up; 130: stopped.
     """
+    from benchmarks.executors import parse_executor
+    from benchmarks.make import Options
     from benchmarks.progress import Reporter
-    from benchmarks.run import Options, run_suite
+    from benchmarks.run import run_suite
     from benchmarks.suite import load_suite
     from dbn_core.registry import load_plugin
 
-    if device not in ("auto", "cpu") and not device.startswith("cuda"):
-        raise SpecError(f"Unknown device '{device}': choose auto, cpu or cuda.")
+    if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise SpecError(f"Unknown device '{device}': choose auto, cpu, cuda or cuda:N.")
+    parse_executor(executor)
+    _check_tensorboard(tensorboard)
+    seconds = None if max_time is None else _seconds(max_time)
     for path in plugin or []:
         load_plugin(path)
-    chosen = load_suite(suite, _overrides(set_, data_root, download))
-    options = Options(store, rows, reports, jobs, threads, device, plugin or [], _command())
-    with Reporter(console) as reporter:
+    chosen = load_suite(suite, overrides(set_, data_root, download))
+    options = Options(
+        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, _command()
+    )
+    if dry_run:
+        _show_plan(chosen, options)
+        return
+    with Reporter(console, store) as reporter:
         console.print(f"Suite {chosen.name}: {chosen.title}", markup=False, highlight=False, soft_wrap=True)
         result = run_suite(chosen, options, reporter)
-    made = len(result.outcome.made)
+    made, left = len(result.outcome.made), len(result.outcome.left)
     console.print(f"{made} artefacts made in {result.outcome.seconds:.0f} s, everything else was in the store.")
     console.print(f"Rows:   {result.rows}", markup=False, soft_wrap=True)
     console.print(f"Report: {reports / chosen.name / 'report.html'}", markup=False, soft_wrap=True)
-    if result.failures:
-        errors.print(f"{len(result.failures)} of {len(result.plan.nodes)} artefacts failed:", style="bold red")
+    if failures := result.outcome.failures or (result.failures if not left and only is None else []):
+        errors.print(f"{len(failures)} of {len(result.plan.nodes)} artefacts failed:", style="bold red")
         for failure in result.failures:
             errors.print(f"  {failure['cell']}: {failure['reason']}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
+    if left:
+        errors.print(f"The time is up; {left} artefacts are left: run the same command again.")
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -94,7 +138,7 @@ def report(
         Path | None,
         typer.Option(help="Folder of result rows.  [default: results/runs/SUITE, else results/reference/SUITE]"),
     ] = None,
-    reports: ReportsDir = _REPORTS,
+    reports: ReportsDir = REPORTS,
 ) -> None:
     """Render tables and figures again from result rows, without networks or data."""
     from benchmarks.report import render
@@ -118,16 +162,16 @@ def list_(plugin: Plugins = None) -> None:
 
     for path in plugin or []:
         load_plugin(path)
-    _table(
-        "Methods", ["name", "what it is", "reference"], [(n, m.summary(), m.reference) for n, m in methods().items()]
-    )
-    _table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
-    _table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])
+    table("Methods", ["name", "what it is", "reference"], [(n, m.summary(), m.reference) for n, m in methods().items()])
+    table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
+    table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])
     console.print("Options of a method: dbn-bench show NAME", highlight=False)
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A method.")], plugin: Plugins = None) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A method.", autocompletion=complete_method)], plugin: Plugins = None
+) -> None:
     """Show the options of a method, with their defaults."""
     from dbn_core.registry import load_plugin, parse_method
 
@@ -140,7 +184,7 @@ def show(name: Annotated[str, typer.Argument(help="A method.")], plugin: Plugins
     fields = type(method).Config.model_fields
     if fields:
         values = method.config.model_dump()
-        _table(
+        table(
             "Options",
             ["option", "value", "meaning"],
             [(k, str(values[k]), f.description or "") for k, f in fields.items()],
@@ -149,7 +193,9 @@ def show(name: Annotated[str, typer.Argument(help="A method.")], plugin: Plugins
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A method or spec, for example dbn or 'dbn[steps=1]'.")],
+    name: Annotated[
+        str, typer.Argument(help="A method or spec, for example dbn or 'dbn[steps=1]'.", autocompletion=complete_method)
+    ],
     plugin: Plugins = None,
 ) -> None:
     """Run the contract tests over a method, a plugin's too."""
@@ -176,12 +222,14 @@ def check(
 @app.command()
 def status(
     suite: SuiteName = "digits",
-    store: StoreDir = _STORE,
-    data_root: Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")] = None,
+    store: StoreDir = STORE,
+    data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,
 ) -> None:
-    """Show how much of a suite is done."""
+    """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
+    from benchmarks.live import running, runs
+    from benchmarks.progress import clock, running_table
     from benchmarks.run import plan_suite, suite_status
     from benchmarks.store import Store
     from benchmarks.suite import load_suite
@@ -189,13 +237,26 @@ def status(
 
     for path in plugin or []:
         load_plugin(path)
-    chosen, the_store = load_suite(suite, _overrides(set_, data_root, False)), Store(store)
+    chosen, the_store = load_suite(suite, overrides(set_, data_root, False)), Store(store)
     counts = suite_status(plan_suite(chosen, the_store), the_store)
-    _table(
+    table(
         f"Suite {chosen.name} in {store}",
         ["artefacts", "done", "planned"],
         [(k, str(d), str(p)) for k, (d, p) in counts.items()],
     )
+    under_way = running(the_store)
+    live = {value["run"] for value in under_way}
+    for record in [value for value in runs(the_store) if value.get("suite") == chosen.name]:
+        if record["run"] in live and record.get("state") in ("running", "stopping"):
+            end = record.get("eta_s")
+            left = f", about {clock(end)} left" if end is not None else ""
+            done = f"{record['done']} of {record['total']} artefacts"
+            say(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{left}")
+        elif record is runs(the_store)[-1]:
+            ended = "died" if record.get("state") in ("running", "stopping") else record.get("state", "ended")
+            say(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
+    if under_way:
+        console.print(running_table(under_way))
 
 
 @app.command()
@@ -204,7 +265,7 @@ def claims(
         list[Path] | None,
         typer.Option(help="Folder of a suite's result rows; may be repeated.  [default: all of results/reference]"),
     ] = None,
-    reports: ReportsDir = _REPORTS,
+    reports: ReportsDir = REPORTS,
 ) -> None:
     """Decide the papers' claims on result rows, and write reports/claims."""
     from benchmarks.claims.render import SHOWN, reference_folders, render_claims
@@ -214,28 +275,56 @@ def claims(
     lines: list[tuple[str, ...]] = [
         (v.claim, v.suite, v.subject, SHOWN[v.verdict], v.deciding.line) for v in found if v.measured
     ]
-    _table("Claims", columns, lines)
+    table("Claims", columns, lines)
     console.print(f"{len(found) - len(lines)} more are undecided, as there are no rows for them.", highlight=False)
     console.print(f"Page: {reports / 'claims' / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _overrides(pairs: list[str] | None, data_root: Path | None, download: bool) -> dict[str, Any]:
-    import tomllib
+def _show_plan(suite: Suite, options: Options) -> None:
+    """The plan, by method and by kind of artefact, and what it is estimated to cost."""
+    from benchmarks.estimate import announce
+    from benchmarks.execute import missing_nodes
+    from benchmarks.make import select_cells
+    from benchmarks.run import plan_suite
+    from benchmarks.store import Store
 
-    values: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, separator, text = pair.partition("=")
-        if not separator or not key.strip():
-            raise SpecError(f"--set {pair}: write KEY=VALUE, for example repetitions=5.")
-        try:
-            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            values[key.strip()] = text  # an unquoted string
-    if data_root is not None:
-        values["data.root"] = str(data_root)
-    if download:
-        values["data.download"] = True
-    return values
+    store = Store(options.store)
+    plan = plan_suite(suite, store)
+    cells = select_cells(plan, options.only)
+    nodes = missing_nodes(plan, store, {key for cell in cells for key in (cell.predictions, cell.cost)})
+    by_method: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_method.setdefault(cell.label, []).append(cell)
+    table(
+        f"Suite {suite.name}: {suite.title}",
+        ["method", "sizes", "repetitions", "to measure"],
+        [
+            (
+                label,
+                " ".join(str(size) for size in sorted({cell.size for cell in group})),
+                str(len({cell.repetition for cell in group})),
+                str(sum(cell.predictions in nodes or cell.cost in nodes for cell in group)),
+            )
+            for label, group in by_method.items()
+        ],
+    )
+    planned, missing = Counter(n.kind for n in plan.nodes.values()), Counter(n.kind for n in nodes.values())
+    table("Artefacts", ["kind", "planned", "to make"], [(k, str(n), str(missing[k])) for k, n in planned.items()])
+    say(announce(plan, nodes, options.jobs, options.threads, options.device) or "Nothing is left to train.")
+
+
+def _check_tensorboard(folder: Path | None) -> None:
+    """Find out before the run, and in a sentence, that event files cannot be written."""
+    if folder is not None and find_spec("tensorboard") is None:
+        raise SpecError("--tensorboard needs TensorBoard: pip install 'dbn-bench[tensorboard]'.")
+
+
+def _seconds(text: str) -> float:
+    """``90``, ``90s``, ``50m``, ``8h`` or ``2d`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match or not float(match[1]):
+        raise SpecError(f"--max-time {text}: write a time such as 90s, 50m or 8h.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
 
 
 def _title(path: Path) -> str:
@@ -244,18 +333,20 @@ def _title(path: Path) -> str:
     return str(tomllib.loads(path.read_text(encoding="utf-8")).get("title", ""))
 
 
-def _table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False, box=None)
-    for index, column in enumerate(columns):
-        table.add_column(column, style="bold" if index == 0 else None, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    console.print()
-
-
 def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _complain(text: str, style: str | None) -> None:
+    """One line on stderr; what would break the line or steer the terminal is written as an escape."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    if len(line) > 2000:  # of an absurd input; the remedy stands at the end
+        line = f"{line[:1500]} … {line[-400:]}"
+    errors.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+for command in (score, compare, simulate):
+    app.command()(command)
 
 
 def main() -> None:
@@ -263,10 +354,15 @@ def main() -> None:
     try:
         app()
     except BenchError as error:
-        errors.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        stopped = type(error).__name__ == "InterruptedRunError"
+        _complain(str(error) if stopped else f"Error: {error}", style=None if stopped else "red")
+        raise SystemExit(130 if stopped else 1) from None
+    except OSError as error:  # a full disk, a folder in the way, no permission: the file system says it best
+        where = f"'{error.filename}': " if error.filename else ""
+        _complain(f"Error: {where}{error.strerror or error}.", style="red")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        errors.print("Stopped; what was finished is kept, and the same command goes on from there.")
+        errors.print("Stopped at once; what was finished is kept, and the same command goes on from there.")
         raise SystemExit(130) from None
 
 

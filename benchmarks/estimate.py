@@ -18,6 +18,8 @@ from benchmarks.suite import Suite
 # Work on a bridge for one example, in training steps of the network.  Measured on one CPU core: 0.27 to 0.30 for the
 # score networks of the DBN paper, 0.17 to 0.26 for medium Bridge Network bridges.
 BRIDGE_SHARE = 0.3
+# A training step in forward passes: the backward pass takes about two.
+STEP_PASSES = 3
 # Seconds that timing may take; one step of a very large network may exceed them.
 TIMING_SECONDS = 2.0
 _BRIDGES = ("bridge", "onestep")
@@ -52,22 +54,34 @@ class Speed:
 
 def count_work(plan: Plan, nodes: Mapping[str, Node]) -> Work:
     """Add up the trainings among ``nodes``, those that the store lacks."""
-    suite, examples = plan.suite, plan.data.counts["train"]
     members = parts = passes = teacher_passes = 0
     steps = 0.0
     for node in nodes.values():
-        if node.kind == "member":
-            members += 1
-            own, taught, share = _passes(examples, suite.recipe.epochs, suite.recipe.batch_size), 0, 1.0
-        elif node.kind == "part":
-            parts += 1
-            own, taught, share = _part(node, suite, examples)
-        elif node.kind == "views":
-            own, taught, share = 0, node.recipe["count"] * examples, 0.0
-        else:
-            continue
+        members, parts = members + (node.kind == "member"), parts + (node.kind == "part")
+        own, taught, share = node_passes(plan, node)
         passes, teacher_passes, steps = passes + own, teacher_passes + taught, steps + share * own
     return Work(members, parts, passes, teacher_passes, steps)
+
+
+def node_passes(plan: Plan, node: Node) -> tuple[int, int, float]:
+    """Training passes, teacher passes, and the weight of a training pass of one node; zeros for what trains nothing."""
+    suite, examples = plan.suite, plan.data.counts["train"]
+    if node.kind == "member":
+        return _passes(examples, suite.recipe.epochs, suite.recipe.batch_size), 0, 1.0
+    if node.kind == "part":
+        return _part(node, suite, examples)
+    return 0, node.recipe["count"] * examples if node.kind == "views" else 0, 0.0
+
+
+def node_work(plan: Plan, node: Node) -> float:
+    """Training and teaching of one node, in forward passes of the suite's network on one example."""
+    own, taught, share = node_passes(plan, node)
+    return STEP_PASSES * share * own + taught
+
+
+def network_share(node: Node) -> float:
+    """Work of a pass through what a part trains, in passes through the suite's network."""
+    return BRIDGE_SHARE if str(node.recipe["part"]).startswith(_BRIDGES) else 1.0
 
 
 def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
@@ -90,7 +104,7 @@ def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
     own = _passes(examples, epochs, _count(settings.get("batch_size"), suite.recipe.batch_size))
     # A curve only starts at its members; teachers whose logits are stored do not run again.
     teachers = 0 if curve or node.payload.get("views") else len(node.payload.get("members", ()))
-    return own, own * teachers, BRIDGE_SHARE if bridge else 1.0
+    return own, own * teachers, network_share(node)
 
 
 def _count(value: Any, default: int) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.suite import Suite, view_count
+from benchmarks.suite import Suite, blaming, view_count
 from dbn_core.errors import PluginError
 from dbn_core.method import Method, Part
 from dbn_core.registry import canonical
@@ -101,7 +101,12 @@ class _Use:
 
 
 def build_plan(suite: Suite, data: DataFacts) -> Plan:
-    """Plan a suite; raises SpecError for methods, options or sizes that do not exist."""
+    """Plan a suite.
+
+    Raises:
+        SpecError: methods, options or sizes that do not exist.
+        PluginError: a method's planning calls fail.
+    """
     plan = Plan(suite, data)
     for entry, method, label in suite.entries():
         use = _Use(method, label, suite.teachers(entry))
@@ -109,9 +114,10 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
         for repetition in range(suite.repetitions):
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
-                predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size)
-                made_from = _ingredients(plan, use, size, repetition)
-                terms = method.terms(size) if method.nested else None
+                with blaming(method):
+                    predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size)
+                    made_from = _ingredients(plan, use, size, repetition)
+                    terms = method.terms(size) if method.nested else None
                 plan.cells.append(Cell(method, spec, label, size, repetition, predictions, terms, cost, *made_from))
     return plan
 
@@ -259,6 +265,8 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
         "image": [plan.data.channels, *plan.data.image_size],
         "classes": len(plan.data.classes),
     }
+    if type(use.method).cost is not Method.cost:  # a cost that a method states may depend on the data
+        recipe["data"] = plan.data.fingerprint
     return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
 
 

@@ -1,30 +1,35 @@
-"""What a person sees while a suite runs: a live bar on a terminal, plain lines in a log."""
+"""What a person sees while a suite runs: a live display on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from benchmarks.execute import Event
+from benchmarks.live import progress_of
 from benchmarks.plan import TRAINED
 
-# In a log, a line for every training, and one every few seconds for the rest.
-_QUIET_SECONDS = 5.0
+# In a log: a line for every training, one every few seconds for the rest, and one a minute on what is under way.
+_QUIET_SECONDS, _UNDER_WAY_SECONDS = 5.0, 60.0
 
 
 class Reporter:
     """Callable that a run tells about phases and nodes; a context manager that owns the live display."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self._progress: Progress | None = None
+    def __init__(self, console: Console, store: Path) -> None:
+        self.console, self.store = console, store
+        self._live: Live | None = None
+        self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._running: dict[str, str] = {}
-        self._last_line = 0.0
-        self._started = time.monotonic()
+        self._running: dict[str, str] = {}  # key -> title
+        self._last_line = self._last_look = self._started = time.monotonic()
 
     def __enter__(self) -> Reporter:
         return self
@@ -35,63 +40,89 @@ class Reporter:
         self._stop()
 
     def __call__(self, event: str | Event) -> None:
-        """Show a phase or a node's start or end."""
+        """Show a phase, a node's start or end, or that time passed."""
         if isinstance(event, str):
             self._stop()
-            self.console.print(
-                f"[{_clock(time.monotonic() - self._started)}] {event} ...", markup=False, highlight=False
-            )
+            self._print(f"[{clock(time.monotonic() - self._started)}] {event} ...")
             return
-        if event.what == "start":
-            self._running[event.node.key] = event.node.title
-        else:
-            self._running.pop(event.node.key, None)
-        if event.what == "failed":
-            self.console.print(
-                f"FAILED  {event.node.title}: {event.message}", style="bold red", markup=False, soft_wrap=True
-            )
-        (self._live if self.console.is_terminal else self._line)(event)
+        if event.node is not None:
+            if event.what == "start":
+                self._running[event.node.key] = event.node.title
+            else:
+                self._running.pop(event.node.key, None)
+            if event.what == "failed":
+                self._print(f"FAILED  {event.node.title}: {event.message}", style="bold red")
+        (self._draw if self.console.is_terminal else self._log)(event)
 
-    def _live(self, event: Event) -> None:
-        if self._progress is None:
-            self._progress = Progress(
+    def _draw(self, event: Event) -> None:
+        if self._live is None or self._bar is None:
+            self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("{task.fields[left]}"),
-                console=self.console,
             )
-            self._task = self._progress.add_task("", total=event.total, left="")
-            self._progress.start()
-        running = ", ".join(list(self._running.values())[:2]) or "waiting"
-        self._progress.update(
-            self._task, completed=event.done, total=event.total, description=running[:32], left=_left(event.eta_s)
-        )
+            self._task = self._bar.add_task("artefacts", total=event.total, left="")
+            self._live = Live(console=self.console, refresh_per_second=4)
+            self._live.start()
+        self._bar.update(self._task, completed=event.done, total=event.total, left=_left(event.eta_s))
+        self._live.update(Group(self._bar, running_table(self._under_way())), refresh=True)
 
-    def _line(self, event: Event) -> None:
+    def _under_way(self) -> list[dict[str, Any]]:
+        return [{"title": title} | progress_of(self.store, key) for key, title in self._running.items()]
+
+    def _log(self, event: Event) -> None:
         now = time.monotonic()
-        due = event.node.kind in TRAINED or now - self._last_line > _QUIET_SECONDS or event.done == event.total
-        if event.what != "done" or not due:
+        where = f"[{clock(now - self._started)}] {event.done:>4}/{event.total}"
+        if event.what == "tick" and now - self._last_look > _UNDER_WAY_SECONDS:
+            self._last_look = now
+            for value in self._under_way():
+                if "loss" in value:
+                    self._print(f"{where}  ... {value['title']}: {', '.join(filter(None, describe(value)))}")
+        if event.what != "done" or event.node is None:
             return
-        self._last_line = now
-        where = f"[{_clock(now - self._started)}] {event.done:>4}/{event.total}"
-        self.console.print(
-            f"{where}  {event.node.title}  {event.seconds:.1f} s  {_left(event.eta_s)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        if event.node.kind in TRAINED or now - self._last_line > _QUIET_SECONDS or event.done == event.total:
+            self._last_line = self._last_look = now
+            self._print(f"{where}  {event.node.title}  {event.seconds:.1f} s  {_left(event.eta_s)}")
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def _stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+def running_table(values: list[dict[str, Any]]) -> Table:
+    """What is under way, a line each: title, epoch, loss, validation accuracy, time left."""
+    table = Table(box=None, show_edge=False, pad_edge=False, show_header=bool(values))
+    for name in ("under way", "epoch", "loss", "validation", "left"):
+        table.add_column(name, overflow="fold" if name == "under way" else "ellipsis")
+    for value in values:
+        table.add_row(value["title"], *describe(value))
+    return table
+
+
+def describe(value: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Epoch, loss, validation accuracy and time left of a training, empty where it has not said so yet."""
+    if "loss" not in value:
+        return "", "", "", ""
+    accuracy = value.get("validation_acc")
+    return (
+        f"epoch {value['epoch']}/{value['epochs']}",
+        f"loss {value['loss']:.3f}",
+        "" if accuracy is None else f"validation accuracy {accuracy:.1%}",
+        _left(value.get("left_s")),
+    )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, or hours, minutes and seconds."""
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def _left(seconds: float | None) -> str:
-    return "" if seconds is None else f"about {_clock(seconds)} left"
+    return "" if seconds is None else f"about {clock(seconds)} left"

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.claims.model import load_claims, method_name
+from benchmarks.external import External, load_external
+from benchmarks.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.plan import Cell, Plan
-from benchmarks.statistics import DeeCurve, Interval, PairedBootstrap, mean_interval
+from benchmarks.scoring import PER_EXAMPLE, PER_SPLIT, SCORES, score_arrays
+from benchmarks.statistics import DeeCurve, Interval, mean_interval
 from benchmarks.store import Store
 from dbn_core.errors import ArtefactError
-from dbn_core.metrics.calibration import apply_temperature, expected_calibration_error, fit_temperature, reliability
-from dbn_core.metrics.scores import (
-    Array,
-    brier,
-    correct,
-    kl_divergence,
-    mixture_log_probs,
-    negative_log_likelihood,
-)
-from dbn_core.seeds import seed_for
-
-# Scores that are means over examples, and whether a larger value is better.
-PER_EXAMPLE = {"acc": True, "nll": False, "brier": False, "cnll": False, "cbrier": False, "kl_to_ensemble": False}
-PER_SPLIT = {"ece": False, "cece": False}
-SCORES = [*PER_EXAMPLE, *PER_SPLIT, "temperature"]
-
-
-@dataclass
-class CellResult:
-    """Scores of one cell on the test split; ``examples`` are [N], ``split`` are numbers."""
-
-    cell: Cell
-    log_probs: Array
-    labels: Array
-    calibrated: Array
-    examples: dict[str, Array] = field(default_factory=dict)
-    split: dict[str, float] = field(default_factory=dict)
+from dbn_core.metrics.calibration import reliability
+from dbn_core.metrics.scores import Array, kl_divergence
 
 
 @dataclass
@@ -54,39 +32,34 @@ class Results:
 
 
 def score_cell(cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
-    """All scores of one cell that need no other cell.  The temperature is fitted on validation."""
-    validation = mixture_log_probs(arrays["validation"][: cell.terms])
-    log_probs, labels = mixture_log_probs(arrays["test"][: cell.terms]), arrays["test_labels"]
-    temperature = fit_temperature(validation, arrays["validation_labels"])
-    calibrated = apply_temperature(log_probs, temperature)
-    result = CellResult(cell, log_probs, labels, calibrated)
-    result.examples = {
-        "acc": correct(log_probs, labels),
-        "nll": negative_log_likelihood(log_probs, labels),
-        "brier": brier(log_probs, labels),
-        "cnll": negative_log_likelihood(calibrated, labels),
-        "cbrier": brier(calibrated, labels),
-    }
-    result.split = {
-        "ece": expected_calibration_error(log_probs, labels),
-        "cece": expected_calibration_error(calibrated, labels),
-        "temperature": temperature,
-    }
-    return result
+    """All scores of one cell that need no other cell."""
+    return CellResult(cell=cell, **vars(score_arrays(arrays, cell.terms)))
+
+
+def all_cells(plan: Plan, store: Store) -> list[Cell]:
+    """The cells of the plan, then those that were added from outside (see :mod:`benchmarks.external`)."""
+    return [*plan.cells, *load_external(plan, store)]
 
 
 def load_cells(plan: Plan, store: Store) -> tuple[list[CellResult], dict[str, str]]:
-    """Scores of every cell whose predictions are in the store, and the reasons why others are not."""
+    """Scores of every cell whose predictions are in the store, and by key the reasons why others are not."""
+    results, problems = score_cells(all_cells(plan, store), store)
+    _add_agreement(results)
+    return results, problems
+
+
+def score_cells(cells: Sequence[Cell], store: Store) -> tuple[list[CellResult], dict[str, str]]:
+    """As :func:`load_cells`, without the scores that need another cell."""
     results, problems = [], {}
     arrays: dict[str, dict[str, np.ndarray]] = {}
-    for cell in plan.cells:
+    for cell in cells:
         try:
             if cell.predictions not in arrays:
                 arrays[cell.predictions] = store.arrays("predictions", cell.predictions)
             results.append(score_cell(cell, arrays[cell.predictions]))
         except ArtefactError as error:
-            problems[cell.predictions] = str(error)
-    _add_agreement(results)
+            again = f"{cell.title}: its predictions are lost: add them again with `dbn-bench score`."
+            problems[cell.predictions] = again if cell.method.name == External.name else str(error)
     return results, problems
 
 
@@ -106,33 +79,19 @@ def _add_agreement(results: list[CellResult]) -> None:
 def analyse(plan: Plan, results: list[CellResult], store: Store, latency: Mapping[str, Any]) -> Results:
     """Everything that is reported, from scored cells.
 
-    A method takes part in comparisons and DEE with the repetitions that all methods share; its means use all.
+    Two methods are compared on the repetitions that both have, and so is a method with the deep ensembles that give its
+    DEE; its means use all of its repetitions.
     """
-    groups: dict[tuple[str, int], list[CellResult]] = {}
-    for result in results:
-        groups.setdefault((result.cell.spec, result.cell.size), []).append(result)
-    shared = set.intersection(*({r.cell.repetition for r in group} for group in groups.values())) if groups else set()
-    stacked = {
-        key: {
-            score: np.stack([r.examples[score] for r in group if r.cell.repetition in shared])
-            for score in PER_EXAMPLE
-            if shared and all(score in r.examples for r in group)
-        }
-        for key, group in groups.items()
-    }
-    rng = np.random.default_rng(seed_for(suite=plan.suite.name, seed=plan.suite.seed, purpose="bootstrap"))
-    bootstrap = PairedBootstrap(len(shared), plan.data.counts["test"], plan.suite.bootstrap, rng) if shared else None
+    groups = by_method(results)
+    pairing = Pairing(plan, groups)
     summary = [_summary_row(plan, key, group, store, latency) for key, group in groups.items()]
-    comparisons: list[dict[str, Any]] = []
-    if bootstrap is not None:
-        _add_dee(summary, groups, stacked, bootstrap)
-        comparisons = _compare(groups, stacked, bootstrap) + _claimed(groups, stacked, bootstrap)
-    _mark_best(summary, groups, stacked, bootstrap)
+    _add_dee(summary, groups, pairing)
+    _mark_best(summary, groups, pairing)
     return Results(
         pd.DataFrame(_tidy(plan, results)),
         pd.DataFrame(summary),
         pd.DataFrame(
-            comparisons,
+            _compare(groups, pairing) + _claimed(groups, pairing),
             columns=["method", "label", "size", "reference", "metric", "difference", "low", "high", "p_value"],
         ),
         pd.DataFrame(_reliability_rows(groups)),
@@ -172,6 +131,11 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
     columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in ("params", "macs", "flops")}
     for name in ("params", "macs"):
         columns[f"{name}_rel"] = columns[name] / one.get(name, np.nan)
+    columns["cost_stated"] = cell.method.name == External.name or bool(cost.get("stated", False))
+    if cell.method.name == External.name:  # stated with the rest, or unknown
+        seconds, passes = cost.get("train_seconds", np.nan), cost.get("student_passes", np.nan)
+        columns |= {"train_seconds": seconds, "train_seconds_with_members": seconds}
+        return columns | {"student_passes": passes, "teacher_passes": np.nan, "member_passes": np.nan}
     own, pool = [], []
     for result in group:
         parts = [_value(store, "part", key) for key in result.cell.parts]
@@ -192,7 +156,8 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
 
 def _value(store: Store, kind: str, key: str) -> dict[str, Any]:
     """What the store knows of an artefact; nothing when it holds the predictions alone."""
-    return store.value(kind, key)["value"] if store.has(kind, key) else {}
+    known = store.described(kind, key) and not store.lost_description(kind, key)
+    return store.value(kind, key)["value"] if known else {}
 
 
 def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:
@@ -215,48 +180,40 @@ def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _add_dee(
-    summary: list[dict[str, Any]],
-    groups: Mapping[tuple[str, int], list[CellResult]],
-    stacked: Mapping[tuple[str, int], Mapping[str, Array]],
-    bootstrap: PairedBootstrap,
-) -> None:
+def _add_dee(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:
+    ensembles = _de_keys(groups)
     for column, score in (("dee_raw", "nll"), ("dee_cal", "cnll")):
-        scores = {size: stacked[key][score] for key, size in _de_keys(groups)}
-        curve = DeeCurve(scores, bootstrap) if 1 in scores and len(scores) > 1 else None
+        curves: dict[tuple[int, ...], DeeCurve] = {}
         for row in summary:
-            dee = Interval(np.nan, np.nan, np.nan)
-            if curve is not None:
-                dee = curve.equivalent(stacked[row["method"], row["size"]][score])
+            key, dee = (row["method"], row["size"]), Interval(np.nan, np.nan, np.nan)
+            repetitions = pairing.shared(score, [key, *ensembles.values()])
+            if repetitions and 1 in ensembles and len(ensembles) > 1:
+                if repetitions not in curves:
+                    curve = {size: pairing.scores(de, score, repetitions) for size, de in ensembles.items()}
+                    curves[repetitions] = DeeCurve(curve, pairing.bootstrap(len(repetitions)))
+                dee = curves[repetitions].equivalent(pairing.scores(key, score, repetitions))
             row |= {column: dee.value, f"{column}_low": dee.low, f"{column}_high": dee.high}
 
 
-def _de_keys(groups: Mapping[tuple[str, int], list[CellResult]]) -> list[tuple[tuple[str, int], int]]:
-    return [(key, key[1]) for key, group in groups.items() if group[0].cell.method.name == "de"]
+def _de_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
+    """The deep ensembles by size."""
+    return {key[1]: key for key, group in groups.items() if group[0].cell.method.name == "de"}
 
 
-def _compare(
-    groups: Mapping[tuple[str, int], list[CellResult]],
-    stacked: Mapping[tuple[str, int], Mapping[str, Array]],
-    bootstrap: PairedBootstrap,
-) -> list[dict[str, Any]]:
+def _compare(groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
     """Each method against one network and against the deep ensemble of its own size."""
-    references = {size: key for key, size in _de_keys(groups)}
+    references = _de_keys(groups)
     rows = []
     for key, group in groups.items():
         cell = group[0].cell
         if cell.method.yardstick:
             continue
         for size in sorted({1, cell.size} & set(references)):
-            rows += _comparison_rows(cell, f"DE-{size}", stacked[key], stacked[references[size]], bootstrap)
+            rows += _comparison_rows(cell, f"DE-{size}", key, references[size], pairing)
     return rows
 
 
-def _claimed(
-    groups: Mapping[tuple[str, int], list[CellResult]],
-    stacked: Mapping[tuple[str, int], Mapping[str, Array]],
-    bootstrap: PairedBootstrap,
-) -> list[dict[str, Any]]:
+def _claimed(groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
     """The further pairs that the papers' claims ask for, by label: a method against another, or its other size."""
     keys = {(group[0].cell.label, key[1]): key for key, group in groups.items()}
     rows = []
@@ -264,28 +221,22 @@ def _claimed(
         known = of in keys and to in keys
         if known and not (groups[keys[to]][0].cell.method.name == "de" and to[1] in (1, of[1])):  # compared above
             cell = groups[keys[of]][0].cell
-            rows += _comparison_rows(cell, method_name(*to), stacked[keys[of]], stacked[keys[to]], bootstrap)
+            rows += _comparison_rows(cell, method_name(*to), keys[of], keys[to], pairing)
     return rows
 
 
-def _comparison_rows(
-    cell: Cell, reference: str, mine: Mapping[str, Array], theirs: Mapping[str, Array], bootstrap: PairedBootstrap
-) -> list[dict[str, Any]]:
+def _comparison_rows(cell: Cell, reference: str, mine: Key, theirs: Key, pairing: Pairing) -> list[dict[str, Any]]:
     identity = {k: v for k, v in _identity(cell).items() if k != "family"}
     rows = []
     for score in ("nll", "cnll", "acc"):
-        gap, p = bootstrap.difference(mine[score], theirs[score])
-        values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": p}
-        rows.append({**identity, "reference": reference, "metric": score, **values})
+        if found := pairing.difference(score, mine, theirs):
+            gap, p = found
+            values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": p}
+            rows.append({**identity, "reference": reference, "metric": score, **values})
     return rows
 
 
-def _mark_best(
-    summary: list[dict[str, Any]],
-    groups: Mapping[tuple[str, int], list[CellResult]],
-    stacked: Mapping[tuple[str, int], Mapping[str, Array]],
-    bootstrap: PairedBootstrap | None,
-) -> None:
+def _mark_best(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:
     """``best`` and ``tied`` (not significantly different from the best) among the methods that are no yardstick."""
     for score, higher in (PER_EXAMPLE | PER_SPLIT).items():
         sign = -1.0 if higher else 1.0
@@ -301,7 +252,7 @@ def _mark_best(
         best = min(rivals, key=lambda row: sign * row[f"{score}_mean"])
         best[f"{score}_mark"] = "best"
         for row in rivals:
-            if row is not best and _tied(row, best, score, groups, stacked, bootstrap):
+            if row is not best and _tied(row, best, score, groups, pairing):
                 row[f"{score}_mark"] = "tied"
 
 
@@ -309,15 +260,15 @@ def _tied(
     row: dict[str, Any],
     best: dict[str, Any],
     score: str,
-    groups: Mapping[tuple[str, int], list[CellResult]],
-    stacked: Mapping[tuple[str, int], Mapping[str, Array]],
-    bootstrap: PairedBootstrap | None,
+    groups: Mapping[Key, list[CellResult]],
+    pairing: Pairing,
 ) -> bool:
     mine, theirs = (row["method"], row["size"]), (best["method"], best["size"])
     if score in PER_EXAMPLE:
-        if bootstrap is None:
+        found = pairing.difference(score, mine, theirs)
+        if found is None:
             return False
-        gap, _ = bootstrap.difference(stacked[mine][score], stacked[theirs][score])
+        gap, _ = found
     else:  # calibration errors are no means over examples: a paired t interval over repetitions
         by_repetition = {r.cell.repetition: r.split[score] for r in groups[theirs]}
         pairs = [
@@ -336,9 +287,10 @@ def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> lis
     rows = []
     for group in groups.values():
         labels = np.concatenate([r.labels for r in group])
-        for calibrated in (False, True):
-            log_probs = np.concatenate([r.calibrated if calibrated else r.log_probs for r in group])
-            bins = reliability(log_probs, labels)
+        scaled = [r.calibrated for r in group if r.calibrated is not None]
+        pooled = {False: [r.log_probs for r in group]} | ({True: scaled} if len(scaled) == len(group) else {})
+        for calibrated, log_probs in pooled.items():
+            bins = reliability(np.concatenate(log_probs), labels)
             for index in range(len(bins.count)):
                 values = {
                     "calibrated": calibrated,

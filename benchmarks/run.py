@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,34 +13,17 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.environment import hardware, versions
-from benchmarks.estimate import announce
-from benchmarks.execute import Event, Outcome, make_executor, missing_nodes, run_nodes
-from benchmarks.plan import DataFacts, Node, Plan, build_plan
+from benchmarks.execute import Event, Outcome
+from benchmarks.external import describe_external
+from benchmarks.make import Options, make_artefacts, select_cells
+from benchmarks.plan import DataFacts, Plan, build_plan
 from benchmarks.rows import Results, analyse, load_cells
 from benchmarks.store import Store
 from benchmarks.suite import Suite, view_count
-from dbn_core.errors import BenchError
+from dbn_core.errors import BenchError, DataError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.registry import canonical
 from dbn_core.seeds import digest
-
-
-@dataclass(frozen=True)
-class Options:
-    """Where and how a suite runs."""
-
-    store: Path = Path("results/store")
-    rows: Path | None = None  # default: results/runs/<suite>
-    reports: Path = Path("reports")
-    jobs: int = -1
-    threads: int = 1
-    device: str = "auto"
-    plugins: Sequence[str] = ()
-    command: str = ""
-
-    def rows_of(self, suite: Suite) -> Path:
-        """Folder of the suite's result rows."""
-        return self.rows or Path("results/runs") / suite.name
 
 
 @dataclass
@@ -56,15 +38,32 @@ class RunResult:
 
 
 def plan_suite(suite: Suite, store: Store) -> Plan:
-    """Plan a suite; loads its data only when the store has not seen them."""
-    known, identity = store.note("data"), digest(suite.data.identity())
-    if identity not in known:
+    """Plan a suite; loads its data only when the store has not seen them.
+
+    Raises:
+        DataError: the data are missing, and the store does not know data with the same options from elsewhere.
+    """
+    return build_plan(suite, DataFacts.from_json(_data_facts(suite, store)))
+
+
+def _data_facts(suite: Suite, store: Store) -> dict[str, Any]:
+    # Where the files are, and when they were written, differs between machines; the options do not.
+    options = digest(suite.data.model_dump(mode="json", exclude={"root", "title", "obtain", "download"}))
+    try:
+        key = digest(suite.data.identity())
+        if store.intact("data", key):
+            return store.value("data", key)["value"]["facts"]
         data = suite.data.load()
-        counts = {name: len(split) for name, split in data.splits.items()}
-        facts = DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts)
-        known |= {identity: json.loads(json.dumps(asdict(facts)))}
-        store.write_note("data", known)
-    return build_plan(suite, DataFacts.from_json(known[identity]))
+    except DataError:
+        for kind, key in store.artefacts("data"):
+            if store.intact(kind, key) and store.value(kind, key)["value"]["options"] == options:
+                return store.value(kind, key)["value"]["facts"]
+        raise
+    counts = {name: len(split) for name, split in data.splits.items()}
+    facts = asdict(DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts))
+    with suppress(StoreError):  # only a note that saves reading the data again
+        store.put("data", key, {"facts": facts, "options": options})
+    return facts
 
 
 def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], None]) -> RunResult:
@@ -75,20 +74,21 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
 
     Raises:
         BenchError: nothing could be measured at all.
+        InterruptedRunError: Ctrl-C or SIGTERM; the store is in order, rows and report are as they were.
     """
     store = Store(options.store)
     plan = plan_suite(suite, store)
-    targets = {key for cell in plan.cells for key in (cell.predictions, cell.cost)}
-    nodes = missing_nodes(plan, store, targets)
-    if sentence := announce(plan, nodes, options.jobs, options.threads, options.device):
-        report(sentence)
-    outcome = _make(plan, nodes, options, report) if nodes else Outcome()
+    chosen = select_cells(plan, options.only)
+    outcome, left_out = Outcome(), {cell.predictions for cell in plan.cells} - {cell.predictions for cell in chosen}
+    if chosen:
+        outcome = make_artefacts(plan, store, {key for c in chosen for key in (c.predictions, c.cost)}, options, report)
+    left_out |= {node.key for node in outcome.left}
     failures = [{"cell": plan.nodes[key].title, "reason": reason} for key, reason in outcome.failures.items()]
     latency = _latency(plan, store, options, report, failures)
     report("Scoring the stored predictions")
     results, problems = load_cells(plan, store)
     failures += [
-        {"cell": plan.nodes[key].title, "reason": reason}
+        {"cell": plan.nodes[key].title if key in plan.nodes else "added", "reason": _why_absent(key, left_out, reason)}
         for key, reason in problems.items()
         if key not in outcome.failures
     ]
@@ -97,31 +97,17 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
     tables = analyse(plan, results, store, latency["predictors"])
     rows = options.rows_of(suite)
-    write_results(rows, tables, _meta(plan, options, latency, failures, outcome))
+    meta = _meta(plan, options, latency, failures, outcome)
+    meta["protocol"] += describe_external(plan, store)
+    write_results(rows, tables, meta)
     report("Rendering tables and figures")
     from benchmarks.report import render
 
     return RunResult(plan, outcome, failures, rows, render(rows, options.reports / suite.name))
 
 
-def _make(plan: Plan, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]) -> Outcome:
-    from benchmarks.work import run_node
-
-    suite_json = plan.suite.model_dump_json()
-    log = options.store / "failures.log"
-
-    def submit(executor: Executor, node: Node) -> Future[Any]:
-        plugins = tuple(str(Path(p).resolve()) for p in options.plugins)
-        return executor.submit(run_node, suite_json, str(options.store), options.device, plugins, options.threads, node)
-
-    def keep_trace(node: Node, error: BaseException) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {plan.suite.name}: {node.title}\n")
-            file.write("".join(traceback.format_exception(error)))
-
-    with make_executor(options.jobs, options.threads) as (executor, jobs):
-        return run_nodes(nodes, submit, executor, jobs, report, keep_trace)
+def _why_absent(key: str, left_out: set[str], reason: str) -> str:
+    return "not made: left out of this run, or its time was up" if key in left_out else reason
 
 
 def _latency(
@@ -147,17 +133,35 @@ def _latency(
         "torch": versions().get("torch", ""),
     }
     key = digest(recipe)
-    if store.has("latency", key):
+    if store.intact("latency", key):
         return store.value("latency", key)["value"]
-    report(f"Timing {len(cells)} predictors side by side")
+    at_hand = all(store.has(kind, need) for cell in cells.values() for kind, need in plan.nodes[cell.cost].needs)
+    if (options.only == () or not at_hand) and (known := _timed_elsewhere(store, recipe)):
+        return known
+    if options.only == ():
+        return {"predictors": {}}
     try:
-        value = _time_predictors(plan, store, options, cells, unit)
+        with store.locked(key, wait_s=-1):  # another run on this store may be timing them
+            if store.intact("latency", key):
+                return store.value("latency", key)["value"]
+            report(f"Timing {len(cells)} predictors side by side")
+            value = _time_predictors(plan, store, options, cells, unit)
+            value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats}
+            store.put("latency", key, value | {"recipe": recipe})
     except BenchError as error:
         failures.append({"cell": "latency", "reason": str(error)})
         return {"predictors": {}}
-    value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats, "recipe": recipe}
-    store.put("latency", key, value)
     return value
+
+
+def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """Timings of the same predictors on another machine, or with other options; the report names the machine."""
+    for kind, key in store.artefacts("latency"):
+        if store.intact(kind, key):
+            value = store.value(kind, key)["value"]
+            if all(value["recipe"][name] == recipe[name] for name in ("costs", "spec")):
+                return value
+    return None
 
 
 def _time_predictors(plan: Plan, store: Store, options: Options, cells: dict[str, Any], unit: str) -> dict[str, Any]:
@@ -221,7 +225,8 @@ def _meta(
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),
         "hardware": hardware(device),
-        "latency": {k: v for k, v in latency.items() if k not in ("predictors", "recipe")},
+        "latency": {k: v for k, v in latency.items() if k not in ("predictors", "recipe")}
+        | {"hardware": latency.get("recipe", {}).get("hardware", hardware(device))},
         "failures": failures,
         "seconds": outcome.seconds,
         "made": len(outcome.made),
@@ -237,7 +242,8 @@ def _teaching(suite: Suite) -> str:
         return "Teachers run online on every augmented batch."
     return (
         f"Teachers of ED, END², DBN and the like ran once, on {count} seeded augmented copies of the "
-        "training split; students see one copy an epoch, in turn. Their cost is charged in full to every method."
+        "training split; students see one copy an epoch, in turn. Mixup draws one weight for each example of a copy, "
+        "also where a method's own rule is one for a batch. Their cost is charged in full to every method."
     )
 
 

@@ -3,6 +3,9 @@
 The key of an artefact is the hash of its recipe, so a result is found again whatever the order of the suite, and a
 store can be copied to another machine.  The sidecar is written last and holds the checksum of the tensors: an artefact
 without a sidecar does not exist, one whose checksum fails is set aside.
+
+Several runs, on several machines, may share a store on a common file system: whoever makes an artefact holds its lock,
+which the operating system releases when the process dies.
 """
 
 from __future__ import annotations
@@ -10,15 +13,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_numpy
 
-from dbn_core.errors import ArtefactError
+from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import digest
 
@@ -28,6 +33,7 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        self.damaged: list[str] = []  # what this object has set aside, for people to read
 
     def _base(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2] / key
@@ -41,8 +47,31 @@ class Store:
         return self._base(kind, key).with_suffix(".json")
 
     def checkpoint_path(self, key: str) -> Path:
-        """Where the training of an artefact may keep its intermediate state."""
+        """Where the training of an artefact may keep its intermediate state; files are ``<key>.<purpose>....``."""
         return self.root / "checkpoints" / key
+
+    def drop_checkpoints(self, key: str) -> None:
+        """Remove the intermediate state of an artefact that is now stored."""
+        for path in self.checkpoint_path(key).parent.glob(f"{key}.*"):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, key: str, wait_s: float = 0.0) -> Iterator[bool]:
+        """Hold the lock of an artefact; gives whether it was obtained within ``wait_s`` seconds (-1: wait for ever)."""
+        path = self.root / "locks" / f"{key}.lock"
+        lock = FileLock(path, thread_local=False)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=wait_s, poll_interval=0.2)
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise StoreError(f"Cannot write to the store '{self.root}': {error.strerror or error}.") from error
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the artefact is complete (its sidecar is there, and its tensors if it says so)."""
@@ -54,6 +83,30 @@ class Store:
             return not meta["bytes"] or self.tensors_path(kind, key).stat().st_size == meta["bytes"]
         except (ValueError, KeyError, OSError):
             return False
+
+    def described(self, kind: str, key: str) -> bool:
+        """Whether it is known how the artefact was made; its tensors may be elsewhere."""
+        return self.sidecar_path(kind, key).is_file()
+
+    def lost_description(self, kind: str, key: str) -> bool:
+        """Whether the artefact was described, in a way that is now damaged; it is set aside."""
+        if not self.described(kind, key):
+            return False
+        try:
+            self.value(kind, key)
+        except ArtefactError:
+            return True
+        return False
+
+    def intact(self, kind: str, key: str) -> bool:
+        """Whether the artefact is complete and unaltered; reads all of it.  What is altered is set aside."""
+        if not self.described(kind, key):
+            return False
+        try:
+            self.content(kind, key)
+        except ArtefactError:
+            return False
+        return True
 
     def put(self, kind: str, key: str, value: Mapping[str, Any], content: bytes = b"") -> None:
         """Store an artefact.
@@ -90,15 +143,21 @@ class Store:
             raise self._set_aside(kind, key, "its description is unreadable") from error
         if seal != digest(meta, 64):
             raise self._set_aside(kind, key, "its description was altered")
+        if (meta.get("kind"), meta.get("key")) != (kind, key):
+            raise self._set_aside(kind, key, f"it is another one, {meta.get('kind')}/{meta.get('key')}")
         return meta
 
     def content(self, kind: str, key: str) -> bytes:
-        """The verified bytes of an artefact's tensors."""
+        """The verified bytes of an artefact's tensors, none for one that is JSON alone."""
         meta = self.value(kind, key)
+        if not meta["bytes"]:
+            return b""
         try:
             content = self.tensors_path(kind, key).read_bytes()
-        except OSError as error:
-            raise self._set_aside(kind, key, "its tensors are missing") from error
+        except FileNotFoundError as error:  # no damage: bundles may leave weights out
+            raise ArtefactError(
+                f"The tensors of artefact {kind}/{key} are not in the store '{self.root}': run the suite again."
+            ) from error
         if hashlib.sha256(content).hexdigest() != meta["sha256"]:
             raise self._set_aside(kind, key, "its checksum does not match")
         return content
@@ -113,19 +172,14 @@ class Store:
     def _set_aside(self, kind: str, key: str, reason: str) -> ArtefactError:
         """Rename a damaged artefact so that the next run rebuilds it, and say so."""
         for path in (self.sidecar_path(kind, key), self.tensors_path(kind, key)):
-            if path.is_file():
+            with suppress(OSError):  # a store that cannot be written to is still read
                 path.replace(path.with_name(path.name + ".damaged"))
-        return ArtefactError(
-            f"Artefact {kind}/{key} is damaged ({reason}); set aside as *.damaged: run the suite again."
-        )
+        message = f"Artefact {kind}/{key} is damaged ({reason}); set aside as *.damaged: run the suite again."
+        self.damaged.append(message)
+        return ArtefactError(message)
 
-    def note(self, name: str) -> dict[str, Any]:
-        """A small JSON note of the store, empty when there is none (used for cached data fingerprints)."""
-        try:
-            return json.loads((self.root / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-
-    def write_note(self, name: str, value: Mapping[str, Any]) -> None:
-        """Replace a note."""
-        atomic_write(self.root / f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode())
+    def artefacts(self, kind: str = "*") -> Iterator[tuple[str, str]]:
+        """(kind, key) of everything that has a sidecar, of one kind or of all, in order."""
+        for path in sorted(self.root.glob(f"{kind}/??/*.json")):
+            if path.stem.startswith(path.parent.name):
+                yield path.parent.parent.name, path.stem

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.published import published_for
 from dbn_core.data import SOURCES, DataSpec
-from dbn_core.errors import SpecError, did_you_mean
+from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Method
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.registry import canonical, parse_method
@@ -30,7 +31,7 @@ class PoolSpec(_Model):
     and another order of members from it, as the papers do where members are expensive.
     """
 
-    members: int = Field(8, ge=1)
+    members: int = Field(8, ge=1, le=1000)
     sharing: Literal["independent", "shared"] = "independent"
 
 
@@ -47,16 +48,16 @@ def view_count(teachers: str) -> int | None:
 class StudentSpec(_Model):
     """The budget that every trained component of every method gets, in epochs, and how members teach it."""
 
-    epochs: int = Field(200, ge=1)
+    epochs: int = Field(200, ge=1, le=1_000_000)
     teachers: Teachers = "online"
 
 
 class LatencySpec(_Model):
     """How wall-clock is measured: rounds at batch size 1, and rounds at ``batch``."""
 
-    batch: int = Field(128, ge=1)
-    repeats: int = Field(50, ge=3)
-    batch_repeats: int = Field(20, ge=3)
+    batch: int = Field(128, ge=1, le=1_000_000)
+    repeats: int = Field(50, ge=3, le=1_000_000)
+    batch_repeats: int = Field(20, ge=3, le=1_000_000)
 
 
 class PublishedSpec(_Model):
@@ -73,7 +74,7 @@ class MethodEntry(_Model):
     """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others."""
 
     use: str
-    sizes: tuple[int, ...] = Field(min_length=1)
+    sizes: tuple[Annotated[int, Field(le=1000)], ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     label: str | None = None
     teachers: Teachers | None = None
@@ -86,16 +87,23 @@ class Suite(_Model):
     title: str
     description: str = ""
     seed: int = Field(0, ge=0)
-    repetitions: int = Field(3, ge=1)
+    repetitions: int = Field(3, ge=1, le=1000)
     data: DataSpec
     network: NetworkSpec
     pool: PoolSpec = PoolSpec()
     recipe: Recipe
     students: StudentSpec
     latency: LatencySpec = LatencySpec()
-    bootstrap: int = Field(1000, ge=100)
+    bootstrap: int = Field(1000, ge=100, le=1_000_000)
     published: PublishedSpec | None = None
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
+
+    @field_validator("name")
+    @classmethod
+    def _folder(cls, name: str) -> str:
+        if not is_name(name):
+            raise ValueError("the name of a suite is that of its folders, so write a short word without slashes")
+        return name
 
     @model_validator(mode="after")
     def _repetitions_fit(self) -> Suite:
@@ -119,10 +127,10 @@ class Suite(_Model):
         names = [method.name for method in methods]
         for entry, method in zip(self.methods, methods, strict=True):
             for size in entry.sizes:
-                method.check_size(size)
-                needed = (
-                    max([*method.members(size), *(m for p in method.parts(size) for m in p.members)], default=-1) + 1
-                )
+                with blaming(method):
+                    method.check_size(size)
+                    positions = [*method.members(size), *(m for p in method.parts(size) for m in p.members)]
+                    needed = max(positions, default=-1) + 1
                 if needed > self.pool.members:
                     raise SpecError(
                         f"'{entry.use}' at size {size} needs {needed} members, the pool has {self.pool.members}: "
@@ -140,6 +148,26 @@ class Suite(_Model):
             labels.add(label)
             built.append((entry, method, label))
         return built
+
+
+@contextmanager
+def blaming(method: Method) -> Iterator[None]:
+    """Turn whatever a method's planning calls raise into a :class:`PluginError` that names the method."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Method '{method.name}' cannot be planned ({type(error).__name__}: {error}): "
+            f"`dbn-bench check {method.name}` says what to mend."
+        ) from error
+
+
+def is_name(name: str) -> bool:
+    """Whether a suite may be called that: its results lie in folders of this name."""
+    short = name.isprintable() and len(name.encode()) <= 200
+    return short and bool(name.strip(". ")) and "/" not in name and "\\" not in name
 
 
 def available() -> dict[str, Path]:
@@ -166,15 +194,18 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
                 f"Unknown suite '{name}'{did_you_mean(name, known)}; a suite of your own is a path to a .toml."
             )
         path = known[name]
-    if not path.is_file():
-        raise SpecError(f"Suite file '{path}' does not exist: check the path.")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"Suite file '{path}' is not valid TOML: {error}.") from error
+    except FileNotFoundError:
+        raise SpecError(f"Suite file '{path}' does not exist: check the path.") from None
+    except OSError as error:
+        raise SpecError(f"Suite file '{path}' cannot be read ({error.strerror}): check the path.") from error
+    except (ValueError, RecursionError) as error:  # broken TOML, broken UTF-8, numbers of thousands of digits
+        raise SpecError(f"Suite file '{path}' is not valid TOML: {str(error).rstrip('.')}.") from error
     for key, value in (overrides or {}).items():
         _set(content, key.split("."), value, path)
     content.setdefault("name", path.stem)
+    _check_integers(content, path)
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
@@ -190,6 +221,15 @@ def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> No
         if not isinstance(content, dict):
             raise SpecError(f"Suite '{path.name}': '{key}' is not a table, so '{'.'.join(keys)}' cannot be set.")
     content[keys[-1]] = value
+
+
+def _check_integers(value: Any, path: Path) -> None:
+    """TOML's integers have 64 bits; Python reads larger ones, which nothing later could write down."""
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_integers(inner, path)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise SpecError(f"Suite '{path.name}' holds an integer of more than 64 bits: write a smaller one.")
 
 
 def _sentence(error: ValidationError) -> str:
@@ -210,7 +250,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "union_tag_not_found":
         return f"[data] needs a source{did_you_mean('', SOURCES)}."
     message = first["msg"].removeprefix("Value error, ")
-    return f"'{'.'.join(loc)}' is {first['input']!r}: {message}." if loc else f"{message}."
+    return f"'{'.'.join(loc)}' is {shown(first['input'])}: {message}." if loc else f"{message}."
 
 
 def _known_keys(loc: list[str]) -> Iterable[str]:

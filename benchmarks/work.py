@@ -5,9 +5,14 @@ Workers share nothing but the store, so a node can run in this process, in anoth
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import socket
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +22,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.live import Ticket, watched
 from benchmarks.plan import Node
 from benchmarks.store import Store
 from benchmarks.suite import Suite
@@ -24,12 +30,13 @@ from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freez
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.views import Augmentation, Views
-from dbn_core.errors import PluginError, TrainingDivergedError
+from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
 from dbn_core.method import Method, Part
-from dbn_core.metrics.cost import measure_cost
+from dbn_core.metrics.cost import predictor_cost
 from dbn_core.nets.resnet import Classifier
 from dbn_core.registry import load_plugin, parse_method
 from dbn_core.train.loop import TrainLog
+from dbn_core.train.monitor import Monitor
 
 # Log-probabilities must sum to one within float32 rounding of a softmax over many classes.
 _NORMALISED = 1e-3
@@ -47,6 +54,7 @@ class Bench:
         self.suite, self.store = suite, store
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._suite_json = suite.model_dump_json()
+        self._monitor: Monitor | None = None
 
     @property
     def data(self) -> Dataset:
@@ -65,8 +73,15 @@ class Bench:
         network.load_state_dict(self._load("member", key))
         return freeze(network.to(self.device).to(memory_format=torch.channels_last))
 
-    def run(self, node: Node) -> None:
+    def run(self, node: Node, ticket: Ticket | None = None) -> None:
         """Make one artefact and store it; a failure stores nothing."""
+        if ticket is None:
+            self._run(node)
+            return
+        with watched(ticket, node.key, node.title) as self._monitor:
+            self._run(node)
+
+    def _run(self, node: Node) -> None:
         started = time.monotonic()
         value, content = {
             "member": self._train_member,
@@ -77,6 +92,7 @@ class Bench:
         }[node.kind](node)
         value |= {"seconds": time.monotonic() - started, "recipe": node.recipe, "title": node.title}
         self.store.put(node.kind, node.key, value, content)
+        self.store.drop_checkpoints(node.key)
 
     def _train_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "pool", "index")} | {"kind": "member"}
@@ -131,6 +147,7 @@ class Bench:
             members=[self._member(key) for key in members],
             parts={name: self._load("part", key) for name, key in parts.items()},
             checkpoint=self.store.checkpoint_path(node.key),
+            monitor=self._monitor,
             what=node.title,
         )
 
@@ -165,14 +182,18 @@ class Bench:
                 )
         return self._training_value(context), save(_stored(state))
 
-    def predictor(self, payload: Mapping[str, Any]) -> nn.Module:
-        """The predictor that a predictions or cost node describes."""
+    def _predict_context(self, payload: Mapping[str, Any]) -> tuple[Method, PredictContext]:
         method = parse_method(payload["spec"])
         context = PredictContext(
             **self._shared({"seed": self.suite.seed, "method": method.name, "kind": "predictor"}),
             members={int(position): self._member(key) for position, key in payload["members"].items()},
             parts={name: self._load("part", key) for name, key in payload["parts"].items()},
         )
+        return method, context
+
+    def predictor(self, payload: Mapping[str, Any]) -> nn.Module:
+        """The predictor that a predictions or cost node describes."""
+        method, context = self._predict_context(payload)
         module = method.predictor(payload["size"], context)
         if not isinstance(module, nn.Module):
             raise PluginError(f"Method '{method.name}': predictor() must return a torch.nn.Module.")
@@ -189,10 +210,10 @@ class Bench:
         return {"terms": len(tensors["test"])}, save(_stored(tensors))
 
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        predictor = self.predictor(node.payload)
+        predictor, (method, context) = self.predictor(node.payload), self._predict_context(node.payload)
         example = torch.zeros(1, self.data.channels, *self.data.image_size, device=self.device)
-        cost = measure_cost(predictor, example)
-        return {"params": cost.params, "macs": cost.macs, "flops": cost.flops}, b""
+        cost, stated = predictor_cost(method, node.payload["size"], context, predictor, example)
+        return {"params": cost.params, "macs": cost.macs, "flops": cost.flops, "stated": stated}, b""
 
 
 def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torch.Tensor:
@@ -244,14 +265,66 @@ def _bench(suite_json: str, store: str, device: str, plugins: tuple[str, ...], t
     return Bench(Suite.model_validate_json(suite_json), Store(store), device)
 
 
-def run_node(suite_json: str, store: str, device: str, plugins: tuple[str, ...], threads: int, node: Node) -> None:
-    """Entry point of every executor: make ``node`` unless the store has it."""
-    bench = _bench(suite_json, store, device, plugins, threads)
-    if not bench.store.has(node.kind, node.key):
-        bench.run(node)
+def run_node(job: Job, node: Node) -> str:
+    """Entry point of every executor: make ``node`` unless the store has it.
+
+    Returns:
+        ``made``, ``found`` (the store had it), or ``busy`` (another run is making it).
+
+    Raises:
+        StoreError: this machine does not see the store of the run.
+    """
+    if not job.ticket.record.is_file():
+        raise StoreError(
+            f"The worker on {socket.gethostname()} does not see the store '{job.ticket.store}': put the store on a "
+            "file system that all workers share, and name it by the same path everywhere."
+        )
+    device = _DEVICE or job.device
+    bench = _bench(job.suite, job.ticket.store, device, job.plugins, job.threads)
+    with bench.store.locked(node.key) as mine:
+        if bench.store.has(node.kind, node.key):
+            return "found"
+        if not mine:
+            return "busy"
+        bench.run(node, job.ticket)
+    return "made"
 
 
-def limit_threads(threads: int) -> None:
-    """Initialiser of worker processes: processes that share cores must not each use all of them."""
+@dataclass(frozen=True)
+class Job:
+    """What workers must know of a run: the suite as JSON, and where and how to work."""
+
+    suite: str
+    device: str
+    plugins: tuple[str, ...]
+    threads: int
+    ticket: Ticket
+
+
+_DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own
+
+
+def start_worker(threads: int, devices: Any = None) -> None:
+    """Initialiser of worker processes.
+
+    Args:
+        threads: torch threads; processes that share cores must not each use all of them.
+        devices: queue of device names, one for each worker; None: the run's device serves all.
+    """
+    global _DEVICE
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
+    if devices is not None:
+        _DEVICE = devices.get()
+    # Ctrl-C reaches the whole process group; the run decides what its workers do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A worker whose run was killed would wait for work for ever, or hold the lock of what it makes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

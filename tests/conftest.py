@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
+from stress.figures import pytest_terminal_summary as pytest_terminal_summary
 
 from dbn_core import registry
 

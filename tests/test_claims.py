@@ -23,10 +23,11 @@ from benchmarks.claims.decide import BOOTSTRAP, EXACT, PAIRED_BOOTSTRAP, PAIRED_
 from benchmarks.claims.model import Claim, Claims, Test, load_claims, method_name
 from benchmarks.claims.render import load_suites, reference_folders, render_claims, to_csv, verdicts
 from benchmarks.cli import app
+from benchmarks.pairing import Pairing
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
 from benchmarks.rows import _claimed
-from benchmarks.statistics import PairedBootstrap, mean_interval
+from benchmarks.statistics import mean_interval
 from dbn_core.errors import ArtefactError, SpecError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -332,10 +333,17 @@ def test_a_run_compares_the_pairs_that_claims_need() -> None:
     cells = {("x", 3): "DBN (fixed)", ("x", 5): "DBN (fixed)", ("b", 3): "BN (medium)", ("de", 3): "DE"}
     groups, stacked = {}, {}
     for key, label in cells.items():
-        method = SimpleNamespace(name=key[0], yardstick=key[0] == "de")
-        groups[key] = [SimpleNamespace(cell=SimpleNamespace(spec=key[0], label=label, size=key[1], method=method))]
         stacked[key] = {score: rng.normal(size=(3, 40)) for score in ("nll", "cnll", "acc")}
-    rows = pd.DataFrame(_claimed(groups, stacked, PairedBootstrap(3, 40, 200, rng)))
+        method = SimpleNamespace(name=key[0], yardstick=key[0] == "de")
+        groups[key] = [
+            SimpleNamespace(
+                cell=SimpleNamespace(spec=key[0], label=label, size=key[1], method=method, repetition=repetition),
+                examples={score: values[repetition] for score, values in stacked[key].items()},
+            )
+            for repetition in range(3)
+        ]
+    suite, data = SimpleNamespace(name="claims", seed=0, bootstrap=200), SimpleNamespace(counts={"test": 40})
+    rows = pd.DataFrame(_claimed(groups, Pairing(SimpleNamespace(suite=suite, data=data), groups)))
     pairs = set(zip(rows["label"], rows["size"], rows["reference"], strict=True))
     assert pairs == {
         ("DBN (fixed)", 5, "DBN (fixed) of size 3"),

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+import typer
 
-from benchmarks.cli import main
+from benchmarks.cli import app, main
+from benchmarks.run import plan_suite
+from benchmarks.store import Store
+from benchmarks.suite import load_suite
 from dbn_core.data import SOURCES
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
@@ -34,7 +40,7 @@ methods = [{ use = "de", sizes = [1, 2] }, { use = "logit-matching", sizes = [2]
 
 
 @pytest.mark.usefixtures("clean_registry")
-def test_the_example_baseline_keeps_the_contract_and_runs(
+def test_the_example_baseline_and_the_example_predictions_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (example,) = blocks("python")
@@ -50,6 +56,43 @@ def test_the_example_baseline_keeps_the_contract_and_runs(
         code = exit_code()
         assert code == 0, capsys.readouterr()
     assert "Logit matching" in Path("reports/mine/report.md").read_text()
+    use_own_predictions(monkeypatch, capsys)
+
+
+def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line of that section, with the suite above in the place of ``digits``."""
+    store = Store("results/store")
+    plan = plan_suite(load_suite("mine.toml"), store)
+    arrays = store.arrays("predictions", next(c.predictions for c in plan.cells if c.label == "DE" and c.size == 2))
+    np.save("labels.npy", arrays["test_labels"])
+    np.savez("mimo.npz", arrays["test"])
+    np.savez("other.npz", arrays["test"][:1])
+    (block,) = [text for text in blocks("sh") if "dbn-bench score" in text]
+    lines = [line for line in block.replace("--suite digits", "--suite mine.toml").splitlines() if line]
+    lines = [line.replace('"DE@3"', '"DE@2"') for line in lines]  # the suite above has two members
+    assert len(lines) == 4
+    for line in lines:
+        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
+        assert exit_code() == 0, (line, capsys.readouterr())
+    assert "MIMO (JAX)" in Path("reports/mine/report.md").read_text()
+
+
+def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    known = dict(typer.main.get_command(app).commands.items())  # type: ignore[attr-defined]
+    named = set(re.findall(r"`dbn-bench (?!--)([a-z]+)", README)) | set(
+        re.findall(r"^dbn-bench ([a-z]+)", README, re.M)
+    )
+    assert {"run", "score", "compare", "simulate", "store", "check"} <= named <= set(known)
+    options = {option for command in known.values() for parameter in command.params for option in parameter.opts}
+    options |= {"--install-completion"}
+    assert set(re.findall(r"`(--[a-z-]+)", README)) <= options
+
+
+def test_the_simulation_that_is_named_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = re.findall(r"`(dbn-bench simulate SUITE [^`]*)`", README)
+    monkeypatch.setattr(sys, "argv", shlex.split(line.replace("SUITE", "digits")))
+    assert exit_code() == 0
+    assert "Bottleneck" in capsys.readouterr().out
 
 
 def exit_code() -> int:

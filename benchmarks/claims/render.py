@@ -20,7 +20,7 @@ from benchmarks.claims.decide import EXACT, Outcome, Verdict, decide
 from benchmarks.claims.model import Claim, Claims, Paper, load_claims
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results, load_results
-from benchmarks.report.tables import escape_md
+from benchmarks.report.render import environment
 from dbn_core.errors import ArtefactError, SpecError
 
 REFERENCE = Path("results/reference")
@@ -59,7 +59,12 @@ def reference_folders(root: Path = REFERENCE) -> list[Path]:
 
 
 def _labels(folder: Path) -> set[str]:
-    return set(load_results(folder).summary["label"])
+    """Labels alone: whether the rows are whole shows when they are read."""
+    try:
+        with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+            return {row.get("label") or "" for row in csv.DictReader(file)}
+    except (OSError, ValueError, csv.Error) as error:
+        raise ArtefactError(f"{folder / 'summary.csv'} cannot be read: {error}.") from error
 
 
 def load_suites(folders: Sequence[Path]) -> list[SuiteRows]:
@@ -205,16 +210,9 @@ def _suite(suite: SuiteRows) -> dict[str, Any]:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["md"] = escape_md
-    environment.globals["report_style"] = _report_style
-    return environment
+    made = environment(Path(__file__).parent)
+    made.globals["report_style"] = _report_style
+    return made
 
 
 def _report_style() -> str:

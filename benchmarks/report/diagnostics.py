@@ -62,7 +62,7 @@ def _ece(results: Results, label: str, size: int) -> str:
     if row.empty:
         return ""
     raw, scaled = 100 * row[["ece_mean", "cece_mean"]].iloc[0]
-    return f"ECE {raw:.2f} % → {scaled:.2f} %"
+    return f"ECE {raw:.2f} %" + (f" → {scaled:.2f} %" if math.isfinite(scaled) else "")
 
 
 def _populated(frame: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +90,8 @@ def _gaps(ax: Axes, frame: pd.DataFrame, look: Look, limit: float) -> None:
 
 def training_cost(results: Results, style: dict[str, Look]) -> Figure:
     """Draw what training cost: time, the needed members' included, and examples through students and teachers."""
-    frame = results.summary[results.summary[["train_seconds", "train_seconds_with_members"]].notna().any(axis=1)]
+    known = results.summary[["train_seconds", "train_seconds_with_members", "student_passes"]].notna().any(axis=1)
+    frame = results.summary[known]
     own = frame["train_seconds"].fillna(0).to_numpy()
     total = np.fmax(frame["train_seconds_with_members"].to_numpy(), own)
     unit, scale = ("hours", 3600) if total.max(initial=0) > 7200 else ("minutes", 60)

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from benchmarks.published import Published, published_for
-from dbn_core.errors import ArtefactError
+from dbn_core.errors import ArtefactError, shown
 
 SCORES = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece", "temperature", "kl_to_ensemble")
 MARKED_SCORES = tuple(score for score in SCORES if score != "temperature")
 REFERENCE_FAMILY = "de"
+ADDED_FAMILY = "external"  # predictions made elsewhere
 
 _NAMES = ("method", "label", "family")
 COSTS = (
@@ -72,6 +74,9 @@ def load_results(rows_dir: Path) -> Results:
         numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *COSTS),
         flags=("latency_noisy",),
     )
+    if "cost_stated" not in summary:  # rows of before methods could state a cost
+        summary["cost_stated"] = "False"
+    summary["cost_stated"] = summary["cost_stated"].str.lower() == "true"
     if summary.empty:
         raise ArtefactError(f"{rows_dir / 'summary.csv'} holds no row; {_REMEDY}.")
     rows = _read(
@@ -113,7 +118,7 @@ def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequen
             frame[column] = frame[column].replace("", "nan").to_numpy(dtype=object).astype(float)
         except ValueError as error:
             raise ArtefactError(f"{path} has a value in {column} that is no number ({error}); {_REMEDY}.") from None
-    if frame["size"].isna().any():
+    if not frame["size"].between(1, 1e6).all():
         raise ArtefactError(f"{path} has a row without a size; {_REMEDY}.")
     frame["size"] = frame["size"].astype(int)
     for column in flags:
@@ -121,15 +126,39 @@ def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequen
     return frame
 
 
+class _Meta(BaseModel):
+    """What the report and the claims read of `meta.json`, each of it optional."""
+
+    suite: str | None = None
+    title: str | None = None
+    description: str | None = None
+    command: str | None = None
+    report_command: str | None = None
+    dataset: dict[str, Any] | None = None
+    failures: list[Any] | None = None
+    latency: dict[str, Any] | None = None
+    versions: dict[str, Any] | None = None
+    budget: str | list[Any] | None = None
+    protocol: str | list[Any] | None = None
+    store_seconds: float | None = None
+    dee: dict[str, int | None] | None = None
+
+
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtefactError(f"{path} is missing; {_REMEDY}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} is not readable JSON ({error}); {_REMEDY}.") from None
     if not isinstance(meta, dict):
         raise ArtefactError(f"{path} does not hold a JSON object; {_REMEDY}.")
+    try:
+        _Meta.model_validate(meta)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ArtefactError(f"{path}: '{where}' is {shown(problem['input'])}: {problem['msg']}; {_REMEDY}.") from None
     return meta
 
 

@@ -40,7 +40,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
     images = {name: base64.b64encode(paths[0].read_bytes()).decode() for name, paths in figures.items()}
     for template, name in (("page.md.j2", "report.md"), ("page.html.j2", "report.html")):
         path = out_dir / name
-        text = _environment().get_template(template).render(**context, images=images)
+        text = environment(Path(__file__).parent).get_template(template).render(**context, images=images)
         text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
         path.write_text(text, encoding="utf-8", newline="\n")
         written.append(path)
@@ -93,6 +93,7 @@ def _context(results: Results) -> dict[str, Any]:
         "published_data": results.published.data if results.published else "",
         "published_notes": published_notes(results),
         "differences": list(results.published.differences) if results.published else [],
+        "stated": bool(results.summary["cost_stated"].any()),
         "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
         "facts": _facts(meta, results),
         "budget": _lines(meta.get("budget")),
@@ -165,13 +166,14 @@ def _conventions(results: Results) -> list[str]:
     ]
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+def environment(folder: Path) -> jinja2.Environment:
+    """Templates of a folder: Markdown escaped by the filter ``md``, HTML by itself; an unknown name is an error."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
-    return environment
+    made.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
+    return made

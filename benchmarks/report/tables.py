@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from tabulate import tabulate
 
-from benchmarks.report.load import MARKED_SCORES, Results
+from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, Results
 
 MISSING = "–"
 PERCENT = ("acc", "ece", "cece")
@@ -136,8 +136,11 @@ def main_table(results: Results) -> Table:
         values = zip(frame[f"dee_{kind}"], frame[f"dee_{kind}_low"], frame[f"dee_{kind}_high"], strict=True)
         columns[name] = [Cell(dee_text(*value, results.max_size)) for value in values]
     columns[SCORE_NAMES["kl_to_ensemble"]] = score_cells(frame, "kl_to_ensemble")
-    columns["FLOPs rel."] = [Cell(ratio_text(x)) for x in frame["macs_rel"]]
-    columns["Params rel."] = [Cell(ratio_text(x)) for x in frame["params_rel"]]
+    stated = frame["cost_stated"].map({True: "*", False: ""})
+    for key, name in (("macs_rel", "FLOPs rel."), ("params_rel", "Params rel.")):
+        columns[name] = [
+            Cell(ratio_text(x) + mark * math.isfinite(x)) for x, mark in zip(frame[key], stated, strict=True)
+        ]
     for key, name in (
         ("latency_b1_ratio", "Latency rel., batch 1"),
         ("latency_batch_ratio", f"Latency rel., batch {batch}"),
@@ -147,7 +150,12 @@ def main_table(results: Results) -> Table:
 
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     count = len(results.reference)
-    blocks = [Block("Deep ensembles (the yardstick)", rows[:count]), Block("Other methods", rows[count:])]
+    added = (frame["family"] == ADDED_FAMILY).to_numpy()[count:]
+    blocks = [
+        Block("Deep ensembles (the yardstick)", rows[:count]),
+        Block("Other methods", [row for row, flag in zip(rows[count:], added, strict=True) if not flag]),
+        Block("From outside, cost as stated", [row for row, flag in zip(rows[count:], added, strict=True) if flag]),
+    ]
     return Table(list(columns), [block for block in blocks if block.rows])
 
 

@@ -1,0 +1,93 @@
+"""What the commands of ``dbn-bench`` share: consoles, options, tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dbn_core.errors import SpecError
+
+console, errors = Console(), Console(stderr=True)
+
+
+def complete_suite(incomplete: str) -> list[str]:
+    """Built-in suites, for shell completion."""
+    folder = Path(__file__).parent / "suites"
+    return [path.stem for path in sorted(folder.glob("*.toml")) if path.stem.startswith(incomplete)]
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Methods, for shell completion."""
+    from dbn_core.registry import methods
+
+    return [name for name in methods() if name.startswith(incomplete)]
+
+
+SuiteName = Annotated[
+    str,
+    typer.Argument(
+        help="A built-in suite (see `dbn-bench list`) or the path of a .toml file.", autocompletion=complete_suite
+    ),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="Python file that registers methods; may be repeated.", metavar="FILE"),
+]
+StoreDir = Annotated[Path, typer.Option("--store", help="Folder of trained weights and predictions.")]
+RowsDir = Annotated[
+    Path | None, typer.Option("--rows", help="Folder of the result rows.  [default: results/runs/SUITE]")
+]
+ReportsDir = Annotated[Path, typer.Option("--reports", help="Folder that gets one report folder a suite.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change one key of the suite, for example repetitions=5 or data.root=/data/cifar.",
+        metavar="KEY=VALUE",
+    ),
+]
+
+STORE, REPORTS = Path("results/store"), Path("reports")
+
+
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")]
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def overrides(pairs: list[str] | None, data_root: Path | None, download: bool) -> dict[str, Any]:
+    """Suite keys that ``--set``, ``--data-root`` and ``--download`` change."""
+    import tomllib
+
+    values: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
+            raise SpecError(f"--set {pair}: write KEY=VALUE, for example repetitions=5.")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except (ValueError, RecursionError):
+            values[key.strip()] = text  # an unquoted string
+    if data_root is not None:
+        values["data.root"] = str(data_root)
+    if download:
+        values["data.download"] = True
+    return values
+
+
+def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    """Print a table without frames."""
+    drawn = Table(title=title, title_justify="left", show_edge=False, pad_edge=False, box=None)
+    for index, column in enumerate(columns):
+        drawn.add_column(column, style="bold" if index == 0 else None, overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
+    console.print()

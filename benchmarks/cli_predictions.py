@@ -1,0 +1,318 @@
+"""The commands `score` and `compare`: predictions from anywhere, and paired tests on stored results."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from benchmarks.cli_common import (
+    REPORTS,
+    STORE,
+    DataRoot,
+    Plugins,
+    ReportsDir,
+    RowsDir,
+    Set,
+    StoreDir,
+    console,
+    errors,
+    overrides,
+    say,
+)
+from dbn_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from benchmarks.plan import Plan
+    from benchmarks.store import Store
+
+_NAMES = {
+    **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
+    **{"cnll": "NLL, calibrated", "cbrier": "Brier, calibrated", "cece": "ECE, calibrated"},
+}
+
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Class numbers of the test examples: .npy, .npz, .csv, .parquet or .txt.", metavar="FILE"),
+]
+KeyOption = Annotated[str | None, typer.Option(help="The array of an .npz that has the predictions.", metavar="NAME")]
+Values = Annotated[str, typer.Option(help="auto, probabilities, log-probabilities or logits.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
+
+
+def score(
+    predictions: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Predictions [N, K], or [M, N, K] for M members: .npz, .npy, .csv or .parquet. An .npz may also hold "
+            "labels, validation and validation_labels; a table may have the columns label and member.",
+        ),
+    ] = None,
+    labels: Labels = None,
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predictions of the validation examples, for temperature scaling; without them scores are raw only.",
+            metavar="FILE",
+        ),
+    ] = None,
+    validation_labels: Annotated[
+        Path | None, typer.Option(help="Class numbers of the validation examples.", metavar="FILE")
+    ] = None,
+    key: KeyOption = None,
+    values: Values = "auto",
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Add the predictions to the tables and figures of this suite, which has been run before."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="With --suite: what its tables call the method.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="With --suite: how many ensemble members the method stands for.", min=1)
+    ] = None,
+    repetition: Annotated[
+        int, typer.Option(help="With --suite: which repetition this is, from 1; add one file after the other.", min=1)
+    ] = 1,
+    macs: Annotated[
+        float | None, typer.Option(help="With --suite: multiply-adds of one whole prediction; unknown if not stated.")
+    ] = None,
+    params: Annotated[float | None, typer.Option(help="With --suite: parameters of the whole predictor.")] = None,
+    train_passes: Annotated[
+        float | None, typer.Option(help="With --suite: examples that went through what was trained.")
+    ] = None,
+    train_seconds: Annotated[float | None, typer.Option(help="With --suite: seconds that training took.")] = None,
+    note: Annotated[str, typer.Option(help="With --suite: a sentence for the report, for example the source.")] = "",
+    remove: Annotated[
+        str | None, typer.Option(help="With --suite: take what was added under this label out again.", metavar="LABEL")
+    ] = None,
+    store: StoreDir = STORE,
+    rows: RowsDir = None,
+    reports: ReportsDir = REPORTS,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Score predictions made anywhere, and add them to a suite if asked to."""
+    from benchmarks.predictions import arrays_of, load_predictions
+    from benchmarks.scoring import score_arrays
+
+    only_suite = {
+        **{"--label": label, "--size": size, "--macs": macs, "--params": params, "--remove": remove},
+        **{"--train-passes": train_passes, "--train-seconds": train_seconds, "--note": note or None},
+        "--repetition": None if repetition == 1 else repetition,
+    }
+    given = [name for name, value in only_suite.items() if value is not None]
+    if suite is None and given:
+        raise SpecError(f"{given[0]} says how a row of a suite is made: name the suite with --suite.")
+    if predictions is None and remove is None:
+        raise SpecError("There is nothing to score: name a file of predictions.")
+    if predictions is not None and remove is not None:
+        raise SpecError("Adding and removing are two steps: give a file of predictions or --remove, not both.")
+    if predictions is not None and suite is not None and (label is None or size is None):
+        raise SpecError("A row of a suite needs a name and a size: give --label and --size.")
+    result: dict[str, Any] = {}
+    arrays = {}
+    if predictions is not None:
+        loaded = load_predictions(predictions, labels, validation, validation_labels, key, values)
+        arrays = arrays_of(*loaded)
+        result = _scored(score_arrays(arrays))
+        result["notes"] = [note for part in loaded if part for note in part.notes]
+        if loaded[1] is None:
+            result["notes"].append("No validation predictions, so no temperature is fitted and scores are raw only.")
+        if not json_:
+            _print_scores(result)
+    if suite is not None:
+        plan, the_store = _plan(suite, store, set_, data_root, plugin)
+        result |= _change_suite(
+            plan, the_store, arrays, remove, rows, reports, plugin or [],
+            {"label": label, "size": size, "repetition": repetition - 1, "note": note,
+             "source": predictions.name if predictions else "",
+             "cost": {"params": params, "macs": macs, "student_passes": train_passes, "train_seconds": train_seconds}},
+        )  # fmt: skip
+        if not json_:
+            _print_row(result)
+    if json_:
+        _print_json(result)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="A file of predictions or, with --suite, a stored result as LABEL@SIZE.")],
+    b: Annotated[str, typer.Argument(help="What A is compared with, of the same kind.")],
+    labels: Labels = None,
+    key: KeyOption = None,
+    values: Values = "auto",
+    suite: Annotated[str | None, typer.Option(help="Suite whose stored results are compared.")] = None,
+    store: StoreDir = STORE,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+    json_: Json = False,
+) -> None:
+    """Test whether A and B differ: paired bootstrap over the examples, and over the repetitions of a suite."""
+    from benchmarks.comparing import compare_files, compare_stored
+
+    if suite is None:
+        found = compare_files(Path(a), Path(b), labels, key, values)
+    else:
+        if labels is not None or key is not None or values != "auto":
+            raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
+        found = compare_stored(*_plan(suite, store, set_, data_root, plugin), a, b)
+    if json_:
+        _print_json(vars(found) | {"rows": [vars(row) for row in found.rows], "verdict": found.verdict})
+        return
+    for line in found.notes:
+        say(line)
+    say(f"A: {found.a}")
+    say(f"B: {found.b}")
+    lines = [
+        (
+            *(_NAMES[row.metric], _number(row.metric, row.a), _number(row.metric, row.b)),
+            _signed(row.metric, row.difference),
+            f"[{_signed(row.metric, row.low)}, {_signed(row.metric, row.high)}]",
+            "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}",
+        )
+        for row in found.rows
+    ]
+    _table(["score", "A", "B", "A - B", "95 % interval", "p"], lines)
+    say(f"Paired bootstrap over {found.examples} examples{_over(found.repetitions)}, {found.draws} draws.")
+    say(found.verdict)
+
+
+def _over(repetitions: int) -> str:
+    return f" and {repetitions} repetitions" if repetitions > 1 else ", one repetition"
+
+
+def _plan(
+    name: str, store: Path, set_: list[str] | None, data_root: Path | None, plugin: list[str] | None
+) -> tuple[Plan, Store]:
+    from benchmarks.run import plan_suite
+    from benchmarks.store import Store
+    from benchmarks.suite import load_suite
+    from dbn_core.registry import load_plugin
+
+    for path in plugin or []:
+        load_plugin(path)
+    the_store = Store(store)
+    return plan_suite(load_suite(name, overrides(set_, data_root, False)), the_store), the_store
+
+
+def _change_suite(
+    plan: Plan,
+    store: Store,
+    arrays: Mapping[str, Any],
+    remove: str | None,
+    rows: Path | None,
+    reports: Path,
+    plugins: Sequence[str],
+    entry: dict[str, Any],
+) -> dict[str, Any]:
+    """Add or remove, then write the suite's rows and report again."""
+    import pandas as pd
+
+    from benchmarks.external import Entry, StatedCost, add_external, remove_external, suite_labels
+    from benchmarks.progress import Reporter
+    from benchmarks.run import Options, run_suite
+
+    suite_labels(plan, store)  # a suite that was never run has no rows to join or leave
+    if remove is not None:
+        remove_external(plan, store, remove)
+    else:
+        add_external(plan, store, Entry(**entry | {"cost": StatedCost(**entry["cost"])}), arrays)
+    options = Options(store=store.root, rows=rows, reports=reports, plugins=plugins, only=())
+    with suppress(OSError, ValueError):  # the report goes on naming the command that made the suite
+        meta = json.loads((options.rows_of(plan.suite) / "meta.json").read_text(encoding="utf-8"))
+        options = replace(options, command=str(meta.get("command", "")))
+    with Reporter(errors, store.root) as reporter:
+        done = run_suite(plan.suite, options, reporter)
+    folder = options.rows_of(plan.suite)
+    result: dict[str, Any] = {
+        "suite": plan.suite.name,
+        "rows": str(folder),
+        "report": str(reports / plan.suite.name / "report.html"),
+    }
+    if remove is None:
+        summary = pd.read_csv(folder / "summary.csv", converters={"label": str})  # a label "NA" stays one
+        mine = (summary["label"] == entry["label"]) & (summary["size"] == entry["size"])
+        result["row"] = summary[mine & (summary["family"] == "external")].iloc[0].to_dict()
+        sizes = [cell.size for cell in done.plan.cells if cell.method.name == "de"]
+        result["max_size"] = max(sizes, default=None)
+    return result
+
+
+def _scored(scores: Any) -> dict[str, Any]:
+    from benchmarks.statistics import mean_interval
+
+    metrics: dict[str, dict[str, float | None]] = {}
+    for name, examples in scores.examples.items():
+        interval = mean_interval(examples)
+        metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
+    for name, value in scores.split.items():
+        metrics[name] = {"value": value, "low": None, "high": None}
+    order = [name for name in _NAMES if name in metrics]
+    return {"examples": len(scores.labels), "metrics": {name: metrics[name] for name in order}}
+
+
+def _print_scores(result: Mapping[str, Any]) -> None:
+    for line in result["notes"]:
+        say(line)
+    rows = [
+        (
+            _NAMES[name],
+            _number(name, metric["value"]),
+            "" if metric["low"] is None else f"[{_number(name, metric['low'])}, {_number(name, metric['high'])}]",
+        )
+        for name, metric in result["metrics"].items()
+    ]
+    _table(["score", "value", "95 % interval over examples"], rows)
+
+
+def _print_row(result: Mapping[str, Any]) -> None:
+    from benchmarks.report.tables import dee_text, ratio_text
+
+    if row := result.get("row"):
+        for kind, name in (("raw", "raw"), ("cal", "calibrated")):
+            value, low, high = (row[f"dee_{kind}{end}"] for end in ("", "_low", "_high"))
+            say(f"Deep-ensemble equivalent, {name}: {dee_text(value, low, high, result['max_size'])}")
+        say(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
+    say(f"Rows:   {result['rows']}")
+    say(f"Report: {result['report']}")
+
+
+def _number(metric: str, value: float) -> str:
+    return f"{100 * value:.2f} %" if metric in ("acc", "ece", "cece") else f"{value:.4f}"
+
+
+def _signed(metric: str, value: float) -> str:
+    return f"{100 * value:+.2f} %" if metric in ("acc", "ece", "cece") else f"{value:+.4f}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(show_edge=False, pad_edge=False, box=None)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(_plain(value), ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: unknown is null, a censored equivalent the text "inf" or "-inf"."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

@@ -1,0 +1,117 @@
+"""``dbn-bench store``: verify, gc, export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.cli_common import (
+    STORE,
+    DataRoot,
+    Plugins,
+    RowsDir,
+    Set,
+    StoreDir,
+    SuiteName,
+    errors,
+    overrides,
+    say,
+    table,
+)
+
+store_app = typer.Typer(no_args_is_help=True, help="Look after the store: verify, gc, export, import.")
+
+
+@store_app.command()
+def verify(store: StoreDir = STORE) -> None:
+    """Read every artefact and check it; what is damaged is set aside, and made again by the next run."""
+    from benchmarks.storage import verify_store
+    from benchmarks.store import Store
+
+    the_store = Store(store)
+    counts = verify_store(the_store)
+    table(f"Store {store}", ["artefacts", "intact"], [(kind, str(n)) for kind, n in sorted(counts.items())])
+    if the_store.damaged:
+        for sentence in the_store.damaged:
+            errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    say("Everything is intact.")
+
+
+@store_app.command()
+def gc(
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep only what this suite needs (a name or a path); may be repeated.  Without it no artefact is "
+            "removed, only what crashes and damage left behind.",
+            metavar="SUITE",
+        ),
+    ] = None,
+    store: StoreDir = STORE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+) -> None:
+    """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses."""
+    from benchmarks.run import plan_suite
+    from benchmarks.storage import collect, remove
+    from benchmarks.store import Store
+    from benchmarks.suite import load_suite
+    from dbn_core.registry import load_plugin
+
+    for path in plugin or []:
+        load_plugin(path)
+    the_store = Store(store)
+    plans = [plan_suite(load_suite(name, overrides(None, data_root, False)), the_store) for name in keep or []]
+    litter = collect(the_store, plans if keep else None)
+    freed = sum(path.stat().st_size for paths in litter.values() for path in paths)
+    table(f"Store {store}", ["what", "files"], [(what, str(len(paths))) for what, paths in litter.items()])
+    if not dry_run:
+        remove(litter)
+    say(f"{freed / 2**20:.1f} MiB {'would be' if dry_run else 'were'} freed.")
+
+
+@store_app.command("export")
+def export_(
+    suite: SuiteName,
+    file: Annotated[Path, typer.Argument(help="The bundle to write, a .zip file.")],
+    store: StoreDir = STORE,
+    rows: RowsDir = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Trained weights and stored logits too, not only predictions.")
+    ] = False,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+) -> None:
+    """Write a suite's results into one file, from which another machine gives the same report without training."""
+    from benchmarks.bundle import export_suite
+    from benchmarks.run import plan_suite
+    from benchmarks.store import Store
+    from benchmarks.suite import load_suite
+    from dbn_core.registry import load_plugin
+
+    for path in plugin or []:
+        load_plugin(path)
+    chosen, the_store = load_suite(suite, overrides(set_, data_root, False)), Store(store)
+    folder = rows or Path("results/runs") / chosen.name
+    count = export_suite(plan_suite(chosen, the_store), the_store, folder, file, weights)
+    say(f"{count} artefacts in {file}, {file.stat().st_size / 2**20:.1f} MiB.")
+
+
+@store_app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A bundle that `dbn-bench store export` wrote.")],
+    store: StoreDir = STORE,
+    rows: RowsDir = None,
+) -> None:
+    """Take the artefacts and result rows of a bundle into this store; every checksum is verified first."""
+    from benchmarks.bundle import import_bundle
+    from benchmarks.store import Store
+
+    suite, count, folder = import_bundle(file, Store(store), rows)
+    say(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")
+    say(f"Report: dbn-bench report {suite}" + (f" --rows {folder}" if rows else ""))

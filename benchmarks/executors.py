@@ -1,0 +1,210 @@
+"""Where nodes are made: in this process, in a pool of processes, or on a Dask cluster.
+
+All of them are ``concurrent.futures`` executors; an :class:`Engine` adds what a scheduler must know besides: how many
+nodes it takes at once, and how to go on after a worker died.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from dbn_core.errors import SpecError
+
+
+class Engine(ABC):
+    """An executor, its number of workers, and its repair."""
+
+    executor: Executor
+
+    @abstractmethod
+    def slots(self) -> int:
+        """How many nodes it can work on at once; may change while a run goes on."""
+
+    def restart(self) -> None:
+        """Replace the executor after it broke."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def close(self, at_once: bool) -> None:
+        """Release the workers; ``at_once``: without waiting for what they do."""
+
+
+class InlineExecutor(Executor):
+    """Runs each call at once in this process: for debugging, and for one large network that uses every core."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Call ``fn`` and return a finished future."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Inline(Engine):
+    """This process."""
+
+    def __init__(self) -> None:
+        self.executor = InlineExecutor()
+
+    def slots(self) -> int:
+        """One."""
+        return 1
+
+    def close(self, at_once: bool) -> None:
+        """Nothing to release."""
+
+
+class Processes(Engine):
+    """A pool of processes on this machine.
+
+    Args:
+        count: workers.
+        threads: torch threads of each.
+        devices: one for each worker, or none: the run's device serves all.
+    """
+
+    def __init__(self, count: int, threads: int, devices: tuple[str, ...] = ()) -> None:
+        self.count, self.threads, self.devices = count, threads, devices
+        self.restart()
+
+    def restart(self) -> None:
+        """A new pool; the old one's workers are gone or end with what they do."""
+        from benchmarks.work import start_worker
+
+        # spawn: a forked child of a process that has used torch's thread pool can hang.
+        context = multiprocessing.get_context("spawn")
+        queue = None
+        if self.devices:
+            queue = context.Queue()
+            for device in self.devices:
+                queue.put(device)
+        self.executor = ProcessPoolExecutor(
+            self.count, mp_context=context, initializer=start_worker, initargs=(self.threads, queue)
+        )
+
+    def slots(self) -> int:
+        """As many as workers."""
+        return self.count
+
+    def close(self, at_once: bool) -> None:
+        """End the workers."""
+        workers = list((getattr(self.executor, "_processes", None) or {}).values())
+        self.executor.shutdown(wait=not at_once, cancel_futures=True)
+        if at_once:
+            for worker in workers:
+                worker.terminate()
+
+
+class Dask(Engine):
+    """A Dask cluster: one that runs already, or two or more processes on this machine.
+
+    Dask itself runs a task again on another worker when a worker dies.
+
+    Args:
+        address: of a scheduler, such as ``tcp://host:8786``; None starts a cluster of ``count`` processes here.
+        count: workers of a cluster that is started here.
+        threads: torch threads of each of those.
+
+    Raises:
+        SpecError: Dask is not installed, or no scheduler answers at the address.
+    """
+
+    def __init__(self, address: str | None, count: int, threads: int) -> None:
+        try:
+            from dask.distributed import Client, LocalCluster
+        except ImportError as error:
+            raise SpecError("The executor 'dask' needs Dask: pip install 'dbn-bench[dask]'.") from error
+        self._cluster = None
+        if address is None:
+            self._cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                dashboard_address=None,
+                env={"OMP_NUM_THREADS": str(threads)},
+            )
+        try:
+            self.client = Client(address or self._cluster, timeout="10s")
+        except (OSError, ValueError) as error:
+            raise SpecError(
+                f"No Dask scheduler answers at '{address}': start one (`dask scheduler`), or correct the address."
+            ) from error
+        self.executor = self.client.get_executor(pure=False)
+
+    def slots(self) -> int:
+        """Threads of all workers at the moment; one while a cluster has none yet."""
+        return max(1, sum(self.client.nthreads().values()))
+
+    def close(self, at_once: bool) -> None:
+        """Leave the cluster; end it when it was started here."""
+        self.executor.shutdown(wait=not at_once)
+        self.client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def parse_executor(text: str) -> tuple[str, str | None]:
+    """(kind, address) of ``processes``, ``inline``, ``dask`` or ``dask://host:port``.
+
+    Raises:
+        SpecError: none of these.
+    """
+    if text.startswith("dask://") and text.removeprefix("dask://"):
+        return "dask", text.replace("dask://", "tcp://", 1)
+    if text in ("processes", "inline", "dask"):
+        return text, None
+    raise SpecError(f"Unknown executor '{text}': choose processes, inline, dask or dask://HOST:PORT.")
+
+
+def cuda_devices(device: str) -> tuple[str, ...]:
+    """The GPUs that a run may use: all of them for ``auto`` and ``cuda``, one for ``cuda:1``, none for ``cpu``."""
+    if device == "cpu":
+        return ()
+    import torch
+
+    if ":" in device:
+        return (device,)
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
+def make_engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Engine:
+    """The engine that ``--executor`` and ``--jobs`` ask for.
+
+    Args:
+        executor: see :func:`parse_executor`.
+        jobs: worker processes; 0 means this process, -1 one for each GPU, or for each core where there is no GPU.
+        threads: torch threads of each process.
+        devices: the GPUs to spread processes over.
+    """
+    kind, address = parse_executor(executor)
+    count = worker_count(jobs, len(devices))
+    if kind == "inline" or (kind == "processes" and count == 0):
+        return Inline()
+    if kind == "dask":
+        return Dask(address, max(1, count), threads)
+    return Processes(count, threads, tuple(devices[index % len(devices)] for index in range(count)) if devices else ())
+
+
+def worker_count(jobs: int, gpus: int) -> int:
+    """Worker processes that ``--jobs`` means: -1 is one for each GPU, or for each core where there is no GPU."""
+    return jobs if jobs >= 0 else gpus or os.cpu_count() or 1
+
+
+@contextmanager
+def engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Iterator[Engine]:
+    """:func:`make_engine`, closed at the end: at once after an error, so that Ctrl-C does not wait for trainings."""
+    made = make_engine(executor, jobs, threads, devices)
+    try:
+        yield made
+    except BaseException:
+        with suppress(Exception):
+            made.close(at_once=True)
+        raise
+    made.close(at_once=False)

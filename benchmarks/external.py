@@ -1,0 +1,216 @@
+"""Predictions made outside the harness as cells of a suite: scored, compared and drawn like any other.
+
+A record of kind ``external`` in the store names the predictions and the cost that belong to one (suite, label, size,
+repetition).  What the user did not state is unknown, never zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from safetensors.numpy import save
+
+from benchmarks.plan import Cell, Plan
+from benchmarks.store import Store
+from dbn_core.errors import DataError, SpecError, did_you_mean
+from dbn_core.method import Method
+from dbn_core.metrics.scores import Array
+from dbn_core.seeds import digest
+
+KIND = "external"
+_COST_WORDS = {
+    **{"params": "parameters", "macs": "multiply-adds a prediction"},
+    **{"train_seconds": "seconds of training", "student_passes": "examples passed in training"},
+}
+
+
+class External(Method):
+    """Predictions that were made elsewhere."""
+
+    name = KIND
+    title = "External"
+
+    def predictor(self, size: int, context: Any) -> NoReturn:
+        """There is none; only the predictions are known."""
+        raise SpecError("Predictions from outside the suite have no predictor: they cannot be run or timed.")
+
+
+@dataclass(frozen=True)
+class StatedCost:
+    """What the user says that the method costs; None where they say nothing.
+
+    ``macs`` (multiply-adds) and ``params`` are those of the whole predictor, for one example; ``student_passes`` counts
+    examples that went through what was trained.
+    """
+
+    params: float | None = None
+    macs: float | None = None
+    train_seconds: float | None = None
+    student_passes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise SpecError(f"The cost {name}={value} must be a positive number: state it again, or leave it out.")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Which row of a suite the predictions make; ``repetition`` counts from 0, ``source`` is a file name."""
+
+    label: str
+    size: int
+    repetition: int
+    cost: StatedCost = StatedCost()
+    source: str = ""
+    note: str = ""
+
+
+def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Array]) -> None:
+    """Store predictions as a cell of the suite; the same label, size and repetition replace what was there.
+
+    Args:
+        arrays: ``test`` [M, N, K] log-probabilities and ``test_labels`` [N]; ``validation`` and its labels if known.
+
+    Raises:
+        SpecError: the label belongs to the suite, or the suite has no predictions of its own yet.
+        DataError: the labels are not those of the suite, in its order, or the number of classes differs.
+    """
+    if entry.label in {label for _, _, label in plan.suite.entries()}:
+        raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
+    if not entry.label.strip() or not entry.label.isprintable():
+        raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
+    _check(arrays, suite_labels(plan, store), len(plan.data.classes), entry.source)
+    content = save({name: _compact(array) for name, array in arrays.items()})
+    made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
+    cost = {name: value for name, value in asdict(entry.cost).items() if value is not None}
+    record = {**_identity(plan, entry), "source": entry.source, "note": entry.note, "stated": cost}
+    record |= {kind: digest({"kind": kind, **made, "stated": cost}) for kind in ("predictions", "cost")}
+    key = digest({"kind": KIND, **_identity(plan, entry)})
+    old = store.value(KIND, key)["value"] if store.has(KIND, key) else None
+    store.put("predictions", record["predictions"], {"recipe": made, "terms": len(arrays["test"])}, content)
+    store.put("cost", record["cost"], cost | ({"flops": 2 * cost["macs"]} if "macs" in cost else {}))
+    store.put(KIND, key, record)  # last: a record names only what is stored
+    if old:
+        _drop(store, old, keep=record)
+
+
+def remove_external(plan: Plan, store: Store, label: str) -> int:
+    """Take a label's rows out of the suite; returns how many there were.
+
+    Raises:
+        SpecError: nothing was added under this label.
+    """
+    records = _records(plan, store)
+    found = {key: record for key, record in records.items() if record["label"] == label}
+    if not found:
+        known = sorted({record["label"] for record in records.values()})
+        hint = did_you_mean(label, known) or ", and nothing else"
+        raise SpecError(f"Nothing was added to the suite '{plan.suite.name}' under the label '{label}'{hint}.")
+    for key, record in found.items():
+        store.sidecar_path(KIND, key).unlink()
+        _drop(store, record)
+    return len(found)
+
+
+def load_external(plan: Plan, store: Store) -> list[Cell]:
+    """The cells that were added to the suite from outside, by label, size and repetition."""
+    cells = []
+    for record in _ordered(plan, store):
+        label = record["label"]
+        identity = (f"{KIND}[{label}]", label, record["size"], record["repetition"])
+        cells.append(Cell(External(), *identity, record["predictions"], None, record["cost"], (), (), ()))
+    return cells
+
+
+def describe_external(plan: Plan, store: Store) -> list[str]:
+    """A line of the report's protocol for each label and size: where it came from, and whose its costs are."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for record in _ordered(plan, store):
+        groups.setdefault((record["label"], record["size"]), []).append(record)
+    lines = []
+    for (label, size), records in groups.items():
+        sources = ", ".join(dict.fromkeys(record["source"] for record in records))
+        repetitions = ", ".join(str(record["repetition"] + 1) for record in records)
+        stated = records[0]["stated"]
+        cost = ", ".join(f"{value:,.10g} {_COST_WORDS[name]}" for name, value in stated.items())
+        notes = " ".join(dict.fromkeys(record["note"] for record in records if record["note"]))
+        lines.append(
+            f"{label}, size {size}: predictions made outside this suite ({sources}; as repetition {repetitions}; "
+            "compared on the repetitions that both methods have); "
+            + (f"cost as stated by whoever added them: {cost}." if cost else "their cost is not stated.")
+            + (f" {notes}" if notes else "")
+        )
+    return lines
+
+
+def suite_labels(plan: Plan, store: Store) -> dict[str, Array]:
+    """``test_labels`` and ``validation_labels`` of the suite, in its order, from its own stored predictions.
+
+    Raises:
+        SpecError: the store has none.
+    """
+    for cell in plan.cells:
+        if store.has("predictions", cell.predictions):
+            arrays = store.arrays("predictions", cell.predictions)
+            return {name: arrays[name] for name in ("test_labels", "validation_labels")}
+    raise SpecError(
+        f"The store '{store.root}' has no predictions of the suite '{plan.suite.name}': "
+        f"run it first with `dbn-bench run {plan.suite.name}`."
+    )
+
+
+def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
+    where = {"suite": plan.suite.name, "data": plan.data.fingerprint}
+    return where | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
+
+
+def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, source: str) -> None:
+    for split in ("test", "validation"):
+        if split not in arrays:
+            continue
+        given, expected = arrays[f"{split}_labels"], own[f"{split}_labels"]
+        if arrays[split].shape[-1] != classes:
+            raise DataError(
+                f"'{source}' has {arrays[split].shape[-1]} classes, the suite has {classes}: give predictions for "
+                "all of its classes, in its order."
+            )
+        if len(given) != len(expected):
+            raise DataError(
+                f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}: predict its own "
+                f"{split} split."
+            )
+        if wrong := int(np.sum(given != expected)):
+            raise DataError(
+                f"{wrong} of {len(given)} {split} labels given for '{source}' are not the suite's: predict its "
+                f"{split} split in its order."
+            )
+
+
+def _compact(array: Array) -> Array:
+    """As the harness stores its own: log-probabilities in single precision, labels as integers."""
+    return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
+
+
+def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
+    """The suite's records by key."""
+    records = {key: store.value(kind, key)["value"] for kind, key in store.artefacts(KIND)}
+    mine = (plan.suite.name, plan.data.fingerprint)
+    return {key: record for key, record in records.items() if (record["suite"], record["data"]) == mine}
+
+
+def _ordered(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    return sorted(_records(plan, store).values(), key=lambda r: (r["label"], r["size"], r["repetition"]))
+
+
+def _drop(store: Store, record: Mapping[str, Any], keep: Mapping[str, Any] | None = None) -> None:
+    """Delete what a record alone refers to."""
+    for kind in ("predictions", "cost"):
+        if keep is None or keep[kind] != record[kind]:
+            store.sidecar_path(kind, record[kind]).unlink(missing_ok=True)
+            store.tensors_path(kind, record[kind]).unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""What running work says about itself, and how it is told to stop: small files in the store.
+
+Files, because they work alike for every executor, on every machine that sees the store, and for a person at another
+terminal.  They are hints, never results: whatever is unreadable is ignored, and nothing here can fail a training.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.store import Store
+from dbn_core.train.monitor import Monitor, Progress
+
+# Epochs at least this long are evaluated for the screen although the recipe keeps the last one.
+SECONDS_FOR_VALIDATION = 10.0
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What every node of a run takes along to its worker.
+
+    Attributes:
+        run: name of the run.
+        store: its folder, absolute.
+        deadline: Unix time at which trainings write their checkpoint and stop; None: never.
+        tensorboard: folder for event files; None: none are written.
+    """
+
+    run: str
+    store: str
+    deadline: float | None = None
+    tensorboard: str | None = None
+
+    @property
+    def record(self) -> Path:
+        """What the run says of itself."""
+        return Path(self.store) / "runs" / f"{self.run}.json"
+
+    @property
+    def stop(self) -> Path:
+        """Exists from when the run wants its workers to stop."""
+        return self.record.with_suffix(".stop")
+
+    def stopping(self) -> bool:
+        """Whether workers of this run should write their checkpoints and stop."""
+        return (self.deadline is not None and time.time() > self.deadline) or self.stop.exists()
+
+
+def new_ticket(suite: str, store: Path, deadline: float | None, tensorboard: Path | None) -> Ticket:
+    """A ticket with a name of its own, also when two machines start a run in the same second."""
+    name = f"{suite}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{socket.gethostname()}-{os.getpid()}"
+    return Ticket(name, str(store.resolve()), deadline, str(tensorboard.resolve()) if tensorboard else None)
+
+
+class NodeMonitor(Monitor):
+    """Keeps a file about one node up to date while it is made, and asks the run whether to go on."""
+
+    def __init__(self, ticket: Ticket, key: str, title: str) -> None:
+        self.ticket, self.title, self.key = ticket, title, key
+        self.path = Path(ticket.store) / "running" / f"{key}.json"
+        self._begun = self._epoch_begun = time.monotonic()
+        self._first_fraction: float | None = None
+        self._scores: dict[str, float] = {}
+        self._events: Any = None
+
+    def update(self, progress: Progress) -> None:
+        """Write where the training is, for the screen and for ``dbn-bench status``."""
+        if self._first_fraction is None:
+            self._first_fraction = progress.fraction
+        done, spent = progress.fraction - self._first_fraction, time.monotonic() - self._begun
+        left = spent / done * (1 - progress.fraction) if done > 0 else None
+        if progress.ends_epoch:
+            self._scores = progress.validation or self._scores
+            self._epoch_begun = time.monotonic()
+            self._write_events(progress)
+        self.write(
+            epoch=progress.epoch,
+            epochs=progress.epochs,
+            fraction=progress.fraction,
+            loss=progress.loss,
+            left_s=left,
+            **{f"validation_{name}": value for name, value in self._scores.items()},
+        )
+
+    def wants_validation(self) -> bool:
+        """Whether epochs last long enough for somebody to look; an evaluation then takes a small share of one."""
+        return time.monotonic() - self._epoch_begun > SECONDS_FOR_VALIDATION
+
+    def should_stop(self) -> bool:
+        """Whether the run wants its workers to stop."""
+        return self.ticket.stopping()
+
+    def write(self, **values: Any) -> None:
+        """Renew the file."""
+        values = {"key": self.key, "title": self.title, "run": self.ticket.run, "updated": time.time(), **values}
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(self.path, values)
+
+    def close(self) -> None:
+        """The node is done, or will not be."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        if self._events is not None:
+            self._events.close()
+
+    def _write_events(self, progress: Progress) -> None:
+        if self.ticket.tensorboard is None:
+            return
+        if self._events is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            name = f"{self.title} {self.key[:8]}".replace("/", "-")
+            self._events = SummaryWriter(str(Path(self.ticket.tensorboard) / name))
+        scalars = {"loss": progress.loss, "learning_rate": progress.lr}
+        scalars |= {f"validation/{name}": value for name, value in progress.validation.items()}
+        for name, value in scalars.items():
+            self._events.add_scalar(name, value, progress.epoch)
+
+
+@contextmanager
+def watched(ticket: Ticket, key: str, title: str) -> Iterator[NodeMonitor]:
+    """A monitor for one node; its file is gone afterwards, whatever happens."""
+    monitor = NodeMonitor(ticket, key, title)
+    monitor.write()
+    try:
+        yield monitor
+    finally:
+        monitor.close()
+
+
+def write_record(ticket: Ticket, **values: Any) -> None:
+    """What a run says of itself: suite, state, counts, estimated end."""
+    with suppress(OSError):
+        ticket.record.parent.mkdir(parents=True, exist_ok=True)
+        host = {"run": ticket.run, "host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
+        _replace(ticket.record, host | values)
+
+
+def request_stop(ticket: Ticket) -> None:
+    """Ask all workers of a run to write their checkpoints and stop."""
+    with suppress(OSError):
+        ticket.stop.parent.mkdir(parents=True, exist_ok=True)
+        ticket.stop.touch()
+
+
+def running(store: Store) -> list[dict[str, Any]]:
+    """What the nodes under way say of themselves; only a live process holds the lock of its node."""
+    found = [_read(path) for path in sorted((store.root / "running").glob("*.json"))]
+    return [value for value in found if value and _is_locked(store, value["key"])]
+
+
+def _is_locked(store: Store, key: str) -> bool:
+    with store.locked(key) as free:
+        return not free
+
+
+def progress_of(store: Path, key: str) -> dict[str, Any]:
+    """What the node ``key`` says of itself, empty when it says nothing."""
+    return _read(store / "running" / f"{key}.json")
+
+
+def runs(store: Store) -> list[dict[str, Any]]:
+    """The records of all runs on this store, the latest last."""
+    found = [_read(path) for path in (store.root / "runs").glob("*.json")]
+    return sorted((value for value in found if value), key=lambda value: value.get("updated", 0))
+
+
+def _replace(path: Path, values: dict[str, Any]) -> None:
+    """Without waiting for the disk: a hint need not survive a power cut."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(values), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

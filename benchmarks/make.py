@@ -1,0 +1,197 @@
+"""Make what a plan needs and the store lacks: choose cells, start an executor, stop in good order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from benchmarks.estimate import announce, node_work
+from benchmarks.execute import Event, Outcome, Scheduler, missing_nodes
+from benchmarks.executors import cuda_devices, engine
+from benchmarks.live import Ticket, new_ticket, request_stop, write_record
+from benchmarks.plan import Cell, Node, Plan
+from benchmarks.store import Store
+from benchmarks.suite import Suite
+from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
+from dbn_core.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a suite runs.
+
+    Attributes:
+        rows: folder of the result rows; None: ``results/runs/<suite>``.
+        executor, jobs, threads: see :func:`benchmarks.executors.make_engine`.
+        only: method names, labels, specs or patterns of them; what else the store lacks is left alone.  An empty
+            sequence makes nothing: what is stored is analysed again.  None: everything.
+        max_seconds: stop and report after so long; None: never.
+        tensorboard: folder for event files of the trainings; None: none.
+    """
+
+    store: Path = Path("results/store")
+    rows: Path | None = None
+    reports: Path = Path("reports")
+    executor: str = "processes"
+    jobs: int = -1
+    threads: int = 1
+    device: str = "auto"
+    plugins: Sequence[str] = ()
+    only: Sequence[str] | None = None
+    max_seconds: float | None = None
+    tensorboard: Path | None = None
+    command: str = ""
+
+    def rows_of(self, suite: Suite) -> Path:
+        """Folder of the suite's result rows."""
+        return self.rows or Path("results/runs") / suite.name
+
+
+class InterruptedRunError(BenchError):
+    """Somebody stopped the run; what was finished is kept, trainings have written their checkpoints."""
+
+
+def select_cells(plan: Plan, only: Sequence[str] | None) -> list[Cell]:
+    """The cells whose method name, label or spec matches one of the patterns, in whatever case; all for None.
+
+    Raises:
+        SpecError: a pattern matches nothing.
+    """
+    if only is None:
+        return plan.cells
+    chosen: dict[int, Cell] = {}
+    for pattern in only:
+        found = {
+            index: cell
+            for index, cell in enumerate(plan.cells)
+            if any(_matches(name, pattern) for name in (cell.method.name, cell.label, cell.spec))
+        }
+        if not found:
+            labels = {cell.label for cell in plan.cells} | {cell.method.name for cell in plan.cells}
+            raise SpecError(f"--only {pattern}: the suite has no such method{did_you_mean(pattern, labels)}.")
+        chosen |= found
+    return [chosen[index] for index in sorted(chosen)]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    return name.casefold() == pattern.casefold() or fnmatchcase(name.casefold(), pattern.casefold())
+
+
+def make_artefacts(
+    plan: Plan, store: Store, targets: set[str], options: Options, report: Callable[[str | Event], None]
+) -> Outcome:
+    """Make what ``targets`` and what they need lack; artefacts that prove damaged are made again."""
+    whole = Outcome()
+    for _ in range(3):  # an artefact can be damaged while a run goes on: then once more, and not for ever
+        said = len(store.damaged)
+        nodes = missing_nodes(plan, store, targets)
+        for damage in store.damaged[said:]:
+            report(damage.replace(": run the suite again", ": it is made again"))
+        if not nodes:
+            break
+        if sentence := announce(plan, nodes, options.jobs, options.threads, options.device):
+            report(sentence)
+        outcome = _make(plan, store, nodes, options, report)
+        whole.made += outcome.made
+        whole.seconds += outcome.seconds
+        whole.failures, whole.left = outcome.failures, outcome.left
+        if not outcome.damaged:
+            break
+    return whole
+
+
+def _make(
+    plan: Plan, store: Store, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]
+) -> Outcome:
+    from benchmarks.work import Job, run_node
+
+    deadline = None if options.max_seconds is None else time.time() + options.max_seconds
+    ticket = new_ticket(plan.suite.name, options.store, deadline, options.tensorboard)
+    try:
+        atomic_write(ticket.record, b"{}")
+    except StoreError as error:  # what is stored can still be reported
+        return Outcome(failures=dict.fromkeys(nodes, str(error)))
+    job = Job(
+        _portable(plan.suite).model_dump_json(),
+        options.device,
+        tuple(str(Path(path).resolve()) for path in options.plugins),
+        options.threads,
+        ticket,
+    )
+
+    def submit(executor: Executor, node: Node) -> Future[str]:
+        return executor.submit(run_node, job, node)
+
+    def keep_trace(node: Node, error: BaseException) -> None:
+        log = options.store / "failures.log"
+        with suppress(OSError), log.open("a", encoding="utf-8") as file:
+            file.write(f"--- {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {plan.suite.name}: {node.title}\n")
+            file.write("".join(traceback.format_exception(error)))
+
+    def tell(event: Event) -> None:
+        state = "stopping" if ticket.stopping() else "running"
+        counts = {"done": event.done, "total": event.total, "eta_s": event.eta_s}
+        write_record(ticket, suite=plan.suite.name, state=state, **counts)
+        report(event)
+
+    state = "failed"
+    try:
+        devices = () if options.device == "cpu" else cuda_devices(options.device)
+        with (
+            stop_on_signal(ticket) as signals,
+            engine(options.executor, options.jobs, options.threads, devices) as where,
+        ):
+            work = {key: node_work(plan, node) for key, node in nodes.items()}
+            scheduler = Scheduler(nodes, submit, where, tell, keep_trace, ticket.stopping, work)
+            outcome = scheduler.run()
+            if signals:
+                raise InterruptedRunError(
+                    "Stopped; what was finished is kept, and the same command goes on from there."
+                )
+        state = "out of time" if outcome.left else "ended"
+    except (InterruptedRunError, KeyboardInterrupt):
+        state = "stopped"
+        raise
+    finally:
+        write_record(ticket, suite=plan.suite.name, state=state)
+        ticket.stop.unlink(missing_ok=True)
+    return outcome
+
+
+def _portable(suite: Suite) -> Suite:
+    """The suite with an absolute path to its data: workers need not share this process's working folder."""
+    root = getattr(suite.data, "root", None)
+    if root is None:
+        return suite
+    return suite.model_copy(update={"data": suite.data.model_copy(update={"root": root.expanduser().resolve()})})
+
+
+@contextmanager
+def stop_on_signal(ticket: Ticket) -> Iterator[list[int]]:
+    """Let the first Ctrl-C or SIGTERM stop a run in good order, the second end it; gives the signals that came."""
+    came: list[int] = []
+
+    def on_signal(number: int, frame: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        request_stop(ticket)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came  # signals reach the main thread alone
+        return
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,236 @@
+"""Anyone's predictions: probabilities, log-probabilities or logits of one or many members, as log-probabilities.
+
+No torch.  Every file that cannot be used is a :class:`DataError` of one sentence that names it and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import log_softmax, logsumexp
+
+from benchmarks.readers import LABEL_NAMES, class_numbers, read_arrays, read_labels
+from dbn_core.errors import DataError, SpecError
+from dbn_core.metrics.scores import Array
+
+KINDS = ("probabilities", "log-probabilities", "logits")
+# Rounded to three decimals, or in half precision, the probabilities of an example still sum to 1 within this.
+_SUM = 1e-2
+_BELOW_ZERO = -1e-6  # what rounding leaves of a probability of zero
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions on one split.
+
+    Attributes:
+        log_probs: float64 [M, N, K], normalised and finite.
+        labels: int64 [N].
+        values: what the file held: one of ``KINDS``.
+        floored: how many probabilities were exactly zero, and were raised to ``floor``.
+        floored_labels: how many of them are the label's, so that the NLL depends on the floor.
+        floor: the smallest positive number of the file's own precision.
+        source: name of the file.
+        split: ``test`` or ``validation``.
+    """
+
+    log_probs: Array
+    labels: Array
+    values: str
+    floored: int
+    floored_labels: int
+    floor: float
+    source: str
+    split: str
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know, in sentences."""
+        members, examples, classes = self.log_probs.shape
+        many = f"{members} members, " if members > 1 else ""
+        lines = [f"{self.source}: {self.values}, {many}{examples} {self.split} examples, {classes} classes."]
+        if self.floored:
+            lines.append(
+                f"{self.source}: {self.floored} {self.split} probabilities of exactly 0 count as {self.floor:.3g}, the "
+                f"smallest positive number of the file's precision; {self.floored_labels} of them are a label's"
+                + (", and the NLL depends on that." if self.floored_labels else ".")
+            )
+        return lines
+
+
+def load_predictions(
+    path: Path | str,
+    labels: Path | str | None = None,
+    validation: Path | str | None = None,
+    validation_labels: Path | str | None = None,
+    key: str | None = None,
+    values: str = "auto",
+) -> tuple[Predictions, Predictions | None]:
+    """Predictions on test, and on validation where there are some.
+
+    Args:
+        path: .npz, .npy, .csv or .parquet; an .npz may hold the other three as ``labels``, ``validation`` and
+            ``validation_labels``, a table its labels in the column ``label``.
+        labels, validation, validation_labels: files that take precedence over what ``path`` holds.
+        key: the array of an .npz, where its name does not tell.
+        values: one of ``KINDS``, or ``auto``.
+
+    Raises:
+        DataError: a file is missing, unreadable, or does not fit the others.
+        SpecError: an unknown kind of values.
+    """
+    if values not in ("auto", *KINDS):
+        raise SpecError(f"Unknown kind of values '{values}': choose auto, {', '.join(KINDS)}.")
+    file, held = Path(path), read_arrays(Path(path), key)
+    test = _predictions(file, held["predictions"], _labels(file, held, "labels", labels), values)
+    if validation is not None:
+        there = Path(validation)
+        found = read_arrays(there, key)
+        block, truth = found["predictions"], _labels(there, found, "labels", validation_labels)
+    elif "validation" in held:
+        there = file
+        block, truth = held["validation"], _labels(file, held, "validation_labels", validation_labels)
+    elif validation_labels is not None:
+        raise DataError(f"There are labels '{validation_labels}' but no validation predictions: add --validation.")
+    else:
+        return test, None
+    # What test holds, validation must hold as well: the two are never guessed apart.
+    return test, _alike(test, _predictions(there, block, truth, test.values, "validation "))
+
+
+def arrays_of(test: Predictions, validation: Predictions | None) -> dict[str, Array]:
+    """As the harness stores predictions: ``test``, ``test_labels``, and the same of ``validation``."""
+    arrays = {"test": test.log_probs, "test_labels": test.labels}
+    if validation is not None:
+        arrays |= {"validation": validation.log_probs, "validation_labels": validation.labels}
+    return arrays
+
+
+def recognise(block: Array) -> str:
+    """Which of ``KINDS`` an array [M, N, K] holds.
+
+    Rows within [0, 1] that sum to 1 are probabilities; rows at or below 0 whose exponentials sum to 1 are
+    log-probabilities; anything else is logits, unless it looks like probabilities that went wrong.
+
+    Raises:
+        DataError: not negative, and no row sums to 1; the message is the end of a sentence.
+    """
+    block = np.asarray(block, np.float64)
+    if block.min() >= _BELOW_ZERO:
+        sums = block.sum(-1)
+        if np.all(np.abs(sums - 1) <= _SUM):
+            return "probabilities"
+        if block.max() <= 1 or np.ptp(sums) <= _SUM * sums.mean():
+            raise DataError(
+                f"holds no negative value, but rows that sum to {sums.min():.4g} to {sums.max():.4g}: say with "
+                "--values whether they are logits, or divide probabilities by their sum"
+            )
+    elif block.max() <= _SUM and np.all(np.abs(logsumexp(block, axis=-1)) <= _SUM):
+        return "log-probabilities"
+    return "logits"
+
+
+def _predictions(path: Path, block: Array, labelled: tuple[Path, Array], values: str, split: str = "") -> Predictions:
+    block, labels = _shaped(path, block, split), labelled[1]
+    _fits(path, block, *labelled, split)
+    try:
+        kind = recognise(block) if values == "auto" else values
+    except DataError as error:
+        raise DataError(f"'{path}' {error}.") from None
+    precision = np.finfo(block.dtype if block.dtype.kind == "f" else np.float64)
+    # Extended precision has smaller numbers than the float64 in which scores are computed.
+    floor = float(precision.smallest_subnormal) or float(np.finfo(np.float64).smallest_subnormal)
+    log_probs = _log_probs(path, np.asarray(block, np.float64), kind, split)
+    zero = np.isneginf(log_probs)
+    log_probs = np.where(zero, np.log(floor), log_probs)
+    return Predictions(
+        log_probs=log_probs,
+        labels=labels,
+        values=kind,
+        floored=int(zero.sum()),
+        floored_labels=int(zero[:, np.arange(len(labels)), labels].sum()),
+        floor=floor,
+        source=path.name,
+        split=split.strip() or "test",
+    )
+
+
+def _log_probs(path: Path, block: Array, kind: str, split: str) -> Array:
+    """Normalised log-probabilities, minus infinity where a probability is zero."""
+    if kind == "probabilities":
+        if block.min() < _BELOW_ZERO:
+            raise DataError(
+                f"'{path}' has {split}probabilities down to {block.min():.4g}: if they are logits, say --values logits."
+            )
+        block = np.clip(block, 0, None)
+        wrong = np.abs(block.sum(-1) - 1)
+        with np.errstate(divide="ignore"):
+            block = np.log(block)
+    elif kind == "log-probabilities":
+        wrong = np.abs(np.expm1(logsumexp(block, axis=-1)))
+    else:
+        wrong = np.zeros(1)
+    if np.isneginf(block).all(-1).any():
+        raise DataError(f"'{path}' has {split}examples in which every class has probability 0: predict them again.")
+    if not wrong.max() <= _SUM:
+        raise DataError(
+            f"'{path}' has {split}rows whose probabilities sum to 1 ± {wrong.max():.3g}: normalise them, or say what "
+            "they are with --values."
+        )
+    return log_softmax(block, axis=-1)
+
+
+def _shaped(path: Path, block: Array, split: str) -> Array:
+    """The array as [M, N, K], numeric, without NaN."""
+    if block.dtype.kind not in "fiu":
+        raise DataError(f"'{path}' holds {split}predictions of type {block.dtype}: save them as numbers.")
+    if block.ndim not in (2, 3):
+        raise DataError(
+            f"'{path}' holds {split}predictions of shape {list(block.shape)}: give [examples, classes], or "
+            "[members, examples, classes]."
+        )
+    block = block[None] if block.ndim == 2 else block
+    if not block.size:
+        raise DataError(f"'{path}' holds no {split}predictions: its shape is {list(block.shape)}.")
+    if block.shape[-1] < 2:
+        raise DataError(f"'{path}' has one column of {split}predictions: give one column for each class.")
+    if bad := int(np.sum(np.isnan(block) | np.isposinf(block))):
+        raise DataError(f"'{path}' has {bad} {split}values that are NaN or infinite: predict them again.")
+    return block
+
+
+def _fits(path: Path, block: Array, labels_path: Path, labels: Array, split: str) -> None:
+    members, examples, classes = block.shape
+    if len(labels) != examples:
+        turned = "; its axes look like [N, M, K]: give [M, N, K]" if len(labels) == members else ""
+        raise DataError(
+            f"'{path}' has {examples} {split}examples and {len(labels)} labels{turned or ': give one label each'}."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"'{labels_path}' has {split}labels from {labels.min()} to {labels.max()}, but '{path}' has {classes} "
+            f"classes: number them from 0 to {classes - 1}."
+        )
+
+
+def _labels(path: Path, held: Mapping[str, Array], name: str, given: Path | str | None) -> tuple[Path, Array]:
+    """The labels, and the file that they are from."""
+    if given is not None:
+        return Path(given), read_labels(Path(given), LABEL_NAMES if name == "labels" else (name, *LABEL_NAMES))
+    if name not in held:
+        option = "--labels" if name == "labels" else "--validation-labels"
+        raise DataError(f"'{path}' holds no {name.replace('_', ' ')}: name their file with {option}.")
+    return path, class_numbers(path, held[name])
+
+
+def _alike(test: Predictions, validation: Predictions) -> Predictions:
+    (members, _, classes), (other, _, others) = test.log_probs.shape, validation.log_probs.shape
+    if (members, classes) != (other, others):
+        raise DataError(
+            f"'{validation.source}' has {other} members and {others} classes on validation, '{test.source}' has "
+            f"{members} and {classes} on test: predict both splits with the same method."
+        )
+    return validation

@@ -1,0 +1,171 @@
+"""Files of predictions and labels: .npz, .npy, .csv, .parquet, and .txt for labels.  Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dbn_core.errors import DataError, did_you_mean
+from dbn_core.metrics.scores import Array
+
+LABEL_NAMES = ("labels", "test_labels")
+_TEST_NAMES = ("test", "predictions")
+_OTHERS = (*LABEL_NAMES, "validation", "validation_labels")
+_MEMBER, _LABEL = "member", "label"
+
+
+def read_arrays(path: Path, key: str | None = None) -> dict[str, Array]:
+    """``predictions`` of a file, and where it holds them ``labels``, ``validation`` and ``validation_labels``.
+
+    A table has one column a class and one row an example; a column ``member`` makes it M blocks of the same N examples,
+    a column ``label`` holds the labels.
+
+    Raises:
+        DataError: the file is missing, unreadable, empty, of an unknown kind, or does not tell what it holds.
+    """
+    if path.suffix == ".npz":
+        return _choose(path, _numpy(path), key)
+    if key is not None:
+        raise DataError(f"'{path}' is no .npz file, so it has no array '{key}': leave out --key.")
+    if path.suffix == ".npy":
+        return {"predictions": _numpy(path)[""]}
+    return _from_table(path, _table(path, "predictions", ".npz, .npy, .csv or .parquet"))
+
+
+def read_labels(path: Path, names: Sequence[str] = LABEL_NAMES) -> Array:
+    """Labels, int64 [N].
+
+    Args:
+        names: of the array in an .npz, in order of preference; an only array needs no name.
+
+    Raises:
+        DataError: the file is missing, unreadable, or holds anything but one whole number for each example.
+    """
+    if path.suffix in (".npz", ".npy"):
+        arrays = _numpy(path)
+        chosen = next((name for name in names if name in arrays), None)
+        if chosen is None and len(arrays) > 1:
+            raise DataError(f"'{path}' holds {', '.join(sorted(arrays))}: call the array of labels '{names[0]}'.")
+        return class_numbers(path, arrays[chosen] if chosen is not None else next(iter(arrays.values())))
+    if path.suffix == ".txt":
+        _exists(path)
+        try:
+            return class_numbers(path, np.array(path.read_text(encoding="utf-8").split(), np.float64))
+        except ValueError as error:
+            raise DataError(f"'{path}' is no list of labels ({error}): write one number a line.") from None
+    frame = _table(path, "labels", ".npy, .npz, .csv, .parquet or .txt")
+    if _LABEL not in frame and frame.shape[1] != 1:
+        raise DataError(f"'{path}' has {frame.shape[1]} columns: call the one with the labels '{_LABEL}'.")
+    return class_numbers(path, frame[_LABEL if _LABEL in frame else frame.columns[0]].to_numpy())
+
+
+def class_numbers(path: Path, labels: Array) -> Array:
+    """Labels as int64 [N]; raises :class:`DataError` when they are one-hot, fractional, or no numbers."""
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise DataError(
+            f"'{path}' holds labels of shape {list(labels.shape)}: give class numbers, not one-hot rows (argmax(1))."
+        )
+    labels = labels.reshape(-1) if labels.ndim == 2 else labels
+    if labels.ndim != 1 or labels.dtype.kind not in "fiub":
+        raise DataError(
+            f"'{path}' holds labels of shape {list(labels.shape)} and type {labels.dtype}: give one class number for "
+            "each example."
+        )
+    if not len(labels):
+        raise DataError(f"'{path}' holds no labels: give one for each example.")
+    if labels.dtype.kind == "f" and not np.all(np.isfinite(labels) & (labels == np.round(labels))):
+        raise DataError(f"'{path}' has labels that are no whole numbers: give class numbers from 0 up.")
+    return labels.astype(np.int64)
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"File '{path}' does not exist: check the path.")
+
+
+def _numpy(path: Path) -> dict[str, Array]:
+    """The arrays of an .npz by name; that of an .npy under the empty name."""
+    _exists(path)
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else {"": loaded}
+    except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for bytes that went wrong
+        if "allow_pickle" in str(error):
+            raise DataError(
+                f"'{path}' holds no plain numbers, perhaps pickled objects, which are never loaded: save an array."
+            ) from None
+        raise DataError(f"'{path}' is no readable {path.suffix} file ({_reason(error)}): save it again.") from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _choose(path: Path, arrays: dict[str, Array], key: str | None) -> dict[str, Array]:
+    if key is not None and key not in arrays:
+        raise DataError(f"'{path}' has no array '{key}'{did_you_mean(key, arrays)}.")
+    if key is None:
+        unnamed = [name for name in arrays if name not in _OTHERS]
+        known = [name for name in _TEST_NAMES if name in arrays]
+        if not known and len(unnamed) != 1:
+            listed = ", ".join(sorted(arrays)) or "nothing"
+            raise DataError(f"'{path}' holds {listed}: say with --key which array has the predictions.")
+        key = (known or unnamed)[0]
+    found = {"predictions": arrays[key]}
+    for source in reversed(_OTHERS):  # "labels" wins over "test_labels"
+        if source in arrays and source != key:
+            found["labels" if source in LABEL_NAMES else source] = arrays[source]
+    return found
+
+
+def _table(path: Path, what: str, known: str) -> pd.DataFrame:
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"'{path}' is of no known kind: {what} come as {known}.")
+    _exists(path)
+    try:
+        frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except Exception as error:  # pandas and pyarrow each have errors of their own for bytes that went wrong
+        raise DataError(f"'{path}' is no readable {path.suffix} file ({_reason(error)}): save it again.") from None
+    frame.columns = [str(column).strip() for column in frame.columns]
+    if not frame.size:
+        raise DataError(f"'{path}' has no rows: write one for each example.")
+    names = [str(column) for column in frame]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"'{path}' has two columns called '{repeated[0]}': give each class a column of its own.")
+    if any(name.startswith("Unnamed: ") for name in names):
+        raise DataError(f"'{path}' has a column without a name: save it without the index (index=False).")
+    if any(_is_number(name) and not name.isdigit() for name in names):
+        raise DataError(f"'{path}' has no header line: name the columns, for example by class.")
+    return frame
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_table(path: Path, frame: pd.DataFrame) -> dict[str, Array]:
+    classes = [str(column) for column in frame if column not in (_MEMBER, _LABEL)]
+    if {*classes} == {str(number) for number in range(len(classes))}:
+        classes.sort(key=int)  # numbered columns say themselves which class they are, in whatever order they were saved
+    if text := [column for column in classes if frame[column].dtype.kind not in "fiu"]:
+        raise DataError(f"'{path}' has the column '{text[0]}', which holds no numbers: keep the columns of classes.")
+    blocks = [part for _, part in frame.groupby(_MEMBER, sort=False)] if _MEMBER in frame else [frame]
+    if len({len(block) for block in blocks}) > 1:
+        raise DataError(f"'{path}' has members with different numbers of rows: give each member the same examples.")
+    if sum(map(len, blocks)) < len(frame):
+        raise DataError(f"'{path}' has rows without a member: fill in the column '{_MEMBER}'.")
+    found = {"predictions": np.stack([block[classes].to_numpy() for block in blocks])}
+    if _LABEL in frame:
+        labels = [block[_LABEL].to_numpy() for block in blocks]
+        if any(not np.array_equal(labels[0], other) for other in labels):
+            raise DataError(f"'{path}' has members whose labels differ: give each the same examples in the same order.")
+        found["labels"] = labels[0]
+    return found

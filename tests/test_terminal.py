@@ -1,0 +1,284 @@
+"""What a person at the terminal sees and does: plan, progress, status, stopping, TensorBoard, completion."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from benchmarks.execute import Event
+from benchmarks.live import NodeMonitor, Ticket, new_ticket, request_stop, running, runs, watched, write_record
+from benchmarks.plan import Node
+from benchmarks.progress import Reporter, clock
+from benchmarks.store import Store
+from dbn_core.train.monitor import Progress
+
+ROOT = Path(__file__).parents[1]
+SUITE = """
+title = "Terminal"
+repetitions = 1
+bootstrap = 100
+[data]
+source = "digits"
+test_fraction = 0.9
+[network]
+name = "resnet8"
+channels = 4
+width = 1.0
+[pool]
+members = 2
+[recipe]
+epochs = EPOCHS
+batch_size = 32
+crop_pad = 0
+[students]
+epochs = 1
+[latency]
+repeats = 3
+batch_repeats = 3
+batch = 4
+[[methods]]
+use = "de"
+sizes = [1, 2]
+[[methods]]
+use = "ts"
+sizes = [1]
+"""
+
+
+def write(folder: Path, epochs: int = 1) -> Path:
+    (folder / "terminal.toml").write_text(SUITE.replace("EPOCHS", str(epochs)))
+    return folder / "terminal.toml"
+
+
+def words(folder: Path) -> list[str]:
+    return [f"--{name}={folder / name}" for name in ("store", "rows", "reports")]
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    from benchmarks.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", *arguments])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_dry_run_shows_the_plan_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = write(tmp_path)
+    assert command(monkeypatch, "run", str(suite), *words(tmp_path), "--dry-run", "--jobs=1") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"DE +1 2 +1 +2 *\n", said)
+    assert re.search(r"member +2 +2 *\n", said)
+    assert "Training 2 members and 1 part" in said
+    assert not list((tmp_path / "store").glob("member"))
+    assert not (tmp_path / "rows").exists()
+
+
+def test_only_makes_what_it_names_and_the_rest_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = write(tmp_path)
+    tail = [str(suite), *words(tmp_path), "--jobs=0"]
+    assert command(monkeypatch, "run", *tail, "--only=DE", f"--tensorboard={tmp_path / 'events'}") == 0
+    assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de"}
+    assert "left out of this run" in (tmp_path / "reports" / "terminal" / "report.md").read_text()
+    check_events(tmp_path / "events")
+    assert command(monkeypatch, "run", *tail, "--only=tz") == 1
+    assert "--only tz: the suite has no such method (" in capsys.readouterr().err
+    assert command(monkeypatch, "run", *tail) == 0
+    assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de", "ts"}
+    assert "Gaps" not in (tmp_path / "reports" / "terminal" / "report.md").read_text()
+
+
+def check_events(folder: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = sorted(folder.iterdir())
+    assert [re.sub(r" \w{8}$", "", path.name) for path in found] == ["member 1 of pool 1", "member 2 of pool 1"]
+    events = EventAccumulator(str(found[0]))
+    events.Reload()
+    assert {"loss", "learning_rate"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [1]
+
+
+def test_time_that_is_up_leaves_a_report_and_a_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = write(tmp_path)
+    tail = [str(suite), *words(tmp_path), "--jobs=0"]
+    assert command(monkeypatch, "run", *tail, "--only=de") == 0
+    suite = write(tmp_path, epochs=2)  # other members: everything is to be made again
+    assert command(monkeypatch, "run", *tail, "--max-time=0.0001s") == 1  # nothing at all could be measured
+    assert "left out of this run, or its time was up" in capsys.readouterr().err
+    suite = write(tmp_path)
+    assert command(monkeypatch, "run", *tail, "--max-time=0.0001s") == 3
+    assert "run the same command again" in capsys.readouterr().err
+    assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de"}
+    assert command(monkeypatch, "run", *tail, "--max-time=soon") == 1
+    assert "--max-time soon" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(tmp_path: Path) -> None:
+    """A long training with two workers: seen from another process, stopped by SIGINT to the whole process group."""
+    suite, store = write(tmp_path, epochs=500), Store(tmp_path / "store")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "benchmarks.cli", "run", str(suite), *words(tmp_path), "--jobs=2"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + 90
+        while not any("loss" in value for value in running(store)):
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.1)
+        seen = next(value for value in running(store) if "loss" in value)
+        assert seen["title"].startswith("member ")
+        assert seen["epochs"] == 500
+        record = runs(store)[-1]
+        assert (record["suite"], record["state"]) == ("terminal", "running")
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 130
+    text = (tmp_path / "log").read_text()
+    assert "the same command goes on from there" in text
+    assert "Traceback" not in text
+    assert len(list((store.root / "checkpoints").glob("*"))) == 2
+    assert not running(store)
+    assert runs(store)[-1]["state"] == "stopped"
+    assert not list((store.root / "runs").glob("*.stop"))
+
+
+def test_completion_knows_suites_and_methods() -> None:
+    def complete(line: str, position: int) -> list[str]:
+        variables = {"_DBN_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(position)}
+        code = "import sys; sys.argv = ['dbn-bench']; from benchmarks.cli import app; app(prog_name='dbn-bench')"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.split()
+
+    assert {"digits", "digits-views"} <= set(complete("dbn-bench run di", 2))
+    assert {"dbn", "de", "direct"} <= set(complete("dbn-bench show d", 2))
+
+
+# ------------------------------------------------------------------------------------------------- pieces of the screen
+
+
+def node(title: str = "member 1 of pool 1", kind: str = "member") -> Node:
+    return Node(kind, "ab" * 20, title, {}, (), {})
+
+
+def told(tmp_path: Path, terminal: bool) -> str:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+    ticket = Ticket("run", str(tmp_path))
+    with Reporter(console, tmp_path) as reporter, watched(ticket, node().key, node().title) as monitor:
+        reporter("Looking")
+        reporter(Event("start", node(), 0, 2, None))
+        monitor.update(Progress("x", 3, 10, 0.35, 0.71828, 0.1))
+        monitor.update(Progress("x", 4, 10, 0.4, 0.5, 0.1, True, {"acc": 0.875, "nll": 0.4}))
+        reporter(Event("tick", None, 0, 2, 7.0))
+        reporter(Event("failed", node("a student", "part"), 1, 2, None, 1.0, "it exploded"))
+        reporter(Event("done", node(), 2, 2, 0.0, 61.0))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_terminal_shows_what_is_under_way(tmp_path: Path) -> None:
+    text = told(tmp_path, terminal=True)
+    for piece in ("epoch 4/10", "loss 0.500", "87.5%", "member 1 of pool 1", "FAILED", "a student: it exploded", "2/2"):
+        assert piece in text
+
+
+def test_a_log_has_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.progress._UNDER_WAY_SECONDS", -1.0)
+    text = told(tmp_path, terminal=False)
+    assert "\x1b" not in text
+    assert "... member 1 of pool 1: epoch 4/10, loss 0.500, validation accuracy 87.5%" in text
+    assert "2/2  member 1 of pool 1  61.0 s" in text
+    assert "FAILED  a student: it exploded" in text
+
+
+def test_a_clock_reads_as_people_write_it() -> None:
+    assert [clock(s) for s in (5, 65, 3600, 90061)] == ["0:05", "1:05", "1:00:00", "25:01:01"]
+
+
+def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
+    monitor = NodeMonitor(Ticket("run", str(tmp_path)), node().key, "x")
+    monitor._begun -= 10.0
+    monitor.update(Progress("x", 5, 10, 0.5, 1.0, 0.1))  # resumed half way: nothing known of the pace yet
+    monitor.update(Progress("x", 6, 10, 0.6, 1.0, 0.1))
+    from benchmarks.live import progress_of
+
+    assert progress_of(tmp_path, node().key)["left_s"] == pytest.approx(40, rel=0.05)
+
+
+def test_a_run_that_died_is_not_running(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    ticket = new_ticket("x", tmp_path, None, None)
+    NodeMonitor(ticket, node().key, "x").write()  # and then killed: nobody holds the lock
+    assert running(store) == []
+    with store.locked(node().key):
+        assert [value["title"] for value in running(Store(tmp_path))] == ["x"]
+
+
+def test_a_request_to_stop_reaches_whoever_sees_the_store(tmp_path: Path) -> None:
+    ticket = new_ticket("x", tmp_path, None, None)
+    other = Ticket(**vars(ticket))
+    assert not other.stopping()
+    request_stop(ticket)
+    assert other.stopping()
+    late = Ticket("y", str(tmp_path), deadline=time.time() - 1)
+    assert late.stopping()
+
+
+def test_hints_never_fail_a_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ticket = Ticket("run", str(tmp_path / "file"))
+    with watched(ticket, node().key, "x") as monitor:
+        monitor.update(Progress("x", 1, 2, 0.5, 1.0, 0.1))
+    write_record(ticket, state="running")
+    request_stop(ticket)
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "broken.json").write_text("{")
+    assert running(Store(tmp_path)) == []
+
+
+def test_signals_are_given_back(tmp_path: Path) -> None:
+    from benchmarks.make import stop_on_signal
+
+    before = signal.getsignal(signal.SIGINT)
+    with stop_on_signal(new_ticket("x", tmp_path, None, None)) as came:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    thread_saw: list[list[int]] = []
+
+    def elsewhere() -> None:
+        with stop_on_signal(new_ticket("x", tmp_path, None, None)) as none:
+            thread_saw.append(none)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert thread_saw == [[]]
