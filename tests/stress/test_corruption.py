@@ -1,0 +1,102 @@
+"""Whatever is damaged in a store is found, named and made again, with the same bits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.make import Options
+from benchmarks.run import plan_suite, run_suite
+from benchmarks.storage import verify_store
+from benchmarks.store import Store
+from benchmarks.suite import load_suite
+from stress.figures import STRESS
+from stress.support import assert_same_rows, finish, write_suite
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(bytes(content))
+
+
+def replace(path: Path) -> None:
+    """Another artefact of the same kind takes its place, whole and with a valid checksum of its own."""
+    others = [p for p in path.parent.parent.glob(f"*/*{path.suffix}") if p != path]
+    path.write_bytes(others[0].read_bytes() if others else b'{"key": "foreign"}')
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {"truncated": truncate, "empty": empty, "altered": flip, "foreign": replace}
+KINDS = {
+    "member": (".json", ".safetensors"),
+    "views": (".json", ".safetensors"),
+    "part": (".json", ".safetensors"),
+    "predictions": (".json", ".safetensors"),
+    "cost": (".json",),
+    "latency": (".json",),
+    "data": (".json",),
+}
+ALL = [(kind, suffix, how) for kind, suffixes in KINDS.items() for suffix in suffixes for how in DAMAGE]
+TRIED = ALL if STRESS else [ALL[4 * i + i % 4] for i in range(len(ALL) // 4)]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reference")
+    write_suite(folder)
+    finish(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "suffix", "how"), TRIED)
+def test_damage_is_named_and_made_again(
+    reference: Path, tmp_path: Path, kind: str, suffix: str, how: str, tally: object
+) -> None:
+    write_suite(tmp_path)
+    shutil.copytree(reference / "store", tmp_path / "store")
+    store, plan = (
+        Store(tmp_path / "store"),
+        plan_suite(load_suite(str(tmp_path / "stress.toml")), Store(tmp_path / "store")),
+    )
+    key = next((n.key for n in plan.nodes.values() if n.kind == kind), None) or next(store.artefacts(kind))[1]
+    DAMAGE[how](store.sidecar_path(kind, key) if suffix == ".json" else store.tensors_path(kind, key))
+    gone = {key}
+    for node in plan.nodes.values():  # tensors are needed only by what is not there yet
+        if suffix == ".safetensors" and any(need in gone for _, need in node.needs):
+            gone.add(node.key)
+            store.sidecar_path(node.kind, node.key).unlink()
+    said: list[object] = []
+    places = {"store": store.root, "rows": tmp_path / "rows", "reports": tmp_path / "reports"}
+    result = run_suite(load_suite(str(tmp_path / "stress.toml")), Options(jobs=0, device="cpu", **places), said.append)
+    assert not result.failures
+    assert_same_rows(tmp_path, reference)
+    assert list(store.root.rglob(f"{key}*.damaged"))
+    if kind not in ("data", "latency"):
+        assert any(isinstance(line, str) and f"{kind}/{key} is damaged" in line for line in said)
+        assert key in {node.key for node in result.outcome.made}
+    assert sum(verify_store(store).values()) == sum(verify_store(Store(reference / "store")).values())
+    tally("damaged artefacts made again", good=1, of=1)  # type: ignore[operator]
+
+
+def test_a_description_that_was_written_by_hand_is_refused(reference: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference / "store", tmp_path / "store")
+    store = Store(tmp_path / "store")
+    kind, key = next(store.artefacts("predictions"))
+    path = store.sidecar_path(kind, key)
+    meta = json.loads(path.read_text())
+    meta["value"]["terms"] = 7
+    path.write_text(json.dumps(meta))
+    assert not store.intact(kind, key)
+    assert "was altered" in store.damaged[0]

@@ -1,0 +1,78 @@
+"""The same bits whatever the executor, also when a worker of a cluster is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.executors import Dask, Inline, Processes, make_engine, parse_executor
+from benchmarks.store import Store
+from dbn_core.errors import SpecError
+from stress.support import assert_same_rows, finish, run, write_suite
+
+
+def test_a_dask_cluster_of_two_processes_loses_one_and_gives_the_same_bits(tmp_path: Path, tally: object) -> None:
+    from dask.distributed import LocalCluster
+
+    alone, clustered = tmp_path / "alone", tmp_path / "clustered"
+    write_suite(alone)
+    write_suite(clustered)
+    finish(alone)
+    killed: list[int] = []
+    environment = {"OMP_NUM_THREADS": "1"}
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment) as cluster:
+        first = {nanny.pid for nanny in cluster.workers.values()}
+        assert len(first) == 2
+
+        def kill_one() -> None:
+            running = Store(clustered / "store").root / "running"
+            while not list(running.glob("*.json")):
+                time.sleep(0.01)
+            killed.append(first.copy().pop())
+            os.kill(killed[0], signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_one, daemon=True)
+        killer.start()
+        run(clustered, executor=cluster.scheduler_address.replace("tcp://", "dask://"))
+        killer.join(5)
+        assert killed
+        assert {nanny.pid for nanny in cluster.workers.values()} != first
+    assert_same_rows(clustered, alone)
+    tally("kills survived", good=1, of=1)  # type: ignore[operator]
+
+
+def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(SpecError, match="No Dask scheduler answers"):
+        Dask("tcp://127.0.0.1:1", 1, 1)
+
+
+@pytest.mark.parametrize("text", ["", "dask://", "ray", "tcp://host:1"])
+def test_an_unknown_executor_is_one_sentence(text: str) -> None:
+    with pytest.raises(SpecError, match="choose processes, inline, dask"):
+        parse_executor(text)
+
+
+def device_of_this_worker(seconds: float) -> str | None:
+    from benchmarks import work
+
+    time.sleep(seconds)  # so that both workers get one
+    return work._DEVICE
+
+
+def test_every_worker_has_a_device_of_its_own() -> None:
+    engine = make_engine("processes", -1, 1, ("cuda:0", "cuda:1"))
+    assert isinstance(engine, Processes)
+    assert engine.slots() == 2
+    futures = [engine.executor.submit(device_of_this_worker, 1.0) for _ in range(2)]
+    assert sorted(future.result() or "" for future in futures) == ["cuda:0", "cuda:1"]
+    engine.close(at_once=False)
+
+
+def test_no_processes_means_this_one() -> None:
+    assert isinstance(make_engine("processes", 0, 1), Inline)
+    assert isinstance(make_engine("inline", 8, 1), Inline)

@@ -1,0 +1,32 @@
+"""Two runs on one store share the work, and end with the bits of one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from benchmarks.store import Store
+from stress.support import assert_same_rows, finish, start, write_suite
+
+
+def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: object) -> None:
+    alone, first, second = (tmp_path / name for name in ("alone", "first", "second"))
+    for folder in (alone, first, second):
+        write_suite(folder)
+    finish(alone)
+    store = tmp_path / "shared"
+    log = store.parent / "made.jsonl"
+    processes = [start(folder, store=store, log_made=log) for folder in (first, second)]
+    for process in processes:
+        process.join(180)
+        assert process.exitcode == 0
+    for folder in (first, second):
+        assert_same_rows(folder, alone)
+    made = [json.loads(line) for line in log.read_text().splitlines()]
+    times = Counter(entry["key"] for entry in made)
+    assert set(times.values()) == {1}, "an artefact was made twice"
+    assert len({entry["pid"] for entry in made}) == 2, "one of the runs did nothing"
+    kinds = ("member", "views", "part", "predictions", "cost")
+    assert {key for kind in kinds for _, key in Store(store).artefacts(kind)} == set(times)
+    tally("artefacts made once by two runs", good=len(times), of=len(times))  # type: ignore[operator]
