@@ -184,7 +184,7 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         nodes: what the store lacks.
         jobs: worker processes, 0 for this one, -1 for one a core.
         threads: torch threads of each.
-        device: ``auto``, ``cpu`` or ``cuda``.
+        device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
     """
     if not any(node.kind in TRAINED for node in nodes.values()):
         return None
@@ -200,10 +200,12 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         speed = measure_speed(plan.suite, plan.data, device, threads)
     except RuntimeError:  # an estimate must not keep a run from starting; whatever is wrong shows there
         return text
-    # Processes share a GPU, so that more of them are hardly faster; on CPUs each has cores of its own.
-    workers = 1 if device.startswith("cuda") else max(1, min(jobs, work.members + work.parts))
+    places, place = max(1, jobs), _several(max(1, jobs), "process", "processes")
+    if device.startswith("cuda"):  # processes that share a GPU are hardly faster than one
+        places = 1 if ":" in device else max(1, torch.cuda.device_count())
+        place = "the GPU" if places == 1 else f"{places} GPUs"
+    workers = max(1, min(places, work.members + work.parts))
     total = (work.steps * speed.step_s + work.teacher_passes * speed.forward_s) / workers
-    place = "the GPU" if device.startswith("cuda") else _several(max(1, jobs), "process", "processes")
     return f"{text}; roughly {duration(total)} on {place}"
 
 

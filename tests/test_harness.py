@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -123,13 +121,6 @@ def test_the_order_of_a_suite_does_not_matter(finished: tuple[Path, RunResult]) 
     head, de, ed = TINY.split("[[methods]]")
     turned = head + "[[methods]]" + ed + "[[methods]]" + de.replace("[1, 2, 3]", "[3, 1, 2]")
     assert not run(folder, turned).outcome.made
-
-
-def test_worker_processes_give_the_same_bits(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
-    folder, _ = finished
-    run(folder)
-    run(tmp_path, jobs=2)
-    pd.testing.assert_frame_equal(scores(tmp_path), scores(folder), check_exact=True)
 
 
 def test_a_damaged_artefact_is_rebuilt(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
@@ -268,36 +259,6 @@ def test_bad_commands_are_one_sentence(
     assert error.startswith("Error: ")
     assert sentence in error
     assert "Traceback" not in error
-
-
-def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
-    folder, _ = finished
-    run(folder)
-    suite(tmp_path)
-    program = """
-import os, signal, sys
-from pathlib import Path
-from benchmarks.run import Options, run_suite
-from benchmarks.suite import load_suite
-folder, deaths = Path(sys.argv[1]), int(sys.argv[2])
-seen = 0
-def report(event):
-    global seen
-    seen += 1
-    if seen == deaths:
-        os.kill(os.getpid(), signal.SIGKILL)
-import torch
-torch.set_num_threads(1)
-run_suite(load_suite(str(folder / "tiny.toml")),
-          Options(store=folder / "store", rows=folder / "rows", reports=folder / "reports", jobs=0), report)
-"""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for death in (6, 11, 10**9):
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path), str(death)], cwd=ROOT, env=environment, check=False
-        )
-    assert done.returncode == 0
-    pd.testing.assert_frame_equal(scores(tmp_path), scores(folder), check_exact=True)
 
 
 def test_progress_events_tell_the_whole_story(tmp_path: Path, finished: tuple[Path, RunResult]) -> None:

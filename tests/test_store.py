@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.store import Store
-from dbn_core.errors import ArtefactError
+from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import canonical_json, digest, generator, seed_for
 
@@ -72,7 +72,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StoreError, match=r"value.json': disk full: free space"):
         atomic_write(file, b"new")
     assert file.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["value.json"]

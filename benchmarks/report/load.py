@@ -98,6 +98,9 @@ def load_results(rows_dir: Path) -> Results:
     renamed = _clashing_labels(summary)
     for frame in (summary, rows, comparisons, reliability):
         frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
+    if (twice := summary.duplicated(["label", "size"])).any():
+        label, size = summary.loc[twice, ["label", "size"]].iloc[0]
+        raise ArtefactError(f"{rows_dir / 'summary.csv'} has two rows of '{label}' at size {size}; {_REMEDY}.")
     meta = _read_meta(rows_dir / "meta.json")
     return Results(_ordered(summary), rows, comparisons, reliability, meta, _published(meta, rows_dir / "meta.json"))
 

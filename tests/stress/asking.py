@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from benchmarks import cli
 from dbn_core import registry
@@ -70,6 +70,7 @@ def tries(full: int, short: int) -> Callable[[Callable[..., None]], Callable[...
         max_examples=full if STRESS else short,
         deadline=None,
         derandomize=not STRESS,
+        phases=[Phase.explicit, Phase.generate],  # no shrinking: the first example of a traceback says enough
         database=None,
         suppress_health_check=list(HealthCheck),
     )
