@@ -246,14 +246,16 @@ def status(
     )
     under_way = running(the_store)
     live = {value["run"] for value in under_way}
-    for record in [value for value in runs(the_store) if value.get("suite") == chosen.name]:
-        if record["run"] in live and record.get("state") in ("running", "stopping"):
-            end = record.get("eta_s")
-            left = f", about {clock(end)} left" if end is not None else ""
+    records = [value for value in runs(the_store) if value.get("suite") == chosen.name]
+    for record in records:
+        active = record.get("state") in ("running", "stopping")
+        if active and record["run"] in live:
+            left = record.get("eta_s")
             done = f"{record['done']} of {record['total']} artefacts"
-            say(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{left}")
-        elif record is runs(the_store)[-1]:
-            ended = "died" if record.get("state") in ("running", "stopping") else record.get("state", "ended")
+            ending = f", about {clock(left)} left" if left is not None else ""
+            say(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{ending}")
+        elif record is records[-1]:
+            ended = "died" if active else record.get("state", "ended")
             say(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
     if under_way:
         console.print(running_table(under_way))

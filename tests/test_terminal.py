@@ -133,7 +133,9 @@ def test_time_that_is_up_leaves_a_report_and_a_code(
     assert "--max-time soon" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(tmp_path: Path) -> None:
+def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A long training with two workers: seen from another process, stopped by SIGINT to the whole process group."""
     suite, store = write(tmp_path, epochs=500), Store(tmp_path / "store")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -151,6 +153,10 @@ def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(tmp_path: Path) -
         assert seen["epochs"] == 500
         record = runs(store)[-1]
         assert (record["suite"], record["state"]) == ("terminal", "running")
+        assert command(monkeypatch, "status", str(suite), f"--store={store.root}") == 0
+        said = capsys.readouterr().out
+        assert f"(process {process.pid}): 0 of " in said
+        assert re.search(r"member \d of pool 1 +epoch \d+/500 +loss \d", said)
     finally:
         os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
@@ -161,6 +167,8 @@ def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(tmp_path: Path) -
     assert not running(store)
     assert runs(store)[-1]["state"] == "stopped"
     assert not list((store.root / "runs").glob("*.stop"))
+    assert command(monkeypatch, "status", str(suite), f"--store={store.root}") == 0
+    assert "The last run stopped, 0:" in capsys.readouterr().out
 
 
 def test_completion_knows_suites_and_methods() -> None:

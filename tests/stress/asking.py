@@ -19,7 +19,8 @@ from benchmarks import cli
 from dbn_core import registry
 from stress.figures import STRESS, Tally
 
-BAD_INPUTS = "bad inputs answered"
+BAD_INPUTS = "bad inputs refused in a sentence"
+HARMLESS = "damaged inputs that proved harmless"
 USAGE = 2  # exit code of typer: an option that does not exist, or a value that it does not take
 
 
@@ -131,7 +132,7 @@ def answered(tally: Tally, box: Box, words: Sequence[Any], names: Sequence[str] 
     before = box.contents()
     answer = ask(*map(str, words))
     problem = judge(answer, before, box.contents(), names, refused)
-    tally(BAD_INPUTS, good=not problem)
+    tally(HARMLESS if answer.code == 0 and not problem else BAD_INPUTS, good=not problem)
     assert not problem, f"{problem}\n{answer}"
     return answer
 

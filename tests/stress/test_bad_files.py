@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from benchmarks.store import Store
@@ -217,9 +217,10 @@ def test_bundles_that_are_damaged(tally: Tally, contents: dict[str, bytes], data
 def test_bundles_with_a_wrong_manifest(
     tally: Tally, contents: dict[str, bytes], tree: dict[str, Any], whole: bool
 ) -> None:
-    if 16**5000 in tree.values():  # no JSON can hold it
-        tree = {}
-    tree = json.loads(json.dumps(tree, default=str))
+    try:
+        tree = json.loads(json.dumps(tree, default=str))
+    except ValueError:  # a number that no JSON can hold
+        reject()
     if whole:  # everything else is right
         tree.pop("sha256", None)
     with sandbox() as box:
