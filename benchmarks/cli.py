@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.cli_common import (
+from benchmarks.commands.common import (
     REPORTS,
     STORE,
     DataRoot,
@@ -30,9 +30,9 @@ from benchmarks.cli_common import (
     say,
     table,
 )
-from benchmarks.cli_predictions import compare, score
-from benchmarks.cli_simulate import simulate
-from benchmarks.cli_store import store_app
+from benchmarks.commands.predictions import compare, score
+from benchmarks.commands.simulate import simulate
+from benchmarks.commands.store import store_app
 from dbn_core.errors import BenchError, SpecError
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def check(
     for path in plugin or []:
         load_plugin(path)
     method = parse_method(name)
-    from benchmarks.check import check_method
+    from benchmarks.contract.check import check_method
 
     failed = 0
     for verdict in check_method(method):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.claims.model import load_claims, method_name
-from benchmarks.external import External, load_external
+from benchmarks.outside.external import External, load_external
 from benchmarks.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.plan import Cell, Plan
 from benchmarks.scoring import PER_EXAMPLE, PER_SPLIT, SCORES, score_arrays
@@ -37,7 +37,7 @@ def score_cell(cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
 
 
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
-    """The cells of the plan, then those that were added from outside (see :mod:`benchmarks.external`)."""
+    """The cells of the plan, then those that were added from outside (see :mod:`benchmarks.outside.external`)."""
     return [*plan.cells, *load_external(plan, store)]
 
 

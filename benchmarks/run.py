@@ -14,8 +14,8 @@ import pandas as pd
 
 from benchmarks.environment import hardware, versions
 from benchmarks.execute import Event, Outcome
-from benchmarks.external import describe_external
 from benchmarks.make import Options, make_artefacts, select_cells
+from benchmarks.outside.external import describe_external
 from benchmarks.plan import DataFacts, Plan, build_plan
 from benchmarks.rows import Results, analyse, load_cells
 from benchmarks.store import Store

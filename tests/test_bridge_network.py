@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from baselines.bridge_network import BridgeNetwork
-from benchmarks.check import check_method
+from benchmarks.contract.check import check_method
 from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Dataset, Split

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.check import CHECKS, check_method
 from benchmarks.cli import main
+from benchmarks.contract.check import CHECKS, check_method
 from dbn_core import Config, Cost, Method, Mixture, Part, SpecError, parse_method, register
 from dbn_core.registry import methods
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import dbn_core
-from benchmarks.check import check_method
+from benchmarks.contract.check import check_method
 from benchmarks.suite import load_suite
 from dbn_core.registry import load_plugin, parse_method
 

@@ -16,8 +16,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
 from benchmarks.cli import main
-from benchmarks.external import load_external
-from benchmarks.predictions import arrays_of, load_predictions
+from benchmarks.outside.external import load_external
+from benchmarks.outside.predictions import arrays_of, load_predictions
 from benchmarks.run import Options, plan_suite, run_suite
 from benchmarks.scoring import score_arrays
 from benchmarks.store import Store

@@ -14,8 +14,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks import cli_simulate
-from benchmarks.cli_simulate import data_facts
+from benchmarks.commands import simulate as command_module
+from benchmarks.commands.simulate import data_facts
 from benchmarks.estimate import count_work
 from benchmarks.execute import Scheduler
 from benchmarks.executors import Inline
@@ -252,7 +252,7 @@ def test_sizes_of_data(tmp_path: Path) -> None:
 
 def output_of(command: str) -> str:
     app = typer.Typer()
-    app.command()(cli_simulate.simulate)
+    app.command()(command_module.simulate)
     program, name, *words = shlex.split(command)
     assert (program, name) == ("dbn-bench", "simulate")
     result = CliRunner().invoke(app, words)

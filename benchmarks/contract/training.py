@@ -1,4 +1,4 @@
-"""Contract tests of fitting: what :meth:`Method.fit` returns, touches and repeats; see :mod:`benchmarks.check`."""
+"""Contract tests of fitting: what :meth:`Method.fit` returns, touches and repeats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.subject import Subject, another_global_state
+from benchmarks.contract.subject import Subject, another_global_state
 from dbn_core.errors import BenchError
 
 

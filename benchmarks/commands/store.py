@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.cli_common import (
+from benchmarks.commands.common import (
     STORE,
     DataRoot,
     Plugins,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.cli_common import Plugins, Set, SuiteName, overrides
+from benchmarks.commands.common import Plugins, Set, SuiteName, overrides
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.outside.predictions import arrays_of, load_predictions
 from benchmarks.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.plan import Cell, Plan
-from benchmarks.predictions import arrays_of, load_predictions
 from benchmarks.rows import all_cells, score_cells
 from benchmarks.scoring import PER_EXAMPLE, score_arrays
 from benchmarks.statistics import Interval, PairedBootstrap

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.check_training import (
+from benchmarks.contract.subject import LARGEST_SIZE, Subject, another_global_state, make_subject
+from benchmarks.contract.training import (
     check_fit,
     check_keeps_nothing,
     check_members_stay_frozen,
@@ -22,7 +23,6 @@ from benchmarks.check_training import (
     check_same_seed_same_bits,
     check_stored_teachers,
 )
-from benchmarks.subject import LARGEST_SIZE, Subject, another_global_state, make_subject
 from benchmarks.work import check_log_probs
 from dbn_core.context import predict_split
 from dbn_core.errors import BenchError, SpecError

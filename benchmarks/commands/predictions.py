@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from benchmarks.cli_common import (
+from benchmarks.commands.common import (
     REPORTS,
     STORE,
     DataRoot,
@@ -100,7 +100,7 @@ def score(
     json_: Json = False,
 ) -> None:
     """Score predictions made anywhere, and add them to a suite if asked to."""
-    from benchmarks.predictions import arrays_of, load_predictions
+    from benchmarks.outside.predictions import arrays_of, load_predictions
     from benchmarks.scoring import score_arrays
 
     only_suite = {
@@ -156,7 +156,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Test whether A and B differ: paired bootstrap over the examples, and over the repetitions of a suite."""
-    from benchmarks.comparing import compare_files, compare_stored
+    from benchmarks.outside.comparing import compare_files, compare_stored
 
     if suite is None:
         found = compare_files(Path(a), Path(b), labels, key, values)
@@ -216,7 +216,7 @@ def _change_suite(
     """Add or remove, then write the suite's rows and report again."""
     import pandas as pd
 
-    from benchmarks.external import Entry, StatedCost, add_external, remove_external, suite_labels
+    from benchmarks.outside.external import Entry, StatedCost, add_external, remove_external, suite_labels
     from benchmarks.progress import Reporter
     from benchmarks.run import Options, run_suite
 

@@ -16,7 +16,7 @@ console, errors = Console(), Console(stderr=True)
 
 def complete_suite(incomplete: str) -> list[str]:
     """Built-in suites, for shell completion."""
-    folder = Path(__file__).parent / "suites"
+    folder = Path(__file__).parent.parent / "suites"
     return [path.stem for path in sorted(folder.glob("*.toml")) if path.stem.startswith(incomplete)]
 
 

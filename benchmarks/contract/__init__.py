@@ -1,0 +1,1 @@
+"""Contract tests over any registered method: ``dbn-bench check``."""
