@@ -312,7 +312,7 @@ def _show_plan(suite: Suite, options: Options) -> None:
     )
     planned, missing = Counter(n.kind for n in plan.nodes.values()), Counter(n.kind for n in nodes.values())
     table("Artefacts", ["kind", "planned", "to make"], [(k, str(n), str(missing[k])) for k, n in planned.items()])
-    say(announce(plan, nodes, options.jobs, options.threads, options.device) or "Nothing is left to train.")
+    say(announce(plan, nodes, options.processes, options.threads, options.device) or "Nothing is left to train.")
 
 
 def _check_tensorboard(folder: Path | None) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store import Store
+from dbn_core.errors import StoreError
 from dbn_core.train.monitor import Monitor, Progress
 
 # Epochs at least this long are evaluated for the screen although the recipe keeps the last one.
@@ -159,8 +160,9 @@ def running(store: Store) -> list[dict[str, Any]]:
 
 
 def _is_locked(store: Store, key: str) -> bool:
-    with store.locked(key) as free:
+    with suppress(StoreError), store.locked(key) as free:  # a store that cannot be written to has no live runs
         return not free
+    return False
 
 
 def progress_of(store: Path, key: str) -> dict[str, Any]:

@@ -51,6 +51,13 @@ class Options:
     tensorboard: Path | None = None
     command: str = ""
 
+    @property
+    def processes(self) -> int:
+        """Worker processes for an estimate: of a cluster elsewhere the size is not known, so one of them."""
+        if self.executor.startswith("dask://"):
+            return 1
+        return 0 if self.executor == "inline" else self.jobs
+
     def rows_of(self, suite: Suite) -> Path:
         """Folder of the suite's result rows."""
         return self.rows or Path("results/runs") / suite.name
@@ -98,7 +105,7 @@ def make_artefacts(
             report(damage.replace(": run the suite again", ": it is made again"))
         if not nodes:
             break
-        if sentence := announce(plan, nodes, options.jobs, options.threads, options.device):
+        if sentence := announce(plan, nodes, options.processes, options.threads, options.device):
             report(sentence)
         outcome = _make(plan, store, nodes, options, report)
         whole.made += outcome.made
