@@ -79,7 +79,7 @@ class Reporter:
             self._last_look = now
             for value in self._under_way():
                 if "loss" in value:
-                    self._print(f"{where}  ... {value['title']}: {', '.join(filter(None, describe(value)))}")
+                    self._print(f"{where}  ... {value['title']}: {sentence(value)}")
         if event.what != "done" or event.node is None:
             return
         if event.node.kind in TRAINED or now - self._last_line > _QUIET_SECONDS or event.done == event.total:
@@ -98,8 +98,8 @@ class Reporter:
 def running_table(values: list[dict[str, Any]]) -> Table:
     """What is under way, a line each: title, epoch, loss, validation accuracy, time left."""
     table = Table(box=None, show_edge=False, pad_edge=False, show_header=bool(values))
-    for name in ("under way", "epoch", "loss", "validation", "left"):
-        table.add_column(name, overflow="fold" if name == "under way" else "ellipsis")
+    for name in ("under way", "epoch", "loss", "validation", "time left"):
+        table.add_column(name, overflow="fold", no_wrap=name != "under way")
     for value in values:
         table.add_row(value["title"], *describe(value))
     return table
@@ -109,13 +109,19 @@ def describe(value: dict[str, Any]) -> tuple[str, str, str, str]:
     """Epoch, loss, validation accuracy and time left of a training, empty where it has not said so yet."""
     if "loss" not in value:
         return "", "", "", ""
-    accuracy = value.get("validation_acc")
+    accuracy, left = value.get("validation_acc"), value.get("left_s")
     return (
-        f"epoch {value['epoch']}/{value['epochs']}",
-        f"loss {value['loss']:.3f}",
-        "" if accuracy is None else f"validation accuracy {accuracy:.1%}",
-        _left(value.get("left_s")),
+        f"{value['epoch']}/{value['epochs']}",
+        f"{value['loss']:.3f}",
+        "" if accuracy is None else f"{accuracy:.1%}",
+        "" if left is None else clock(left),
     )
+
+
+def sentence(value: dict[str, Any]) -> str:
+    """The same in words, for a log."""
+    words = ("epoch {}", "loss {}", "validation accuracy {}", "about {} left")
+    return ", ".join(text.format(said) for text, said in zip(words, describe(value), strict=True) if said)
 
 
 def clock(seconds: float) -> str:
