@@ -57,11 +57,11 @@ class Box:
         return path
 
     def contents(self) -> dict[str, bytes]:
-        """Every file of the box, but for the notes on data that a plan may keep."""
+        """Every file of the box, but for the notes on data that a plan may keep, and what Python compiles."""
         return {
             path.relative_to(self.root).as_posix(): path.read_bytes()
             for path in sorted(self.root.rglob("*"))
-            if path.is_file() and (self.store / "data") not in path.parents
+            if path.is_file() and (self.store / "data") not in path.parents and path.suffix != ".pyc"
         }
 
 
