@@ -26,9 +26,9 @@ class Engine(ABC):
     def slots(self) -> int:
         """How many nodes it can work on at once; may change while a run goes on."""
 
+    @abstractmethod
     def restart(self) -> None:
         """Replace the executor after it broke."""
-        raise NotImplementedError
 
     @abstractmethod
     def close(self, at_once: bool) -> None:
@@ -57,6 +57,9 @@ class Inline(Engine):
     def slots(self) -> int:
         """One."""
         return 1
+
+    def restart(self) -> None:
+        """It cannot break."""
 
     def close(self, at_once: bool) -> None:
         """Nothing to release."""
@@ -141,6 +144,9 @@ class Dask(Engine):
     def slots(self) -> int:
         """Threads of all workers at the moment; one while a cluster has none yet."""
         return max(1, sum(self.client.nthreads().values()))
+
+    def restart(self) -> None:
+        """Dask replaces its workers itself."""
 
     def close(self, at_once: bool) -> None:
         """Leave the cluster; end it when it was started here."""

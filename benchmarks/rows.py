@@ -156,8 +156,12 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
 
 def _value(store: Store, kind: str, key: str) -> dict[str, Any]:
     """What the store knows of an artefact; nothing when it holds the predictions alone."""
-    known = store.described(kind, key) and not store.lost_description(kind, key)
-    return store.value(kind, key)["value"] if known else {}
+    if not store.described(kind, key):
+        return {}
+    try:
+        return store.value(kind, key)["value"]
+    except ArtefactError:  # damaged since the run began; it is set aside, and made again by the next
+        return {}
 
 
 def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
+from tiny import ED, TS
 
 from benchmarks.execute import Event
 from benchmarks.make import Options
@@ -19,35 +21,7 @@ from benchmarks.run import RunResult, run_suite
 from benchmarks.store import Store
 from benchmarks.suite import load_suite
 
-DE = """
-title = "Failures"
-repetitions = 1
-bootstrap = 100
-[data]
-source = "digits"
-test_fraction = 0.9
-[network]
-name = "resnet8"
-channels = 4
-width = 1.0
-[pool]
-members = 2
-[recipe]
-epochs = 1
-batch_size = 32
-crop_pad = 0
-[students]
-epochs = 1
-[latency]
-repeats = 3
-batch_repeats = 3
-batch = 4
-[[methods]]
-use = "de"
-sizes = [1, 2]
-"""
-ED = '[[methods]]\nuse = "ed"\nsizes = [2]\n'
-TS = '[[methods]]\nuse = "ts"\nsizes = [1]\n'
+DE = tiny.HEAD + tiny.DE
 
 
 def go(folder: Path, text: str, report: Callable[[str | Event], None] = lambda event: None) -> RunResult:

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import tiny
 
 from benchmarks.bundle import export_suite, import_bundle
 from benchmarks.make import Options
@@ -19,36 +20,7 @@ from benchmarks.store import Store
 from benchmarks.suite import load_suite
 from dbn_core.errors import ArtefactError, SpecError
 
-SUITE = """
-title = "Storage"
-repetitions = 1
-bootstrap = 100
-[data]
-source = "digits"
-test_fraction = 0.9
-[network]
-name = "resnet8"
-channels = 4
-width = 1.0
-[pool]
-members = 2
-[recipe]
-epochs = 1
-batch_size = 32
-crop_pad = 0
-[students]
-epochs = 1
-[latency]
-repeats = 3
-batch_repeats = 3
-batch = 4
-[[methods]]
-use = "de"
-sizes = [1, 2]
-[[methods]]
-use = "ed"
-sizes = [2]
-"""
+SUITE = tiny.HEAD + tiny.DE + tiny.ED
 
 
 def go(folder: Path, text: str = SUITE, made_nothing: bool = False) -> Plan:

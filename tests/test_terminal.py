@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny
 from rich.console import Console
 
 from benchmarks.execute import Event
@@ -24,36 +25,7 @@ from benchmarks.store import Store
 from dbn_core.train.monitor import Progress
 
 ROOT = Path(__file__).parents[1]
-SUITE = """
-title = "Terminal"
-repetitions = 1
-bootstrap = 100
-[data]
-source = "digits"
-test_fraction = 0.9
-[network]
-name = "resnet8"
-channels = 4
-width = 1.0
-[pool]
-members = 2
-[recipe]
-epochs = EPOCHS
-batch_size = 32
-crop_pad = 0
-[students]
-epochs = 1
-[latency]
-repeats = 3
-batch_repeats = 3
-batch = 4
-[[methods]]
-use = "de"
-sizes = [1, 2]
-[[methods]]
-use = "ts"
-sizes = [1]
-"""
+SUITE = tiny.HEAD.replace("[recipe]\nepochs = 1", "[recipe]\nepochs = EPOCHS") + tiny.DE + tiny.TS
 
 
 def write(folder: Path, epochs: int = 1) -> Path:
