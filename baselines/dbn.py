@@ -266,10 +266,10 @@ class DiffusionBridgeNetwork(Method):
         total = config.epochs or context.student_epochs
         short = max(1, round(total * config.distill_share)) if config.distill else 0
         epochs = short if distilling else max(1, total - short)
-        batch = min(config.batch_size, len(context.data.train))
+        batch = min(config.batch_size, len(context.images))
         decay = _REVERSED_DECAY
         if config.ema == "standard":
-            horizon = _EMA_SHARE * epochs * max(1, len(context.data.train) // batch)
+            horizon = _EMA_SHARE * epochs * max(1, len(context.images) // batch)
             decay = 1 - 1 / max(2.0, horizon)
         return context.recipe.replace(
             epochs=epochs,

@@ -65,7 +65,7 @@ def count_work(plan: Plan, nodes: Mapping[str, Node]) -> Work:
 
 def node_passes(plan: Plan, node: Node) -> tuple[int, int, float]:
     """Training passes, teacher passes, and the weight of a training pass of one node; zeros for what trains nothing."""
-    suite, examples = plan.suite, plan.data.counts["train"]
+    suite, examples = plan.suite, plan.data.counts["unseen" if "unseen" in node.recipe else "train"]
     if node.kind == "member":
         return _passes(examples, suite.recipe.epochs, suite.recipe.batch_size), 0, 1.0
     if node.kind == "part":

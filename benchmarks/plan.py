@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.suite import Suite, blaming, view_count
+from benchmarks.suite import Suite, blaming, on_unseen, view_count
 from dbn_core.errors import PluginError
 from dbn_core.method import Method, Part
 from dbn_core.registry import canonical
@@ -31,6 +31,7 @@ class DataFacts:
     image_size: tuple[int, int]
     classes: tuple[str, ...]
     counts: dict[str, int]
+    unseen: str | None = None  # fingerprint of the images that no member is trained on
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataFacts:
@@ -195,9 +196,11 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
         "repetition": repetition,
     }
     count = view_count(use.teachers)
-    views = _views(plan, members, part, count) if count and part.taught_mixup is not None else []
+    unseen = plan.data.unseen if on_unseen(use.teachers) else None
+    views = _views(plan, members, part, count, unseen) if count and part.taught_mixup is not None else []
     if views:
         recipe["teachers"] = use.teachers
+        recipe |= {"unseen": unseen} if unseen else {}
     payload = {"spec": canonical(use.method), "size": size, "members": members, "parts": needs}
     payload |= {"views": views, "view_count": count}
     title = f"{use.label}: {part.name}, repetition {repetition + 1}"
@@ -206,14 +209,20 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
 
 
-def _views(plan: Plan, members: list[str], part: Part, count: int) -> list[str]:
-    """Keys of the logits of a part's teachers on ``count`` views of the training split."""
+def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None) -> list[str]:
+    """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
     recipe = plan.suite.recipe
-    shown = {"count": count, "crop_pad": recipe.crop_pad, "flip": recipe.flip, "mixup": part.taught_mixup}
+    shown: dict[str, Any] = {
+        "count": count,
+        "crop_pad": recipe.crop_pad,
+        "flip": recipe.flip,
+        "mixup": part.taught_mixup,
+    }
+    shown |= {"unseen": unseen} if unseen else {}
     keys = []
     for member in members:
         made = {"format": FORMAT, "data": plan.data.fingerprint, "seed": plan.suite.seed, "member": member, **shown}
-        title = f"logits of {plan.nodes[member].title} on {count} views"
+        title = f"logits of {plan.nodes[member].title} on {count} views" + (" of unseen images" if unseen else "")
         keys.append(_add(plan, "views", title, made, [("member", member)]))
     return keys
 

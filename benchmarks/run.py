@@ -19,7 +19,8 @@ from benchmarks.outside.external import describe_external
 from benchmarks.plan import DataFacts, Plan, build_plan
 from benchmarks.rows import Results, analyse, load_cells
 from benchmarks.store import Store
-from benchmarks.suite import Suite, view_count
+from benchmarks.suite import Suite, on_unseen, view_count
+from dbn_core.data.dataset import fingerprint
 from dbn_core.errors import BenchError, DataError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.registry import canonical
@@ -60,7 +61,13 @@ def _data_facts(suite: Suite, store: Store) -> dict[str, Any]:
                 return store.value(kind, key)["value"]["facts"]
         raise
     counts = {name: len(split) for name, split in data.splits.items()}
-    facts = asdict(DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts))
+    unseen = None
+    if data.unseen is not None:
+        counts["unseen"] = len(data.unseen)
+        unseen = fingerprint([data.unseen], data.classes, data.mean, data.std, data.flip)
+    facts = asdict(
+        DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
+    )
     with suppress(StoreError):  # only a note that saves reading the data again
         store.put("data", key, {"facts": facts, "options": options})
     return facts
@@ -240,10 +247,12 @@ def _teaching(suite: Suite) -> str:
     count = view_count(suite.students.teachers)
     if count is None:
         return "Teachers run online on every augmented batch."
+    unseen = "images that no member was trained on"
+    images = unseen if on_unseen(suite.students.teachers) else "the training split"
     return (
-        f"Teachers of ED, END², DBN and the like ran once, on {count} seeded augmented copies of the "
-        "training split; students see one copy an epoch, in turn. Mixup draws one weight for each example of a copy, "
-        "also where a method's own rule is one for a batch. Their cost is charged in full to every method."
+        f"Teachers of ED, END², DBN and the like ran once, on {count} seeded augmented copies of {images}; students "
+        "see one copy an epoch, in turn. Mixup draws one weight for each example of a copy, also where a method's own "
+        "rule is one for a batch. Their cost is charged in full to every method."
     )
 
 

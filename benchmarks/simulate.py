@@ -176,7 +176,7 @@ def _result_bytes(plan: Plan, node: Node, network: Network) -> int:
         return 4 * network.params
     classes = len(plan.data.classes)
     if node.kind == "views":  # in half precision
-        return 2 * node.recipe["count"] * plan.data.counts["train"] * classes
+        return 2 * node.recipe["count"] * plan.data.counts["unseen" if "unseen" in node.recipe else "train"] * classes
     if node.kind == "predictions":
         method, size = parse_method(node.payload["spec"]), node.payload["size"]
         terms = method.terms(size) if method.nested else max(1, len(_predicting(plan, node)))

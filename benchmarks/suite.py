@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -36,13 +37,21 @@ class PoolSpec(_Model):
 
 
 # ``online``: teachers run on every augmented batch, as in the papers.  ``views(V)``: they run once, on V seeded
-# augmented copies of the training split, which all students then see in turn, one an epoch.
-Teachers = Annotated[str, Field(pattern=r"^(online|views\([1-9]\d*\))$")]
+# augmented copies of the training split, which all students then see in turn, one an epoch.  ``views(V, unseen)``: the
+# copies are of images that no member was trained on.
+Teachers = Annotated[str, Field(pattern=r"^(online|views\([1-9]\d*(, unseen)?\))$")]
+_UNSEEN = ", unseen)"
 
 
 def view_count(teachers: str) -> int | None:
-    """V of ``views(V)``, None for ``online``."""
-    return None if teachers == "online" else int(teachers.removeprefix("views(").removesuffix(")"))
+    """V of ``views(V)`` and ``views(V, unseen)``, None for ``online``."""
+    found = re.match(r"views\((\d+)", teachers)
+    return int(found[1]) if found else None
+
+
+def on_unseen(teachers: str) -> bool:
+    """Whether students are taught on images that no member was trained on."""
+    return teachers.endswith(_UNSEEN)
 
 
 class StudentSpec(_Model):
@@ -109,6 +118,16 @@ class Suite(_Model):
     def _repetitions_fit(self) -> Suite:
         if self.pool.sharing == "shared" and self.repetitions > 1 and self.pool.members < 2:
             raise ValueError("a shared pool of one member cannot give several repetitions")
+        return self
+
+    @model_validator(mode="after")
+    def _unseen_images_exist(self) -> Suite:
+        asked = any(on_unseen(self.teachers(entry)) for entry in self.methods)
+        if asked and getattr(self.data, "unseen_limit", None) is None:
+            raise ValueError(
+                "teachers on unseen images need some that no member is trained on: set [data] train_limit and "
+                "unseen_limit"
+            )
         return self
 
     def teachers(self, entry: MethodEntry) -> str:

@@ -110,18 +110,21 @@ class Bench:
         context.train(network, step, self.suite.recipe)
         return self._training_value(context), save(_stored(network.state_dict()))
 
-    def _views(self, count: int, mixup: float) -> Views:
+    def _views(self, count: int, mixup: float, unseen: bool = False) -> Views:
         recipe, data = self.suite.recipe, self.data
+        split = data.unseen if unseen else data.train
+        assert split is not None, "the suite refuses unseen images where the data have none"
         augmentation = Augmentation(recipe.crop_pad, data.flip if recipe.flip is None else recipe.flip, mixup)
         # The member is no axis: all teachers see the same images.
-        return Views(data.train, augmentation, count, {"seed": self.suite.seed, "data": data.fingerprint})
+        return Views(split, augmentation, count, {"seed": self.suite.seed, "data": data.fingerprint})
 
     @torch.no_grad()
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
         """A member's logits on every view, in half precision: [V, N, K]."""
         started = time.monotonic()
-        views, member = self._views(node.recipe["count"], node.recipe["mixup"]), self._member(node.recipe["member"])
-        chunks = torch.arange(len(self.data.train)).split(EVALUATION_BATCH)
+        views = self._views(node.recipe["count"], node.recipe["mixup"], "unseen" in node.recipe)
+        member = self._member(node.recipe["member"])
+        chunks = torch.arange(len(views.split)).split(EVALUATION_BATCH)
         logits = torch.stack(
             [
                 torch.cat([member(views.batch(view, indices, self.device).images).half().cpu() for indices in chunks])
@@ -133,7 +136,7 @@ class Bench:
         value = {
             "train_seconds": time.monotonic() - started,
             "student_passes": 0,
-            "teacher_passes": views.count * len(self.data.train),
+            "teacher_passes": views.count * len(views.split),
         }
         return value, save({"logits": logits})
 
@@ -167,7 +170,7 @@ class Bench:
         context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
         if node.payload["views"]:
             assert part.taught_mixup is not None
-            context.views = self._views(node.payload["view_count"], part.taught_mixup)
+            context.views = self._views(node.payload["view_count"], part.taught_mixup, "unseen" in node.recipe)
             context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted

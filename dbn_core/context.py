@@ -124,6 +124,11 @@ class FitContext(Workspace):
     def teacher_passes(self, value: int) -> None:
         self._counters["teacher_passes"] = value
 
+    @property
+    def images(self) -> Split:
+        """What the part is trained on: the training split, unless its views show other images."""
+        return self.data.train if self.views is None else self.views.split
+
     def student_recipe(self, **changes: Any) -> Recipe:
         """The members' recipe with the students' epochs, checked when all is said: ``None`` leaves a field as it is.
 
@@ -190,7 +195,7 @@ class FitContext(Workspace):
         log = train(
             module,
             step,
-            self.data.train,
+            self.images,
             chosen,
             flip=self.data.flip,
             generator=step_generator or self.generator(purpose),

@@ -64,6 +64,30 @@ def test_round_trip(tmp_path, folder):
     assert (again.title, again.fingerprint) == ("Mine", data.fingerprint)
 
 
+def test_unseen_images_belong_to_no_split(tmp_path):
+    write(tmp_path / "train.parquet", range(30))
+    write(tmp_path / "test.parquet", range(100, 109))
+    plain = ParquetSource(root=tmp_path, validation_count=6, train_limit=9).load()
+    data = ParquetSource(root=tmp_path, validation_count=6, train_limit=9, unseen_limit=12).load()
+    assert plain.unseen is None
+    assert data.unseen is not None
+    assert data.fingerprint == plain.fingerprint  # members need not be trained again
+    assert len(data.unseen) == 12
+    assert data.unseen.labels.bincount().tolist() == [4, 4, 4]
+    known = by_pixels(data.train) | by_pixels(data.validation)
+    assert len(known | by_pixels(data.unseen)) == 9 + 6 + 12
+    assert (known | by_pixels(data.unseen)).items() <= expected(range(30)).items()
+
+
+@pytest.mark.parametrize("train_limit", [9, None])
+def test_too_few_unseen_images_are_refused(tmp_path, train_limit):
+    write(tmp_path / "train.parquet", range(30))
+    write(tmp_path / "test.parquet", range(100, 109))
+    source = ParquetSource(root=tmp_path, validation_count=6, train_limit=train_limit, unseen_limit=16)
+    with pytest.raises(DataError, match=r"unseen_limit = 16, but (15|0) training images .*lower it, or train_limit"):
+        source.load()
+
+
 def test_shards_are_read_in_order_and_a_lost_one_is_noticed(tmp_path):
     write(tmp_path / "train-00000-of-00002.parquet", range(15))
     write(tmp_path / "train-00001-of-00002.parquet", range(15, 30))

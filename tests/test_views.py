@@ -202,8 +202,77 @@ def test_a_part_that_mixes_otherwise_than_it_declares_is_refused(bench: Bench) -
         context.train(network, lambda batch: network(batch.images).sum())
 
 
-@pytest.mark.parametrize("teachers", ["views", "views(0)", "views(-1)", "offline", "views(2.5)"])
+@pytest.mark.parametrize("teachers", ["views", "views(0)", "views(-1)", "offline", "views(2.5)", "views(2,seen)"])
 def test_teachers_that_do_not_exist_are_refused(tmp_path: Path, teachers: str) -> None:
     (tmp_path / "bad.toml").write_text(SUITE.replace("views(2)", teachers))
     with pytest.raises(SpecError, match=r"students\.teachers"):
         load_suite(str(tmp_path / "bad.toml"))
+
+
+UNSEEN = """
+title = "Unseen"
+repetitions = 1
+bootstrap = 100
+[data]
+source = "parquet"
+root = "DATA"
+validation_count = 12
+train_limit = 24
+unseen_limit = 18
+[network]
+name = "resnet8"
+channels = 4
+width = 1.0
+[pool]
+members = 3
+[recipe]
+epochs = 1
+batch_size = 8
+crop_pad = 1
+[students]
+epochs = 2
+teachers = "views(2)"
+[latency]
+batch = 8
+repeats = 3
+batch_repeats = 3
+[[methods]]
+use = "direct[at=block2,score_network=mini,loss=kl]"
+sizes = [3]
+[[methods]]
+use = "direct[at=block2,score_network=mini,loss=kl]"
+label = "Direct (unseen)"
+sizes = [3]
+teachers = "views(2, unseen)"
+"""
+
+
+def test_students_are_taught_on_images_that_no_member_saw(tmp_path: Path) -> None:
+    from tests.test_data_parquet import picture, png, write
+
+    for name, seeds in (("train", range(60)), ("test", range(100, 112))):
+        write(tmp_path / "data" / f"{name}.parquet", seeds, images=[png(picture(seed, 8, 8)) for seed in seeds])
+    (tmp_path / "unseen.toml").write_text(UNSEEN.replace("DATA", str(tmp_path / "data")))
+    suite = load_suite(str(tmp_path / "unseen.toml"))
+    options = Options(store=tmp_path / "s", rows=tmp_path / "r", reports=tmp_path / "p", jobs=0, device="cpu")
+    assert not run_suite(suite, options, lambda event: None).failures
+    bench, plan = Bench(suite, Store(tmp_path / "s"), "cpu"), plan_suite(suite, Store(tmp_path / "s"))
+    seen, unseen = plan.cells
+    assert seen.members == unseen.members
+    assert seen.predictions != unseen.predictions
+    assert bench.data.unseen is not None
+    member = bench._member(plan.nodes[unseen.views[0]].recipe["member"])
+    logits = bench._load("views", unseen.views[0])["logits"]
+    shown = bench._views(2, 0.4, unseen=True)
+    assert shown.split is bench.data.unseen
+    with torch.no_grad():
+        said = member(shown.batch(1, torch.arange(18)).images)
+    assert torch.allclose(said, logits[1].float(), atol=0.02)
+    passes = {cell.label: bench.store.value("part", cell.parts[0])["value"]["student_passes"] for cell in plan.cells}
+    assert passes == {seen.label: 2 * 24, "Direct (unseen)": 2 * 18}
+
+
+def test_unseen_images_must_be_provided(tmp_path: Path) -> None:
+    (tmp_path / "none.toml").write_text(SUITE.replace("views(2)", "views(2, unseen)"))
+    with pytest.raises(SpecError, match=r"set \[data\] train_limit and unseen_limit"):
+        load_suite(str(tmp_path / "none.toml"))

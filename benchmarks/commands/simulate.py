@@ -113,9 +113,11 @@ def data_facts(suite: Suite, train: int | None, test: int | None, classes: int |
     validation = source._validation_count(images.train)
     kept = min(images.train - validation, source.train_limit or images.train)
     counts = {"train": kept, "validation": validation, "test": min(images.test, source.test_limit or images.test)}
+    counts |= {"unseen": source.unseen_limit} if source.unseen_limit else {}
     channels, height, width = map(int, shape.groups())
     names = tuple(str(label) for label in range(images.classes))
-    return DataFacts("simulated", title, channels, (height, width), names, counts)
+    unseen = "simulated" if source.unseen_limit else None
+    return DataFacts("simulated", title, channels, (height, width), names, counts, unseen)
 
 
 def _work(plan: Plan, demand: Mapping[str, Demand], machine: Machine) -> str:

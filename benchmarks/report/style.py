@@ -68,6 +68,8 @@ def literal(text: str) -> str:
 
 def legend(figure: Figure, handles: Sequence[Any]) -> None:
     """Put one legend for the whole figure below it, in as few rows as fit, all of about the same length."""
+    if not handles:  # without a deep ensemble nothing has an equivalent
+        return
     widths = [len(handle.get_label()) + 7 for handle in handles]
     budget = 10.2 * figure.get_figwidth()  # characters of the legend's size beside each other
     per_row = len(handles) if sum(widths) <= budget else max(1, int(budget / max(widths)))

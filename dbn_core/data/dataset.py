@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ class Dataset:
         std: per channel, for images scaled to [0, 1]; networks divide by it themselves.
         flip: whether a horizontal flip keeps the label.
         fingerprint: SHA-256 of everything above that training can notice; see :func:`fingerprint`.
+        unseen: images that belong to no split, for students alone to be taught on; most data have none.
 
     Raises:
         DataError: when a split is empty, image shapes differ, or a label has no class name.
@@ -73,6 +75,7 @@ class Dataset:
     std: tuple[float, ...]
     flip: bool
     fingerprint: str
+    unseen: Split | None = None
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]
@@ -129,14 +132,15 @@ class Dataset:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         flip: bool,
+        unseen: Split | None = None,
     ) -> Dataset:
         """A dataset with its fingerprint computed."""
         mark = fingerprint((train, validation, test), classes, mean, std, flip)
-        return cls(name, title, train, validation, test, classes, mean, std, flip, mark)
+        return cls(name, title, train, validation, test, classes, mean, std, flip, mark, unseen)
 
 
 def fingerprint(
-    splits: tuple[Split, ...], classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...], flip: bool
+    splits: Iterable[Split], classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...], flip: bool
 ) -> str:
     """SHA-256 over images and labels (order matters), class names, normalisation and flip.
 

@@ -79,6 +79,8 @@ class ImageSource(Source):
         validation_fraction: share of train to cut off for validation; 0.1 when no count is given either.
         validation_count: the same as a number; where the data have a validation split, at most that many of it.
         train_limit: keep a stratified subset of at most that many training images, after validation is cut.
+        unseen_limit: keep that many of the training images that ``train_limit`` left out, to teach students on images
+            that their teachers never saw (``teachers = "views(V, unseen)"``).
         test_limit: keep a stratified subset of at most that many test images.
         split_seed: seed of all these choices.
         mean: per channel, for images scaled to [0, 1]; the papers' constants when not given.
@@ -90,6 +92,7 @@ class ImageSource(Source):
     validation_fraction: Fraction | None = None
     validation_count: Count | None = None
     train_limit: Count | None = None
+    unseen_limit: Count | None = None
     test_limit: Count | None = None
     split_seed: int = 0
     mean: PerChannel | None = None
@@ -150,18 +153,33 @@ class ImageSource(Source):
             validation, train = train.take(held_out), train.take(rest)
         else:
             validation = self._limited(validation, self.validation_count, "validation")
+        kept = self._limited(train, self.train_limit, "train")
         default_mean, default_std = (PAPER_MEAN, PAPER_STD) if self._channels == 3 else ((0.5,), (0.25,))
         return Dataset.build(
             name=name,
             title=self.title or title,
-            train=self._limited(train, self.train_limit, "train").split(),
+            train=kept.split(),
             validation=validation.split(),
             test=self._limited(test, self.test_limit, "test").split(),
             classes=classes,
             mean=self.mean or default_mean,
             std=self.std or default_std,
             flip=self.flip,
+            unseen=self._unseen(name, train, kept),
         )
+
+    def _unseen(self, name: str, train: Records, kept: Records) -> Split | None:
+        import torch
+
+        if self.unseen_limit is None:
+            return None
+        left = train.take(~torch.isin(train.index, kept.index))
+        if self.unseen_limit > len(left.labels):
+            raise DataError(
+                f"unseen_limit = {self.unseen_limit}, but {len(left.labels)} training images of {name} are left out: "
+                "lower it, or train_limit."
+            )
+        return self._limited(left, self.unseen_limit, "unseen").split()
 
 
 class FileSource(ImageSource):
