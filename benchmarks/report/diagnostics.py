@@ -44,7 +44,9 @@ def reliability(results: Results, style: dict[str, Look]) -> Figure:
         ax.set(xlim=(0, 1), ylim=(-limit, limit), xticks=(0.25, 0.5, 0.75), xlabel="confidence" if lowest else "")
         ax.tick_params(labelbottom=lowest)
         ax.text(0.03, 0.97, _ece(results, label, chosen[label]), transform=ax.transAxes, va="top", fontsize=8.5)
-        ax.set_title(f"{literal(label)}, size {chosen[label]}", fontsize=9.5)
+        title = f"{literal(label)}, size {chosen[label]}"
+        # A panel has room for some 28 characters of the usual size.
+        ax.set_title(title, fontsize=min(9.5, 9.5 * 28 / len(title)))
         open_frame(ax)
     for ax in axes[len(labels) :]:
         ax.set_visible(False)

@@ -66,14 +66,24 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+_LEGEND_ROW = 0.22  # height of a line of a legend, in inches
+
+
+def _width(widths: Sequence[int], rows: int) -> int:
+    """Characters beside each other when a legend fills its columns, of ``rows`` entries each, from the top."""
+    return sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows))
+
+
 def legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """Put one legend for the whole figure below it, in as few rows as fit, all of about the same length."""
+    """Put one legend for the whole figure below it, in as few rows as fit; a long one makes the figure higher."""
     if not handles:  # without a deep ensemble nothing has an equivalent
         return
     widths = [len(handle.get_label()) + 7 for handle in handles]
-    budget = 10.2 * figure.get_figwidth()  # characters of the legend's size beside each other
-    per_row = len(handles) if sum(widths) <= budget else max(1, int(budget / max(widths)))
-    columns = math.ceil(len(handles) / math.ceil(len(handles) / per_row))
+    budget = 12.2 * figure.get_figwidth()  # characters of the legend's size beside each other
+    rows = next(rows for rows in range(1, len(widths) + 1) if rows == len(widths) or _width(widths, rows) <= budget)
+    columns = math.ceil(len(widths) / rows)
+    # The axes keep the room that a legend of two rows leaves them.
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * max(0, rows - 2))
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
 
 
