@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # What the released code does, and what mends it.  Each entry can be set alone: ``dbn[preset=paper,ema=standard]``.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
-        "logit_branch": "dead",  # all-zero start: the branch can only learn a constant
         "temperature_per": "batch",  # one random temperature for a whole mini-batch
         "train_last_step": False,  # n = T is sampled from but never trained
         "prediction": "noise",  # targets about 100 (Z_1 - Z_0)
@@ -34,7 +33,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "keep": "best_accuracy",
     },
     "fixed": {
-        "logit_branch": "live",
         "temperature_per": "example",
         "train_last_step": True,
         "prediction": "displacement",
@@ -69,6 +67,8 @@ class DBNConfig(method.Config):
     perturb_input: bool = Field(False, description="target of a mixed image: the ensemble on its dominant image")
     loss: Literal["mse", "kl"] = Field("mse", description="squared error on logits, or KL of the predictions")
     logit_dropout: float = Field(0.0, ge=0, lt=1, description="share of examples whose logits the network misses")
+    # Dead as released, but not by mistake: a live branch learns to trust logits that the source has memorised.
+    logit_branch: Literal["dead", "live"] = Field("dead", description="whether the network sees the logits, too")
     at: str = Field("block1", description="block whose output conditions the score network")
     pooled: bool = Field(False, description="condition it on the source's pooled last features too")
     score_network: str = Field("v1.1.8", description="architecture of the score network")
@@ -83,7 +83,6 @@ class DBNConfig(method.Config):
     distill_alpha: float = Field(0.5, ge=0, le=1, description="weight of the multi-step teacher against the ensemble")
     include_source: bool = Field(False, description="average the source's own prediction in")
     # Filled in by the preset unless given.
-    logit_branch: Literal["dead", "live"] = "live"
     temperature_per: Literal["batch", "example"] = "example"
     train_last_step: bool = True
     prediction: Literal["noise", "displacement"] = "displacement"
@@ -99,6 +98,12 @@ class DBNConfig(method.Config):
         if isinstance(values, dict):
             return {**PRESETS.get(values.get("preset", "fixed"), {}), **values}
         return values
+
+    @model_validator(mode="after")
+    def _dropout_has_logits_to_drop(self) -> DBNConfig:
+        if self.logit_dropout and self.logit_branch == "dead":
+            raise ValueError("logit_dropout needs logit_branch=live: a dead branch sees no logits")
+        return self
 
     @model_validator(mode="after")
     def _flow_is_straight(self) -> DBNConfig:

@@ -468,7 +468,6 @@ def test_feature_mixture_puts_the_source_first():
 # -------------------------------------------------------------------------------------------------------- method
 
 PAPER = {
-    "logit_branch": "dead",
     "temperature_per": "batch",
     "train_last_step": False,
     "prediction": "noise",
@@ -498,6 +497,7 @@ def test_paper_preset_is_the_released_code():
         assert (each.steps, each.group, each.beta_0, each.beta_1) == (5, 3, 1e-4, 1e-4)
         assert (each.temperature, each.temperature_spread, each.at) == (2.0, 0.4, "block1")
         assert (each.lr, each.batch_size, each.mixup, each.distill_alpha) == (2.5e-4, 128, 0.4, 0.5)
+        assert each.logit_branch == "dead"
 
 
 @pytest.mark.parametrize(("preset", "other"), [("paper", "fixed"), ("fixed", "paper")])

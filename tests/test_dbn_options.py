@@ -89,8 +89,13 @@ def test_distillation_mixes_its_two_targets_and_runs_the_student_once(loss: str)
     assert torch.allclose(mixed, 0.3 * parts[0] + 0.7 * parts[1], atol=1e-5)
 
 
+def test_dropout_without_logits_to_drop_is_refused() -> None:
+    with pytest.raises(SpecError, match=r"logit_dropout needs logit_branch=live"):
+        parse_method("dbn[logit_dropout=0.5]")
+
+
 def test_dropped_logits_reach_the_network_as_zeros_and_the_estimate_whole() -> None:
-    method, z = parse_method("dbn[logit_dropout=0.5]"), draw(2000, 3)
+    method, z = parse_method("dbn[logit_branch=live,logit_dropout=0.5]"), draw(2000, 3)
     seen = method.drop_logits(z, generator(seed=4))
     gone = (seen == 0).all(1)
     assert 0.45 < float(gone.float().mean()) < 0.55

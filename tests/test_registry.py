@@ -43,8 +43,9 @@ def test_every_built_in_is_found_and_described() -> None:
         ("dbn[steps=5]", "dbn"),  # a default is left out
         (" dbn[ steps = 3 , group=5]", "dbn[group=5,steps=3]"),
         ("dbn[preset=paper]", "dbn[preset=paper]"),
-        ("dbn[preset=paper,logit_branch=dead]", "dbn[preset=paper]"),  # what the preset says anyway
-        ("dbn[logit_branch=dead]", "dbn[logit_branch=dead]"),
+        ("dbn[preset=paper,ema=reversed]", "dbn[preset=paper]"),  # what the preset says anyway
+        ("dbn[ema=standard]", "dbn"),
+        ("dbn[ema=reversed]", "dbn[ema=reversed]"),
         ("dbn[distill=no]", "dbn[distill=false]"),
         ("dbn[lr=0.00050]", "dbn[lr=0.0005]"),
     ],

@@ -76,25 +76,30 @@ class Verdict:
 
     @property
     def verdict(self) -> Word:
-        """All tests must hold; one that does not is enough to refuse."""
+        """All tests must hold; one that does not is enough to refuse, but only where no rows are missing."""
+        if not self.measured:
+            return "undecided"
         found = {outcome.verdict for outcome in self.outcomes}
         return "does not" if "does not" in found else "undecided" if "undecided" in found else "holds"
 
     @property
     def deciding(self) -> Outcome:
-        """The first test that has the verdict of the whole."""
-        return next(outcome for outcome in self.outcomes if outcome.verdict == self.verdict)
+        """The first test that has the verdict of the whole, or lacks its rows."""
+        return self._behind[0]
 
     @property
     def sentence(self) -> str:
         """Why, or what is missing."""
-        reasons = dict.fromkeys(outcome.reason for outcome in self.outcomes if outcome.verdict == self.verdict)
-        return " ".join(reasons)
+        return " ".join(dict.fromkeys(outcome.reason for outcome in self._behind))
+
+    @property
+    def _behind(self) -> list[Outcome]:
+        return [o for o in self.outcomes if (o.verdict == self.verdict if self.measured else o.estimate is None)]
 
     @property
     def measured(self) -> bool:
-        """Whether the suite has the rows of at least one of the tests."""
-        return any(outcome.estimate for outcome in self.outcomes)
+        """Whether the suite has the rows of all tests."""
+        return all(outcome.estimate for outcome in self.outcomes)
 
 
 class _MissingRowsError(Exception):
