@@ -51,9 +51,10 @@ class Store:
         return self.root / "checkpoints" / key
 
     def drop_checkpoints(self, key: str) -> None:
-        """Remove the intermediate state of an artefact that is now stored."""
-        for path in self.checkpoint_path(key).parent.glob(f"{key}.*"):
-            path.unlink(missing_ok=True)
+        """Remove the intermediate state of an artefact that is now stored, and what a killed write of it left."""
+        for pattern in (f"{key}.*", f".{key}.*.tmp"):
+            for path in self.checkpoint_path(key).parent.glob(pattern):
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self, key: str, wait_s: float = 0.0) -> Iterator[bool]:

@@ -78,6 +78,15 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["value.json"]
 
 
+def test_checkpoints_go_with_what_a_killed_write_left_of_them(store: Store) -> None:
+    folder = store.checkpoint_path("ab12").parent
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("ab12.train.safetensors", ".ab12.train.safetensors.x1y2.tmp", "cd34.train.safetensors"):
+        (folder / name).write_bytes(b"-")
+    store.drop_checkpoints("ab12")
+    assert [path.name for path in folder.iterdir()] == ["cd34.train.safetensors"]
+
+
 def test_seeds_depend_on_names_and_not_on_their_order() -> None:
     assert seed_for(a=1, b=2) == seed_for(b=2, a=1)
     assert seed_for(a=1, b=2) != seed_for(a=2, b=1)
