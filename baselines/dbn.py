@@ -52,7 +52,7 @@ _REVERSED_DECAY = 1 - 0.99995
 class DBNConfig(method.Config):
     """Defaults are the CIFAR-10 configuration of the paper; ``preset`` chooses the quirks or their repairs."""
 
-    preset: Literal["paper", "fixed"] = Field("fixed", description="the released code's behaviour, or all repairs")
+    preset: Literal["paper", "fixed"] = Field("fixed", description="the released code's behaviour, or its repairs")
     steps: int = Field(5, ge=1, description="T, diffusion steps before distillation")
     distill: bool = Field(True, description="distil the T steps to one")
     group: int = Field(3, ge=2, description="members each bridge aims at, the source included")
