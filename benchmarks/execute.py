@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 
@@ -94,8 +95,8 @@ def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node
 class Scheduler:
     """Keeps an engine busy with the nodes that are ready.
 
-    A failed node fails what needs it, and nothing else.  When a worker process dies, the nodes that were under way run
-    again, one by one, each going on from its checkpoint; one that kills its worker when it runs alone has failed.
+    A failed node fails what needs it, and nothing else.  When a worker process dies, what it was making goes on from
+    its checkpoint in another one; after a second death it waits until nothing else runs; after a third it has failed.
 
     Args:
         nodes: to make, by key; whatever they need besides is in the store.
@@ -123,7 +124,7 @@ class Scheduler:
         self._height = heights(nodes, work or dict.fromkeys(nodes, 1.0))
         self._waiting = dict(nodes)
         self._running: dict[Future[str], tuple[Node, float]] = {}
-        self._suspects: set[str] = set()  # were under way when a worker died
+        self._deaths: Counter[str] = Counter()  # key -> how often its worker died
         self._not_before: dict[str, tuple[float, float]] = {}  # key -> (time, pause) of nodes that others make
 
     def run(self) -> Outcome:
@@ -157,10 +158,17 @@ class Scheduler:
             if self._not_before.get(node.key, (0.0,))[0] <= now
             and not any(need in unfinished for _, need in node.needs)
         ]
-        suspects = [node for node in ready if node.key in self._suspects]
-        if suspects:  # alone, so that it is clear which of them it was
+        if any(self._alone(node) for node, _ in self._running.values()):
+            return []
+        suspects = [node for node in ready if self._alone(node)]
+        if len(suspects) == len(ready):
             return [] if self._running else suspects[:1]
+        ready = [node for node in ready if not self._alone(node)]
         return sorted(ready, key=lambda node: -self._height[node.key])
+
+    def _alone(self, node: Node) -> bool:
+        """Whether nothing else should run beside it: with others there may be too little memory."""
+        return self._deaths[node.key] >= 2
 
     def _start(self) -> None:
         for node in self._ready():
@@ -169,27 +177,18 @@ class Scheduler:
             del self._waiting[node.key]
             self._tell("start", node)
             now = time.monotonic()
-            try:
-                self._running[self.submit(self.engine.executor, node)] = node, now
-            except BrokenExecutor:
-                self._waiting[node.key] = node
-                self._repair([])
-                break
+            self._running[self.submit(self.engine.executor, node)] = node, now
             if self.stopping():
                 break
 
     def _finish(self, done: set[Future[str]]) -> None:
-        broken = []
-        if any(isinstance(_error(future), BrokenExecutor) for future in done):
-            done = wait(self._running, GRACE_SECONDS).done  # all of them end with the pool
         for future in done:
             node, since = self._running.pop(future)
             seconds, error = time.monotonic() - since, _error(future)
-            if isinstance(error, BrokenExecutor):
-                broken.append((node, error))
-                continue
-            self._suspects.discard(node.key)
-            if isinstance(error, TrainingStoppedError):
+            if isinstance(error, BrokenExecutor) and not self._alone(node):
+                self._deaths[node.key] += 1
+                self._waiting[node.key] = node
+            elif isinstance(error, TrainingStoppedError):
                 self.outcome.left.append(node)
             elif error is not None:
                 self._fail(node, error, seconds)
@@ -200,19 +199,6 @@ class Scheduler:
                     self.outcome.made.append(node)
                     self._clock.add(node, seconds)
                 self._tell("done", node, seconds)
-        if broken:
-            self._repair(broken)
-
-    def _repair(self, broken: Sequence[tuple[Node, BaseException]]) -> None:
-        """Go on with new workers."""
-        self.engine.restart()
-        for node, error in broken:
-            if len(broken) == 1 and node.key in self._suspects:
-                self._suspects.discard(node.key)
-                self._fail(node, error, 0.0)
-            else:
-                self._suspects.add(node.key)
-                self._waiting[node.key] = node
 
     def _postpone(self, node: Node) -> None:
         """Another run makes it: look again later, and work on something else meanwhile."""
@@ -255,7 +241,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, BenchError):
         return str(error)
     if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":
-        return "its worker process died, also when it ran alone: killed by the system (too little memory?), or crashed"
+        return "its worker process died three times, once alone: killed by the system (too little memory?), or crashed"
     if isinstance(error, MemoryError):
         return "there was too little memory: use fewer processes (--jobs) or a smaller batch"
     return f"{type(error).__name__}: {error} (the full trace is in failures.log of the store)"

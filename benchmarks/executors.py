@@ -1,7 +1,7 @@
 """Where nodes are made: in this process, in a pool of processes, or on a Dask cluster.
 
 All of them are ``concurrent.futures`` executors; an :class:`Engine` adds what a scheduler must know besides: how many
-nodes it takes at once, and how to go on after a worker died.
+nodes it takes at once, and how to end.
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ from __future__ import annotations
 import multiprocessing
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from dbn_core.errors import SpecError
 
 
 class Engine(ABC):
-    """An executor, its number of workers, and its repair."""
+    """An executor, its number of workers, and its end."""
 
     executor: Executor
 
     @abstractmethod
     def slots(self) -> int:
         """How many nodes it can work on at once; may change while a run goes on."""
-
-    @abstractmethod
-    def restart(self) -> None:
-        """Replace the executor after it broke."""
 
     @abstractmethod
     def close(self, at_once: bool) -> None:
@@ -58,15 +56,56 @@ class Inline(Engine):
         """One."""
         return 1
 
-    def restart(self) -> None:
-        """It cannot break."""
-
     def close(self, at_once: bool) -> None:
         """Nothing to release."""
 
 
+class WorkerPools(Executor):
+    """A pool of one process for each worker, so that a worker that dies takes no other's work with it.
+
+    One pool of several processes can hang for ever when one of them dies while another is being started (CPython
+    before 3.12.1); a pool of one never does both at a time.
+    """
+
+    def __init__(self, start: Sequence[Callable[[], ProcessPoolExecutor]]) -> None:
+        self._start = start
+        self._pools: list[ProcessPoolExecutor | None] = [None] * len(start)
+        self._futures: list[Future[Any] | None] = [None] * len(start)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give the call to the first idle worker, or to a new one in its place if that has died.
+
+        Raises:
+            RuntimeError: no worker is idle.
+        """
+        for index, future in enumerate(self._futures):
+            if future is None or future.done():
+                self._futures[index] = future = self._submit(index, fn, *args, **kwargs)
+                return future
+        raise RuntimeError("every worker is at work")
+
+    def _submit(self, index: int, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        pool = self._pools[index]
+        if pool is not None:
+            with suppress(BrokenProcessPool):
+                return pool.submit(fn, *args, **kwargs)
+        pool = self._pools[index] = self._start[index]()
+        return pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers; without ``wait``, at once."""
+        for pool in self._pools:
+            if pool is None:
+                continue
+            workers = list((getattr(pool, "_processes", None) or {}).values())
+            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+            if not wait:
+                for worker in workers:
+                    worker.terminate()
+
+
 class Processes(Engine):
-    """A pool of processes on this machine.
+    """Processes on this machine.
 
     Args:
         count: workers.
@@ -75,22 +114,16 @@ class Processes(Engine):
     """
 
     def __init__(self, count: int, threads: int, devices: tuple[str, ...] = ()) -> None:
-        self.count, self.threads, self.devices = count, threads, devices
-        self.restart()
-
-    def restart(self) -> None:
-        """A new pool; the old one's workers are gone or end with what they do."""
         from benchmarks.work import start_worker
 
         # spawn: a forked child of a process that has used torch's thread pool can hang.
         context = multiprocessing.get_context("spawn")
-        queue = None
-        if self.devices:
-            queue = context.Queue()
-            for device in self.devices:
-                queue.put(device)
-        self.executor = ProcessPoolExecutor(
-            self.count, mp_context=context, initializer=start_worker, initargs=(self.threads, queue)
+        self.count = count
+        self.executor = WorkerPools(
+            [
+                partial(ProcessPoolExecutor, 1, context, start_worker, (threads, devices[index] if devices else None))
+                for index in range(count)
+            ]
         )
 
     def slots(self) -> int:
@@ -99,11 +132,7 @@ class Processes(Engine):
 
     def close(self, at_once: bool) -> None:
         """End the workers."""
-        workers = list((getattr(self.executor, "_processes", None) or {}).values())
         self.executor.shutdown(wait=not at_once, cancel_futures=True)
-        if at_once:
-            for worker in workers:
-                worker.terminate()
 
 
 class Dask(Engine):
@@ -144,9 +173,6 @@ class Dask(Engine):
     def slots(self) -> int:
         """Threads of all workers at the moment; one while a cluster has none yet."""
         return max(1, sum(self.client.nthreads().values()))
-
-    def restart(self) -> None:
-        """Dask replaces its workers itself."""
 
     def close(self, at_once: bool) -> None:
         """Leave the cluster; end it when it was started here."""

@@ -307,18 +307,17 @@ class Job:
 _DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own
 
 
-def start_worker(threads: int, devices: Any = None) -> None:
+def start_worker(threads: int, device: str | None = None) -> None:
     """Initialiser of worker processes.
 
     Args:
         threads: torch threads; processes that share cores must not each use all of them.
-        devices: queue of device names, one for each worker; None: the run's device serves all.
+        device: of this worker alone; None: the run's device serves all.
     """
     global _DEVICE
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
-    if devices is not None:
-        _DEVICE = devices.get()
+    _DEVICE = device
     # Ctrl-C reaches the whole process group; the run decides what its workers do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

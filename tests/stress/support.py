@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,13 @@ def rows(folder: Path) -> dict[str, pd.DataFrame]:
 def assert_same_rows(folder: Path, reference: Path) -> None:
     for name, frame in rows(reference).items():
         pd.testing.assert_frame_equal(rows(folder)[name], frame, check_exact=True)
+
+
+def worker_processes(pid: int) -> list[int]:
+    """The worker processes of a run, oldest first (Linux)."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread, or a worker, that ended just now
+            children = task.read_text().split()
+            found += [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return found

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.executors import Dask, Inline, Processes, make_engine, parse_executor
+from benchmarks.execute import Scheduler
+from benchmarks.executors import Dask, Inline, Processes, engine, make_engine, parse_executor
+from benchmarks.plan import Node
 from benchmarks.store import Store
 from dbn_core.errors import SpecError
-from stress.support import assert_same_rows, finish, run, write_suite
+from stress.figures import STRESS
+from stress.support import assert_same_rows, finish, run, worker_processes, write_suite
 
 
 def test_a_dask_cluster_of_two_processes_loses_one_and_gives_the_same_bits(tmp_path: Path, tally: object) -> None:
@@ -71,6 +74,39 @@ def test_every_worker_has_a_device_of_its_own() -> None:
     futures = [engine.executor.submit(device_of_this_worker, 1.0) for _ in range(2)]
     assert sorted(future.result() or "" for future in futures) == ["cuda:0", "cuda:1"]
     engine.close(at_once=False)
+
+
+def slow_node() -> str:
+    time.sleep(0.05)
+    return "made"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to find the workers")
+@pytest.mark.parametrize("delay_s", [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0] if STRESS else [0.0, 0.01])
+def test_a_worker_may_die_while_it_or_another_is_being_started(delay_s: float, tally: object) -> None:
+    killed: list[int] = []
+
+    def kill_the_first() -> None:
+        while not killed:
+            for child in worker_processes(os.getpid()):
+                time.sleep(delay_s)
+                os.kill(child, signal.SIGKILL)
+                killed.append(child)
+                break
+
+    nodes = {name: Node("member", name, name, {}, (), {}) for name in "abcde"}
+    with engine("processes", 2, 1) as where:
+        killer = threading.Thread(target=kill_the_first, daemon=True)
+        killer.start()
+        scheduler = Scheduler(
+            nodes, lambda executor, _: executor.submit(slow_node), where, lambda _: None, lambda *_: None
+        )
+        outcome = scheduler.run()
+        killer.join(5)
+    assert killed
+    assert {made.key for made in outcome.made} == set(nodes)
+    assert not outcome.failures
+    tally("kills survived", good=1, of=1)  # type: ignore[operator]
 
 
 def test_no_processes_means_this_one() -> None:

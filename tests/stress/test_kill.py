@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.store import Store
 from stress.figures import STRESS
-from stress.support import SUITE, assert_same_rows, finish, start, write_suite
+from stress.support import SUITE, assert_same_rows, finish, start, worker_processes, write_suite
 
 
 @pytest.fixture(scope="module")
@@ -93,13 +93,6 @@ if __name__ == "__main__":
 """
 
 
-def children(pid: int) -> list[int]:
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split()]
-    return found
-
-
 def wait_for(condition: object, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
@@ -119,21 +112,20 @@ def test_a_killed_worker_and_a_killed_run_with_workers(
     def begin() -> subprocess.Popen[bytes]:
         return subprocess.Popen([sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1]), str(tmp_path)])
 
-    def workers(process: subprocess.Popen[bytes]) -> list[int]:
-        return [c for c in children(process.pid) if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-
     def under_way() -> bool:
         return bool(list((store.root / "running").glob("*.json")))
 
     process = begin()
-    wait_for(lambda: under_way() and workers(process))
-    victims = workers(process)
+    wait_for(lambda: under_way() and worker_processes(process.pid))
+    victims = worker_processes(process.pid)
     process.kill()  # the run dies, with its workers in the middle of trainings
     process.wait()
     wait_for(lambda: not any(Path(f"/proc/{victim}").is_dir() for victim in victims), 10)
+    for record in (store.root / "running").glob("*.json"):  # the dead run's
+        record.unlink()
     process = begin()
-    wait_for(lambda: under_way() and workers(process))
-    os.kill(workers(process)[0], signal.SIGKILL)
+    wait_for(lambda: under_way() and worker_processes(process.pid))
+    os.kill(worker_processes(process.pid)[0], signal.SIGKILL)
     assert process.wait(120) == 0
     assert_same_rows(tmp_path, reference)
     tally("kills survived", good=2, of=2)  # type: ignore[operator]
