@@ -229,6 +229,7 @@ def _meta(
                 for entry, method, label in suite.entries()
             ),
         ],
+        "controls": [label for entry, _, label in suite.entries() if entry.control],
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),
         "hardware": hardware(device),

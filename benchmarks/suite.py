@@ -80,13 +80,17 @@ class PublishedSpec(_Model):
 
 
 class MethodEntry(_Model):
-    """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others."""
+    """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others.
+
+    A ``control`` answers a question about another method: tables list it apart, and figures keep it in the background.
+    """
 
     use: str
     sizes: tuple[Annotated[int, Field(le=1000)], ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     label: str | None = None
     teachers: Teachers | None = None
+    control: bool = False
 
 
 class Suite(_Model):
@@ -139,12 +143,14 @@ class Suite(_Model):
 
         Raises:
             SpecError: an unknown method or option, a size that the method or the pool cannot serve, a label or a
-                method given twice.
+                method given twice, a deep ensemble as control.
         """
         built, seen, labels = [], set(), set()
         methods = [parse_method(entry.use, entry.options) for entry in self.methods]
         names = [method.name for method in methods]
         for entry, method in zip(self.methods, methods, strict=True):
+            if entry.control and method.name == "de":
+                raise SpecError("'de' is the yardstick of every report, hence no control: drop its `control = true`.")
             for size in entry.sizes:
                 with blaming(method):
                     method.check_size(size)

@@ -7,16 +7,18 @@ import math
 import re
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.report import load_results, render
 from benchmarks.report.diagnostics import representative_sizes
+from benchmarks.report.figures import FIGURES as DRAWN
 from benchmarks.report.figures import spread
 from benchmarks.report.lead import lead
 from benchmarks.report.load import MARKED_SCORES, SCORES
-from benchmarks.report.style import looks
+from benchmarks.report.style import CONTROL_COLOUR, RC, looks
 from benchmarks.report.tables import (
     Block,
     Cell,
@@ -241,6 +243,36 @@ def test_main_table_marks_the_right_cells_and_groups_ensembles_first(report: Pat
     assert cells[ODD, "5"][table.header.index("FLOPs rel.")] == "–"
     assert cells["BN", "2"][table.header.index("Latency rel., batch 1")] == "~1.31×"
     assert cells["DE", "1"][column] == "0.1210 ± 0.0021"
+
+
+def test_controls_have_a_block_of_their_own_and_stay_in_the_background_of_figures(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "rows")
+    meta = json.loads((folder / "meta.json").read_text())
+    controls = ["DBN (paper)", ODD]
+    (folder / "meta.json").write_text(json.dumps(meta | {"controls": controls}))
+    results = load_results(folder)
+    assert not set(controls) & set(looks(results))
+    blocks = {block.title: {row[0].text for row in block.rows} for block in main_table(results).blocks}
+    assert blocks["Controls"] == set(controls)
+    assert blocks["Other methods"] == {"ED", "END²", "BN", "DBN (fixed)"}
+    render(folder, tmp_path / "out")
+    page = (tmp_path / "out/report.md").read_text()
+    assert "Grey dots, at their exact cost, are the controls" in page
+    assert page.count("Controls are left out") == 1
+    with matplotlib.rc_context(RC):
+        figure = DRAWN["dee_vs_flops"](results, looks(results))
+    dots = [line for line in figure.axes[0].lines if line.get_color() == CONTROL_COLOUR]
+    paper = results.summary[results.summary["label"] == "DBN (paper)"]  # the other control has no known cost
+    assert np.sort(np.concatenate([dot.get_ydata() for dot in dots])) == pytest.approx(np.sort(paper["dee_raw"]))
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "controls"
+
+
+def test_a_run_of_controls_alone_is_about_them(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, [row for row in METHODS if row[2] in ("de", "ed")])
+    (folder / "meta.json").write_text(json.dumps({"controls": ["ED"]}))
+    results = load_results(folder)
+    assert not results.summary["control"].any()
+    assert set(looks(results)) == {"DE", "ED"}
 
 
 def test_comparisons_mark_what_is_better_and_what_cannot_be_told_apart(report: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ("members = 4", "members = 1", ["needs 2 members", "has 1"]),
         ('use = "de"', 'use = "dee"', ["'dee'", "'de'"]),
         ('use = "de"', 'use = "dbn"', ["group"]),
+        ('use = "de"', 'use = "de"\ncontrol = true', ["'de'", "yardstick", "control = true"]),
         ('use = "de"', 'use = "de"\noption = {}', ["'option'", "'options'"]),
         ('use = "de"', 'use = "ed"\noptions = { tua = 1 }', ["'tua'", "'tau'"]),
         ("sizes = [1, 2]", "sizes = []", ["sizes"]),

@@ -21,7 +21,10 @@ class Caption:
 
 def captions(results: Results) -> Mapping[str, Caption]:
     """Return the caption of each figure, in the order in which the report shows them."""
-    labels = ", ".join(dict.fromkeys(results.summary["label"]))
+    labels = ", ".join(dict.fromkeys(results.main["label"]))
+    controls = results.summary["control"].any()
+    dots = " Grey dots, at their exact cost, are the controls that the table lists." if controls else ""
+    left_out = " Controls are left out; the tables have them." if controls else ""
     censored = "the grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
     drawn = results.others[results.others["macs_rel"].notna()]
     if (drawn[["dee_raw", "dee_cal"]] == float("inf")).any().any():
@@ -37,6 +40,7 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "deep ensemble itself: above it, a method is worth more than it costs. The small number is the method's "
             f"size; bars are 95 % intervals; {censored}; an arrow says that a value or an interval goes on. Points "
             "of nearly equal cost are moved apart sideways; the table has their exact cost."
+            + dots
             + omitted
             + points_caption(results),
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
@@ -45,7 +49,7 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "NLL against ensemble size",
             "Test NLL (lower is better), raw and after temperature scaling, against the number of members that a "
             "method covers. Bars, and the band of the deep ensemble, are 95 % intervals over repetitions; the small "
-            "dots are single repetitions.",
+            "dots are single repetitions." + left_out,
             f"Two line plots of NLL against ensemble size for {labels}.",
         ),
         "acc_vs_size": Caption(

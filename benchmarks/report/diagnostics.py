@@ -92,8 +92,8 @@ def _gaps(ax: Axes, frame: pd.DataFrame, look: Look, limit: float) -> None:
 
 def training_cost(results: Results, style: dict[str, Look]) -> Figure:
     """Draw what training cost: time, the needed members' included, and examples through students and teachers."""
-    known = results.summary[["train_seconds", "train_seconds_with_members", "student_passes"]].notna().any(axis=1)
-    frame = results.summary[known]
+    known = results.main[["train_seconds", "train_seconds_with_members", "student_passes"]].notna().any(axis=1)
+    frame = results.main[known]
     own = frame["train_seconds"].fillna(0).to_numpy()
     total = np.fmax(frame["train_seconds_with_members"].to_numpy(), own)
     unit, scale = ("hours", 3600) if total.max(initial=0) > 7200 else ("minutes", 60)

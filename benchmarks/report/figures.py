@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report.diagnostics import reliability, training_cost
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import draw_points, drawn, point_handles, published_points
-from benchmarks.report.style import RC, REFERENCE_COLOUR, Look, handle, legend, looks, open_frame
+from benchmarks.report.style import CONTROL_COLOUR, RC, REFERENCE_COLOUR, Look, handle, legend, looks, open_frame
 from benchmarks.report.tables import PERCENT
 
 
@@ -56,17 +57,18 @@ def acc_vs_size(results: Results, style: dict[str, Look]) -> Figure:
 def _score_vs_size(results: Results, style: dict[str, Look], quantity: str, scores: dict[str, str]) -> Figure:
     figure = Figure(figsize=(8.6 if len(scores) > 1 else 7.4, 3.9), layout="constrained")
     axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
-    sizes = sorted(set(results.summary["size"]))
+    sizes = sorted(set(results.main["size"]))
     others = [label for label, look in style.items() if not look.reference]
+    step = min(0.09, 0.8 / max(1, len(others)))  # and none comes near to the next size
     for ax, (score, title) in zip(axes, scores.items(), strict=True):
         scale = 100 if score in PERCENT else 1
-        values = results.summary[f"{score}_mean"] * scale
+        values = results.main[f"{score}_mean"] * scale
         if score not in PERCENT and values.min() > 0 and values.max() / values.min() > 8:
             ax.set_yscale("log")
         for label, look in style.items():
-            rows = results.summary[results.summary["label"] == label]
+            rows = results.main[results.main["label"] == label]
             # Methods of the same size would hide each other's error bars.
-            nudge = 0 if look.reference else 0.09 * (others.index(label) - (len(others) - 1) / 2)
+            nudge = 0 if look.reference else step * (others.index(label) - (len(others) - 1) / 2)
             mean, low, high = (rows[f"{score}_{end}"].to_numpy() * scale for end in ("mean", "low", "high"))
             _curve(ax, rows["size"].to_numpy() + nudge, mean, low, high, look)
             _repetitions(ax, results.rows, label, score, nudge, scale, look)
@@ -116,9 +118,12 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
         ax.axhspan(floor - strip, floor, color="#f1f1f1", zorder=0)
         if ceiling:
             ax.axhspan(ceiling, ceiling + strip, color="#f1f1f1", zorder=0)
-        rows = others[others[f"dee_{kind}"].notna()]
+        rows = others[others[f"dee_{kind}"].notna() & ~others["control"]]
         borders = (floor - 0.55 * strip, ceiling + 0.4 * strip if ceiling else top - 0.35 * strip)
         _dee_points(ax, rows, kind, style, borders, strip)
+        controls = others[others[f"dee_{kind}"].notna() & others["control"]]
+        y = np.clip(controls[f"dee_{kind}"], *borders)
+        ax.plot(controls["macs_rel"], y, ".", color=CONTROL_COLOUR, markersize=5, zorder=1.5)
         draw_points(ax, points, kind)
         ax.set_xlabel("relative FLOPs (one network = 1)")
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=right > 4, steps=[1, 2, 2.5, 5, 10]))
@@ -130,6 +135,8 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
         open_frame(ax)
     axes[0].set_ylabel("deep-ensemble equivalent (members)")
     shown = [handle(label, look) for label, look in style.items() if look.reference or label in set(others["label"])]
+    if others["control"].any():
+        shown.append(Line2D([], [], color=CONTROL_COLOUR, marker=".", markersize=5, linestyle="none", label="controls"))
     legend(figure, [*shown, *point_handles(points)])
     return figure
 

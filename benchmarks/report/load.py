@@ -51,6 +51,11 @@ class Results:
         return self.summary[self.summary["family"] != REFERENCE_FAMILY]
 
     @property
+    def main(self) -> pd.DataFrame:
+        """Rows of the summary without controls: what the figures show."""
+        return self.summary[~self.summary["control"]]
+
+    @property
     def max_size(self) -> int | None:
         """Largest deep ensemble measured: a deep-ensemble equivalent above it is censored."""
         stated = (self.meta.get("dee") or {}).get("max_size")
@@ -62,7 +67,8 @@ def load_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv`, `reliability.csv` and `meta.json` of `rows_dir`.
 
     Where the suite names a data set of the papers, their figures come along (see `benchmarks.published`).
-    The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size.
+    The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size;
+    controls, which their column `control` marks, go last.
 
     Raises:
         ArtefactError: a file or a column is missing or unreadable.
@@ -95,13 +101,16 @@ def load_results(rows_dir: Path) -> Results:
         numbers=("size", "bin", "lower", "upper", "count", "confidence", "accuracy"),
         flags=("calibrated",),
     )
+    meta = _read_meta(rows_dir / "meta.json")
+    summary["control"] = summary["label"].isin(meta.get("controls") or [])
+    if summary.loc[summary["family"] != REFERENCE_FAMILY, "control"].all():
+        summary["control"] = False  # a run of controls alone is about them
     renamed = _clashing_labels(summary)
     for frame in (summary, rows, comparisons, reliability):
         frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
     if (twice := summary.duplicated(["label", "size"])).any():
         label, size = summary.loc[twice, ["label", "size"]].iloc[0]
         raise ArtefactError(f"{rows_dir / 'summary.csv'} has two rows of '{label}' at size {size}; {_REMEDY}.")
-    meta = _read_meta(rows_dir / "meta.json")
     return Results(_ordered(summary), rows, comparisons, reliability, meta, _published(meta, rows_dir / "meta.json"))
 
 
@@ -138,6 +147,7 @@ class _Meta(BaseModel):
     command: str | None = None
     report_command: str | None = None
     dataset: dict[str, Any] | None = None
+    controls: list[str] | None = None
     failures: list[Any] | None = None
     latency: dict[str, Any] | None = None
     versions: dict[str, Any] | None = None
@@ -183,5 +193,5 @@ def _clashing_labels(summary: pd.DataFrame) -> set[str]:
 def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
     first_seen = {label: position for position, label in enumerate(dict.fromkeys(summary["label"]))}
     keys = summary.assign(_other=summary["family"] != REFERENCE_FAMILY, _seen=summary["label"].map(first_seen))
-    order = keys.sort_values(["_other", "_seen", "size"], kind="stable").index
+    order = keys.sort_values(["_other", "control", "_seen", "size"], kind="stable").index
     return summary.loc[order].reset_index(drop=True)

@@ -93,6 +93,7 @@ def _context(results: Results) -> dict[str, Any]:
         "published_data": results.published.data if results.published else "",
         "published_notes": published_notes(results),
         "differences": list(results.published.differences) if results.published else [],
+        "controls": bool(results.summary["control"].any()),
         "stated": bool(results.summary["cost_stated"].any()),
         "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
         "facts": _facts(meta, results),

@@ -16,6 +16,7 @@ from benchmarks.report.load import REFERENCE_FAMILY, Results
 
 REFERENCE_COLOUR = "#333333"
 FAINT = "#d0d0d0"
+CONTROL_COLOUR = "#9a9a9a"
 MARKERS = ("s", "^", "D", "P", "X", "p", "*", "h", "d", "H")
 
 RC: dict[Any, Any] = {
@@ -45,10 +46,10 @@ class Look:
 
 
 def looks(results: Results) -> dict[str, Look]:
-    """Give each label a colour-blind safe colour and a marker; deep ensembles are dark grey."""
+    """Give each label but controls a colour-blind safe colour and a marker; deep ensembles are dark grey."""
     palette = sns.color_palette("colorblind")
     del palette[7]  # its grey is too near to the deep ensembles'
-    families = dict(zip(results.summary["label"], results.summary["family"], strict=True))
+    families = dict(zip(results.main["label"], results.main["family"], strict=True))
     others = [label for label, family in families.items() if family != REFERENCE_FAMILY]
     chosen = {label: Look(REFERENCE_COLOUR, "o", True) for label in families if label not in others}
     for i, label in enumerate(others):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from tabulate import tabulate
 
-from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, Results
+from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, REFERENCE_FAMILY, Results
 
 MISSING = "–"
 PERCENT = ("acc", "ece", "cece")
@@ -149,13 +149,11 @@ def main_table(results: Results) -> Table:
     columns["Own training (s)"] = [Cell(seconds_text(x)) for x in frame["train_seconds"]]
 
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    count = len(results.reference)
-    added = (frame["family"] == ADDED_FAMILY).to_numpy()[count:]
-    blocks = [
-        Block("Deep ensembles (the yardstick)", rows[:count]),
-        Block("Other methods", [row for row, flag in zip(rows[count:], added, strict=True) if not flag]),
-        Block("From outside, cost as stated", [row for row, flag in zip(rows[count:], added, strict=True) if flag]),
-    ]
+    titles = ("Deep ensembles (the yardstick)", "Other methods", "Controls", "From outside, cost as stated")
+    blocks = [Block(title) for title in titles]
+    for row, family, control in zip(rows, frame["family"], frame["control"], strict=True):
+        place = 0 if family == REFERENCE_FAMILY else 3 if family == ADDED_FAMILY else 2 if control else 1
+        blocks[place].rows.append(row)
     return Table(list(columns), [block for block in blocks if block.rows])
 
 

@@ -126,7 +126,10 @@ def test_a_killed_worker_and_a_killed_run_with_workers(
     process = begin()
     wait_for(lambda: under_way() and worker_processes(process.pid))
     os.kill(worker_processes(process.pid)[0], signal.SIGKILL)
-    assert process.wait(120) == 0
+    try:
+        assert process.wait(120) == 0
+    finally:
+        process.kill()
     assert_same_rows(tmp_path, reference)
     tally("kills survived", good=2, of=2)  # type: ignore[operator]
 
