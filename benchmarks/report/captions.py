@@ -62,7 +62,7 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "Accuracy minus confidence in each of the confidence bins, pooled over repetitions: below zero a method "
             "is too sure of itself, above zero not sure enough. Filled markers are raw, hollow ones "
             "temperature-scaled, and ECE is given as raw → scaled. The faint bars count the examples of a bin "
-            f"on a logarithmic scale; bins with fewer than {MIN_BIN_COUNT} examples are left out.",
+            f"on a logarithmic scale; bins with fewer than {MIN_BIN_COUNT} examples are left out." + left_out,
             f"Reliability diagrams, one panel each for {labels}.",
         ),
         "training_cost": Caption(
@@ -70,7 +70,7 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "Left: training time by method and size (in parentheses), the number is the total. Grey: the ensemble "
             "members that a method needs as teachers or end points, shared by all methods in practice but charged to "
             "each here. Colour: the method's own training. Right: examples that went through what the method trains "
-            "(forward and backward, full colour) and through its teachers (forward alone, pale).",
+            "(forward and backward, full colour) and through its teachers (forward alone, pale)." + left_out,
             f"Stacked bars of training time and example-passes for {labels}.",
         ),
     }
