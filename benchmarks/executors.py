@@ -63,8 +63,8 @@ class Inline(Engine):
 class WorkerPools(Executor):
     """A pool of one process for each worker, so that a worker that dies takes no other's work with it.
 
-    One pool of several processes can hang for ever when one of them dies while another is being started (CPython
-    before 3.12.1); a pool of one never does both at a time.
+    One pool of several processes can hang for ever when one of them dies while another is being started (seen with
+    CPython 3.11.7); a pool of one never does both at a time.
     """
 
     def __init__(self, start: Sequence[Callable[[], ProcessPoolExecutor]]) -> None:
