@@ -160,11 +160,10 @@ class Scheduler:
         ]
         if any(self._alone(node) for node, _ in self._running.values()):
             return []
-        suspects = [node for node in ready if self._alone(node)]
-        if len(suspects) == len(ready):
-            return [] if self._running else suspects[:1]
-        ready = [node for node in ready if not self._alone(node)]
-        return sorted(ready, key=lambda node: -self._height[node.key])
+        others = [node for node in ready if not self._alone(node)]
+        if others:
+            return sorted(others, key=lambda node: -self._height[node.key])
+        return [] if self._running else ready[:1]
 
     def _alone(self, node: Node) -> bool:
         """Whether nothing else should run beside it: with others there may be too little memory."""
@@ -241,7 +240,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, BenchError):
         return str(error)
     if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":
-        return "its worker process died three times, once alone: killed by the system (too little memory?), or crashed"
+        return "its worker process died again and again: killed by the system (too little memory?), or crashed"
     if isinstance(error, MemoryError):
         return "there was too little memory: use fewer processes (--jobs) or a smaller batch"
     return f"{type(error).__name__}: {error} (the full trace is in failures.log of the store)"

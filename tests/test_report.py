@@ -155,7 +155,6 @@ def write_results(folder: Path, methods: list[tuple] = METHODS, n: int = 3) -> P
         "hardware": {"cpu": "an x86-64 processor", "cores": 2, "gpu": None, "threads_per_process": 1},
         "latency": {"batch_size": 256, "batch_repeats": 20, "noisy": True},
         "failures": [{"cell": "digits/end2/size=8/rep=1", "reason": "loss became <NaN> at step 120"}],
-        "store_seconds": 5321.4,
         "dee": {"max_size": 8},
     }
     (folder / "meta.json").write_text(json.dumps(meta))

@@ -153,7 +153,6 @@ class _Meta(BaseModel):
     versions: dict[str, Any] | None = None
     budget: str | list[Any] | None = None
     protocol: str | list[Any] | None = None
-    store_seconds: float | None = None
     dee: dict[str, int | None] | None = None
 
 

@@ -127,7 +127,6 @@ def _facts(meta: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
     if fingerprint := data.get("fingerprint"):
         data["fingerprint"] = str(fingerprint)[:12]
     counts = sorted({int(n) for n in results.summary["n"].dropna()})
-    seconds = meta.get("store_seconds")
     versions = meta.get("versions") or {}
     facts = {
         "Date": meta.get("date"),
@@ -140,7 +139,6 @@ def _facts(meta: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
         "Latency": _listing(meta.get("latency") or ""),
         "Hardware": _listing(meta.get("hardware") or ""),
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "Compute in the store": f"{tables.seconds_text(float(seconds))} s" if seconds is not None else None,
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
 
