@@ -36,9 +36,9 @@ from benchmarks.commands.store import store_app
 from dbn_core.errors import BenchError, SpecError
 
 if TYPE_CHECKING:
-    from benchmarks.make import Options
-    from benchmarks.plan import Cell
-    from benchmarks.suite import Suite
+    from benchmarks.suite.plan import Cell
+    from benchmarks.suite.schema import Suite
+    from benchmarks.work.make import Options
 
 app = typer.Typer(
     add_completion=True,
@@ -93,11 +93,11 @@ def run(
 
     A second run of an unchanged suite trains nothing.  Exit code 1: something failed; 3: the time was up; 130: stopped.
     """
-    from benchmarks.executors import parse_executor
-    from benchmarks.make import Options
-    from benchmarks.progress import Reporter
     from benchmarks.run import run_suite
-    from benchmarks.suite import load_suite
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.executors import parse_executor
+    from benchmarks.work.make import Options
+    from benchmarks.work.progress import Reporter
     from dbn_core.registry import load_plugin
 
     if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
@@ -156,7 +156,7 @@ def report(
 @app.command("list")
 def list_(plugin: Plugins = None) -> None:
     """Show methods, suites and data sources."""
-    from benchmarks.suite import available
+    from benchmarks.suite.schema import available
     from dbn_core.data import SOURCES
     from dbn_core.registry import load_plugin, methods
 
@@ -228,11 +228,11 @@ def status(
     set_: Set = None,
 ) -> None:
     """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
-    from benchmarks.live import running, runs
-    from benchmarks.progress import clock, running_table
     from benchmarks.run import plan_suite, suite_status
-    from benchmarks.store import Store
-    from benchmarks.suite import load_suite
+    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.live import running, runs
+    from benchmarks.work.progress import clock, running_table
     from dbn_core.registry import load_plugin
 
     for path in plugin or []:
@@ -284,11 +284,11 @@ def claims(
 
 def _show_plan(suite: Suite, options: Options) -> None:
     """The plan, by method and by kind of artefact, and what it is estimated to cost."""
-    from benchmarks.estimate import announce
-    from benchmarks.execute import missing_nodes
-    from benchmarks.make import select_cells
     from benchmarks.run import plan_suite
-    from benchmarks.store import Store
+    from benchmarks.store.artefacts import Store
+    from benchmarks.work.estimate import announce
+    from benchmarks.work.make import select_cells
+    from benchmarks.work.schedule import missing_nodes
 
     store = Store(options.store)
     plan = plan_suite(suite, store)

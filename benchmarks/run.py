@@ -13,13 +13,13 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.environment import hardware, versions
-from benchmarks.execute import Event, Outcome
-from benchmarks.make import Options, make_artefacts, select_cells
-from benchmarks.outside.external import describe_external
-from benchmarks.plan import DataFacts, Plan, build_plan
-from benchmarks.rows import Results, analyse, load_cells
-from benchmarks.store import Store
-from benchmarks.suite import Suite, on_unseen, view_count
+from benchmarks.results.outside.external import describe_external
+from benchmarks.results.rows import Results, analyse, load_cells
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import DataFacts, Plan, build_plan
+from benchmarks.suite.schema import Suite, on_unseen, view_count
+from benchmarks.work.make import Options, make_artefacts, select_cells
+from benchmarks.work.schedule import Event, Outcome
 from dbn_core.data.dataset import fingerprint
 from dbn_core.errors import BenchError, DataError, StoreError
 from dbn_core.files import atomic_write
@@ -174,7 +174,7 @@ def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | N
 def _time_predictors(plan: Plan, store: Store, options: Options, cells: dict[str, Any], unit: str) -> dict[str, Any]:
     import torch
 
-    from benchmarks.work import Bench
+    from benchmarks.work.worker import Bench
     from dbn_core.data.augment import to_float
     from dbn_core.metrics.latency import measure_latency
 

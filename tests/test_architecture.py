@@ -40,8 +40,8 @@ def test_imports_go_one_way(package: str) -> None:
     "code",
     [
         "from dbn_core.registry import methods; methods()",
-        "from benchmarks.suite import load_suite; load_suite('digits').entries()",
-        "import benchmarks.rows, benchmarks.report, benchmarks.cli",
+        "from benchmarks.suite.schema import load_suite; load_suite('digits').entries()",
+        "import benchmarks.results.rows, benchmarks.report, benchmarks.cli",
     ],
     ids=["registry", "suite", "report"],
 )

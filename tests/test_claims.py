@@ -23,10 +23,10 @@ from benchmarks.claims.decide import BOOTSTRAP, EXACT, PAIRED_BOOTSTRAP, PAIRED_
 from benchmarks.claims.model import Claim, Claims, Test, load_claims, method_name
 from benchmarks.claims.render import load_suites, reference_folders, render_claims, to_csv, verdicts
 from benchmarks.cli import app
-from benchmarks.pairing import Pairing
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
-from benchmarks.rows import _claimed
+from benchmarks.results.pairing import Pairing
+from benchmarks.results.rows import _claimed
 from benchmarks.statistics import mean_interval
 from dbn_core.errors import ArtefactError, SpecError
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import estimate
-from benchmarks.estimate import BRIDGE_SHARE, Speed, Work, announce, count_work, duration, measure_speed
-from benchmarks.execute import Event, missing_nodes
-from benchmarks.plan import DataFacts, Plan, build_plan
 from benchmarks.run import Options, run_suite
-from benchmarks.store import Store
-from benchmarks.suite import Suite, load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import DataFacts, Plan, build_plan
+from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.work import estimate
+from benchmarks.work.estimate import BRIDGE_SHARE, Speed, Work, announce, count_work, duration, measure_speed
+from benchmarks.work.schedule import Event, missing_nodes
 from dbn_core.nets.resnet import Classifier
 
 TINY = """

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.execute import Event
 from benchmarks.run import Options, RunResult, plan_suite, run_suite, suite_status
-from benchmarks.store import Store
-from benchmarks.suite import Suite, load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.work.schedule import Event
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = """
@@ -98,7 +98,7 @@ def test_a_run_writes_rows_and_report(finished: tuple[Path, RunResult]) -> None:
 def test_a_second_run_makes_nothing(finished: tuple[Path, RunResult], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = finished
     before = scores(folder)
-    monkeypatch.setattr("benchmarks.work.Bench.run", lambda *a: pytest.fail("something was made again"))
+    monkeypatch.setattr("benchmarks.work.worker.Bench.run", lambda *a: pytest.fail("something was made again"))
     monkeypatch.setattr("dbn_core.data.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
     assert not run(folder).outcome.made
     pd.testing.assert_frame_equal(scores(folder), before)

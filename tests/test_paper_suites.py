@@ -14,8 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cli import main
-from benchmarks.plan import DataFacts, Plan, build_plan
-from benchmarks.suite import Suite, available, load_suite
+from benchmarks.suite.plan import DataFacts, Plan, build_plan
+from benchmarks.suite.schema import Suite, available, load_suite
 from dbn_core.context import FitContext, Workspace
 from dbn_core.data import FolderSource, ParquetSource
 from dbn_core.data.dataset import Dataset, Split
@@ -440,7 +440,7 @@ def member_key(folder: Path, text: str) -> str:
 
 
 def test_fields_added_to_recipes_leave_stored_members_where_they_are(tmp_path: Path) -> None:
-    # The first member of the digits suite before any field was added.  It changes with benchmarks.plan.FORMAT alone.
+    # The first member of the digits suite before any field was added.  It changes with FORMAT of the plan alone.
     assert member_key(tmp_path, MEMBER) == "afed1889c8826d1329e4e5300c601ba00a51128c"
     said = MEMBER.replace("crop_pad = 1", "crop_pad = 1\ncosine_length = 1.0")
     assert member_key(tmp_path, said) == member_key(tmp_path, MEMBER)

@@ -16,12 +16,12 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
 from benchmarks.cli import main
-from benchmarks.outside.external import load_external
-from benchmarks.outside.predictions import arrays_of, load_predictions
+from benchmarks.results.outside.external import load_external
+from benchmarks.results.outside.predictions import arrays_of, load_predictions
+from benchmarks.results.scoring import score_arrays
 from benchmarks.run import Options, plan_suite, run_suite
-from benchmarks.scoring import score_arrays
-from benchmarks.store import Store
-from benchmarks.suite import Suite, load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.schema import Suite, load_suite
 from dbn_core.errors import DataError
 
 N, K = 60, 4

@@ -14,7 +14,6 @@ import pytest
 from test_report import METHODS, write_results
 
 import benchmarks.published as published
-from benchmarks.execute import Outcome
 from benchmarks.published import MARKS, PublishedFigure, load_published, published_folder, published_for
 from benchmarks.report import load_results, render
 from benchmarks.report.captions import captions
@@ -22,8 +21,9 @@ from benchmarks.report.overlay import MARKERS, published_points
 from benchmarks.report.published import beside, figure_text, published_table
 from benchmarks.report.style import MARKERS as OURS
 from benchmarks.run import Options, _meta, plan_suite
-from benchmarks.store import Store
-from benchmarks.suite import load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.schema import load_suite
+from benchmarks.work.schedule import Outcome
 from dbn_core.errors import ArtefactError, BenchError, SpecError
 
 CHECKOUT = Path(__file__).resolve().parent.parent / "results/published"

@@ -14,8 +14,8 @@ import typer
 
 from benchmarks.cli import app, main
 from benchmarks.run import plan_suite
-from benchmarks.store import Store
-from benchmarks.suite import load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.schema import load_suite
 from dbn_core.data import SOURCES
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from benchmarks.commands import simulate as command_module
 from benchmarks.commands.simulate import data_facts
-from benchmarks.estimate import count_work
-from benchmarks.execute import Scheduler
-from benchmarks.executors import Inline
-from benchmarks.plan import Node, Plan, build_plan
-from benchmarks.simulate import Demand, Machine, Network, Schedule, data_bytes, demands, network_size, simulate
-from benchmarks.suite import load_suite
+from benchmarks.suite.plan import Node, Plan, build_plan
+from benchmarks.suite.schema import load_suite
+from benchmarks.work.estimate import count_work
+from benchmarks.work.executors import Inline
+from benchmarks.work.schedule import Scheduler
+from benchmarks.work.simulate import Demand, Machine, Network, Schedule, data_bytes, demands, network_size, simulate
 from dbn_core.errors import SpecError
 from dbn_core.metrics.cost import Cost
 from dbn_core.nets.resnet import Classifier
@@ -263,7 +263,7 @@ def output_of(command: str) -> str:
 @pytest.fixture
 def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("benchmarks.simulate.network_size", lambda plan: IMAGENET)
+    monkeypatch.setattr("benchmarks.work.simulate.network_size", lambda plan: IMAGENET)
 
 
 def test_the_network_of_the_docs() -> None:

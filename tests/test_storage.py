@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import tiny
 
-from benchmarks.bundle import export_suite, import_bundle
-from benchmarks.make import Options
-from benchmarks.plan import Plan
 from benchmarks.report import render
 from benchmarks.run import plan_suite, run_suite
-from benchmarks.storage import collect, remove, verify_store
-from benchmarks.store import Store
-from benchmarks.suite import load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.store.bundle import export_suite, import_bundle
+from benchmarks.store.storage import collect, remove, verify_store
+from benchmarks.suite.plan import Plan
+from benchmarks.suite.schema import load_suite
+from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, SpecError
 
 SUITE = tiny.HEAD + tiny.DE + tiny.ED

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import canonical_json, digest, generator, seed_for

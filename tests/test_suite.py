@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.suite import available, load_suite
+from benchmarks.suite.schema import available, load_suite
 from dbn_core.errors import BenchError, SpecError
 
 GOOD = """

@@ -17,11 +17,11 @@ import pytest
 import tiny
 from rich.console import Console
 
-from benchmarks.execute import Event
-from benchmarks.live import NodeMonitor, Ticket, new_ticket, request_stop, running, runs, watched, write_record
-from benchmarks.plan import Node
-from benchmarks.progress import Reporter, clock
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Node
+from benchmarks.work.live import NodeMonitor, Ticket, new_ticket, request_stop, running, runs, watched, write_record
+from benchmarks.work.progress import Reporter, clock
+from benchmarks.work.schedule import Event
 from dbn_core.train.monitor import Progress
 
 ROOT = Path(__file__).parents[1]
@@ -189,7 +189,7 @@ def test_a_terminal_shows_what_is_under_way(tmp_path: Path) -> None:
 
 
 def test_a_log_has_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.progress._UNDER_WAY_SECONDS", -1.0)
+    monkeypatch.setattr("benchmarks.work.progress._UNDER_WAY_SECONDS", -1.0)
     text = told(tmp_path, terminal=False)
     assert "\x1b" not in text
     assert "... member 1 of pool 1: epoch 4/10, loss 0.500, validation accuracy 87.5%" in text
@@ -206,7 +206,7 @@ def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
     monitor._begun -= 10.0
     monitor.update(Progress("x", 5, 10, 0.5, 1.0, 0.1))  # resumed half way: nothing known of the pace yet
     monitor.update(Progress("x", 6, 10, 0.6, 1.0, 0.1))
-    from benchmarks.live import progress_of
+    from benchmarks.work.live import progress_of
 
     assert progress_of(tmp_path, node().key)["left_s"] == pytest.approx(40, rel=0.05)
 
@@ -243,7 +243,7 @@ def test_hints_never_fail_a_training(tmp_path: Path) -> None:
 
 
 def test_signals_are_given_back(tmp_path: Path) -> None:
-    from benchmarks.make import stop_on_signal
+    from benchmarks.work.make import stop_on_signal
 
     before = signal.getsignal(signal.SIGINT)
     with stop_on_signal(new_ticket("x", tmp_path, None, None)) as came:

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.plan import build_plan
 from benchmarks.run import Options, plan_suite, run_suite
-from benchmarks.store import Store
-from benchmarks.suite import load_suite
-from benchmarks.work import Bench
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import build_plan
+from benchmarks.suite.schema import load_suite
+from benchmarks.work.worker import Bench
 from dbn_core.data import Split
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import SpecError

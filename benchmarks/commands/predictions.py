@@ -30,8 +30,8 @@ from benchmarks.commands.common import (
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
-    from benchmarks.plan import Plan
-    from benchmarks.store import Store
+    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.plan import Plan
 
 _NAMES = {
     **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
@@ -100,8 +100,8 @@ def score(
     json_: Json = False,
 ) -> None:
     """Score predictions made anywhere, and add them to a suite if asked to."""
-    from benchmarks.outside.predictions import arrays_of, load_predictions
-    from benchmarks.scoring import score_arrays
+    from benchmarks.results.outside.predictions import arrays_of, load_predictions
+    from benchmarks.results.scoring import score_arrays
 
     only_suite = {
         **{"--label": label, "--size": size, "--macs": macs, "--params": params, "--remove": remove},
@@ -156,7 +156,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Test whether A and B differ: paired bootstrap over the examples, and over the repetitions of a suite."""
-    from benchmarks.outside.comparing import compare_files, compare_stored
+    from benchmarks.results.outside.comparing import compare_files, compare_stored
 
     if suite is None:
         found = compare_files(Path(a), Path(b), labels, key, values)
@@ -193,8 +193,8 @@ def _plan(
     name: str, store: Path, set_: list[str] | None, data_root: Path | None, plugin: list[str] | None
 ) -> tuple[Plan, Store]:
     from benchmarks.run import plan_suite
-    from benchmarks.store import Store
-    from benchmarks.suite import load_suite
+    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.schema import load_suite
     from dbn_core.registry import load_plugin
 
     for path in plugin or []:
@@ -216,9 +216,9 @@ def _change_suite(
     """Add or remove, then write the suite's rows and report again."""
     import pandas as pd
 
-    from benchmarks.outside.external import Entry, StatedCost, add_external, remove_external, suite_labels
-    from benchmarks.progress import Reporter
+    from benchmarks.results.outside.external import Entry, StatedCost, add_external, remove_external, suite_labels
     from benchmarks.run import Options, run_suite
+    from benchmarks.work.progress import Reporter
 
     suite_labels(plan, store)  # a suite that was never run has no rows to join or leave
     if remove is not None:

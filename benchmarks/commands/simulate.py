@@ -13,9 +13,9 @@ from benchmarks.commands.common import Plugins, Set, SuiteName, overrides
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
-    from benchmarks.plan import DataFacts, Plan
-    from benchmarks.simulate import Demand, Machine, Schedule
-    from benchmarks.suite import Suite
+    from benchmarks.suite.plan import DataFacts, Plan
+    from benchmarks.suite.schema import Suite
+    from benchmarks.work.simulate import Demand, Machine, Schedule
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ def simulate(
 
     Needs no data and trains nothing; docs/scaling.md describes the model.
     """
-    from benchmarks.plan import build_plan
-    from benchmarks.simulate import Machine, data_bytes, demands, network_size
-    from benchmarks.simulate import simulate as run
-    from benchmarks.suite import load_suite
+    from benchmarks.suite.plan import build_plan
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.simulate import Machine, data_bytes, demands, network_size
+    from benchmarks.work.simulate import simulate as run
     from dbn_core.registry import load_plugin
 
     for path in plugin or []:
@@ -91,7 +91,7 @@ def data_facts(suite: Suite, train: int | None, test: int | None, classes: int |
     Raises:
         SpecError: a number is neither given nor known, or the image size is not ``CxHxW``.
     """
-    from benchmarks.plan import DataFacts
+    from benchmarks.suite.plan import DataFacts
     from dbn_core.data.sources import ImageSource
 
     source, stated = suite.data, {"--train": train, "--test": test, "--classes": classes, "--image": image}

@@ -27,8 +27,8 @@ store_app = typer.Typer(no_args_is_help=True, help="Look after the store: verify
 @store_app.command()
 def verify(store: StoreDir = STORE) -> None:
     """Read every artefact and check it; what is damaged is set aside, and made again by the next run."""
-    from benchmarks.storage import verify_store
-    from benchmarks.store import Store
+    from benchmarks.store.artefacts import Store
+    from benchmarks.store.storage import verify_store
 
     the_store = Store(store)
     counts = verify_store(the_store)
@@ -57,9 +57,9 @@ def gc(
 ) -> None:
     """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses."""
     from benchmarks.run import plan_suite
-    from benchmarks.storage import collect, remove
-    from benchmarks.store import Store
-    from benchmarks.suite import load_suite
+    from benchmarks.store.artefacts import Store
+    from benchmarks.store.storage import collect, remove
+    from benchmarks.suite.schema import load_suite
     from dbn_core.registry import load_plugin
 
     for path in plugin or []:
@@ -88,10 +88,10 @@ def export_(
     set_: Set = None,
 ) -> None:
     """Write a suite's results into one file, from which another machine gives the same report without training."""
-    from benchmarks.bundle import export_suite
     from benchmarks.run import plan_suite
-    from benchmarks.store import Store
-    from benchmarks.suite import load_suite
+    from benchmarks.store.artefacts import Store
+    from benchmarks.store.bundle import export_suite
+    from benchmarks.suite.schema import load_suite
     from dbn_core.registry import load_plugin
 
     for path in plugin or []:
@@ -109,8 +109,8 @@ def import_(
     rows: RowsDir = None,
 ) -> None:
     """Take the artefacts and result rows of a bundle into this store; every checksum is verified first."""
-    from benchmarks.bundle import import_bundle
-    from benchmarks.store import Store
+    from benchmarks.store.artefacts import Store
+    from benchmarks.store.bundle import import_bundle
 
     suite, count, folder = import_bundle(file, Store(store), rows)
     say(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")

@@ -23,7 +23,7 @@ from benchmarks.contract.training import (
     check_same_seed_same_bits,
     check_stored_teachers,
 )
-from benchmarks.work import check_log_probs
+from benchmarks.work.worker import check_log_probs
 from dbn_core.context import predict_split
 from dbn_core.errors import BenchError, SpecError
 from dbn_core.method import Method, Part

@@ -51,7 +51,7 @@ teachers = "online"
 
 # Children are forked from a process that has imported everything, so that a kill costs no start-up.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["benchmarks.run", "benchmarks.work", "benchmarks.report", "baselines.dbn"])
+_CONTEXT.set_forkserver_preload(["benchmarks.run", "benchmarks.work.worker", "benchmarks.report", "baselines.dbn"])
 
 
 def write_suite(folder: Path, text: str = SUITE) -> Path:
@@ -71,9 +71,9 @@ def run(folder: Path, kill_at_write: int = 0, log_made: Path | None = None, **op
 
     import dbn_core.files
     import dbn_core.train.loop as loop
-    from benchmarks.make import Options
     from benchmarks.run import run_suite
-    from benchmarks.suite import load_suite
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.make import Options
 
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = loop.MONITOR_SECONDS = 0.0

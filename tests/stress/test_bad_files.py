@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
 from stress.asking import Box, answered, sandbox, tries
 from stress.figures import Tally
 from stress.mutations import TEXTS, damaged, scrambled

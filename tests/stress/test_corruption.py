@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.make import Options
 from benchmarks.run import plan_suite, run_suite
-from benchmarks.storage import verify_store
-from benchmarks.store import Store
-from benchmarks.suite import load_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.store.storage import verify_store
+from benchmarks.suite.schema import load_suite
+from benchmarks.work.make import Options
 from stress.figures import STRESS
 from stress.support import assert_same_rows, finish, write_suite
 

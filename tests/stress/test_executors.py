@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.execute import Scheduler
-from benchmarks.executors import Dask, Inline, Processes, engine, make_engine, parse_executor
-from benchmarks.plan import Node
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Node
+from benchmarks.work.executors import Dask, Inline, Processes, engine, make_engine, parse_executor
+from benchmarks.work.schedule import Scheduler
 from dbn_core.errors import SpecError
 from stress.figures import STRESS
 from stress.support import assert_same_rows, finish, run, worker_processes, write_suite
@@ -61,7 +61,7 @@ def test_an_unknown_executor_is_one_sentence(text: str) -> None:
 
 
 def device_of_this_worker(seconds: float) -> str | None:
-    from benchmarks import work
+    from benchmarks.work import worker as work
 
     time.sleep(seconds)  # so that both workers get one
     return work._DEVICE

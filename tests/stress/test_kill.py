@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
 from stress.figures import STRESS
 from stress.support import SUITE, assert_same_rows, finish, start, worker_processes, write_suite
 

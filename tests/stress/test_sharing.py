@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
 from stress.support import assert_same_rows, finish, start, write_suite
 
 

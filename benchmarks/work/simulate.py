@@ -12,9 +12,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.estimate import network_share, node_work
-from benchmarks.execute import heights
-from benchmarks.plan import Node, Plan
+from benchmarks.suite.plan import Node, Plan
+from benchmarks.work.estimate import network_share, node_work
+from benchmarks.work.schedule import heights
 from dbn_core.errors import SpecError
 from dbn_core.registry import parse_method
 
@@ -198,7 +198,7 @@ def _predicting(plan: Plan, node: Node) -> list[Node]:
 def simulate(
     nodes: dict[str, Node], demand: Mapping[str, Demand], machine: Machine, loaded_bytes: float = 0.0
 ) -> Schedule:
-    """Make ``nodes`` on a machine, as :class:`benchmarks.execute.Scheduler` would.
+    """Make ``nodes`` on a machine, as :class:`benchmarks.work.schedule.Scheduler` would.
 
     Args:
         nodes: in an order in which they can be made; needs that are not among them are met.

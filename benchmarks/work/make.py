@@ -14,13 +14,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from benchmarks.estimate import announce, node_work
-from benchmarks.execute import Event, Outcome, Scheduler, missing_nodes
-from benchmarks.executors import cuda_devices, engine
-from benchmarks.live import Ticket, new_ticket, request_stop, write_record
-from benchmarks.plan import Cell, Node, Plan
-from benchmarks.store import Store
-from benchmarks.suite import Suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Cell, Node, Plan
+from benchmarks.suite.schema import Suite
+from benchmarks.work.estimate import announce, node_work
+from benchmarks.work.executors import cuda_devices, engine
+from benchmarks.work.live import Ticket, new_ticket, request_stop, write_record
+from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
 
@@ -31,7 +31,7 @@ class Options:
 
     Attributes:
         rows: folder of the result rows; None: ``results/runs/<suite>``.
-        executor, jobs, threads: see :func:`benchmarks.executors.make_engine`.
+        executor, jobs, threads: see :func:`benchmarks.work.executors.make_engine`.
         only: method names, labels, specs or patterns of them; what else the store lacks is left alone.  An empty
             sequence makes nothing: what is stored is analysed again.  None: everything.
         max_seconds: stop and report after so long; None: never.
@@ -119,7 +119,7 @@ def make_artefacts(
 def _make(
     plan: Plan, store: Store, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]
 ) -> Outcome:
-    from benchmarks.work import Job, run_node
+    from benchmarks.work.worker import Job, run_node
 
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     ticket = new_ticket(plan.suite.name, options.store, deadline, options.tensorboard)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 
-from benchmarks.executors import Engine
-from benchmarks.plan import TRAINED, Node, Plan
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import TRAINED, Node, Plan
+from benchmarks.work.executors import Engine
 from dbn_core.errors import ArtefactError, BenchError, TrainingStoppedError
 
 # How often the screen and the run's record are renewed, and a request to stop is noticed.

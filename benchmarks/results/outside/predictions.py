@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from benchmarks.outside.readers import LABEL_NAMES, class_numbers, read_arrays, read_labels
+from benchmarks.results.outside.readers import LABEL_NAMES, class_numbers, read_arrays, read_labels
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 

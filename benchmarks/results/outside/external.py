@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import numpy as np
 from safetensors.numpy import save
 
-from benchmarks.plan import Cell, Plan
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.method import Method
 from dbn_core.metrics.scores import Array

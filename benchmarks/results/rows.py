@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.claims.model import load_claims, method_name
-from benchmarks.outside.external import External, load_external
-from benchmarks.pairing import CellResult, Key, Pairing, by_method
-from benchmarks.plan import Cell, Plan
-from benchmarks.scoring import PER_EXAMPLE, PER_SPLIT, SCORES, score_arrays
+from benchmarks.results.outside.external import External, load_external
+from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
+from benchmarks.results.scoring import PER_EXAMPLE, PER_SPLIT, SCORES, score_arrays
 from benchmarks.statistics import DeeCurve, Interval, mean_interval
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import reliability
 from dbn_core.metrics.scores import Array, kl_divergence
@@ -37,7 +37,7 @@ def score_cell(cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
 
 
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
-    """The cells of the plan, then those that were added from outside (see :mod:`benchmarks.outside.external`)."""
+    """The cells of the plan, then those that were added from outside (:mod:`benchmarks.results.outside.external`)."""
     return [*plan.cells, *load_external(plan, store)]
 
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.plan import Plan
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Plan
 
 
 def verify_store(store: Store) -> Counter[str]:

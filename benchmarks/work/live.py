@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
 from dbn_core.errors import StoreError
 from dbn_core.train.monitor import Monitor, Progress
 

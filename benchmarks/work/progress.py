@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.execute import Event
-from benchmarks.live import progress_of
-from benchmarks.plan import TRAINED
+from benchmarks.suite.plan import TRAINED
+from benchmarks.work.live import progress_of
+from benchmarks.work.schedule import Event
 
 # In a log: a line for every training, one every few seconds for the rest, and one a minute on what is under way.
 _QUIET_SECONDS, _UNDER_WAY_SECONDS = 5.0, 60.0

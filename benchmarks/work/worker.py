@@ -22,10 +22,10 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.live import Ticket, watched
-from benchmarks.plan import Node
-from benchmarks.store import Store
-from benchmarks.suite import Suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Node
+from benchmarks.suite.schema import Suite
+from benchmarks.work.live import Ticket, watched
 from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freeze, predict_split
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset

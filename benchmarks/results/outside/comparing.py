@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.outside.predictions import arrays_of, load_predictions
-from benchmarks.pairing import CellResult, Key, Pairing, by_method
-from benchmarks.plan import Cell, Plan
-from benchmarks.rows import all_cells, score_cells
-from benchmarks.scoring import PER_EXAMPLE, score_arrays
+from benchmarks.results.outside.predictions import arrays_of, load_predictions
+from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
+from benchmarks.results.rows import all_cells, score_cells
+from benchmarks.results.scoring import PER_EXAMPLE, score_arrays
 from benchmarks.statistics import Interval, PairedBootstrap
-from benchmarks.store import Store
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.metrics.scores import Array
 from dbn_core.seeds import seed_for

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import versions
-from benchmarks.plan import TRAINED, Plan
-from benchmarks.store import Store
-from benchmarks.suite import is_name
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import TRAINED, Plan
+from benchmarks.suite.schema import is_name
 from dbn_core.errors import ArtefactError, SpecError, StoreError
 from dbn_core.files import atomic_write
 

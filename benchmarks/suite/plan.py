@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.suite import Suite, blaming, on_unseen, view_count
+from benchmarks.suite.schema import Suite, blaming, on_unseen, view_count
 from dbn_core.errors import PluginError
 from dbn_core.method import Method, Part
 from dbn_core.registry import canonical

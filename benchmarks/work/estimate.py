@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.plan import TRAINED, DataFacts, Node, Plan
-from benchmarks.suite import Suite
+from benchmarks.suite.plan import TRAINED, DataFacts, Node, Plan
+from benchmarks.suite.schema import Suite
 
 # Work on a bridge for one example, in training steps of the network.  Measured on one CPU core: 0.27 to 0.30 for the
 # score networks of the DBN paper, 0.17 to 0.26 for medium Bridge Network bridges.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.plan import Cell, Plan
-from benchmarks.scoring import Scores
+from benchmarks.results.scoring import Scores
 from benchmarks.statistics import Interval, PairedBootstrap
+from benchmarks.suite.plan import Cell, Plan
 from dbn_core.metrics.scores import Array
 from dbn_core.seeds import seed_for
 

@@ -1,0 +1,5 @@
+"""From stored predictions to tables: scores (``scoring``), comparisons (``pairing``), result rows (``rows``).
+
+``outside`` reads predictions that were made elsewhere.  Change things here when there is a new score or column.
+Imports ``store``, ``suite`` and the leaves, and no torch: every number can be computed again without a network.
+"""
