@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.claims.model import load_claims
 from benchmarks.environment import hardware, versions
-from benchmarks.results.outside.external import describe_external
+from benchmarks.results.external import describe_external
 from benchmarks.results.rows import Results, analyse, load_cells
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
@@ -102,7 +103,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     if not results:
         first = failures[0] if failures else {"cell": "everything", "reason": "no predictions"}
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
-    tables = analyse(plan, results, store, latency["predictors"])
+    tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
     rows = options.rows_of(suite)
     meta = _meta(plan, options, latency, failures, outcome)
     meta["protocol"] += describe_external(plan, store)

@@ -5,35 +5,87 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ALLOWED = {
-    "dbn_core": {"dbn_core"},
-    "baselines": {"dbn_core", "baselines"},
-    "benchmarks": {"dbn_core", "baselines", "benchmarks"},
-}
+PACKAGES = ("dbn_core", "baselines", "benchmarks")  # each may import those before it
+# The rooms of the harness; each may import those of the levels before its own.
+LEVELS = (
+    {"environment", "published", "statistics"},
+    {"suite"},
+    {"store"},
+    {"work", "results", "report"},
+    {"claims", "contract"},
+    {"run"},
+    {"commands"},
+    {"cli"},
+)
 
 
-def imported(file: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imported(name: str) -> set[str]:
+    """Our modules that a module imports, inside its functions and for its types too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.split(".")[0])
-    return names
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & set(MODULES)) or {node.module}
+    return found & set(MODULES) - {name}
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_imports_go_one_way(package: str) -> None:
-    files = sorted((ROOT / package).rglob("*.py"))
-    assert files
-    for file in files:
-        foreign = (imported(file) & set(ALLOWED)) - ALLOWED[package]
-        assert not foreign, f"{file.relative_to(ROOT)} imports {foreign}"
+IMPORTS = {name: imported(name) for name in MODULES}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package: str) -> None:
+    later = PACKAGES[PACKAGES.index(package) + 1 :]
+    ours = [name for name in MODULES if name.split(".")[0] == package]
+    assert ours
+    assert not [(name, other) for name in ours for other in IMPORTS[name] if other.split(".")[0] in later]
+
+
+def test_every_room_of_the_harness_has_a_level_and_says_what_it_is_for() -> None:
+    rooms = {name.split(".")[1] for name in MODULES if name.startswith("benchmarks.")} - {"perf"}
+    assert rooms == set().union(*LEVELS)
+    for room in rooms:
+        text = ast.get_docstring(ast.parse(MODULES[f"benchmarks.{room}"].read_text(encoding="utf-8")))
+        assert text, room
+        if MODULES[f"benchmarks.{room}"].name == "__init__.py":
+            assert "Change things here when" in text, room
+            assert "Imports" in text, room
+
+
+def test_rooms_of_the_harness_import_lower_levels_alone() -> None:
+    level = {room: index for index, rooms in enumerate(LEVELS) for room in rooms}
+    for name in MODULES:
+        _, *room = name.split(".")[:2]
+        if not name.startswith("benchmarks.") or room == ["perf"]:
+            continue
+        for other in IMPORTS[name]:
+            _, *its = other.split(".")[:2]
+            if other.startswith("benchmarks.") and its != room:
+                assert level[its[0]] < level[room[0]], f"{name} imports {other}"
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    # The public names of dbn_core, and of a report, stand in an __init__ that imports what is below it.
+    graph = {name: {other for other in others if other in IMPORTS} for name, others in IMPORTS.items()}
+    for name, file in MODULES.items():
+        if file.name == "__init__.py":
+            graph[name] = set()
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize(

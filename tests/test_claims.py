@@ -20,12 +20,12 @@ from typer.testing import CliRunner
 
 from benchmarks.claims import words
 from benchmarks.claims.decide import BOOTSTRAP, EXACT, PAIRED_BOOTSTRAP, PAIRED_T, decide
-from benchmarks.claims.model import Claim, Claims, Test, load_claims, method_name
+from benchmarks.claims.model import Claim, Claims, Test, load_claims
 from benchmarks.claims.render import load_suites, reference_folders, render_claims, to_csv, verdicts
 from benchmarks.cli import app
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
-from benchmarks.results.pairing import Pairing
+from benchmarks.results.pairing import Pairing, method_name
 from benchmarks.results.rows import _claimed
 from benchmarks.statistics import mean_interval
 from dbn_core.errors import ArtefactError, SpecError

@@ -16,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
 from benchmarks.cli import main
-from benchmarks.results.outside.external import load_external
+from benchmarks.results.external import load_external
 from benchmarks.results.outside.predictions import arrays_of, load_predictions
 from benchmarks.results.scoring import score_arrays
 from benchmarks.run import Options, plan_suite, run_suite

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.claims import words
-from benchmarks.claims.model import Claim, Equivalence, Selection, Test, Threshold, method_name
+from benchmarks.claims.model import Claim, Equivalence, Selection, Test, Threshold
+from benchmarks.results.pairing import method_name
 from benchmarks.statistics import mean_interval
 
 if TYPE_CHECKING:

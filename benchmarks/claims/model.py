@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.published import MARKS
+from benchmarks.results.pairing import Contrast
 from dbn_core.errors import SpecError, did_you_mean
-
-Contrast = tuple[tuple[str, int], tuple[str, int]]
 
 
 class _Model(BaseModel):
@@ -144,11 +143,6 @@ class Claims(_Model):
             if not isinstance(test, Threshold)
         )
         return iter(dict.fromkeys(pairs))
-
-
-def method_name(label: str, size: int) -> str:
-    """Return `DE-3` for a deep ensemble and `DBN (fixed) of size 3` for anything else; so does `comparisons.csv`."""
-    return f"{label}-{size}" if label == "DE" else f"{label} of size {size}"
 
 
 def builtin_claims() -> Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from benchmarks.claims.model import Difference, Equivalence, Test, Threshold, method_name
+from benchmarks.claims.model import Difference, Equivalence, Test, Threshold
+from benchmarks.results.pairing import method_name
 
 
 @dataclass(frozen=True)

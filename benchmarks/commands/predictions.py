@@ -216,7 +216,7 @@ def _change_suite(
     """Add or remove, then write the suite's rows and report again."""
     import pandas as pd
 
-    from benchmarks.results.outside.external import Entry, StatedCost, add_external, remove_external, suite_labels
+    from benchmarks.results.external import Entry, StatedCost, add_external, remove_external, suite_labels
     from benchmarks.run import Options, run_suite
     from benchmarks.work.progress import Reporter
 

@@ -186,7 +186,8 @@ def check_cost(subject: Subject) -> None:
         "keep no results between calls"
     )
     try:
-        predictor_cost(subject.again(), size, subject.predict_context(size), predictor, example)
+        method, context = subject.again(), subject.predict_context(size)
+        predictor_cost(predictor, example, lambda counted: method.cost(size, context, counted), method.name)
     except BenchError as error:
         raise AssertionError(str(error)) from error
 

@@ -14,6 +14,7 @@ from dbn_core.metrics.scores import Array
 from dbn_core.seeds import seed_for
 
 Key = tuple[str, int]  # what a summary row is of: (spec, size)
+Contrast = tuple[tuple[str, int], tuple[str, int]]  # two of (label, size) to be compared
 
 
 @dataclass(kw_only=True)
@@ -21,6 +22,11 @@ class CellResult(Scores):
     """Scores of one cell on the test split."""
 
     cell: Cell
+
+
+def method_name(label: str, size: int) -> str:
+    """Return `DE-3` for a deep ensemble and `DBN (fixed) of size 3` for anything else; so does `comparisons.csv`."""
+    return f"{label}-{size}" if label == "DE" else f"{label} of size {size}"
 
 
 def by_method(results: Sequence[CellResult]) -> dict[Key, list[CellResult]]:

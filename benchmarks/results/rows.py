@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.claims.model import load_claims, method_name
-from benchmarks.results.outside.external import External, load_external
-from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
+from benchmarks.results.external import External, load_external
+from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, method_name
 from benchmarks.results.scoring import PER_EXAMPLE, PER_SPLIT, SCORES, score_arrays
 from benchmarks.statistics import DeeCurve, Interval, mean_interval
 from benchmarks.store.artefacts import Store
@@ -37,7 +36,7 @@ def score_cell(cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
 
 
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
-    """The cells of the plan, then those that were added from outside (:mod:`benchmarks.results.outside.external`)."""
+    """The cells of the plan, then those that were added from outside (:mod:`benchmarks.results.external`)."""
     return [*plan.cells, *load_external(plan, store)]
 
 
@@ -76,11 +75,20 @@ def _add_agreement(results: list[CellResult]) -> None:
             result.examples["kl_to_ensemble"] = kl_divergence(full[result.cell.repetition].log_probs, result.log_probs)
 
 
-def analyse(plan: Plan, results: list[CellResult], store: Store, latency: Mapping[str, Any]) -> Results:
+def analyse(
+    plan: Plan,
+    results: list[CellResult],
+    store: Store,
+    latency: Mapping[str, Any],
+    contrasts: Iterable[Contrast] = (),
+) -> Results:
     """Everything that is reported, from scored cells.
 
     Two methods are compared on the repetitions that both have, and so is a method with the deep ensembles that give its
     DEE; its means use all of its repetitions.
+
+    Args:
+        contrasts: further pairs to compare, beside each method with one network and with the ensemble of its size.
     """
     groups = by_method(results)
     pairing = Pairing(plan, groups)
@@ -91,7 +99,7 @@ def analyse(plan: Plan, results: list[CellResult], store: Store, latency: Mappin
         pd.DataFrame(_tidy(plan, results)),
         pd.DataFrame(summary),
         pd.DataFrame(
-            _compare(groups, pairing) + _claimed(groups, pairing),
+            _compare(groups, pairing) + _contrasted(groups, pairing, contrasts),
             columns=["method", "label", "size", "reference", "metric", "difference", "low", "high", "p_value"],
         ),
         pd.DataFrame(_reliability_rows(groups)),
@@ -217,11 +225,13 @@ def _compare(groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[d
     return rows
 
 
-def _claimed(groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
-    """The further pairs that the papers' claims ask for, by label: a method against another, or its other size."""
+def _contrasted(
+    groups: Mapping[Key, list[CellResult]], pairing: Pairing, contrasts: Iterable[Contrast]
+) -> list[dict[str, Any]]:
+    """The further pairs that were asked for, by label: a method against another, or its other size."""
     keys = {(group[0].cell.label, key[1]): key for key, group in groups.items()}
     rows = []
-    for of, to in load_claims().contrasts():
+    for of, to in contrasts:
         known = of in keys and to in keys
         if known and not (groups[keys[to]][0].cell.method.name == "de" and to[1] in (1, of[1])):  # compared above
             cell = groups[keys[of]][0].cell

@@ -215,7 +215,9 @@ class Bench:
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:
         predictor, (method, context) = self.predictor(node.payload), self._predict_context(node.payload)
         example = torch.zeros(1, self.data.channels, *self.data.image_size, device=self.device)
-        cost, stated = predictor_cost(method, node.payload["size"], context, predictor, example)
+        cost, stated = predictor_cost(
+            predictor, example, lambda counted: method.cost(node.payload["size"], context, counted), method.name
+        )
         return {"params": cost.params, "macs": cost.macs, "flops": cost.flops, "stated": stated}, b""
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,10 +20,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from dbn_core.errors import BenchError
-
-if TYPE_CHECKING:
-    from dbn_core.context import PredictContext
-    from dbn_core.method import Method
 
 # fvcore's operators that multiply and add; its counts for norms, pooling and upsampling are left out.
 _MAC_OPERATORS = {"conv", "addmm", "linear", "mm", "bmm", "matmul", "einsum", "baddbmm"}
@@ -86,26 +83,30 @@ def count_in_torch(predictor: nn.Module, example: torch.Tensor) -> Cost:
 
 
 def predictor_cost(
-    method: Method, size: int, context: PredictContext, predictor: nn.Module, example: torch.Tensor
+    predictor: nn.Module, example: torch.Tensor, state: Callable[[Cost], Any], name: str
 ) -> tuple[Cost, bool]:
     """Cost of a method's predictor on ``example`` [1, C, H, W], and whether the method states it itself.
 
     A stated cost is taken as it is, but never below what torch's counter saw.
 
+    Args:
+        state: what the method states, given what torch's counter saw; None where it leaves it at that.
+        name: of the method, for messages.
+
     Raises:
         CostError: as :func:`measure_cost`, or the stated cost is none or too low.
     """
     counted = count_in_torch(predictor, example)
-    stated = method.cost(size, context, counted)
+    stated = state(counted)
     if stated is None:
         return measure_cost(predictor, example), False
     if not isinstance(stated, Cost):
-        raise CostError(f"Method '{method.name}': cost() returned {type(stated).__name__}: return a Cost, or None.")
-    for name in ("params", "macs"):
-        value, least = getattr(stated, name), getattr(counted, name)
+        raise CostError(f"Method '{name}': cost() returned {type(stated).__name__}: return a Cost, or None.")
+    for field in ("params", "macs"):
+        value, least = getattr(stated, field), getattr(counted, field)
         if not isinstance(value, int) or value < least:
             raise CostError(
-                f"Method '{method.name}': cost() states {name} = {value!r} where torch alone has {least:,}: return "
+                f"Method '{name}': cost() states {field} = {value!r} where torch alone has {least:,}: return "
                 "`counted` plus whole numbers for what happens outside torch."
             )
     return stated, True
