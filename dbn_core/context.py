@@ -17,9 +17,7 @@ from dbn_core.data.views import Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier, block_index, block_plan
-from dbn_core.nets.score import Condition
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import SourcePass
 from dbn_core.seeds import generator
 from dbn_core.train.loop import TrainLog, train
 from dbn_core.train.monitor import Monitor
@@ -75,11 +73,6 @@ class Workspace:
         plan = block_plan(self.spec)
         index = block_index(at, len(plan))
         return plan[index - 1][0] if index else self.spec.channels
-
-    @property
-    def last_channels(self) -> int:
-        """Channels of the network's last feature map."""
-        return block_plan(self.spec)[-1][0]
 
 
 @dataclass
@@ -156,13 +149,13 @@ class FitContext(Workspace):
         return torch.stack([member(images) for member in self.members]).float()
 
     @torch.no_grad()
-    def teach_bridge(self, batch: Batch, source: SourcePass) -> tuple[torch.Tensor, Condition]:
-        """As :meth:`teach`, and what ``source``, a pass of the first member, gives bridges to see on these images."""
+    def teach_bridge(self, batch: Batch, features: nn.Module, head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`teach`, and the features [B, C, H, W] of the source, which is ``head`` on ``features``."""
+        h = features(batch.images)
         if batch.view is not None:
-            return self.teach(batch), source.condition(batch.images)
+            return self.teach(batch), h
         self.teacher_passes += len(batch) * len(self.members)
-        condition, logits = source(batch.images)
-        return torch.stack([logits, *(member(batch.images) for member in self.members[1:])]).float(), condition
+        return torch.stack([head(h), *(member(batch.images) for member in self.members[1:])]).float(), h
 
     def train(
         self,

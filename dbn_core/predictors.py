@@ -10,7 +10,6 @@ from torch import nn
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import Noise, sample
 from dbn_core.nets.resnet import Classifier
-from dbn_core.nets.score import Condition
 
 # The released evaluation draws its sampler noise from one fixed seed.
 _EVALUATION_SEED = 1242300
@@ -92,33 +91,6 @@ class PairMixture(nn.Module):
         return torch.stack([z.log_softmax(-1) for z in terms])
 
 
-class SourcePass(nn.Module):
-    """One pass of the source: what bridges are conditioned on, and its logits.
-
-    Args:
-        source: the source member.
-        at: block whose output conditions the score networks.
-        pooled: condition them on the pooled last features too.
-    """
-
-    def __init__(self, source: Classifier, at: str, pooled: bool) -> None:
-        super().__init__()
-        self.features, _ = source.split(at)
-        self.rest = nn.Sequential(*source.blocks[len(self.features) :])
-        self.head, self.pooled = source.head, pooled
-
-    def condition(self, images: torch.Tensor) -> Condition:
-        """Images [B, C, H, W] to what the score networks see beside the logits, at no more cost than that needs."""
-        h = self.features(images)
-        return (h, self.rest(h).mean((2, 3))) if self.pooled else h
-
-    def forward(self, images: torch.Tensor) -> tuple[Condition, torch.Tensor]:
-        """Condition and logits [B, K]."""
-        h = self.features(images)
-        last = self.rest(h)
-        return ((h, last.mean((2, 3))) if self.pooled else h), self.head(last)
-
-
 class BridgedSource(nn.Module):
     """DBN at inference: one source network, L denoisers on its features and tempered logits.
 
@@ -128,8 +100,6 @@ class BridgedSource(nn.Module):
         denoisers: one for each bridge.
         temperature: the source logits are divided by it; None starts the bridges from N(0, I) instead.
         noise: sampler noise; see :func:`dbn_core.bridge.sampler.sample`.
-        include_source: put the source's own prediction in front of the bridges' (off in the paper).
-        pooled: the score networks see the source's pooled last features too.
     """
 
     def __init__(
@@ -139,25 +109,24 @@ class BridgedSource(nn.Module):
         denoisers: Iterable[Denoiser],
         temperature: float | None,
         noise: Noise = "none",
-        include_source: bool = False,
-        pooled: bool = False,
     ) -> None:
         super().__init__()
-        self.source, self.denoisers = SourcePass(source, at, pooled), nn.ModuleList(denoisers)
-        self.temperature, self.noise, self.include_source = temperature, noise, include_source
+        self.features, self.head = source.split(at)
+        self.denoisers = nn.ModuleList(denoisers)
+        self.temperature, self.noise = temperature, noise
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [L, B, K], or [1 + L, B, K] with the source."""
-        condition, logits = self.source(images)
+        """[B, C, H, W] to [L, B, K]; the source runs once."""
+        h = self.features(images)
         generator = None
         if self.noise != "none" or self.temperature is None:
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
-        terms = [logits] if self.include_source else []
+        logits, terms = self.head(h), []
         for denoiser in self.denoisers:
             assert isinstance(denoiser, Denoiser)
             start = start_logits(logits, self.temperature, generator)
-            terms.append(sample(denoiser, condition, start, self.noise, generator))
-        return torch.stack([z.log_softmax(-1) for z in terms])
+            terms.append(sample(denoiser, h, start, self.noise, generator).log_softmax(-1))
+        return torch.stack(terms)
 
 
 def start_logits(logits: torch.Tensor, temperature: float | None, generator: torch.Generator | None) -> torch.Tensor:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from baselines.dbn import PRESETS
+from baselines.dbn import PRESETS, training
+from baselines.dbn.training import bridge_recipe, distillation_recipe
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import (
@@ -33,7 +34,6 @@ from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 from dbn_core.train.recipe import Recipe
 
-kinds = st.sampled_from(["linear", "triangle"])
 rates = st.floats(1e-5, 1.0)
 seeds = st.integers(0, 2**32)
 predictions = pytest.mark.parametrize("prediction", ["noise", "displacement"])
@@ -59,26 +59,20 @@ FEATURES = torch.zeros(0)  # the functions here look at no feature map
 # ------------------------------------------------------------------------------------------------ noise schedule
 
 
-@given(beta=rates, kind=kinds, tau=st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@given(beta=rates, tau=st.lists(st.floats(0, 1), min_size=1, max_size=8))
 @settings(max_examples=30, deadline=None)
-def test_equal_rates_make_both_schedules_a_constant_clock(beta, kind, tau):
+def test_equal_rates_make_a_constant_clock(beta, tau):
     tau = torch.tensor(tau, dtype=torch.float64)
-    torch.testing.assert_close(variance(tau, beta, beta, kind), beta * tau, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(variance(tau, beta, beta), beta * tau, rtol=1e-12, atol=1e-15)
 
 
-def rate(tau, beta_0, beta_1, kind):
-    """beta(tau) in words: a line, or a tent that is beta_1 at both ends and beta_0 in the middle."""
-    knots, values = ([0, 1], [beta_0, beta_1]) if kind == "linear" else ([0, 0.5, 1], [beta_1, beta_0, beta_1])
-    return np.interp(tau, knots, values)
-
-
-@given(beta_0=rates, beta_1=rates, kind=kinds)
+@given(beta_0=rates, beta_1=rates)
 @settings(max_examples=30, deadline=None)
-def test_clock_is_the_integral_of_the_rate(beta_0, beta_1, kind):
-    tau = np.linspace(0, 1, 201)  # 0.5 is a node, so the trapezoids are exact
-    beta = rate(tau, beta_0, beta_1, kind)
+def test_clock_is_the_integral_of_the_rate(beta_0, beta_1):
+    tau = np.linspace(0, 1, 201)
+    beta = np.interp(tau, [0, 1], [beta_0, beta_1])
     integral = np.concatenate([[0.0], np.cumsum((beta[1:] + beta[:-1]) / 2 * np.diff(tau))])
-    got = variance(torch.from_numpy(tau), beta_0, beta_1, kind).numpy()
+    got = variance(torch.from_numpy(tau), beta_0, beta_1).numpy()
     np.testing.assert_allclose(got, integral, rtol=1e-9, atol=1e-12)
     assert got[0] == 0
     assert np.all(np.diff(got) > 0)
@@ -90,14 +84,6 @@ def test_clock_is_the_integral_of_the_rate(beta_0, beta_1, kind):
 def test_steps_share_the_clock_evenly_to_the_precision_of_their_type(steps, beta):
     expected = [beta * n / steps for n in range(steps + 1)]
     assert step_variances(steps, beta, beta).tolist() == pytest.approx(expected, rel=1e-13)
-
-
-@given(beta_0=rates, beta_1=rates)
-@settings(max_examples=20, deadline=None)
-def test_triangle_is_continuous_in_the_middle(beta_0, beta_1):
-    step = 1e-9
-    around = variance(torch.tensor([0.5 - step, 0.5], dtype=torch.float64), beta_0, beta_1, "triangle")
-    assert 0 <= float(around[1] - around[0]) <= 2 * step  # the rate is at most 1
 
 
 def test_published_constants_of_the_steps():
@@ -132,18 +118,16 @@ def test_published_constants_of_the_steps():
 # ------------------------------------------------------------------------------------------------ bridge process
 
 
-@pytest.mark.parametrize(
-    ("beta_0", "beta_1", "kind"), [(0.5, 0.5, "linear"), (0.1, 2.0, "linear"), (3, 0.2, "triangle")]
-)
-def test_bridge_law_is_the_conditioned_brownian_motion(beta_0, beta_1, kind):
+@pytest.mark.parametrize(("beta_0", "beta_1"), [(0.5, 0.5), (0.1, 2.0), (3, 0.2)])
+def test_bridge_law_is_the_conditioned_brownian_motion(beta_0, beta_1):
     # Simulate dZ = sqrt(beta) dW from 0 by its increments, without any formula of bridges.  Given Z(1), the Gaussian
     # Z(tau) has the regression line as its mean and the residual spread as its deviation.
     steps, paths, rng = 5, 40_000, np.random.default_rng(0)
     fine = 40 * steps
     centres = (np.arange(fine) + 0.5) / fine
-    increments = rng.normal(size=(paths, fine)) * np.sqrt(rate(centres, beta_0, beta_1, kind) / fine)
+    increments = rng.normal(size=(paths, fine)) * np.sqrt(np.interp(centres, [0, 1], [beta_0, beta_1]) / fine)
     path = increments.cumsum(1)[:, 39::40]
-    variances = step_variances(steps, beta_0, beta_1, kind)
+    variances = step_variances(steps, beta_0, beta_1)
     z_0, z_1 = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[-1.0, 0.5]]).double()
     for n in range(1, steps):
         line = stats.linregress(path[:, -1], path[:, n - 1])
@@ -160,11 +144,11 @@ def test_bridge_law_is_the_conditioned_brownian_motion(beta_0, beta_1, kind):
         assert abs(np.corrcoef(draws.T.numpy())[0, 1]) < 0.03  # one noise for each class
 
 
-@given(seed=seeds, beta_0=rates, beta_1=rates, kind=kinds, steps=st.integers(1, 9))
+@given(seed=seeds, beta_0=rates, beta_1=rates, steps=st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
-def test_bridge_meets_both_ends_exactly(seed, beta_0, beta_1, kind, steps):
+def test_bridge_meets_both_ends_exactly(seed, beta_0, beta_1, steps):
     z_0, z_1 = normal(3, 4, seed=seed), normal(3, 4, seed=seed + 1)
-    variances = step_variances(steps, beta_0, beta_1, kind)
+    variances = step_variances(steps, beta_0, beta_1)
     for n, end in ((0, z_0), (steps, z_1)):
         draw = sample_bridge(z_0, z_1, torch.full((3,), n), variances, generator(seed=seed))
         assert torch.equal(draw, end)
@@ -308,10 +292,9 @@ def test_oracle_carries_the_source_to_the_ensemble(prediction, steps):
 
 
 @predictions
-@pytest.mark.parametrize("kind", ["linear", "triangle"])
-def test_oracle_lands_with_any_schedule_and_posterior_noise(prediction, kind):
+def test_oracle_lands_with_unequal_rates_and_posterior_noise(prediction):
     z_0, z_1, steps = normal(4, 6), normal(4, 6, seed=1), 6
-    variances = step_variances(steps, 0.3, 2.0, kind)
+    variances = step_variances(steps, 0.3, 2.0)
     # With this schedule the scale is known by step only, so the oracle counts the calls: n = T ... 1.
     left = list(range(steps, 0, -1))
 
@@ -424,7 +407,7 @@ def tiny(seed=0):
     return network.eval()
 
 
-def test_bridged_source_predicts_from_the_bridges_alone_unless_told():
+def test_bridged_source_predicts_from_the_bridges_alone():
     source, images = tiny(), torch.rand(3, 1, 8, 8, generator=generator(seed=0))
     shift = torch.tensor([[1.0, -1.0, 0.5, 0.0]])
     seen = []
@@ -436,14 +419,10 @@ def test_bridged_source_predicts_from_the_bridges_alone_unless_told():
         logits = source(images)
         features, _ = source.split("block2")
         bare = BridgedSource(source, "block2", denoisers, 2.0667)(images)
-        full = BridgedSource(source, "block2", denoisers, 2.0667, include_source=True)(images)
         assert all(torch.equal(h, features(images)) for h in seen)
     assert bare.shape == (2, 3, 4)
     for term, factor in zip(bare, (1, 2), strict=True):
         torch.testing.assert_close(term, (logits / 2.0667 - factor * shift).log_softmax(-1))
-    assert full.shape == (3, 3, 4)
-    torch.testing.assert_close(full[0], logits.log_softmax(-1))
-    torch.testing.assert_close(full[1:], bare)
 
 
 def test_bridged_source_draws_the_same_noise_at_every_call():
@@ -558,25 +537,22 @@ def test_training_follows_the_papers_configuration():
     data = dataset(40_960, side=1)  # the paper's number of training images
     for preset, decay in (("paper", 1 - 0.99995), ("fixed", 0.99995)):
         method, fit = dbn(preset=preset, epochs=850), context(data)
-        bridge, student = method.recipe(fit, False), method.recipe(fit, True)
+        bridge, student = bridge_recipe(method.config, fit), distillation_recipe(method.config, fit)
         assert (bridge.epochs, student.epochs) == (800, 50)
         assert (bridge.lr, student.lr) == pytest.approx((2.5e-4, 2.5e-5))
         for recipe in (bridge, student):
             assert (recipe.optimizer, recipe.weight_decay, recipe.warmup_epochs) == ("adamw", 0, 0)
             assert (recipe.schedule, recipe.batch_size, recipe.mixup) == ("cosine", 128, 0.4)
         assert bridge.ema_decay == pytest.approx(decay, rel=1e-6, abs=1e-9)
-    assert dbn(distill=False, epochs=850).recipe(context(data), False).epochs == 850
+    assert bridge_recipe(dbn(distill=False, epochs=850).config, context(data)).epochs == 850
 
 
 @pytest.mark.parametrize("preset", ["paper", "fixed"])
 def test_fit_trains_and_distils_as_the_preset_says(preset, monkeypatch):
-    from dbn_core.bridge import denoiser as denoiser_module
-    from dbn_core.bridge import process
-
     drawn, steps = [], []
-    temperature, draw = process.random_temperature, denoiser_module.draw_steps
-    monkeypatch.setattr(process, "random_temperature", lambda *a: drawn.append(a[0]) or temperature(*a))
-    monkeypatch.setattr(denoiser_module, "draw_steps", lambda *a: steps.append(draw(*a)) or steps[-1])
+    temperature, draw = training.random_temperature, training.draw_steps
+    monkeypatch.setattr(training, "random_temperature", lambda *a: drawn.append(a[0]) or temperature(*a))
+    monkeypatch.setattr(training, "draw_steps", lambda *a: steps.append(draw(*a)) or steps[-1])
     method = dbn(preset=preset, epochs=4, batch_size=16, steps=3, score_network="mini", distill_share=0.25)
     members = [tiny(seed) for seed in range(3)]
     fit = context(dataset(32), members=members)

@@ -26,7 +26,7 @@ from benchmarks.cli import app
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
 from benchmarks.results.pairing import Pairing, method_name
-from benchmarks.results.rows import _claimed
+from benchmarks.results.rows import _contrasted
 from benchmarks.statistics import mean_interval
 from dbn_core.errors import ArtefactError, SpecError
 
@@ -343,7 +343,9 @@ def test_a_run_compares_the_pairs_that_claims_need() -> None:
             for repetition in range(3)
         ]
     suite, data = SimpleNamespace(name="claims", seed=0, bootstrap=200), SimpleNamespace(counts={"test": 40})
-    rows = pd.DataFrame(_claimed(groups, Pairing(SimpleNamespace(suite=suite, data=data), groups)))
+    rows = pd.DataFrame(
+        _contrasted(groups, Pairing(SimpleNamespace(suite=suite, data=data), groups), load_claims().contrasts())
+    )
     pairs = set(zip(rows["label"], rows["size"], rows["reference"], strict=True))
     assert pairs == {
         ("DBN (fixed)", 5, "DBN (fixed) of size 3"),

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from baselines.dbn import DBNConfig
+from baselines.dbn.training import even_temperature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, flow_loss, kl_to
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import mean_temperature, random_temperature
@@ -17,7 +18,7 @@ from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import BridgedSource, SourcePass, Tempered, start_logits
+from dbn_core.predictors import BridgedSource, Tempered, start_logits
 from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 
@@ -66,7 +67,7 @@ def test_a_flow_with_noise_or_kl_is_refused() -> None:
             parse_method(f"dbn[process=rectified_flow,{option}]")
 
 
-# ------------------------------------------------------------------------------------------------- KL, dropped logits
+# ------------------------------------------------------------------------------------------------- KL
 
 
 def test_kl_loss_is_the_divergence_of_the_estimate() -> None:
@@ -89,44 +90,25 @@ def test_distillation_mixes_its_two_targets_and_runs_the_student_once(loss: str)
     assert torch.allclose(mixed, 0.3 * parts[0] + 0.7 * parts[1], atol=1e-5)
 
 
-def test_dropout_without_logits_to_drop_is_refused() -> None:
-    with pytest.raises(SpecError, match=r"logit_dropout needs logit_branch=live"):
-        parse_method("dbn[logit_dropout=0.5]")
-
-
-def test_dropped_logits_reach_the_network_as_zeros_and_the_estimate_whole() -> None:
-    method, z = parse_method("dbn[logit_branch=live,logit_dropout=0.5]"), draw(2000, 3)
-    seen = method.drop_logits(z, generator(seed=4))
-    gone = (seen == 0).all(1)
-    assert 0.45 < float(gone.float().mean()) < 0.55
-    assert torch.equal(seen[~gone], z[~gone])
-    assert torch.equal(parse_method("dbn").drop_logits(z, generator(seed=4)), z)
-    denoiser = Denoiser(Says(torch.zeros(2000, 3)), step_variances(1, 1.0, 1.0))
-    one = torch.ones(2000, dtype=torch.long)
-    assert torch.allclose(bridge_loss(denoiser, None, z, one, z, "mse", seen), torch.tensor(0.0))
-    assert torch.equal(denoiser.network.seen[0][0], seen)
-
-
 # ------------------------------------------------------------------------------------------- start and temperature
 
 
-def test_temperature_laws_have_the_mean_that_evaluation_uses() -> None:
-    for law, mean in (("beta", 2.0 + 0.4 / 6), ("uniform", 2.2)):
-        values = random_temperature(20_000, 2.0, 0.4, generator(seed=5), law)
-        assert float(values.min()) >= 2.0
-        assert float(values.max()) <= 2.4
-        assert float(values.mean()) == pytest.approx(mean, abs=3e-3)
-        assert mean_temperature(2.0, 0.4, law) == pytest.approx(mean)
+def test_the_mean_of_the_random_temperatures_is_that_of_evaluation() -> None:
+    values = random_temperature(20_000, 2.0, 0.4, generator(seed=5))
+    assert float(values.min()) >= 2.0
+    assert float(values.max()) <= 2.4
+    assert float(values.mean()) == pytest.approx(mean_temperature(2.0, 0.4), abs=3e-3)
+    assert mean_temperature(2.0, 0.4) == pytest.approx(2.0 + 0.4 / 6)
 
 
 def test_a_gaussian_prior_forgets_the_source_logits() -> None:
-    assert parse_method("dbn[prior=gaussian]").even_temperature is None
+    assert even_temperature(parse_method("dbn[prior=gaussian]").config) is None
     a, b = (start_logits(draw(4, 3, purpose=name), None, generator(seed=6)) for name in "ab")
     assert torch.equal(a, b)
     assert torch.equal(start_logits(a, 2.0, None), a / 2)
 
 
-# ------------------------------------------------------------------------------------------------- deep features
+# ------------------------------------------------------------------------------------------------- inference
 
 SPEC = NetworkSpec(name="resnet8", channels=4, width=1.0, norm="batchnorm")
 
@@ -137,44 +119,15 @@ def source() -> Classifier:
     return network.eval()
 
 
-def test_a_source_pass_gives_the_logits_and_the_pooled_features_behind_them() -> None:
+def test_a_bridged_source_runs_the_source_once_and_every_bridge_on_its_features() -> None:
     network, images = source(), torch.rand(3, 1, 8, 8)
-    (h, pooled), logits = SourcePass(network, "block1", True)(images)
-    assert torch.allclose(logits, network(images))
-    assert torch.allclose(network.head.linear(pooled), logits)
-    assert torch.equal(h, network.split("block1")[0](images))
-    for with_pooled in (True, False):
-        alone = SourcePass(network, "block1", with_pooled).condition(images)
-        both = alone if with_pooled else (alone, pooled)
-        assert torch.equal(both[0], h)
-        assert torch.equal(both[1], pooled)
-
-
-def test_pooled_features_start_without_a_say_and_then_have_one() -> None:
-    score = ScoreNetwork(4, 5, "mini", pooled_channels=16)
+    score = ScoreNetwork(4, 5, "mini")
     initialise_(score, generator(seed=8))
-    score.eval()
-    h, z, tau = torch.rand(3, 4, 8, 8), draw(3, 5), torch.ones(3)
-    one, other = (score((h, draw(3, 16, purpose=name)), z, tau) for name in "ab")
-    assert torch.equal(one, other)
-    with torch.no_grad():
-        score.deep[-1].weight.fill_(0.1)
-    one, other = (score((h, draw(3, 16, purpose=name)), z, tau) for name in "ab")
-    assert not torch.allclose(one, other)
-
-
-def test_a_bridged_source_with_pooled_features_is_the_sum_of_its_parts() -> None:
-    network, images = source(), torch.rand(3, 1, 8, 8)
-    score = ScoreNetwork(4, 5, "mini", pooled_channels=16)
-    initialise_(score, generator(seed=8))
-    with torch.no_grad():
-        score.deep[-1].weight.normal_(generator=generator(seed=9))
     denoiser = Denoiser(score.eval(), step_variances(1, 1.0, 1.0))
-    condition, logits = SourcePass(network, "block1", True)(images)
-    expected = (logits / 2 - score(condition, logits / 2, torch.ones(3))).log_softmax(-1)
-    assert torch.allclose(
-        BridgedSource(network, "block1", [denoiser], 2.0, pooled=True)(images)[0], expected, atol=1e-6
-    )
+    logits = network(images)
+    h = network.split("block1")[0](images)
+    expected = (logits / 2 - score(h, logits / 2, torch.ones(3))).log_softmax(-1)
+    assert torch.allclose(BridgedSource(network, "block1", [denoiser], 2.0)(images)[0], expected, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------- controls

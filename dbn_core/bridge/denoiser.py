@@ -1,4 +1,4 @@
-"""From a score network's output to an estimate of the ensemble's logits, and the training loss of that estimate."""
+"""From a score network's output to an estimate of the ensemble's logits, and the loss of that estimate, (4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Loss = Literal["mse", "kl"]
 class Denoiser(nn.Module):
     """Z_0 estimate at step n: ``Z_n - scale_n * network(h, Z_n, n/T)``.
 
-    What the network is conditioned on (``features``: a feature map, perhaps with pooled features) is only passed on.
+    What the network is conditioned on (``features``) is only passed on.
 
     Args:
         network: maps (features, Z [B, K], tau [B]) to [B, K].
@@ -56,15 +56,13 @@ def bridge_loss(
     n: torch.Tensor,
     z_0: torch.Tensor,
     loss: Loss = "mse",
-    seen: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """DBN's objective: ``|| network - (Z_n - Z_0) / scale_n ||^2``, summed over classes, mean over the batch.
+    """Equation (4): ``|| network - (Z_n - Z_0) / scale_n ||^2``, summed over classes, mean over the batch.
 
     Args:
         loss: ``kl`` is ours: the divergence of the softmax of the Z_0 estimate from that of Z_0.
-        seen: what the network sees for Z_n, where that differs (dropped logits).
     """
-    output, scale = denoiser.raw(features, z_n if seen is None else seen, n), denoiser.scale(n, z_n)
+    output, scale = denoiser.raw(features, z_n, n), denoiser.scale(n, z_n)
     if loss == "kl":
         return kl_to(z_n - scale * output, z_0)
     return (output - (z_n - z_0) / scale).square().sum(1).mean()

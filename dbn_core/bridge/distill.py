@@ -1,4 +1,4 @@
-"""Step distillation in one jump, T steps to one (DBN, section on distillation)."""
+"""Step distillation in one jump, T steps to one: equation (6)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ def step_distillation_loss(
     z_0: torch.Tensor,
     alpha: float = 0.5,
     loss: Loss = "mse",
-    seen: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """``alpha * |eps - (Z_1 - Z_C)/s|^2 + (1 - alpha) * |eps - (Z_1 - Z_0)/s|^2``, summed over classes, batch mean.
 
@@ -27,10 +26,10 @@ def step_distillation_loss(
         z_1: source logits at their random training temperature, [B, K].
         z_teacher: Z_C, the multi-step teacher's sample at the mean temperature, [B, K].
         z_0: the true ensemble logits, [B, K].
-        loss, seen: as in :func:`dbn_core.bridge.denoiser.bridge_loss`.
+        loss: as in :func:`dbn_core.bridge.denoiser.bridge_loss`.
     """
     n = torch.ones(len(z_1), dtype=torch.long)
-    output, scale = student.raw(features, z_1 if seen is None else seen, n), student.scale(n, z_1)
+    output, scale = student.raw(features, z_1, n), student.scale(n, z_1)
     if loss == "kl":
         estimate = z_1 - scale * output
         return alpha * kl_to(estimate, z_teacher) + (1 - alpha) * kl_to(estimate, z_0)

@@ -1,22 +1,16 @@
-"""End points of the bridge and the Gaussian law in between (DBN, equations of the bridge posterior).
+"""End points of the bridge, (1) and (2), and the Gaussian law in between, (3).
 
 Shapes: member logits [M, B, K]; Z_0, Z_1 and Z_n [B, K]; step index n [B]; step variances [steps + 1].
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from scipy.special import betaincinv
 
-Law = Literal["beta", "uniform"]
-# Mean of the temperature's random part: Beta(1, 5), as released, or uniform on [0, 1].
-_MEANS: dict[Law, float] = {"beta": 1 / 6, "uniform": 1 / 2}
-
 
 def target_logits(member_logits: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """Z_0: centred log of the mean of the members' probabilities, [M, B, K] to [B, K].
+    """Z_0 of (1): centred log of the mean of the members' probabilities, [M, B, K] to [B, K].
 
     Args:
         weights: [M] summing to one; equal weights when omitted.
@@ -29,24 +23,21 @@ def target_logits(member_logits: torch.Tensor, weights: torch.Tensor | None = No
     return mean - mean.mean(-1, keepdim=True)
 
 
-def random_temperature(
-    count: int, low: float, spread: float, generator: torch.Generator, law: Law = "beta"
-) -> torch.Tensor:
-    """T = low + spread * B, float32 [count, 1], B ~ Beta(1, 5) or uniform: by default in [2, 2.4], as released."""
+def random_temperature(count: int, low: float, spread: float, generator: torch.Generator) -> torch.Tensor:
+    """t of (2): low + spread * B, float32 [count, 1], with B ~ Beta(1, 5); by default in [2, 2.4], as released."""
     uniform = torch.rand(count, 1, generator=generator, dtype=torch.float64)
-    draw = torch.from_numpy(betaincinv(1.0, 5.0, uniform.numpy())) if law == "beta" else uniform
-    return (low + spread * draw).float()
+    return (low + spread * torch.from_numpy(betaincinv(1.0, 5.0, uniform.numpy()))).float()
 
 
-def mean_temperature(low: float, spread: float, law: Law = "beta") -> float:
+def mean_temperature(low: float, spread: float) -> float:
     """The temperature of evaluation: the mean of :func:`random_temperature` (2.0667 by default)."""
-    return low + spread * _MEANS[law]
+    return low + spread / 6
 
 
 def bridge_mean_std(
     z_0: torch.Tensor, z_1: torch.Tensor, n: torch.Tensor, variances: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean [B, K] and standard deviation [B, 1] of q(Z_n | Z_0, Z_1).
+    """Mean [B, K] and standard deviation [B, 1] of q(Z_n | Z_0, Z_1): equation (3).
 
     With s = sigma_n^2 and S = sigma_T^2: mean = (1 - s/S) Z_0 + (s/S) Z_1, variance = s (S - s) / S.
     """

@@ -1,4 +1,4 @@
-"""Sampling: from the source logits at step T to the ensemble's logits at step 0 (DBN, section on inference)."""
+"""Sampling: from the source logits at step T to the ensemble's logits at step 0, equation (5)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ def sample(
     (1/n when the rate is constant).
 
     Args:
-        features: what the network is conditioned on.
         denoiser: holds the network and the schedule; T network calls are made.
-        features: h [B, C, H, W].
+        features: what the network is conditioned on, h [B, C, H, W].
         z_start: Z_T = source logits divided by the mean temperature, [B, K].
         noise: ``none`` is the mean path; ``posterior`` adds the variance of the bridge posterior (none at n = 1);
             ``forward`` adds the forward increment sigma_n^2 - sigma_{n-1}^2, at the last step too, as released.

@@ -6,27 +6,18 @@ variance sigma^2(tau) after time tau and S = sigma^2(1) = (beta_0 + beta_1) / 2 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-Kind = Literal["linear", "triangle"]
 
+def variance(tau: torch.Tensor, beta_0: float, beta_1: float) -> torch.Tensor:
+    """sigma^2(tau) in float64, for tau in [0, 1] of any shape: the rate goes from beta_0 at 0 to beta_1 at 1.
 
-def variance(tau: torch.Tensor, beta_0: float, beta_1: float, kind: Kind = "linear") -> torch.Tensor:
-    """sigma^2(tau) in float64, for tau in [0, 1] of any shape.
-
-    ``linear``: the rate goes from beta_0 at tau = 0 to beta_1 at tau = 1.  ``triangle`` (I2SB): the rate is beta_1 at
-    both ends and beta_0 in the middle.  With beta_0 = beta_1, as in every published run, both are beta * tau.
+    With beta_0 = beta_1, as in every published run, it is beta * tau.
     """
     tau = tau.double()
-    if kind == "linear":
-        return 0.5 * (beta_1 - beta_0) * tau**2 + beta_0 * tau
-    first = (beta_0 - beta_1) * tau**2 + beta_1 * tau
-    second = 0.5 * (beta_1 - beta_0) + (beta_1 - beta_0) * tau**2 + (2 * beta_0 - beta_1) * tau
-    return torch.where(tau < 0.5, first, second)
+    return 0.5 * (beta_1 - beta_0) * tau**2 + beta_0 * tau
 
 
-def step_variances(steps: int, beta_0: float, beta_1: float, kind: Kind = "linear") -> torch.Tensor:
+def step_variances(steps: int, beta_0: float, beta_1: float) -> torch.Tensor:
     """sigma_n^2 for n = 0 ... steps, float64 [steps + 1]; entry 0 is zero."""
-    return variance(torch.arange(steps + 1, dtype=torch.float64) / steps, beta_0, beta_1, kind)
+    return variance(torch.arange(steps + 1, dtype=torch.float64) / steps, beta_0, beta_1)

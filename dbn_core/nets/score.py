@@ -16,9 +16,6 @@ from torch import nn
 from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.nets.init import initialise_, truncated_normal_
 
-# A feature map [B, C, H, W], or that and the source's pooled last features [B, P].
-Condition = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
-
 
 @dataclass(frozen=True)
 class ScoreArchitecture:
@@ -124,8 +121,6 @@ class ScoreNetwork(nn.Module):
         width: multiplier of all stage channels.
         logit_branch: ``dead`` (released code) or ``live`` (ours).
         logit_scale: the logits are divided by it before anything else (3 in the released code).
-        pooled_channels: of the pooled last features of the source, when it is conditioned on them too; they reach the
-            output through a small perceptron.  0: on the map alone.
 
     Raises:
         SpecError: unknown architecture.
@@ -139,7 +134,6 @@ class ScoreNetwork(nn.Module):
         width: float = 1.0,
         logit_branch: Literal["dead", "live"] = "dead",
         logit_scale: float = 3.0,
-        pooled_channels: int = 0,
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
@@ -171,26 +165,19 @@ class ScoreNetwork(nn.Module):
         self.head = nn.Sequential(*conv_bn(channels, head, 1))
         # The live branch ends beside the pooled features: logits and their embedding reach the output directly.
         self.out = nn.Linear(head + (embedding + classes if logit_branch == "live" else 0), classes)
-        self.deep: nn.Sequential | None = None
-        if pooled_channels:
-            self.deep = nn.Sequential(nn.Linear(pooled_channels, head), nn.SiLU(), nn.Linear(head, classes))
 
     def reset(self, generator: torch.Generator) -> None:
         """He normal for stem, conditions and output, LeCun normal inside the blocks and the 1x1 head."""
         for module in (self.time, self.logits, self.stem, self.stage_conditions, self.stages, self.out):
             initialise_(module, generator)
         initialise_(self.head, generator, gain=1.0)
-        if self.deep is not None:  # starts without a say
-            initialise_(self.deep, generator)
-            nn.init.zeros_(self.deep[-1].get_parameter("weight"))
         if self.logit_branch == "live":  # start from the feature path alone; the logit path grows from zero
             truncated_normal_(self.out.weight, 2.0, generator)
             with torch.no_grad():
                 self.out.weight[:, self.head[0].out_channels :].zero_()
 
-    def forward(self, features: Condition, logits: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
-        """Features [B, C, H, W] (with pooled ones [B, P]), logits Z [B, K], tau [B] in [0, 1] to epsilon [B, K]."""
-        features, last = features if isinstance(features, tuple) else (features, None)
+    def forward(self, features: torch.Tensor, logits: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        """Features [B, C, H, W], logits Z [B, K], tau [B] in [0, 1] to epsilon [B, K]."""
         logits = logits / self.logit_scale
         condition = self.time(tau)
         h = self.stem(features)
@@ -204,5 +191,4 @@ class ScoreNetwork(nn.Module):
         for stage, project in zip(self.stages, self.stage_conditions, strict=True):
             h = stage(h + project(condition)[:, :, None, None])
         pooled = self.head(h).mean((2, 3))
-        output = self.out(pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1))
-        return output if self.deep is None or last is None else output + self.deep(last)
+        return self.out(pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1))
