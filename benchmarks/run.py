@@ -208,7 +208,7 @@ def _meta(
         "title": suite.title,
         "description": suite.description,
         "command": options.command or f"dbn-bench run {suite.name}",
-        "report_command": f"dbn-bench report {suite.name}" + (f" --rows {options.rows}" if options.rows else ""),
+        "report_command": f"dbn-bench report {suite.name}{_rows_option(options.rows, suite.name)}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "dataset": {
             "title": data.title,
@@ -243,6 +243,12 @@ def _meta(
         "bootstrap": suite.bootstrap,
         **({"published": suite.published.model_dump(mode="json")} if suite.published else {}),
     }
+
+
+def _rows_option(rows: Path | None, suite: str) -> str:
+    if rows is None or rows == Path("results/runs") / suite:
+        return ""
+    return " --publish" if rows == Path("results/reference") / suite else f" --rows {rows}"
 
 
 def _teaching(suite: Suite) -> str:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from baselines.dbn.training import bridge_recipe, distillation_recipe
 from benchmarks.cli import main
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import Suite, available, load_suite
@@ -206,7 +207,7 @@ def test_bridges_are_trained_by_the_papers_recipe(
     context = FitContext(
         data_of(name), suite.network, torch.device("cpu"), {}, recipe=suite.recipe, student_epochs=suite.students.epochs
     )
-    bridge, student = (method.recipe(context, distilling) for distilling in (False, True))  # type: ignore[attr-defined]
+    bridge, student = bridge_recipe(config, context), distillation_recipe(config, context)
     for recipe, length, rate in ((bridge, epochs, lr), (student, 50, lr / 10)):
         assert (recipe.epochs, recipe.batch_size, recipe.lr) == (length, batch, pytest.approx(rate))
         assert (recipe.optimizer, recipe.weight_decay, recipe.warmup_epochs) == ("adamw", 0.0, 0.0)

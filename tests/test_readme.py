@@ -55,7 +55,7 @@ def test_the_example_baseline_and_the_example_predictions_run(
         monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
         code = exit_code()
         assert code == 0, capsys.readouterr()
-    assert "Logit matching" in Path("reports/mine/report.md").read_text()
+    assert "Logit matching" in Path("reports/runs/mine/report.md").read_text()
     use_own_predictions(monkeypatch, capsys)
 
 
@@ -74,7 +74,7 @@ def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for line in lines:
         monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
         assert exit_code() == 0, (line, capsys.readouterr())
-    assert "MIMO (JAX)" in Path("reports/mine/report.md").read_text()
+    assert "MIMO (JAX)" in Path("reports/runs/mine/report.md").read_text()
 
 
 def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:

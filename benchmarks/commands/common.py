@@ -41,7 +41,15 @@ StoreDir = Annotated[Path, typer.Option("--store", help="Folder of trained weigh
 RowsDir = Annotated[
     Path | None, typer.Option("--rows", help="Folder of the result rows.  [default: results/runs/SUITE]")
 ]
-ReportsDir = Annotated[Path, typer.Option("--reports", help="Folder that gets one report folder a suite.")]
+ReportsDir = Annotated[
+    Path | None, typer.Option("--reports", help="Folder that gets one report folder a suite.  [default: reports/runs]")
+]
+Publish = Annotated[
+    bool,
+    typer.Option(
+        "--publish", help="For maintainers: write the committed results/reference/SUITE and reports/SUITE instead."
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -51,10 +59,32 @@ Set = Annotated[
     ),
 ]
 
-STORE, REPORTS = Path("results/store"), Path("reports")
+STORE = Path("results/store")
+# What users run lies in folders that git ignores; what is committed is written only when asked for.
+RUNS, RUN_REPORTS = Path("results/runs"), Path("reports/runs")
+REFERENCE, REPORTS = Path("results/reference"), Path("reports")
 
 
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")]
+
+
+def places(suite: str, rows: Path | None, reports: Path | None, publish: bool) -> tuple[Path, Path]:
+    """Folder of the suite's rows, and folder of the reports.
+
+    Raises:
+        SpecError: ``--publish`` beside a folder of one's own.
+    """
+    if publish and (rows or reports):
+        raise SpecError("--publish names the committed folders itself: drop it, or drop --rows and --reports.")
+    folders = (REFERENCE, REPORTS) if publish else (RUNS, RUN_REPORTS)
+    return rows or folders[0] / suite, reports or folders[1]
+
+
+def say_report(report: Path, rows: Path) -> None:
+    """The last lines of a command that wrote a report: where it is, and how to open it."""
+    say(f"Rows:   {rows}")
+    say(f"Report: {report}, and report.md beside it")
+    say(f"Open it in a browser: {report.resolve().as_uri()}")
 
 
 def say(text: str) -> None:

@@ -14,7 +14,6 @@ import typer
 from rich.table import Table
 
 from benchmarks.commands.common import (
-    REPORTS,
     STORE,
     DataRoot,
     Plugins,
@@ -25,6 +24,7 @@ from benchmarks.commands.common import (
     console,
     errors,
     overrides,
+    places,
     say,
 )
 from dbn_core.errors import SpecError
@@ -93,7 +93,7 @@ def score(
     ] = None,
     store: StoreDir = STORE,
     rows: RowsDir = None,
-    reports: ReportsDir = REPORTS,
+    reports: ReportsDir = None,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,
@@ -131,7 +131,7 @@ def score(
     if suite is not None:
         plan, the_store = _plan(suite, store, set_, data_root, plugin)
         result |= _change_suite(
-            plan, the_store, arrays, remove, rows, reports, plugin or [],
+            plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
              "source": predictions.name if predictions else "",
              "cost": {"params": params, "macs": macs, "student_passes": train_passes, "train_seconds": train_seconds}},
@@ -208,7 +208,7 @@ def _change_suite(
     store: Store,
     arrays: Mapping[str, Any],
     remove: str | None,
-    rows: Path | None,
+    rows: Path,
     reports: Path,
     plugins: Sequence[str],
     entry: dict[str, Any],

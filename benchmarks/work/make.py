@@ -40,7 +40,7 @@ class Options:
 
     store: Path = Path("results/store")
     rows: Path | None = None
-    reports: Path = Path("reports")
+    reports: Path = Path("reports/runs")
     executor: str = "processes"
     jobs: int = -1
     threads: int = 1

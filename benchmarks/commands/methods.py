@@ -1,0 +1,80 @@
+"""``list``, ``show`` and ``check``: what there is to compare, and whether a method keeps the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.commands.common import Plugins, complete_method, console, table
+from dbn_core.errors import SpecError
+
+
+def list_(plugin: Plugins = None) -> None:
+    """Show methods, suites and data sources."""
+    from benchmarks.suite.schema import available
+    from dbn_core.data import SOURCES
+    from dbn_core.registry import load_plugin, methods
+
+    for path in plugin or []:
+        load_plugin(path)
+    table("Methods", ["name", "what it is", "reference"], [(n, m.summary(), m.reference) for n, m in methods().items()])
+    table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
+    table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])
+    console.print("Options of a method: dbn-bench show NAME", highlight=False)
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A method.", autocompletion=complete_method)], plugin: Plugins = None
+) -> None:
+    """Show the options of a method, with their defaults."""
+    from dbn_core.registry import load_plugin, parse_method
+
+    for path in plugin or []:
+        load_plugin(path)
+    method = parse_method(name)
+    console.print(
+        f"{method.name}: {method.summary()}  {method.reference}", markup=False, highlight=False, soft_wrap=True
+    )
+    fields = type(method).Config.model_fields
+    if fields:
+        values = method.config.model_dump()
+        table(
+            "Options",
+            ["option", "value", "meaning"],
+            [(k, str(values[k]), f.description or "") for k, f in fields.items()],
+        )
+
+
+def check(
+    name: Annotated[
+        str, typer.Argument(help="A method or spec, for example dbn or 'dbn[steps=1]'.", autocompletion=complete_method)
+    ],
+    plugin: Plugins = None,
+) -> None:
+    """Run the contract tests over a method, a plugin's too."""
+    from dbn_core.registry import canonical, load_plugin, parse_method
+
+    for path in plugin or []:
+        load_plugin(path)
+    method = parse_method(name)
+    from benchmarks.contract.check import check_method
+
+    failed = 0
+    for verdict in check_method(method):
+        failed += bool(verdict.problem)
+        mark = "FAIL" if verdict.problem else "ok  "
+        style = "red" if verdict.problem else None
+        console.print(f"{mark}  {verdict.name}", style=style, markup=False, highlight=False, soft_wrap=True)
+        if verdict.problem:
+            console.print(f"      {verdict.problem}", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        raise SpecError(f"'{canonical(method)}' breaks {failed} point(s) of the contract: mend them, then check again.")
+    console.print(f"'{canonical(method)}' keeps the contract.", markup=False, highlight=False, soft_wrap=True)
+
+
+def _title(path: Path) -> str:
+    import tomllib
+
+    return str(tomllib.loads(path.read_text(encoding="utf-8")).get("title", ""))

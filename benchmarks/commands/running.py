@@ -1,0 +1,215 @@
+"""``run`` and ``status``: make a suite, and look at how far it is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from benchmarks.commands.common import (
+    STORE,
+    DataRoot,
+    Plugins,
+    Publish,
+    ReportsDir,
+    RowsDir,
+    Set,
+    StoreDir,
+    SuiteName,
+    console,
+    errors,
+    overrides,
+    places,
+    say,
+    say_report,
+    table,
+)
+from dbn_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from benchmarks.suite.plan import Cell
+    from benchmarks.suite.schema import Suite
+    from benchmarks.work.make import Options
+
+
+def run(
+    suite: SuiteName = "digits",
+    store: StoreDir = STORE,
+    rows: RowsDir = None,
+    reports: ReportsDir = None,
+    executor: Annotated[
+        str, typer.Option(help="processes, inline, dask (a cluster on this machine), or dask://HOST:PORT.")
+    ] = "processes",
+    jobs: Annotated[
+        int, typer.Option(help="Worker processes; -1: one a GPU, else one a core; 0: none, work in this process.")
+    ] = -1,
+    threads: Annotated[int, typer.Option(help="Torch threads of each process.", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Make only this method: its name, label or spec, * allowed; may be repeated.", metavar="METHOD"
+        ),
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop after so long, for example 90s, 50m or 8h: trainings write checkpoints, what is complete is "
+            "reported, the exit code is 3.",
+            metavar="TIME",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and its estimated cost; make nothing.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder for TensorBoard event files of every training.", metavar="FOLDER")
+    ] = None,
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="Let the source download what is missing.")] = False,
+    plugin: Plugins = None,
+    set_: Set = None,
+    publish: Publish = False,
+) -> None:
+    """Train what is missing, measure everything, and write the report.
+
+    A second run of an unchanged suite trains nothing.  Exit code 1: something failed; 3: the time was up; 130: stopped.
+    """
+    from benchmarks.run import run_suite
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.executors import parse_executor
+    from benchmarks.work.make import Options
+    from benchmarks.work.progress import Reporter
+    from dbn_core.registry import load_plugin
+
+    if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
+        raise SpecError(f"Unknown device '{device}': choose auto, cpu, cuda or cuda:N.")
+    parse_executor(executor)
+    _check_tensorboard(tensorboard)
+    seconds = None if max_time is None else _seconds(max_time)
+    for path in plugin or []:
+        load_plugin(path)
+    chosen = load_suite(suite, overrides(set_, data_root, download))
+    rows, reports = places(chosen.name, rows, reports, publish)
+    options = Options(
+        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, _command()
+    )
+    if dry_run:
+        _show_plan(chosen, options)
+        return
+    with Reporter(console, store) as reporter:
+        console.print(f"Suite {chosen.name}: {chosen.title}", markup=False, highlight=False, soft_wrap=True)
+        result = run_suite(chosen, options, reporter)
+    written = reports / chosen.name / "report.html"
+    made, left = len(result.outcome.made), len(result.outcome.left)
+    console.print(f"{made} artefacts made in {result.outcome.seconds:.0f} s, everything else was in the store.")
+    if failures := result.outcome.failures or (result.failures if not left and only is None else []):
+        errors.print(f"{len(failures)} of {len(result.plan.nodes)} artefacts failed:", style="bold red")
+        for failure in result.failures:
+            errors.print(f"  {failure['cell']}: {failure['reason']}", markup=False, soft_wrap=True)
+        say_report(written, rows)
+        raise typer.Exit(1)
+    if left:
+        errors.print(f"The time is up; {left} artefacts are left: run the same command again.")
+        say_report(written, rows)
+        raise typer.Exit(3)
+    say_report(written, rows)
+
+
+def status(
+    suite: SuiteName = "digits",
+    store: StoreDir = STORE,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+) -> None:
+    """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
+    from benchmarks.run import plan_suite, suite_status
+    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.live import running, runs
+    from benchmarks.work.progress import clock, running_table
+    from dbn_core.registry import load_plugin
+
+    for path in plugin or []:
+        load_plugin(path)
+    chosen, the_store = load_suite(suite, overrides(set_, data_root, False)), Store(store)
+    counts = suite_status(plan_suite(chosen, the_store), the_store)
+    table(
+        f"Suite {chosen.name} in {store}",
+        ["artefacts", "done", "planned"],
+        [(k, str(d), str(p)) for k, (d, p) in counts.items()],
+    )
+    under_way = running(the_store)
+    live = {value["run"] for value in under_way}
+    records = [value for value in runs(the_store) if value.get("suite") == chosen.name]
+    for record in records:
+        active = record.get("state") in ("running", "stopping")
+        if active and record["run"] in live:
+            left = record.get("eta_s")
+            done = f"{record['done']} of {record['total']} artefacts"
+            ending = f", about {clock(left)} left" if left is not None else ""
+            say(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{ending}")
+        elif record is records[-1]:
+            ended = "died" if active else record.get("state", "ended")
+            say(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
+    if under_way:
+        console.print(running_table(under_way))
+
+
+def _show_plan(suite: Suite, options: Options) -> None:
+    """The plan, by method and by kind of artefact, and what it is estimated to cost."""
+    from benchmarks.run import plan_suite
+    from benchmarks.store.artefacts import Store
+    from benchmarks.work.estimate import announce
+    from benchmarks.work.make import select_cells
+    from benchmarks.work.schedule import missing_nodes
+
+    store = Store(options.store)
+    plan = plan_suite(suite, store)
+    cells = select_cells(plan, options.only)
+    nodes = missing_nodes(plan, store, {key for cell in cells for key in (cell.predictions, cell.cost)})
+    by_method: dict[str, list[Cell]] = {}
+    for cell in cells:
+        by_method.setdefault(cell.label, []).append(cell)
+    table(
+        f"Suite {suite.name}: {suite.title}",
+        ["method", "sizes", "repetitions", "to measure"],
+        [
+            (
+                label,
+                " ".join(str(size) for size in sorted({cell.size for cell in group})),
+                str(len({cell.repetition for cell in group})),
+                str(sum(cell.predictions in nodes or cell.cost in nodes for cell in group)),
+            )
+            for label, group in by_method.items()
+        ],
+    )
+    planned, missing = Counter(n.kind for n in plan.nodes.values()), Counter(n.kind for n in nodes.values())
+    table("Artefacts", ["kind", "planned", "to make"], [(k, str(n), str(missing[k])) for k, n in planned.items()])
+    say(announce(plan, nodes, options.processes, options.threads, options.device) or "Nothing is left to train.")
+
+
+def _check_tensorboard(folder: Path | None) -> None:
+    """Find out before the run, and in a sentence, that event files cannot be written."""
+    if folder is not None and find_spec("tensorboard") is None:
+        raise SpecError("--tensorboard needs TensorBoard: pip install 'dbn-bench[tensorboard]'.")
+
+
+def _seconds(text: str) -> float:
+    """``90``, ``90s``, ``50m``, ``8h`` or ``2d`` in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match or not float(match[1]):
+        raise SpecError(f"--max-time {text}: write a time such as 90s, 50m or 8h.")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
+
+
+def _command() -> str:
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,50 @@
+"""Where commands write: what a user runs goes to ignored folders, committed ones are written only when asked for."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tiny import DE, HEAD
+from typer.testing import CliRunner
+
+from benchmarks.cli import app
+from benchmarks.commands.common import places
+from dbn_core.errors import SpecError
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMITTED = ("results/reference/tiny", "reports/tiny")
+
+
+def test_a_run_writes_where_git_looks_away_and_says_how_to_open_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(HEAD + DE, encoding="utf-8")
+    shutil.copy(ROOT / ".gitignore", ".gitignore")
+    subprocess.run(["git", "init", "-q"], check=True)
+    said = CliRunner().invoke(app, ["run", "tiny.toml", "--jobs=0", "--device=cpu"])
+    assert said.exit_code == 0, said.output
+    changed = subprocess.run(["git", "status", "--porcelain", "-uall"], capture_output=True, text=True, check=True)
+    assert changed.stdout.split() == ["??", ".gitignore", "??", "tiny.toml"]
+    report = Path("reports/runs/tiny/report.html").resolve()
+    assert report.is_file()
+    assert said.output.rstrip().endswith(report.as_uri())
+
+    again = CliRunner().invoke(app, ["report", "tiny"])
+    assert again.exit_code == 0, again.output
+    assert not any(Path(place).exists() for place in COMMITTED)
+    refused = CliRunner().invoke(app, ["report", "tiny", "--publish"])
+    assert "no result rows in 'results/reference/tiny'" in str(refused.exception)
+
+    published = CliRunner().invoke(app, ["run", "tiny.toml", "--jobs=0", "--device=cpu", "--publish"])
+    assert published.exit_code == 0, published.output
+    assert all(Path(place).is_dir() for place in COMMITTED)
+    assert "dbn-bench report tiny --publish" in Path("reports/tiny/report.md").read_text(encoding="utf-8")
+
+
+def test_publishing_to_a_folder_of_ones_own_is_refused() -> None:
+    with pytest.raises(SpecError, match="drop --rows and --reports"):
+        places("digits", Path("mine"), None, True)
