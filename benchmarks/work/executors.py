@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing import active_children, connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from dbn_core.errors import SpecError
+
+# How long a pool may take to say that its process is gone, or a process to end once it is told to.
+LOST_SECONDS = 10.0
 
 
 class Engine(ABC):
@@ -27,6 +35,9 @@ class Engine(ABC):
     @abstractmethod
     def slots(self) -> int:
         """How many nodes it can work on at once; may change while a run goes on."""
+
+    def look_after(self) -> None:  # noqa: B027 - most engines look after their workers themselves
+        """See to it that no future stays open whose worker is gone; asked about twice a second."""
 
     @abstractmethod
     def close(self, at_once: bool) -> None:
@@ -60,17 +71,72 @@ class Inline(Engine):
         """Nothing to release."""
 
 
+@dataclass
+class _Worker:
+    """A pool of one process, that process, what it works on, and when it was first found dead at work."""
+
+    start: Callable[[], ProcessPoolExecutor]
+    pool: ProcessPoolExecutor | None = None
+    process: BaseProcess | None = None
+    future: Future[Any] | None = None
+    dead_since: float | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give it work, in a new process if the old one has died."""
+        self.dead_since = None
+        if self.pool is not None:
+            with suppress(BrokenProcessPool):
+                self.future = self.pool.submit(fn, *args, **kwargs)
+                return self.future
+        before = set(active_children())
+        self.pool = self.start()
+        self.future = self.pool.submit(fn, *args, **kwargs)  # starts the process
+        self.process = next(iter(set(active_children()) - before), None)  # none: it is dead already
+        return self.future
+
+    def look_after(self) -> None:
+        """Close the future of a process that died unnoticed: first by waking the pool, then by force."""
+        if self.pool is None or self.future is None or self.future.done():
+            return
+        if not self._ended(0):
+            return
+        now = time.monotonic()
+        self.dead_since = self.dead_since or now
+        if now - self.dead_since < LOST_SECONDS:
+            with suppress(BrokenProcessPool, RuntimeError):
+                self.pool.submit(os.getpid)  # a pool that is given work looks at its process again
+        else:
+            with suppress(InvalidStateError):
+                self.future.set_exception(BrokenProcessPool("the worker process is gone, and its pool did not say so"))
+            self.pool.shutdown(wait=False, cancel_futures=True)
+            self.pool = None
+
+    def end(self, wait: bool, cancel_futures: bool) -> None:
+        """End the process; without ``wait``, at once; with it, when it is done, but not much later."""
+        if self.pool is None:
+            return
+        while wait and self.future is not None and not wait_for([self.future], 1.0).done:
+            self.look_after()
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=cancel_futures)
+        if self.process is not None and not self._ended(LOST_SECONDS if wait else 0):
+            self.process.terminate()
+
+    def _ended(self, seconds: float) -> bool:
+        """Whether the process has ended, or does within so many seconds."""
+        return self.process is None or bool(connection.wait([self.process.sentinel], seconds))
+
+
 class WorkerPools(Executor):
     """A pool of one process for each worker, so that a worker that dies takes no other's work with it.
 
     One pool of several processes can hang for ever when one of them dies while another is being started (seen with
-    CPython 3.11.7); a pool of one never does both at a time.
+    CPython 3.11.7); a pool of one never does both at a time.  A pool of one can still overlook the death of a process
+    that dies while it is being given work: :meth:`look_after` finds that.
     """
 
     def __init__(self, start: Sequence[Callable[[], ProcessPoolExecutor]]) -> None:
-        self._start = start
-        self._pools: list[ProcessPoolExecutor | None] = [None] * len(start)
-        self._futures: list[Future[Any] | None] = [None] * len(start)
+        self._workers = [_Worker(one) for one in start]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Give the call to the first idle worker, or to a new one in its place if that has died.
@@ -78,30 +144,20 @@ class WorkerPools(Executor):
         Raises:
             RuntimeError: no worker is idle.
         """
-        for index, future in enumerate(self._futures):
-            if future is None or future.done():
-                self._futures[index] = future = self._submit(index, fn, *args, **kwargs)
-                return future
+        for worker in self._workers:
+            if worker.future is None or worker.future.done():
+                return worker.submit(fn, *args, **kwargs)
         raise RuntimeError("every worker is at work")
 
-    def _submit(self, index: int, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        pool = self._pools[index]
-        if pool is not None:
-            with suppress(BrokenProcessPool):
-                return pool.submit(fn, *args, **kwargs)
-        pool = self._pools[index] = self._start[index]()
-        return pool.submit(fn, *args, **kwargs)
+    def look_after(self) -> None:
+        """Close every future whose process died unnoticed, so that its work can be given to another."""
+        for worker in self._workers:
+            worker.look_after()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers; without ``wait``, at once."""
-        for pool in self._pools:
-            if pool is None:
-                continue
-            workers = list((getattr(pool, "_processes", None) or {}).values())
-            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
-            if not wait:
-                for worker in workers:
-                    worker.terminate()
+        for worker in self._workers:
+            worker.end(wait, cancel_futures)
 
 
 class Processes(Engine):
@@ -119,7 +175,7 @@ class Processes(Engine):
         # spawn: a forked child of a process that has used torch's thread pool can hang.
         context = multiprocessing.get_context("spawn")
         self.count = count
-        self.executor = WorkerPools(
+        self.executor: WorkerPools = WorkerPools(
             [
                 partial(ProcessPoolExecutor, 1, context, start_worker, (threads, devices[index] if devices else None))
                 for index in range(count)
@@ -129,6 +185,10 @@ class Processes(Engine):
     def slots(self) -> int:
         """As many as workers."""
         return self.count
+
+    def look_after(self) -> None:
+        """See :meth:`WorkerPools.look_after`."""
+        self.executor.look_after()
 
     def close(self, at_once: bool) -> None:
         """End the workers."""

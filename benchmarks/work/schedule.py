@@ -139,6 +139,7 @@ class Scheduler:
             if stopped and (not self._running or time.monotonic() - stopped > GRACE_SECONDS):
                 break
             if self._running:
+                self.engine.look_after()
                 done = wait(self._running, TICK_SECONDS, FIRST_COMPLETED).done
                 self._finish(done)
             elif self._waiting:

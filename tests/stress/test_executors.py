@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
-from benchmarks.work.executors import Dask, Inline, Processes, engine, make_engine, parse_executor
+from benchmarks.work import executors
+from benchmarks.work.executors import Dask, Inline, Processes, WorkerPools, engine, make_engine, parse_executor
 from benchmarks.work.schedule import Scheduler
 from dbn_core.errors import SpecError
 from stress.figures import STRESS
@@ -107,6 +114,35 @@ def test_a_worker_may_die_while_it_or_another_is_being_started(delay_s: float, t
     assert {made.key for made in outcome.made} == set(nodes)
     assert not outcome.failures
     tally("kills survived", good=1, of=1)  # type: ignore[operator]
+
+
+class Deaf(ProcessPoolExecutor):
+    """A pool that overlooks the death of its process: its futures stay open, whatever it is given."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        super().submit(fn, *args, **kwargs)
+        return Future()
+
+
+def test_a_future_left_open_by_a_dead_process_is_closed_and_its_work_done_by_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executors, "LOST_SECONDS", 0.2)
+    context = multiprocessing.get_context("spawn")
+    kinds = iter([Deaf, ProcessPoolExecutor])
+    pools = WorkerPools([lambda: next(kinds)(1, context)])
+    lost = pools.submit(os._exit, 1)
+    begun = time.monotonic()
+    while not lost.done():
+        assert time.monotonic() - begun < 60
+        pools.look_after()
+        time.sleep(0.05)
+    assert isinstance(lost.exception(), BrokenProcessPool)
+    assert pools.submit(slow_node).result(60) == "made"
+    pools.shutdown()
+    for child in active_children():
+        child.join(10)
+    assert not active_children()
 
 
 def test_no_processes_means_this_one() -> None:
