@@ -230,6 +230,11 @@ def _meta(
                 for entry, method, label in suite.entries()
             ),
         ],
+        "tuning": {
+            label: entry.tuning.model_dump() if entry.tuning else None
+            for entry, method, label in suite.entries()
+            if not method.yardstick
+        },
         "controls": [label for entry, _, label in suite.entries() if entry.control],
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),

@@ -149,6 +149,37 @@ def test_end2_prefers_its_target_concentrations():
         assert float(end2_loss(target + 0.3 * normal(3, 5, seed=10 + step), teachers, tau)) > best
 
 
+def test_end2_is_the_divergence_of_two_dirichlets_by_closed_form_and_by_sampling():
+    # With b the sum of beta, b (loss(z) - loss(z*)) = KL(Dir(alpha) || Dir(1 + b pbar)), z* being the target's logits.
+    tau, teachers = 2.0, 2 * normal(4, 1, 5)
+    student = normal(1, 5, seed=1)
+    mean, precision = proxy_dirichlet(teachers, tau)
+    b = 5 + precision
+    target = Dirichlet(1 + mean * b[:, None])
+    best = tau * (mean * b[:, None]).log()
+    gap = float(b) * float(end2_loss(student, teachers, tau) - end2_loss(best, teachers, tau))
+    own = Dirichlet(1 + (student / tau).exp())
+    assert gap == pytest.approx(float(kl_divergence(own, target)), rel=1e-9)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # torch's Dirichlet knows the global state only
+        draws = own.sample((200_000,))
+    ratios = own.log_prob(draws) - target.log_prob(draws)
+    assert gap == pytest.approx(float(ratios.mean()), abs=4 * float(ratios.std()) / 200_000**0.5)
+
+
+@pytest.mark.parametrize("confidence", [3.0, 8.0, 15.0])
+@pytest.mark.parametrize("learnt", [0.0, 0.5])  # share of the teachers' mean logits that the student has reached
+def test_end2_pulls_several_times_less_than_ed(confidence, learnt):
+    # Its loss carries no factor tau^2, as ED's does (16): at one learning rate END2 learns much more slowly.
+    teachers = confidence * (normal(1, 64, 10).repeat(3, 1, 1) + 0.3 * normal(3, 64, 10, seed=1))
+    norms = []
+    for loss in (ed_loss, end2_loss):
+        student = (learnt * teachers.mean(0)).requires_grad_()
+        loss(student, teachers).backward()
+        norms.append(float(student.grad.norm()))
+    assert 3 < norms[0] / norms[1] < 16
+
+
 @pytest.mark.parametrize("members", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_identical_teachers_stay_finite(members, dtype):

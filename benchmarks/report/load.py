@@ -138,6 +138,14 @@ def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequen
     return frame
 
 
+class Tuning(BaseModel):
+    """How many settings of a method were tried, and what chose among them."""
+
+    settings: int | None = None
+    on: str
+    varied: str = ""
+
+
 class _Meta(BaseModel):
     """What the report and the claims read of `meta.json`, each of it optional."""
 
@@ -154,6 +162,7 @@ class _Meta(BaseModel):
     budget: str | list[Any] | None = None
     protocol: str | list[Any] | None = None
     dee: dict[str, int | None] | None = None
+    tuning: dict[str, Tuning | None] | None = None
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

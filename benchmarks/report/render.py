@@ -87,6 +87,7 @@ def _context(results: Results) -> dict[str, Any]:
         "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
         "captions": captions(results),
         "main": tables.main_table(results),
+        "tuning": tables.tuning_table(results),
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
         "published": published_table(results),

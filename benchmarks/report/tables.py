@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from tabulate import tabulate
 
-from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, REFERENCE_FAMILY, Results
+from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, REFERENCE_FAMILY, Results, Tuning
 
 MISSING = "–"
 PERCENT = ("acc", "ece", "cece")
@@ -25,6 +25,7 @@ SCORE_NAMES = {
     "cece": "cECE % ↓",
     "kl_to_ensemble": "KL to ensemble ↓",
 }
+_CHOSEN = {"validation": "validation", "test": "test (!)", "paper": "the paper"}
 _MAIN_SCORES = ("acc", "nll", "brier", "ece", "cnll", "cece")
 
 
@@ -191,6 +192,25 @@ def comparisons_table(results: Results) -> Table:
             rows.append([Cell(label), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)])
         blocks.append(Block(_metric_name(metric), rows))
     return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
+
+
+def tuning_table(results: Results) -> Table | None:
+    """How the settings of each method were chosen; None for rows of a time that did not say."""
+    stated = results.meta.get("tuning")
+    if not stated:
+        return None
+    blocks = []
+    for control, title in ((False, "Methods"), (True, "Controls")):
+        rows = []
+        for label in dict.fromkeys(results.summary.loc[results.summary["control"] == control, "label"]):
+            if label not in stated:
+                continue
+            how = Tuning.model_validate(stated[label]) if stated[label] else None
+            tried = "not recorded" if how is None or how.settings is None else str(how.settings)
+            words = (_CHOSEN.get(how.on, how.on), how.varied) if how else ("", "")
+            rows.append([Cell(label), Cell(tried), *map(Cell, words)])
+        blocks += [Block(title, rows)] if rows else []
+    return Table(["Method", "Settings tried", "Chosen by", "Varied"], blocks, text_columns=4) if blocks else None
 
 
 def _comparison_cell(row: pd.Series) -> Cell:

@@ -79,6 +79,18 @@ class PublishedSpec(_Model):
     differences: tuple[str, ...] = ()
 
 
+class TuningSpec(_Model):
+    """How the settings of a method were chosen; printed beside its results, and part of no key.
+
+    ``settings``: how many were tried, the one that is run included; None where nobody counted.  ``on``: what they were
+    judged by; ``paper`` where they were taken from it.
+    """
+
+    settings: int | None = Field(None, ge=1)
+    on: Literal["validation", "test", "paper"]
+    varied: str = ""
+
+
 class MethodEntry(_Model):
     """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others.
 
@@ -91,6 +103,7 @@ class MethodEntry(_Model):
     label: str | None = None
     teachers: Teachers | None = None
     control: bool = False
+    tuning: TuningSpec | None = None
 
 
 class Suite(_Model):
@@ -287,6 +300,7 @@ def _known_keys(loc: list[str]) -> Iterable[str]:
         "latency": LatencySpec,
         "published": PublishedSpec,
         "methods": MethodEntry,
+        "tuning": TuningSpec,
     }
     if not loc:
         return Suite.model_fields

@@ -1,0 +1,73 @@
+"""How the settings of a method were chosen: stated in the suite, part of no key, printed beside the results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny import DE, ED, HEAD
+
+from benchmarks.report import load_results, render
+from benchmarks.report.tables import tuning_table
+from benchmarks.run import plan_suite
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.schema import load_suite
+from dbn_core.errors import SpecError
+
+ROWS = Path(__file__).resolve().parent.parent / "results" / "reference" / "cifar10-small"
+STATED = 'tuning = { settings = 4, on = "validation", varied = "learning rate" }\n'
+
+
+def write(folder: Path, *pieces: str) -> str:
+    file = folder / "tiny.toml"
+    file.write_text("".join(pieces), encoding="utf-8")
+    return str(file)
+
+
+def test_a_statement_changes_no_key(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plain = plan_suite(load_suite(write(tmp_path, HEAD, DE, ED)), store)
+    stated = plan_suite(load_suite(write(tmp_path, HEAD, DE, ED, STATED)), store)
+    assert stated.suite.methods[1].tuning is not None
+    assert list(plain.nodes) == list(stated.nodes)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ('tuning = { settings = 0, on = "test" }\n', "settings"),
+        ('tuning = { settings = 3, on = "luck" }\n', "luck"),
+        ("tuning = { settings = 3 }\n", "'on' is missing"),
+        ('tuning = { on = "test", vary = "x" }\n', "vary"),
+    ],
+)
+def test_a_wrong_statement_is_named(tmp_path: Path, stated: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        load_suite(write(tmp_path, HEAD, DE, ED, stated))
+
+
+def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:
+    rows = shutil.copytree(ROWS, tmp_path / "rows")
+    meta = json.loads((rows / "meta.json").read_text(encoding="utf-8"))
+    labels = [label for label in meta["options"] if label not in ("DE", *meta["controls"])]
+    meta["tuning"] = dict.fromkeys(labels)
+    meta["tuning"][labels[0]] = {"settings": 4, "on": "validation", "varied": "learning rate"}
+    meta["tuning"][labels[1]] = {"on": "test"}
+    (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    results = load_results(rows)
+    table = tuning_table(results)
+    assert table is not None
+    lines = {row[0].text: [cell.text for cell in row[1:]] for block in table.blocks for row in block.rows}
+    assert lines[labels[0]] == ["4", "validation", "learning rate"]
+    assert lines[labels[1]] == ["not recorded", "test (!)", ""]
+    assert lines[labels[2]] == ["not recorded", "", ""]
+    assert "DE" not in lines
+    render(rows, tmp_path / "report")
+    for name in ("report.md", "report.html"):
+        assert "How the settings of each method were chosen" in (tmp_path / "report" / name).read_text(encoding="utf-8")
+
+    del meta["tuning"]
+    (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    assert tuning_table(load_results(rows)) is None
