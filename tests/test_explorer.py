@@ -14,8 +14,10 @@ import vl_convert
 from test_report import METHODS, NAN, write_results
 
 from benchmarks.report import load_results, render
-from benchmarks.report.explorer import chart, data, families, quantities, scale_of, sort_key
+from benchmarks.report.chart import SHAPES, chart
+from benchmarks.report.explorer import scale_of, sort_key
 from benchmarks.report.load import SCORES
+from benchmarks.report.quantities import data, families, quantities
 from benchmarks.report.style import MARKERS
 from benchmarks.report.tables import comparisons_table, main_table, sizes_table
 
@@ -148,8 +150,6 @@ def test_families_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_every_marker_has_a_shape() -> None:
-    from benchmarks.report.explorer import SHAPES
-
     assert set(SHAPES) == {"o", *MARKERS}
 
 
