@@ -21,10 +21,11 @@ from typer.testing import CliRunner
 from benchmarks.claims import words
 from benchmarks.claims.decide import BOOTSTRAP, EXACT, PAIRED_BOOTSTRAP, PAIRED_T, decide
 from benchmarks.claims.model import Claim, Claims, Test, load_claims
-from benchmarks.claims.render import load_suites, reference_folders, render_claims, to_csv, verdicts
+from benchmarks.claims.render import SHOWN, load_suites, reference_folders, render_claims, to_csv, verdicts
 from benchmarks.cli import app
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
+from benchmarks.report.tables import escape_md
 from benchmarks.results.pairing import Pairing, method_name
 from benchmarks.results.rows import _contrasted
 from benchmarks.statistics import mean_interval
@@ -39,7 +40,14 @@ TEST = TypeAdapter(Test)
 
 def claim(*tests: dict, subjects: tuple[str, ...] = ("A",)) -> Claim:
     return Claim(
-        id="a-claim", paper="p", sentence="A is good.", data="nowhere", subjects=subjects, tests=tests, why="why not"
+        id="a-claim",
+        name="a",
+        paper="p",
+        sentence="A is good.",
+        data="nowhere",
+        subjects=subjects,
+        tests=tests,
+        why="why not",
     )
 
 
@@ -399,6 +407,60 @@ def test_the_committed_page_is_what_the_rows_give(tmp_path: Path, monkeypatch: p
     assert "nan" not in re.sub(r"<style>.*</style>", "", html, flags=re.DOTALL).split()
     headings = [html.index(f"<h2>{paper.name}</h2>") for paper in load_claims().papers.values()]
     assert all(a < b for a, b in pairwise(headings))
+
+
+def overview_of_page(html: str) -> str:
+    return html[html.index('<div class="scroll overview"') : html.index("<p>No verdict here")]
+
+
+def test_the_overview_has_a_mark_for_every_verdict_and_leads_to_its_paragraph(tmp_path: Path) -> None:
+    claims, suites = committed()
+    render_claims([suite.folder for suite in suites], tmp_path)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    words_ = {"✓": "holds", "✗": "does not hold", "?": "undecided", "–": "no data"}
+    expected = [
+        (v.claim, f"{v.subject} on {v.suite}: {SHOWN[v.verdict] if v.measured else 'no data'}")
+        for v in verdicts(claims, suites)
+    ]
+    marks = re.findall(
+        r'<a class="mark ([a-z-]+)" href="#([a-z0-9-]+)" title="([^"]+)" aria-label="\3">(.)</a>',
+        overview_of_page(html),
+    )
+    assert [(claim, title) for _, claim, title, _ in marks] == expected
+    for css, claim, title, sign in marks:
+        assert title.endswith(f": {words_[sign]}")
+        assert css == words_[sign].removesuffix(" hold").replace(" ", "-")
+        assert html.count(f'id="{claim}"') == 1
+    for word, kind in (("holds", "✅"), ("does not hold", "❌"), ("undecided", "❔"), ("no data", "➖")):
+        page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+        shown = re.findall(rf'\[{kind}\]\(#([a-z0-9-]+) "([^"]+)"\)', page)
+        assert [(claim, escape_md(title)) for claim, title in expected if title.endswith(f": {word}")] == shown
+        assert all(page.count(f'<a id="{claim}"></a>') == 1 for claim, _ in shown)
+
+
+def test_the_page_begins_with_the_overview_and_the_counts(tmp_path: Path) -> None:
+    claims, suites = committed()
+    found = verdicts(claims, suites)
+    render_claims([suite.folder for suite in suites], tmp_path)
+    html, page = ((tmp_path / name).read_text(encoding="utf-8") for name in ("index.html", "claims.md"))
+    order = (
+        "Which claims hold?</h1>",
+        'class="scroll overview"',
+        '<th scope="col">do not hold</th>',
+        "No verdict here",
+    )
+    assert all(html.index(a) < html.index(b) for a, b in pairwise(order))
+    assert page.index("| Paper | Claim |") < page.index("| do not hold |") < page.index("No verdict here")
+    table = overview_of_page(html)
+    assert table.count("<tr>") - table.count("<thead>") == len(claims.claims) + len(claims.papers)
+    for suite in suites:
+        assert f'<th scope="col">{suite.name}</th>' in table
+    for key, paper in claims.papers.items():
+        mine = [v for v in found if v.claim in {entry.id for entry in claims.of(key)}]
+        numbers = [sum(v.measured and v.verdict == word for v in mine) for word in SHOWN]
+        cells = [len(claims.of(key)), *numbers, sum(not v.measured for v in mine)]
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        assert f'<th scope="row" class="text">{paper.name}</th>{row}' in html
 
 
 def test_the_command_writes_the_page_and_a_table(tmp_path: Path) -> None:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from benchmarks.report import load_results, render
+from benchmarks.report.dee import crowded, spans
 from benchmarks.report.diagnostics import representative_sizes
 from benchmarks.report.figures import FIGURES as DRAWN
-from benchmarks.report.figures import spread
+from benchmarks.report.labels import stack
 from benchmarks.report.lead import lead
 from benchmarks.report.load import MARKED_SCORES, SCORES
+from benchmarks.report.overlay import published_points
 from benchmarks.report.style import CONTROL_COLOUR, RC, looks
 from benchmarks.report.tables import (
     Block,
@@ -187,10 +195,11 @@ def test_writes_every_file_twice_with_the_same_bytes(report: Path, tmp_path: Pat
 
 def test_html_stands_alone_and_is_escaped(report: Path) -> None:
     page = (report / "out/report.html").read_text()
-    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    packed = r"base64,[^\"]+|<script type=\"text/plain\".*?</script>"
+    assert "http" not in re.sub(packed, "", page)
     assert set(re.findall(r'(?:src|href)="([^:"]+:[^;"]+)', page)) == {"data:image/png"}
     assert page.count("<img ") == len(FIGURES) == len(re.findall(r'alt="[^"]{20,}"', page))
-    assert "<script" not in page
+    assert page.index("</footer>") < page.index("<script")  # the text comes first
     assert "Digits: &lt;fast&gt; ensembling" in page
     assert "<fast>" not in page
     assert "a_b &amp; c%" in page
@@ -256,7 +265,7 @@ def test_controls_have_a_block_of_their_own_and_stay_in_the_background_of_figure
     assert blocks["Other methods"] == {"ED", "END²", "BN", "DBN (fixed)"}
     render(folder, tmp_path / "out")
     page = (tmp_path / "out/report.md").read_text()
-    assert "Grey dots, at their exact cost, are the controls" in page
+    assert "Grey dots are the controls" in page
     assert page.count("Controls are left out") == 3
     with matplotlib.rc_context(RC):
         figure = DRAWN["dee_vs_flops"](results, looks(results))
@@ -402,11 +411,72 @@ def test_escapes() -> None:
     assert "a|b & \\textbf{1} \\\\" in to_latex(table)
 
 
-def test_spread_separates_near_points_and_leaves_the_rest() -> None:
-    moved = spread(np.array([1.0, 3.0, 1.0, 1.01]), 0.1)
-    assert moved[1] == 3.0
-    assert np.diff(np.sort(moved[[0, 2, 3]])) == pytest.approx([0.1, 0.1])
-    assert moved[[0, 2, 3]].mean() == pytest.approx(np.mean([1.0, 1.0, 1.01]))
+def places(figure: Figure) -> list[set[tuple[float, float]]]:
+    """What each panel draws as a point of ours or a published one: within its axis, censored values left out."""
+    found = []
+    for ax in figure.axes:
+        points = [tuple(at) for drawn in ax.collections for at in np.asarray(drawn.get_offsets()).tolist()]
+        found.append({(round(x, 6), round(y, 6)) for x, y in points if ax.get_xlim()[0] <= x <= ax.get_xlim()[1]})
+    return found
+
+
+def test_every_point_of_the_dee_figure_stands_at_its_cost_and_its_equivalent(report: Path) -> None:
+    results = load_results(report / "rows")
+    with matplotlib.rc_context(RC):
+        figure = DRAWN["dee_vs_flops"](results, looks(results))
+    assert len(figure.axes) == 4
+    panels = places(figure)
+    whole, near = spans(results)
+    assert whole[0] < 1 < 1.82 < whole[1]
+    assert near is not None
+    assert near[0] < 1 < 1.33 < near[1] < 1.41  # ED, END², DBN and the smallest BN
+    for row, kind in enumerate(("raw", "cal")):
+        rows = results.others[results.others["macs_rel"].notna() & np.isfinite(results.others[f"dee_{kind}"])]
+        all_of_it = {(x, round(y, 6)) for x, y in zip(rows["macs_rel"], rows[f"dee_{kind}"], strict=True)}
+        assert all_of_it <= panels[2 * row]
+        assert {x for x, _ in panels[2 * row]} == set(results.others["macs_rel"].dropna())  # the censored ones too
+        assert {at for at in all_of_it if near[0] <= at[0] <= near[1]} <= panels[2 * row + 1]
+        assert {x for x, _ in panels[2 * row + 1]} == {1.0, 1.17, 1.21, 1.33}
+
+
+def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> None:
+    results = load_results(Path(__file__).resolve().parent.parent / "results/reference/cifar10-small")
+    with matplotlib.rc_context(RC):
+        figure = DRAWN["dee_vs_flops"](results, looks(results))
+        renderer = FigureCanvasAgg(figure).get_renderer()
+    shown = results.others[~results.others["control"] & results.others["macs_rel"].notna()]
+    names = [f"{label}, {size}" for label, size in zip(shown["label"], shown["size"], strict=True)]
+    for row, kind in enumerate(("raw", "cal")):
+        texts = [text for ax in figure.axes[2 * row : 2 * row + 2] for text in ax.texts if text.get_text()]
+        published = [f"{p.method}, {p.size}" for p in published_points(results) if p.kind == kind and p.y > 0]
+        ensembles = [f"DE-{m}" for m in (2, 3) if m < figure.axes[0].get_xlim()[1]]
+        assert sorted(text.get_text() for text in texts) == sorted([*names, *published, *ensembles])
+        boxes = [Text.get_window_extent(text, renderer) for text in texts]
+        assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_costs_are_enlarged_where_most_of_them_crowd() -> None:
+    low, high = crowded(np.array([1.0, 1.0, 1.1, 1.16, 1.16, 1.2, 2.4]), 1.5)
+    assert (low, high) == pytest.approx((0.98, 1.22))
+    assert crowded(np.array([1.0, 1.5, 2.0, 2.5]), 1.6) is None  # spread already
+    assert crowded(np.array([1.16, 1.16, 1.16]), 1.1) is None  # nothing would spread
+    assert crowded(np.array([]), 1.1) is None
+
+
+@given(st.lists(st.floats(0, 10), max_size=12), st.floats(0.01, 2))
+def test_stacked_labels_keep_their_distance_order_and_limits(heights: list[float], gap: float) -> None:
+    moved = stack(heights, gap, 0, 10)
+    least = min(gap, 10 / max(1, len(heights) - 1))
+    ordered = moved[np.argsort(heights, kind="stable")]
+    assert (np.diff(ordered) >= least - 1e-9).all()
+    assert ((moved >= -1e-9) & (moved <= 10 + 1e-9)).all()
+
+
+def test_stacked_labels_move_no_further_than_they_must() -> None:
+    assert stack([1.0, 5.0, 9.0], 1, 0, 10) == pytest.approx([1, 5, 9])
+    assert stack([5.0, 5.0, 9.0, 5.0], 1, 0, 10) == pytest.approx([4, 5, 9, 6])
+    assert stack([0.0, 0.1], 1, 0, 10) == pytest.approx([0, 1])
 
 
 def test_representative_size_is_the_commonest_or_the_nearest() -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from benchmarks.report import tables
 from benchmarks.report.captions import captions
+from benchmarks.report.explorer import explorer, scale_of, sort_key
 from benchmarks.report.figures import save_figures
 from benchmarks.report.lead import lead
 from benchmarks.report.load import COSTS, MARKED_SCORES, SCORES, Results, load_results
@@ -84,6 +86,7 @@ def _context(results: Results) -> dict[str, Any]:
         "title": meta.get("title") or meta.get("suite") or "Benchmark report",
         "description": meta.get("description", ""),
         "lead": lead(results),
+        "explorer": explorer(results),
         "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
         "captions": captions(results),
         "main": tables.main_table(results),
@@ -176,4 +179,11 @@ def environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
+    made.filters |= {"sort_key": sort_key, "scale": _scale}
     return made
+
+
+def _scale(name: str) -> Markup:
+    """The attribute by which the page tells raw from calibrated scores."""
+    scale = scale_of(name)
+    return Markup(f' data-scale="{scale}"' if scale else "")
