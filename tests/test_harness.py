@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = """
 title = "Tiny"
 repetitions = 2
-bootstrap = 100
 [data]
 source = "digits"
 test_fraction = 0.9

@@ -38,18 +38,16 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "Deep-ensemble equivalent (how many ensemble members reach the same NLL) against FLOPs relative to one "
             "network; left on raw NLL (filled), right after temperature scaling (hollow). The dashed diagonal is the "
             "deep ensemble itself: above it, a method is worth more than it costs. The small number is the method's "
-            f"size; bars are 95 % intervals; {censored}; an arrow says that a value or an interval goes on. Points "
-            "of nearly equal cost are moved apart sideways; the table has their exact cost."
-            + dots
-            + omitted
-            + points_caption(results),
+            f"size; bars are 95 % intervals, of method and ensembles' curve together; {censored}; "
+            "an arrow says that a value or an interval goes on. Points of nearly equal cost are moved apart sideways; "
+            "the table has their exact cost." + dots + omitted + points_caption(results),
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
         ),
         "nll_vs_size": Caption(
             "NLL against ensemble size",
             "Test NLL (lower is better), raw and after temperature scaling, against the number of members that a "
-            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals over repetitions; the small "
-            "dots are single repetitions." + left_out,
+            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals; the small dots are single "
+            "repetitions." + left_out,
             f"Two line plots of NLL against ensemble size for {labels}.",
         ),
         "acc_vs_size": Caption(
