@@ -105,7 +105,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
     tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
     rows = options.rows_of(suite)
-    meta = _meta(plan, options, latency, failures, outcome)
+    meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
     meta["protocol"] += describe_external(plan, store)
     write_results(rows, tables, meta)
     report("Rendering tables and figures")
@@ -246,7 +246,6 @@ def _meta(
         "seconds": outcome.seconds,
         "made": len(outcome.made),
         "dee": {"max_size": max(sizes, default=None)},
-        "bootstrap": suite.bootstrap,
         **({"published": suite.published.model_dump(mode="json")} if suite.published else {}),
     }
 

@@ -40,8 +40,8 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "Deep-ensemble equivalent (how many ensemble members reach the same NLL) against FLOPs relative to one "
             "network; above on raw NLL (filled), below after temperature scaling (hollow). The dashed line is the "
             "deep ensemble itself: above it, a method is worth more than it costs. Every point stands at its cost"
-            f"{enlarged}. After a name stands the method's size; bars "
-            "are 95 % intervals, a longer one thinner than a shorter one at the same cost; "
+            f"{enlarged}. After a name stands the method's size; bars are 95 % intervals, "
+            "of method and ensembles' curve together, a longer one thinner than a shorter one at the same cost; "
             f"{censored}; an arrow says that a value or an interval goes on."
             + dots
             + omitted
@@ -51,8 +51,8 @@ def captions(results: Results) -> Mapping[str, Caption]:
         "nll_vs_size": Caption(
             "NLL against ensemble size",
             "Test NLL (lower is better), raw and after temperature scaling, against the number of members that a "
-            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals over repetitions; the small "
-            "dots are single repetitions." + left_out,
+            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals; the small dots are single "
+            "repetitions." + left_out,
             f"Two line plots of NLL against ensemble size for {labels}.",
         ),
         "acc_vs_size": Caption(

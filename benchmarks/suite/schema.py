@@ -120,7 +120,6 @@ class Suite(_Model):
     recipe: Recipe
     students: StudentSpec
     latency: LatencySpec = LatencySpec()
-    bootstrap: int = Field(1000, ge=100, le=1_000_000)
     published: PublishedSpec | None = None
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
 
