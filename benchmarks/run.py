@@ -222,6 +222,7 @@ def _meta(
         "budget": _budget(suite),
         "protocol": [
             f"Pool: {pool}.",
+            *_splitting(suite),
             _teaching(suite),
             "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
@@ -254,6 +255,15 @@ def _rows_option(rows: Path | None, suite: str) -> str:
     if rows is None or rows == Path("results/runs") / suite:
         return ""
     return " --publish" if rows == Path("results/reference") / suite else f" --rows {rows}"
+
+
+def _splitting(suite: Suite) -> list[str]:
+    if not suite.data.resplits:
+        return []
+    return [
+        "Each repetition draws its own stratified split into train, validation and test: results speak of all such "
+        "splits of these data, and are compared within a repetition."
+    ]
 
 
 def _teaching(suite: Suite) -> str:

@@ -85,7 +85,8 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
     if not entry.label.strip() or not entry.label.isprintable():
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
-    _check(arrays, suite_labels(plan, store), len(plan.data.classes), entry.source)
+    _check(arrays, suite_labels(plan, store, entry.repetition), len(plan.data.classes), entry.source)
+    arrays = {**arrays, **_ids(plan, store, entry.repetition)}
     content = save({name: _compact(array) for name, array in arrays.items()})
     made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
     cost = {name: value for name, value in asdict(entry.cost).items() if value is not None}
@@ -149,16 +150,30 @@ def describe_external(plan: Plan, store: Store) -> list[str]:
     return lines
 
 
-def suite_labels(plan: Plan, store: Store) -> dict[str, Array]:
+def suite_labels(plan: Plan, store: Store, repetition: int | None = None) -> dict[str, Array]:
     """``test_labels`` and ``validation_labels`` of the suite, in its order, from its own stored predictions.
+
+    Args:
+        repetition: whose split is meant, where each repetition draws its own; None: any.
 
     Raises:
         SpecError: the store has none.
     """
+    arrays = _stored(plan, store, repetition)
+    return {name: arrays[name] for name in ("test_labels", "validation_labels")}
+
+
+def _ids(plan: Plan, store: Store, repetition: int) -> dict[str, Array]:
+    """``test_ids`` of a repetition's split; nothing where all repetitions have the same."""
+    arrays = _stored(plan, store, repetition)
+    return {name: array for name, array in arrays.items() if name == "test_ids"}
+
+
+def _stored(plan: Plan, store: Store, repetition: int | None) -> Mapping[str, Array]:
+    anyones = repetition is None or not plan.suite.data.resplits
     for cell in plan.cells:
-        if store.has("predictions", cell.predictions):
-            arrays = store.arrays("predictions", cell.predictions)
-            return {name: arrays[name] for name in ("test_labels", "validation_labels")}
+        if (anyones or cell.repetition == repetition) and store.has("predictions", cell.predictions):
+            return store.arrays("predictions", cell.predictions)
     raise SpecError(
         f"The store '{store.root}' has no predictions of the suite '{plan.suite.name}': "
         f"run it first with `dbn-bench run {plan.suite.name}`."

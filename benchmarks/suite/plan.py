@@ -137,7 +137,7 @@ def member_identity(suite: Suite, repetition: int, position: int) -> tuple[int, 
     return 0, [source, *rng.permutation(others).tolist()][position]
 
 
-def _base(plan: Plan) -> dict[str, Any]:
+def _base(plan: Plan, repetition: int) -> dict[str, Any]:
     suite = plan.suite
     return {
         "format": FORMAT,
@@ -145,7 +145,13 @@ def _base(plan: Plan) -> dict[str, Any]:
         "network": suite.network.key(),
         "recipe": suite.recipe.key(),
         "seed": suite.seed,
+        **_split(suite, repetition),
     }
+
+
+def _split(suite: Suite, repetition: int) -> dict[str, int]:
+    """Which split of the data an artefact belongs to, where each repetition draws its own."""
+    return {"split": repetition} if suite.data.resplits else {}
 
 
 def _add(
@@ -164,7 +170,7 @@ def _add(
 
 def _member(plan: Plan, repetition: int, position: int) -> str:
     pool, index = member_identity(plan.suite, repetition, position)
-    recipe = _base(plan) | {"pool": pool, "index": index}
+    recipe = _base(plan, repetition) | {"pool": pool, "index": index}
     return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
 
 
@@ -185,7 +191,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
         )
     needs = {name: made[name] for name in part.needs}
     settings = use.method.config.model_dump() if part.settings is None else dict(part.settings)
-    recipe = _base(plan) | {
+    recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
         "part": part.name,
@@ -197,7 +203,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     }
     count = view_count(use.teachers)
     unseen = plan.data.unseen if on_unseen(use.teachers) else None
-    views = _views(plan, members, part, count, unseen) if count and part.taught_mixup is not None else []
+    views = _views(plan, members, part, count, unseen, repetition) if count and part.taught_mixup is not None else []
     if views:
         recipe["teachers"] = use.teachers
         recipe |= {"unseen": unseen} if unseen else {}
@@ -209,7 +215,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
 
 
-def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None) -> list[str]:
+def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None, repetition: int) -> list[str]:
     """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
     recipe = plan.suite.recipe
     shown: dict[str, Any] = {
@@ -218,7 +224,7 @@ def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str |
         "flip": recipe.flip,
         "mixup": part.taught_mixup,
     }
-    shown |= {"unseen": unseen} if unseen else {}
+    shown |= ({"unseen": unseen} if unseen else {}) | _split(plan.suite, repetition)
     keys = []
     for member in members:
         made = {"format": FORMAT, "data": plan.data.fingerprint, "seed": plan.suite.seed, "member": member, **shown}
@@ -248,7 +254,7 @@ def _predictor_payload(plan: Plan, use: _Use, size: int, repetition: int) -> dic
 
 def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     payload = _predictor_payload(plan, use, size, repetition)
-    recipe = _base(plan) | {
+    recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
         "config": use.method.config.model_dump(),

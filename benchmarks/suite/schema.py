@@ -138,6 +138,15 @@ class Suite(_Model):
         return self
 
     @model_validator(mode="after")
+    def _pools_fit_splits(self) -> Suite:
+        if self.pool.sharing == "shared" and self.data.resplits:
+            raise ValueError(
+                "a shared pool has seen the test images of other repetitions' splits: set [data] split = 'fixed' or "
+                "[pool] sharing = 'independent'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _unseen_images_exist(self) -> Suite:
         asked = any(on_unseen(self.teachers(entry)) for entry in self.methods)
         if asked and getattr(self.data, "unseen_limit", None) is None:

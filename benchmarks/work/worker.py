@@ -43,8 +43,9 @@ _NORMALISED = 1e-3
 
 
 @lru_cache(maxsize=1)
-def _dataset(suite_json: str) -> Dataset:
-    return Suite.model_validate_json(suite_json).data.load()
+def _datasets(suite_json: str) -> dict[int, Dataset]:
+    """Data of a suite that are loaded, by repetition; those of the suite before are forgotten."""
+    return {}
 
 
 class Bench:
@@ -55,11 +56,15 @@ class Bench:
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._suite_json = suite.model_dump_json()
         self._monitor: Monitor | None = None
+        self._repetition = 0  # whose split of the data is worked on
 
     @property
     def data(self) -> Dataset:
         """The data, loaded on first use and kept."""
-        return _dataset(self._suite_json)
+        known = _datasets(self._suite_json)
+        if self._repetition not in known:
+            known[self._repetition] = self.suite.data.for_repetition(self._repetition).load()
+        return known[self._repetition]
 
     def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:
         return {"data": self.data, "spec": self.suite.network, "device": self.device, "axes": axes}
@@ -83,6 +88,7 @@ class Bench:
 
     def _run(self, node: Node) -> None:
         started = time.monotonic()
+        self._repetition = node.recipe.get("split", 0)
         value, content = {
             "member": self._train_member,
             "views": self._teach_views,
@@ -210,6 +216,9 @@ class Bench:
             terms = predict_split(predictor, examples, self.device)
             tensors[split] = check_log_probs(terms, len(examples), self.data.num_classes, name)
             tensors[f"{split}_labels"] = examples.labels
+        if self.suite.data.resplits:
+            assert self.data.test_ids is not None, "a source that resplits names its examples"
+            tensors["test_ids"] = self.data.test_ids
         return {"terms": len(tensors["test"])}, save(_stored(tensors))
 
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:

@@ -40,6 +40,15 @@ class Source(BaseModel, ABC):
     def load(self) -> Dataset:
         """Read the data; raises :class:`DataError` when they are missing, damaged or not in the expected layout."""
 
+    @property
+    def resplits(self) -> bool:
+        """Whether every repetition of a suite draws a train, validation and test split of its own."""
+        return False
+
+    def for_repetition(self, repetition: int) -> Source:
+        """The source of one repetition's split: this one, unless it :attr:`resplits`."""
+        return self
+
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """A JSON value that changes when the data may have changed, found without reading them."""
