@@ -82,7 +82,7 @@ def _layers(results: Results) -> list[dict[str, Any]]:
     label: dict[str, Any] = {"field": "label", "type": "nominal", "title": None}
     label["legend"] = {
         **{"orient": "bottom", "direction": "horizontal", "labelLimit": 260, "symbolSize": 90},
-        "columns": {"expr": "width < 420 ? 1 : width < 640 ? 2 : 4"},
+        "columns": {"expr": "windowSize()[0] < 600 ? 1 : windowSize()[0] < 900 ? 2 : 4"},
     }
     scales = {
         "color": {"domain": list(style), "range": [to_hex(look.colour) for look in style.values()]},
