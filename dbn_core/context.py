@@ -16,6 +16,7 @@ from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.init import initialise_
+from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Classifier, block_index, block_plan
 from dbn_core.nets.score import Condition
 from dbn_core.nets.spec import NetworkSpec
@@ -144,16 +145,15 @@ class FitContext(Workspace):
     def teach(self, batch: Batch) -> torch.Tensor:
         """Logits [M, B, K] of all members of the part on the batch as augmented and mixed; stored ones for a view."""
         if batch.view is not None:
-            return torch.stack([logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]).to(
-                self.device, torch.float32
-            )
+            stored = [logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]
+            return torch.stack([full_precision(logits.to(self.device)) for logits in stored])
         return self.teach_images(batch.images)
 
     @torch.no_grad()
     def teach_images(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [M, B, K] of all members of the part, always run online."""
         self.teacher_passes += len(images) * len(self.members)
-        return torch.stack([member(images) for member in self.members]).float()
+        return torch.stack([member(images) for member in self.members])
 
     @torch.no_grad()
     def teach_bridge(self, batch: Batch, source: SourcePass) -> tuple[torch.Tensor, Condition]:
@@ -162,7 +162,7 @@ class FitContext(Workspace):
             return self.teach(batch), source.condition(batch.images)
         self.teacher_passes += len(batch) * len(self.members)
         condition, logits = source(batch.images)
-        return torch.stack([logits, *(member(batch.images) for member in self.members[1:])]).float(), condition
+        return torch.stack([logits, *(member(batch.images) for member in self.members[1:])]), condition
 
     def train(
         self,

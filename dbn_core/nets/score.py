@@ -15,6 +15,7 @@ from torch import nn
 
 from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.nets.init import initialise_, truncated_normal_
+from dbn_core.nets.precision import full_precision
 
 # A feature map [B, C, H, W], or that and the source's pooled last features [B, P].
 Condition = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
@@ -204,5 +205,6 @@ class ScoreNetwork(nn.Module):
         for stage, project in zip(self.stages, self.stage_conditions, strict=True):
             h = stage(h + project(condition)[:, :, None, None])
         pooled = self.head(h).mean((2, 3))
-        output = self.out(pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1))
+        seen = pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1)
+        output = full_precision(self.out(seen))  # bridge arithmetic is float32 under autocast too
         return output if self.deep is None or last is None else output + self.deep(last)
