@@ -14,6 +14,7 @@ from dbn_core.data.augment import to_float
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
+from dbn_core.draws import seeded
 from dbn_core.errors import SpecError
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.precision import full_precision
@@ -46,7 +47,10 @@ class Workspace:
         return self.data.num_classes
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU generator for one purpose; the same purpose always gives the same numbers."""
+        """A CPU generator for one purpose; the same purpose always gives the same numbers.
+
+        What draws from the global generators is seeded as well; see :mod:`dbn_core.draws`.
+        """
         return generator(**self.axes, purpose=purpose)
 
     def new_network(self, purpose: str = "init", spec: NetworkSpec | None = None) -> Classifier:
@@ -143,7 +147,7 @@ class FitContext(Workspace):
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> torch.Tensor:
-        """Logits [M, B, K] of all members of the part on the batch as augmented and mixed; stored ones for a view."""
+        """Float32 logits [M, B, K] of all members of the part on the batch as augmented and mixed; a view's are stored."""
         if batch.view is not None:
             stored = [logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]
             return torch.stack([full_precision(logits.to(self.device)) for logits in stored])
@@ -176,6 +180,9 @@ class FitContext(Workspace):
     ) -> TrainLog:
         """Train ``module`` in place; see :func:`dbn_core.train.loop.train`.
 
+        What it draws from the global generators (dropout) has a seed of its own for each purpose, is resumed like the
+        rest, and does not depend on whether validation draws too.
+
         Args:
             step: maps a batch to a scalar loss.
             recipe: defaults to :meth:`student_recipe`.
@@ -190,24 +197,26 @@ class FitContext(Workspace):
 
         def evaluate(current: nn.Module) -> tuple[float, float]:
             predictor = current if predict is None else lambda images: predict(current, images)
-            return evaluate_split(predictor, self.data.validation, self.device)
+            with seeded(self.device, **self.axes, purpose=purpose, draws="validation"):
+                return evaluate_split(predictor, self.data.validation, self.device)
 
-        log = train(
-            module,
-            step,
-            self.images,
-            chosen,
-            flip=self.data.flip,
-            generator=step_generator or self.generator(purpose),
-            device=self.device,
-            views=self.views,
-            # A module that is no classifier of images cannot be evaluated without `predict`.
-            evaluate=evaluate if predict or chosen.keep != "last" or isinstance(module, Classifier) else None,
-            checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
-            counters=self._counters,
-            monitor=self.monitor,
-            what=self.what,
-        )
+        with seeded(self.device, **self.axes, purpose=purpose, draws="training"):
+            log = train(
+                module,
+                step,
+                self.images,
+                chosen,
+                flip=self.data.flip,
+                generator=step_generator or self.generator(purpose),
+                device=self.device,
+                views=self.views,
+                # A module that is no classifier of images cannot be evaluated without `predict`.
+                evaluate=evaluate if predict or chosen.keep != "last" or isinstance(module, Classifier) else None,
+                checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
+                counters=self._counters,
+                monitor=self.monitor,
+                what=self.what,
+            )
         self.logs.append(log)
         return log
 
