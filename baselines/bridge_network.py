@@ -150,7 +150,7 @@ class BridgeNetwork(Method):
         def step(batch: Batch) -> torch.Tensor:
             validated.clear()
             position = float(torch.rand((), generator=generator))
-            return F.cross_entropy(curve(batch.images, position).float(), batch.labels)
+            return F.cross_entropy(curve(batch.images, position), batch.labels)
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
             if not validated:

@@ -50,7 +50,7 @@ class EnsembleDistributionDistillation(Method):
         student = context.new_network()
 
         def step(batch: Batch) -> torch.Tensor:
-            return end2_loss(student(batch.images).float(), context.teach(batch), self.config.tau)
+            return end2_loss(student(batch.images), context.teach(batch), self.config.tau)
 
         recipe = context.student_recipe(
             **self.config.model_dump(include={"epochs", "lr_scale", "mixup", "batch_size", "weight_decay"})

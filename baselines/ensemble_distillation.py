@@ -48,7 +48,7 @@ class EnsembleDistillation(Method):
         student = self._student(context)
 
         def step(batch: Batch) -> torch.Tensor:
-            logits, labels = student(batch.images).float(), batch.mixed_labels(context.classes)
+            logits, labels = student(batch.images), batch.mixed_labels(context.classes)
             return ed_loss(logits, context.teach(batch), self.config.tau, self.config.alpha, labels)
 
         recipe = context.student_recipe(

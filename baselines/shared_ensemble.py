@@ -58,7 +58,7 @@ class SharedEnsemble(Method):
         def step(batch: Batch) -> torch.Tensor:
             with torch.no_grad():
                 h = features(batch.images)
-            return F.cross_entropy(branch(h).float(), batch.mixed_labels(context.classes))
+            return F.cross_entropy(branch(h), batch.mixed_labels(context.classes))
 
         recipe = context.student_recipe(epochs=self.config.epochs, lr_scale=self.config.lr_scale)
         context.train(branch, step, recipe, predict=lambda current, images: current(features(images)))

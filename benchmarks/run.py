@@ -177,16 +177,19 @@ def _time_predictors(plan: Plan, store: Store, options: Options, cells: dict[str
 
     from benchmarks.work.worker import Bench
     from dbn_core.data.augment import to_float
+    from dbn_core.draws import seeded
     from dbn_core.metrics.latency import measure_latency
 
     torch.set_num_threads(options.threads)
     bench = Bench(plan.suite, store, options.device)
-    predictors = {name: bench.predictor(plan.nodes[cell.cost].payload) for name, cell in cells.items()}
     images = to_float(bench.data.test.images.to(bench.device))
     spec = plan.suite.latency
     repeated = images.repeat(-(-spec.batch // len(images)), 1, 1, 1)[: spec.batch]
-    one = measure_latency(predictors, unit, images[:1], spec.repeats)
-    many = measure_latency(predictors, unit, repeated.contiguous(memory_format=torch.channels_last), spec.batch_repeats)
+    repeated = repeated.contiguous(memory_format=torch.channels_last)
+    with seeded(bench.device, seed=plan.suite.seed, kind="latency"):
+        predictors = {name: bench.predictor(plan.nodes[cell.cost].payload) for name, cell in cells.items()}
+        one = measure_latency(predictors, unit, images[:1], spec.repeats)
+        many = measure_latency(predictors, unit, repeated, spec.batch_repeats)
     measured = {name: {"one": vars(one[name]), "batch": vars(many[name])} for name in cells}
     noisy = any(value["noisy"] for times in measured.values() for value in times.values())
     return {"predictors": measured, "noisy": noisy, "threads": options.threads, "unit": unit}

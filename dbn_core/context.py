@@ -14,8 +14,10 @@ from dbn_core.data.augment import to_float
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
+from dbn_core.draws import seeded
 from dbn_core.errors import SpecError
 from dbn_core.nets.init import initialise_
+from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Classifier, block_index, block_plan
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.seeds import generator
@@ -43,7 +45,10 @@ class Workspace:
         return self.data.num_classes
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A CPU generator for one purpose; the same purpose always gives the same numbers."""
+        """A CPU generator for one purpose; the same purpose always gives the same numbers.
+
+        What draws from the global generators is seeded as well; see :mod:`dbn_core.draws`.
+        """
         return generator(**self.axes, purpose=purpose)
 
     def new_network(self, purpose: str = "init", spec: NetworkSpec | None = None) -> Classifier:
@@ -135,18 +140,17 @@ class FitContext(Workspace):
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> torch.Tensor:
-        """Logits [M, B, K] of all members of the part on the batch as augmented and mixed; stored ones for a view."""
+        """Float32 logits [M, B, K] of all members of the part on the batch as augmented and mixed, or stored."""
         if batch.view is not None:
-            return torch.stack([logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]).to(
-                self.device, torch.float32
-            )
+            stored = [logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]
+            return torch.stack([full_precision(logits.to(self.device)) for logits in stored])
         return self.teach_images(batch.images)
 
     @torch.no_grad()
     def teach_images(self, images: torch.Tensor) -> torch.Tensor:
         """Logits [M, B, K] of all members of the part, always run online."""
         self.teacher_passes += len(images) * len(self.members)
-        return torch.stack([member(images) for member in self.members]).float()
+        return torch.stack([member(images) for member in self.members])
 
     @torch.no_grad()
     def teach_bridge(self, batch: Batch, features: nn.Module, head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,7 +159,7 @@ class FitContext(Workspace):
         if batch.view is not None:
             return self.teach(batch), h
         self.teacher_passes += len(batch) * len(self.members)
-        return torch.stack([head(h), *(member(batch.images) for member in self.members[1:])]).float(), h
+        return torch.stack([head(h), *(member(batch.images) for member in self.members[1:])]), h
 
     def train(
         self,
@@ -168,6 +172,9 @@ class FitContext(Workspace):
         step_generator: torch.Generator | None = None,
     ) -> TrainLog:
         """Train ``module`` in place; see :func:`dbn_core.train.loop.train`.
+
+        What it draws from the global generators (dropout) has a seed of its own for each purpose, is resumed like the
+        rest, and does not depend on whether validation draws too.
 
         Args:
             step: maps a batch to a scalar loss.
@@ -183,24 +190,26 @@ class FitContext(Workspace):
 
         def evaluate(current: nn.Module) -> tuple[float, float]:
             predictor = current if predict is None else lambda images: predict(current, images)
-            return evaluate_split(predictor, self.data.validation, self.device)
+            with seeded(self.device, **self.axes, purpose=purpose, draws="validation"):
+                return evaluate_split(predictor, self.data.validation, self.device)
 
-        log = train(
-            module,
-            step,
-            self.images,
-            chosen,
-            flip=self.data.flip,
-            generator=step_generator or self.generator(purpose),
-            device=self.device,
-            views=self.views,
-            # A module that is no classifier of images cannot be evaluated without `predict`.
-            evaluate=evaluate if predict or chosen.keep != "last" or isinstance(module, Classifier) else None,
-            checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
-            counters=self._counters,
-            monitor=self.monitor,
-            what=self.what,
-        )
+        with seeded(self.device, **self.axes, purpose=purpose, draws="training"):
+            log = train(
+                module,
+                step,
+                self.images,
+                chosen,
+                flip=self.data.flip,
+                generator=step_generator or self.generator(purpose),
+                device=self.device,
+                views=self.views,
+                # A module that is no classifier of images cannot be evaluated without `predict`.
+                evaluate=evaluate if predict or chosen.keep != "last" or isinstance(module, Classifier) else None,
+                checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
+                counters=self._counters,
+                monitor=self.monitor,
+                what=self.what,
+            )
         self.logs.append(log)
         return log
 

@@ -104,7 +104,8 @@ class Method(ABC):
         """A module that maps images, float [B, C, H, W] in [0, 1], to log-probabilities [B, K] or [M, B, K].
 
         M terms are averaged as probabilities.  Everything that a prediction costs (every member, every sampler step)
-        must happen in its forward pass, because that is what the harness counts and times.
+        must happen in its forward pass, because that is what the harness counts and times.  A forward pass may draw
+        from the global generators (dropout that stays on): each prediction has a seed.
         """
 
     def cost(self, size: int, context: PredictContext, counted: Cost) -> Cost | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -119,6 +121,63 @@ def own_generator(self: Any, small: nn.Module, context: Any) -> Callable[[Any], 
     )
 
 
+def entropy() -> torch.Generator:
+    """A generator that nobody seeded."""
+    generator = torch.Generator()
+    generator.seed()
+    return generator
+
+
+def at_random() -> nn.Module:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    nn.init.normal_(network[1].weight, generator=entropy())
+    return network
+
+
+def written_into(self: Any, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
+    def step(batch: Any) -> torch.Tensor:
+        logits = torch.zeros(len(batch), context.classes)
+        chosen = torch.arange(len(batch))
+        logits[chosen] = small(batch.images)  # autocast gives bf16, and no index assignment takes another type
+        return F.cross_entropy(logits, batch.labels)
+
+    return step
+
+
+WIDTHS = itertools.count(8)
+
+
+def of_another_width(self: Any, context: Any) -> nn.Module:
+    width = next(WIDTHS)  # as from a file, or a clock
+    return context.initialise(nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, context.classes)))
+
+
+class Counting(nn.Linear):
+    """Keeps more than tensors."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"calls": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass
+
+
+class Halves(nn.Module):
+    """A network, its halves by other names, its last weight in another layer too, and dropout."""
+
+    def __init__(self, context: Any) -> None:
+        super().__init__()
+        self.network = context.new_network()
+        self.features, self.head = self.network.split(f"block{len(self.network.blocks) - 1}")
+        last = self.network.head.linear
+        self.other = nn.Linear(last.in_features, context.classes)
+        self.other.weight = last.weight
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        h = F.dropout(self.features(images), 0.2, self.training)
+        return self.head(h) + self.other(h.mean((2, 3)))
+
+
 def online(self: Any, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
     return lambda batch: F.mse_loss(small(batch.images), context.teach_images(batch.images).mean(0))
 
@@ -180,17 +239,41 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "members is a list": ({"members": lambda self, size: [0]}, "members that its predictor", "give a tuple"),
     "fit() is missing": ({"fit": Method.fit}, "finite tensors", "does not define fit()"),
     "fit() returns None": (fitting(lambda context: None), "finite tensors", "return a module or a mapping"),
-    "fit() returns numbers": (fitting(lambda context: {"x": 1.0}), "finite tensors", "mapping of names to tensors"),
+    "fit() returns numbers": (fitting(lambda context: {"x": 1.0}), "finite tensors", "'x' is no tensor but a float"),
     "fit() returns nothing": (fitting(lambda context: {}), "finite tensors", "returns no tensors"),
     "fit() returns NaN": (fitting(lambda context: {"x": torch.tensor(np.nan)}), "finite tensors", "NaN or infinite"),
     "fit() exits": (fitting(doing(lambda: sys.exit(3))), "finite tensors", "SystemExit: 3"),
     "spoils a member": (fitting(spoil), "leaves the members", "of a member: work on a copy"),
     "remembers": (fitting(lambda context: None) | {"fit": remember}, "keeps nothing", "sets self.index"),
-    "global draws": (fitting(lambda context: {"x": torch.randn(3)}), "same bits from", "different weights"),
-    "numpy draws": (
-        fitting(lambda context: {"x": torch.from_numpy(np.random.random(3))}),  # noqa: NPY002
+    "unseeded draws": (
+        fitting(lambda context: {"x": torch.randn(3, generator=entropy())}),
         "same bits from",
         "different weights",
+    ),
+    "numpy draws": (
+        fitting(lambda context: {"x": torch.from_numpy(np.random.default_rng().random(3))}),
+        "same bits from",
+        "different weights",
+    ),
+    "sparse": (
+        fitting(lambda context: {"x": torch.eye(3).to_sparse()}),
+        "finite tensors",
+        "'x' is a tensor of the layout sparse_coo, which cannot be stored",
+    ),
+    "more than tensors": (
+        fitting(lambda context: Counting(1, 1)),
+        "finite tensors",
+        "'_extra_state' is no tensor but a dict",
+    ),
+    "never twice the same module": (
+        {"build": of_another_width},
+        "killed",
+        "same parameters and buffers, of the same shapes",
+    ),
+    "one precision": (
+        {"step": written_into},
+        "fp32 and bf16",
+        "does not fit with precision = bf16 and teachers = online: RuntimeError",
     ),
     "one purpose twice": (fitting(twice), "killed", "a purpose of its own"),
     "draws that are not resumed": ({"step": own_generator}, "killed", "step_generator"),
@@ -222,7 +305,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "input images in place",
     ),
     "noise": (
-        predicting(lambda self, x: (self.network(x) + torch.randn(4)).log_softmax(-1)),
+        predicting(lambda self, x: (self.network(x) + torch.randn(4, generator=entropy())).log_softmax(-1)),
         "whenever and however",
         "keep no state between calls",
     ),
@@ -232,7 +315,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "keep no state between calls",
     ),
     "built at random": (
-        {"predictor": lambda self, size, context: Mixture([nn.Sequential(nn.Flatten(), nn.Linear(64, 4))])},
+        {"predictor": lambda self, size, context: Mixture([at_random()])},
         "whenever and however",
         "built again",
     ),
@@ -270,9 +353,33 @@ def problems_of(overrides: Mapping[str, Any], point: str = "") -> dict[str, str]
     return {verdict.name: verdict.problem for verdict in verdicts if verdict.problem}
 
 
+def with_numpy(self: Any, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
+    return lambda batch: F.cross_entropy(
+        small(batch.images + random.random() * float(np.random.normal())),  # noqa: NPY002 - on purpose
+        batch.labels,
+    )
+
+
+# What authors write without a thought of the contract, and what the harness makes good.
+ORDINARY: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "tied weights and dropout": {"build": lambda self, context: Halves(context)},
+    "weights by torch": {"build": lambda self, context: nn.Sequential(nn.Flatten(), nn.Linear(64, context.classes))},
+    "numpy and random": {"step": with_numpy},
+    "draws of fit": fitting(lambda context: {"x": torch.randn(3)}),
+    "one tensor by two names": fitting(lambda context: dict.fromkeys("xy", torch.ones(3))),
+    "noise": predicting(lambda self, x: (self.network(x) + torch.randn(4)).log_softmax(-1)),
+    "dropout": predicting(lambda self, x: F.dropout(self.network(x), 0.5).log_softmax(-1)),
+    "built at random": {
+        "predictor": lambda self, size, context: Mixture([nn.Sequential(nn.Flatten(), nn.Linear(64, 4))])
+    },
+}
+
+
 @pytest.mark.usefixtures("clean_registry")
-def test_a_good_method_has_no_problem() -> None:
-    assert problems_of({}) == {}
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_method_has_no_problem(name: str) -> None:
+    assert problems_of(ORDINARY[name]) == {}
 
 
 @pytest.mark.usefixtures("clean_registry")

@@ -1,16 +1,20 @@
 """The training loop: closed forms of its updates, the same bits after a crash, and honest failures."""
 
 import math
+import random
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dbn_core.context import evaluate_split, predict_split
 from dbn_core.data import Split
-from dbn_core.errors import TrainingDivergedError, TrainingStoppedError
+from dbn_core.draws import GlobalState, seeded
+from dbn_core.errors import PluginError, TrainingDivergedError, TrainingStoppedError
 from dbn_core.seeds import generator
+from dbn_core.tensors import unpack
 from dbn_core.train import loop
 from dbn_core.train.checkpoint import read_checkpoint, write_checkpoint
 from dbn_core.train.loop import learning_rate, make_batch, train
@@ -291,6 +295,104 @@ def test_a_run_resumes_in_the_middle_of_an_epoch_with_the_same_bits(name, tmp_pa
     log = go(resumed, None, path, counters)
     assert same(resumed, undisturbed)
     assert (log.steps, log.history, counters) == (expected.steps, expected.history, whole)
+
+
+class Ordinary(nn.Module):
+    """What an author writes without a thought of checkpoints: tied weights, halves by a second name, dropout."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.network = network(seed)
+        self.features, self.head = self.network[:4], self.network[4]
+        self.aside = nn.Linear(16, 3)
+        self.aside.weight = self.head.weight
+
+    def forward(self, images):
+        h = nn.functional.dropout(self.features(images), 0.5, self.training)
+        return self.head(h) - self.aside(h.relu())
+
+
+@pytest.mark.parametrize("crash_at", [3, 4, 8])  # steps of epochs of three
+@pytest.mark.parametrize("name", ["best nll", "all, sgd", "all, adamw"])
+def test_tied_weights_and_global_draws_resume_with_the_same_bits(name, crash_at, tmp_path, monkeypatch):
+    chosen, path = recipe(epochs=4, **RECIPES[name]), tmp_path / "run.safetensors"
+    evaluate = partial(evaluate_split, split=split(15, seed=1), device=CPU)
+
+    def go(module, crash_at=None, checkpoint=None):
+        calls = [0]
+
+        def step(batch):
+            calls[0] += 1
+            if calls[0] == crash_at:
+                raise RuntimeError("power cut")
+            noise = random.random() + np.random.random() + torch.rand(())  # noqa: NPY002 - on purpose
+            return nn.functional.cross_entropy(module(batch.images) * noise, batch.labels)
+
+        with seeded(CPU, test="draws"):
+            return run(module, step, chosen, evaluate=evaluate, checkpoint=checkpoint)
+
+    undisturbed = Ordinary(0)
+    expected = go(undisturbed)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr(loop, "MONITOR_SECONDS", -1.0)
+    with pytest.raises(RuntimeError, match="power cut"):
+        go(Ordinary(0), crash_at, path)
+    assert unpack(path.read_bytes())[0]["module/aside.weight"].shape == (3, 16)
+    with seeded(CPU, test="something else in between"):
+        torch.rand(5)
+    resumed = Ordinary(9)
+    assert go(resumed, None, path).history == expected.history
+    assert same(resumed, undisturbed)
+    assert resumed.aside.weight is resumed.head.weight
+
+
+def test_a_checkpoint_of_another_module_or_recipe_counts_as_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    path, undisturbed = tmp_path / "run.safetensors", network()
+    expected = run(undisturbed, cross_entropy(undisturbed), recipe())
+
+    def leave(module, chosen):
+        with pytest.raises(RuntimeError, match="power cut"):
+            run(module, noisy_step(module, generator(seed=0), 8), chosen, checkpoint=path)
+
+    others = [
+        (nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), recipe()),
+        (nn.Sequential(*network()[:4], nn.Linear(16, 3, bias=False)), recipe()),
+        (network(), recipe(optimizer="adamw")),
+        (network(), recipe(ema_decay=0.5)),
+    ]
+    for module, chosen in others:
+        path.unlink(missing_ok=True)
+        leave(module, chosen)
+        afresh = network()
+        log = run(afresh, cross_entropy(afresh), recipe(), checkpoint=path)
+        assert same(afresh, undisturbed)
+        assert log.steps == expected.steps
+
+
+def test_a_checkpoint_from_before_global_draws_were_kept_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    path, draws = tmp_path / "run.safetensors", generator(seed=0)
+    undisturbed, module, resumed = network(), network(), network(9)
+    run(undisturbed, noisy_step(undisturbed, draws), recipe(), generator=draws)
+    draws = generator(seed=0)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(module, noisy_step(module, draws, 8), recipe(), generator=draws, checkpoint=path)
+    groups, meta = read_checkpoint(path)
+    del groups["draws"], meta["draws"], meta["recipe"]
+    write_checkpoint(path, groups, meta)
+    draws, before = generator(seed=9), GlobalState.read(CPU)
+    log = run(resumed, noisy_step(resumed, draws), recipe(), generator=draws, checkpoint=path)
+    assert same(resumed, undisturbed)
+    assert (log.steps, log.epochs) == (12, 4)
+    assert before.others == GlobalState.read(CPU).others
+
+
+def test_what_no_checkpoint_can_hold_is_said_before_the_first_step(tmp_path):
+    module = network()
+    module.register_buffer("mask", torch.eye(3).to_sparse())
+    with pytest.raises(PluginError, match="'mask' is a tensor of the layout sparse_coo"):
+        run(module, lambda batch: pytest.fail("a step was taken"), recipe(), checkpoint=tmp_path / "run.safetensors")
 
 
 def test_a_stopped_run_writes_its_checkpoint_first_and_goes_on(tmp_path, monkeypatch):

@@ -14,23 +14,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.contract.subject import LARGEST_SIZE, Subject, another_global_state, make_subject
+from benchmarks.contract.subject import LARGEST_SIZE, Subject, make_subject
 from benchmarks.contract.training import (
     check_fit,
     check_keeps_nothing,
     check_members_stay_frozen,
+    check_precisions_and_teachers,
     check_resumes,
     check_same_seed_same_bits,
-    check_stored_teachers,
 )
 from benchmarks.work.worker import check_log_probs
 from dbn_core.context import predict_split
+from dbn_core.draws import seeded
 from dbn_core.errors import BenchError, SpecError
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import count_in_torch, predictor_cost
 from dbn_core.registry import canonical, parse_method
 from dbn_core.seeds import canonical_json
 
+_CPU = torch.device("cpu")
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -129,7 +131,8 @@ def check_predictions(subject: Subject) -> None:
 
 
 def _predict(subject: Subject, size: int) -> torch.Tensor:
-    terms = predict_split(subject.predictor(size), subject.data.test, torch.device("cpu"))
+    with seeded(_CPU, check="predict"):
+        terms = predict_split(subject.predictor(size), subject.data.test, _CPU)
     return check_log_probs(terms, len(subject.data.test), subject.data.num_classes, subject.method.name)
 
 
@@ -138,18 +141,19 @@ def check_predicts_again(subject: Subject) -> None:
     predictor, images = subject.predictor(subject.first), _images(subject)
     first = _forward(predictor, images)
     assert torch.equal(images, _images(subject)), "the predictor changes its input images in place: work on a copy"
-    with another_global_state():
-        _forward(predictor, 1 - images)
-        second, rebuilt = _forward(predictor, images), _forward(subject.predictor(subject.first), images)
+    _forward(predictor, 1 - images)
+    second, rebuilt = _forward(predictor, images), _forward(subject.predictor(subject.first), images)
     assert torch.equal(first, second), (
         "a second call of the predictor gives other numbers: keep no state between calls, and draw from a generator "
-        "that is seeded in each"
+        "that is seeded in each, or from the global ones, which the harness seeds"
     )
     assert torch.equal(first, rebuilt), (
-        "a predictor that is built again gives other numbers: draw from context.generator(...)"
+        "a predictor that is built again gives other numbers: draw from context.generator(...), or from the global "
+        "generators, which the harness seeds"
     )
+    other_format = images if _draws(predictor, images) else images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        timed = predictor(images.contiguous(memory_format=torch.channels_last))
+        timed = _forward(predictor, other_format)
     assert torch.allclose(first, timed, atol=1e-3), (
         "the predictor gives other numbers in inference mode, or in channels_last"
     )
@@ -158,8 +162,12 @@ def check_predicts_again(subject: Subject) -> None:
 def check_examples_are_independent(subject: Subject) -> None:
     """predicts an example alike whatever else is in its batch."""
     predictor, images = subject.predictor(subject.first), _images(subject)
-    together, alone = _forward(predictor, images), torch.cat([_forward(predictor, x[None]) for x in images], -2)
-    gap = (together.exp() - alone.exp()).abs().max()
+    together, others = _forward(predictor, images), images.clone()
+    others[1::2] = 1 - others[1::2]
+    gap = (together.exp() - _forward(predictor, others).exp())[..., ::2, :].abs().max()
+    if not _draws(predictor, images):  # what is drawn for an example may depend on its place in the batch
+        alone = torch.cat([_forward(predictor, x[None]) for x in images], -2)
+        gap = max(gap, (together.exp() - alone.exp()).abs().max())
     assert gap < 1e-3, f"probabilities change by {gap:.3g} with the rest of the batch: use evaluation statistics"
 
 
@@ -195,11 +203,11 @@ def check_cost(subject: Subject) -> None:
 def check_global_state(subject: Subject) -> None:
     """leaves torch's global settings and seeds alone."""
     predictor = subject.predictor(subject.first)
-    with subject.watch():
-        _forward(predictor, _images(subject))
+    with seeded(_CPU, check="forward"), subject.watch(), torch.no_grad():
+        predictor(_images(subject))
     assert not subject.disturbed, (
-        f"fitting or predicting changes {min(subject.disturbed)} of torch: leave it alone, and draw from "
-        "context.generator(...)"
+        f"fitting or predicting changes {min(subject.disturbed)} of torch: leave it alone; the harness seeds every "
+        "part and prediction"
     )
 
 
@@ -213,7 +221,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_keeps_nothing,
     check_same_seed_same_bits,
     check_resumes,
-    check_stored_teachers,
+    check_precisions_and_teachers,
     check_predictions,
     check_predicts_again,
     check_examples_are_independent,
@@ -227,9 +235,14 @@ def _images(subject: Subject) -> torch.Tensor:
     return subject.data.test.images[:8].float() / 255
 
 
-def _forward(predictor: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
+def _forward(predictor: nn.Module, images: torch.Tensor, draw: int = 0) -> torch.Tensor:
+    with seeded(_CPU, check="forward", draw=draw), torch.no_grad():
         return predictor(images)
+
+
+def _draws(predictor: nn.Module, images: torch.Tensor) -> bool:
+    """Whether the predictor draws from the global generators."""
+    return not torch.equal(_forward(predictor, images), _forward(predictor, images, draw=1))
 
 
 def check_method(method: Method, checks: Sequence[Callable[[Subject], None]] = CHECKS) -> Iterator[Verdict]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -20,18 +18,21 @@ from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Augmentation, Views
-from dbn_core.errors import SpecError
+from dbn_core.draws import seeded
+from dbn_core.errors import PluginError, SpecError
 from dbn_core.method import Method, Part
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.seeds import generator
+from dbn_core.tensors import pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.recipe import Recipe
 
 State = dict[str, torch.Tensor]
 # As deep as the papers' CIFAR network, so that every default block name exists, and as narrow as can be.
 SPEC = NetworkSpec(name="resnet32", channels=4, width=1.0)
-RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1)
+# With an average, since suites may ask for one: it copies what is trained.
+RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, ema_decay=0.5)
 LARGEST_SIZE = 9
 _CPU = torch.device("cpu")
 
@@ -50,22 +51,24 @@ class WatchedContext(FitContext):
 
     Attributes:
         purposes: of the trainings so far, in order.
+        steps: that each of them took here, those before it was resumed left out.
         kill_at: (training, step) at which fitting is interrupted, both counted from 0; None: never.
     """
 
     purposes: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
     kill_at: tuple[int, int] | None = None
 
     def train(self, module: nn.Module, step: Any, recipe: Recipe | None = None, **options: Any) -> TrainLog:
         """As the context's, broken off where it was asked for."""
         self.purposes.append(options.get("purpose", "train"))
-        training, steps = len(self.purposes) - 1, 0
+        self.steps.append(0)
+        training = len(self.steps) - 1
 
         def counted(batch: Batch) -> torch.Tensor:
-            nonlocal steps
-            if (training, steps) == self.kill_at:
+            if (training, self.steps[training]) == self.kill_at:
                 raise Interrupted
-            steps += 1
+            self.steps[training] += 1
             return step(batch)
 
         return super().train(module, counted, recipe, **options)
@@ -108,7 +111,6 @@ class Subject:
         finally:
             if torch.initial_seed() != seed:
                 self.disturbed.add("the global seed")
-                torch.manual_seed(seed)
             if torch.get_num_threads() != threads:
                 self.disturbed.add("the number of threads")
                 torch.set_num_threads(threads)
@@ -129,28 +131,29 @@ class Subject:
     def _shared(self, *axes: str) -> dict[str, Any]:
         return {"data": self.data, "spec": SPEC, "device": _CPU, "axes": {"check": list(axes)}}
 
-    def fit(self, part: Part, parts: Mapping[str, State], **options: Any) -> Fitted:
-        """Fit one part by an instance of its own; ``options`` go to the context."""
+    def fit(self, part: Part, parts: Mapping[str, State], recipe: Recipe = RECIPE, **options: Any) -> Fitted:
+        """Fit one part by an instance of its own, and store and load its state; ``options`` go to the context."""
         context = WatchedContext(
             **self._shared("fit", part.name),
-            recipe=RECIPE,
-            student_epochs=2,
+            recipe=recipe,
+            student_epochs=recipe.epochs,
             members=copy.deepcopy([self.members[position] for position in part.members]),
             parts={name: dict(parts[name]) for name in part.needs},
             what=part.name,
             **options,
         )
-        with self.watch():
+        with seeded(_CPU, check="fit", part=part.name), self.watch():
             returned = self.again().fit(part, context)
         assert isinstance(returned, nn.Module | Mapping), (
             f"fit('{part.name}') returns {type(returned).__name__}: return a module or a mapping of names to tensors"
         )
         state = returned.state_dict() if isinstance(returned, nn.Module) else returned
-        for name, tensor in state.items():
-            assert (type(name), isinstance(tensor, torch.Tensor)) == (str, True), (
-                f"fit('{part.name}') returns {name!r}, a {type(tensor).__name__}: return a mapping of names to tensors"
-            )
-        return Fitted(returned, {name: tensor.detach().clone() for name, tensor in state.items()}, context)
+        for name in state:
+            assert isinstance(name, str), f"fit('{part.name}') returns the name {name!r}: let names be texts"
+        try:
+            return Fitted(returned, unpack(pack(state))[0], context)
+        except PluginError as error:
+            raise AssertionError(f"what fit('{part.name}') returns cannot be stored: {error}") from error
 
     def fitted(self, size: int) -> dict[str, Fitted]:
         """All parts of one size, fitted once."""
@@ -176,32 +179,31 @@ class Subject:
     def predictor(self, size: int) -> nn.Module:
         """The predictor of one size, built by an instance of its own."""
         context = self.predict_context(size)
-        with self.watch():
+        with seeded(_CPU, check="predictor"), self.watch():
             module = self.again().predictor(size, context)
         assert isinstance(module, nn.Module), (
             f"predictor() returns {type(module).__name__}: return a torch.nn.Module from images to log-probabilities"
         )
         return freeze(module)
 
-    def views(self, part: Part, count: int = 2) -> dict[str, Any]:
-        """Options of :meth:`fit` under which a part's teachers speak from stored logits."""
+    def views(self, part: Part, unseen: bool, count: int = 2) -> dict[str, Any]:
+        """Options of :meth:`fit` under which a part's teachers speak from stored logits, perhaps on unseen images."""
         assert part.taught_mixup is not None
-        views = Views(
-            self.data.train, Augmentation(RECIPE.crop_pad, False, part.taught_mixup), count, {"check": "views"}
-        )
-        everything = torch.arange(len(self.data.train))
+        split = self.data.validation if unseen else self.data.train
+        views = Views(split, Augmentation(RECIPE.crop_pad, False, part.taught_mixup), count, {"check": "views"})
+        everything = torch.arange(len(split))
         with torch.no_grad():
             shown = [views.batch(view, everything).images for view in range(count)]
             logits = [torch.stack([self.members[m](images).half() for images in shown]) for m in part.members]
         return {"views": views, "stored_logits": logits}
 
-    def interrupted(self, part: Part, size: int, folder: Path) -> State:
-        """State of a part whose last training was killed in its last epoch and resumed."""
+    def interrupted(self, part: Part, size: int, folder: Path) -> Fitted:
+        """A part whose last training was killed before its last two steps, in the middle of an epoch, and resumed."""
         logs, states = self.fitted(size)[part.name].context.logs, self.states(size)
-        options = {"checkpoint": folder / part.name}
+        options: dict[str, Any] = {"checkpoint": folder / part.name}
         with suppress(Interrupted):
-            self.fit(part, states, kill_at=(len(logs) - 1, logs[-1].steps - 1), **options)
-        return self.fit(part, states, **options).state
+            self.fit(part, states, kill_at=(len(logs) - 1, max(0, logs[-1].steps - 2)), **options)
+        return self.fit(part, states, **options)
 
 
 def make_subject(method: Method) -> Subject:
@@ -217,19 +219,6 @@ def make_subject(method: Method) -> Subject:
         sizes.append(size)
     data, members = _world()
     return Subject(method, sizes[:2], data, copy.deepcopy(members))
-
-
-@contextmanager
-def another_global_state() -> Iterator[None]:
-    """Global generators in another state, so that what draws from them shows."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - it is the global state that is meant
-    with torch.random.fork_rng(devices=[]):
-        random.seed(1)
-        np.random.seed(1)  # noqa: NPY002
-        torch.rand(1)
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002
 
 
 @lru_cache(maxsize=1)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
 
-from benchmarks.contract.subject import Subject, another_global_state
+from benchmarks.contract.subject import RECIPE, Subject
 from dbn_core.errors import BenchError
+from dbn_core.method import Part
+from dbn_core.tensors import is_finite
+
+# How members may teach, as a suite writes it.
+TEACHERS = ("online", "views(2)", "views(2, unseen)")
 
 
 def check_fit(subject: Subject) -> None:
@@ -19,9 +25,7 @@ def check_fit(subject: Subject) -> None:
         for name, made in subject.fitted(size).items():
             assert made.state, f"fit('{name}') returns no tensors: leave a part out that has nothing to store"
             for key, tensor in made.state.items():
-                assert torch.isfinite(tensor).all(), (
-                    f"fit('{name}') returns '{key}' with NaN or infinite numbers: mend it"
-                )
+                assert is_finite(tensor), f"fit('{name}') returns '{key}' with NaN or infinite numbers: mend it"
 
 
 def check_members_stay_frozen(subject: Subject) -> None:
@@ -57,10 +61,10 @@ def check_same_seed_same_bits(subject: Subject) -> None:
     size = subject.first
     for part in subject.method.parts(size):
         first = subject.fitted(size)[part.name].state
-        with another_global_state():
-            again = subject.fit(part, subject.states(size)).state
+        again = subject.fit(part, subject.states(size)).state
         assert _same(first, again), (
-            f"fitting '{part.name}' twice gives different weights: draw from context.generator(...)"
+            f"fitting '{part.name}' twice gives different weights: draw from context.generator(...), or from the "
+            "global generators, which the harness seeds"
         )
 
 
@@ -76,28 +80,49 @@ def check_resumes(subject: Subject) -> None:
             "checkpoint: give each context.train(...) a purpose of its own"
         )
         if purposes:
-            with mock.patch("dbn_core.train.loop.CHECKPOINT_SECONDS", -1.0), tempfile.TemporaryDirectory() as folder:
+            with (
+                mock.patch.multiple("dbn_core.train.loop", CHECKPOINT_SECONDS=-1.0, MONITOR_SECONDS=-1.0),
+                tempfile.TemporaryDirectory() as folder,
+            ):
                 resumed = subject.interrupted(part, size, Path(folder))
-            assert _same(made.state, resumed), (
+            total = made.context.logs[-1].steps
+            assert resumed.context.steps[-1] == min(total, 2), (
+                f"the training of '{part.name}' does not go on from its checkpoint, which does not fit the module when "
+                "that is built again: give it the same parameters and buffers, of the same shapes, from the beginning"
+            )
+            assert _same(made.state, resumed.state), (
                 f"'{part.name}' gets different weights when its training is killed and resumed: keep what steps change "
                 "in the trained module, and hand the generator that they draw from to context.train(step_generator=...)"
             )
 
 
-def check_stored_teachers(subject: Subject) -> None:
-    """trains from stored logits where it declares taught_mixup."""
+def check_precisions_and_teachers(subject: Subject) -> None:
+    """trains in fp32 and bf16, with teachers online, and from stored logits where it declares taught_mixup."""
     size = subject.first
     for part in subject.method.parts(size):
-        if part.taught_mixup is not None:
-            try:
-                made = subject.fit(part, subject.states(size), **subject.views(part))
-            except BenchError as error:
-                raise AssertionError(f"part '{part.name}' does not fit with stored teachers: {error}") from error
-            assert not made.context.teacher_passes, (
-                f"part '{part.name}' runs its teachers online although they are stored: call context.teach(batch), or "
-                "leave taught_mixup out"
-            )
-            return
+        trained = bool(subject.fitted(size)[part.name].context.purposes)
+        for teachers in TEACHERS if part.taught_mixup is not None else TEACHERS[:1]:
+            stored = {} if teachers == "online" else subject.views(part, unseen="unseen" in teachers)
+            for precision in ("fp32", "bf16") if trained else ("fp32",):
+                if (precision, teachers) != ("fp32", "online"):  # what all other checks try
+                    _fit_with(subject, part, precision, teachers, stored)
+
+
+def _fit_with(subject: Subject, part: Part, precision: str, teachers: str, stored: dict[str, Any]) -> None:
+    """One epoch of a part, in one step unless it chooses its batches itself."""
+    setting = f"precision = {precision} and teachers = {teachers}"
+    recipe = RECIPE.replace(epochs=1, precision=precision, batch_size=len(subject.data.train))
+    try:
+        made = subject.fit(part, subject.states(subject.first), recipe, **stored)
+    except Exception as error:
+        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        raise AssertionError(f"part '{part.name}' does not fit with {setting}: {reason}") from error
+    assert not (stored and made.context.teacher_passes), (
+        f"part '{part.name}' runs its teachers online although they are stored: call context.teach(batch), or leave "
+        "taught_mixup out"
+    )
+    for key, tensor in made.state.items():
+        assert is_finite(tensor), f"part '{part.name}' has NaN or infinite numbers in '{key}' with {setting}"
 
 
 def _same(first: dict[str, torch.Tensor], again: dict[str, torch.Tensor]) -> bool:

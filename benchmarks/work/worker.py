@@ -17,8 +17,6 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save
 from torch import nn
 from torch.nn import functional as F
 
@@ -30,11 +28,13 @@ from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freez
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.views import Augmentation, Views
+from dbn_core.draws import seeded
 from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import predictor_cost
 from dbn_core.nets.resnet import Classifier
 from dbn_core.registry import load_plugin, parse_method
+from dbn_core.tensors import check_storable, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
 
@@ -70,7 +70,7 @@ class Bench:
         return {"data": self.data, "spec": self.suite.network, "device": self.device, "axes": axes}
 
     def _load(self, kind: str, key: str) -> dict[str, torch.Tensor]:
-        return load_tensors(self.store.content(kind, key))
+        return unpack(self.store.content(kind, key))[0]
 
     def _member(self, key: str) -> Classifier:
         data = self.data
@@ -89,13 +89,15 @@ class Bench:
     def _run(self, node: Node) -> None:
         started = time.monotonic()
         self._repetition = node.recipe.get("split", 0)
-        value, content = {
+        make = {
             "member": self._train_member,
             "views": self._teach_views,
             "part": self._fit_part,
             "predictions": self._predict,
             "cost": self._count_cost,
-        }[node.kind](node)
+        }[node.kind]
+        with seeded(self.device, node=node.key):  # dropout, and modules that torch initialises
+            value, content = make(node)
         value |= {"seconds": time.monotonic() - started, "recipe": node.recipe, "title": node.title}
         self.store.put(node.kind, node.key, value, content)
         self.store.drop_checkpoints(node.key)
@@ -114,7 +116,7 @@ class Bench:
             return ((1 - batch.lam[:, 0]) * own + batch.lam[:, 0] * partner).mean()
 
         context.train(network, step, self.suite.recipe)
-        return self._training_value(context), save(_stored(network.state_dict()))
+        return self._training_value(context), pack(network.state_dict())
 
     def _views(self, count: int, mixup: float, unseen: bool = False) -> Views:
         recipe, data = self.suite.recipe, self.data
@@ -144,7 +146,7 @@ class Bench:
             "student_passes": 0,
             "teacher_passes": views.count * len(views.split),
         }
-        return value, save({"logits": logits})
+        return value, pack({"logits": logits})
 
     def _fit_context(
         self, node: Node, axes: Mapping[str, Any], members: list[str], parts: Mapping[str, str]
@@ -180,16 +182,17 @@ class Bench:
             context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
-        if not isinstance(state, Mapping) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        if not isinstance(state, Mapping):
             raise PluginError(
                 f"Method '{method.name}': fit('{part.name}') must return a module or a mapping of tensors."
             )
+        check_storable(state)
         for name, tensor in state.items():
-            if not torch.isfinite(tensor).all():
+            if not is_finite(tensor):
                 raise TrainingDivergedError(
                     f"{node.title}: '{name}' is not finite after training: lower the learning rate."
                 )
-        return self._training_value(context), save(_stored(state))
+        return self._training_value(context), pack(state)
 
     def _predict_context(self, payload: Mapping[str, Any]) -> tuple[Method, PredictContext]:
         method = parse_method(payload["spec"])
@@ -219,7 +222,7 @@ class Bench:
         if self.suite.data.resplits:
             assert self.data.test_ids is not None, "a source that resplits names its examples"
             tensors["test_ids"] = self.data.test_ids
-        return {"terms": len(tensors["test"])}, save(_stored(tensors))
+        return {"terms": len(tensors["test"])}, pack(tensors)
 
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:
         predictor, (method, context) = self.predictor(node.payload), self._predict_context(node.payload)
@@ -249,11 +252,6 @@ def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torc
             "end the predictor with log_softmax."
         )
     return terms
-
-
-def _stored(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Contiguous CPU copies: safetensors refuses tensors that share memory."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
 def _summary(log: TrainLog) -> dict[str, Any]:

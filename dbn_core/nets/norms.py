@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dbn_core.nets.precision import full_precision
+
 
 class FRN(nn.Module):
     """FRN with threshold: ``max(gamma * x / sqrt(mean_hw(x^2) + eps) + beta, tau)``, 3 parameters a channel.
@@ -29,7 +31,8 @@ class FRN(nn.Module):
         nn.init.zeros_(self.tau)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise over the spatial axes of each example and channel."""
+        """Normalise over the spatial axes of each example and channel; statistics are float32 under autocast too."""
+        x = full_precision(x)
         scale = self.gamma * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + self.eps)
         # max(y, tau) = relu(y - tau) + tau; relu's backward is several times cheaper on CPU than that of maximum.
         return F.relu(torch.addcmul(self.beta - self.tau, x, scale)) + self.tau

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from dbn_core.errors import SpecError
 from dbn_core.nets.norms import FRN
+from dbn_core.nets.precision import full_precision
 from dbn_core.nets.spec import NetworkSpec
 
 
@@ -137,8 +138,8 @@ class Head(nn.Module):
         self.linear = nn.Linear(channels, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [B, K]."""
-        return self.linear(x.mean((2, 3)))
+        """[B, C, H, W] to [B, K], which is float32 under autocast too: what follows are losses and targets."""
+        return full_precision(self.linear(x.mean((2, 3))))
 
 
 def block_plan(spec: NetworkSpec) -> list[tuple[int, int]]:

@@ -15,6 +15,7 @@ from torch import nn
 
 from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.nets.init import initialise_, truncated_normal_
+from dbn_core.nets.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -191,4 +192,5 @@ class ScoreNetwork(nn.Module):
         for stage, project in zip(self.stages, self.stage_conditions, strict=True):
             h = stage(h + project(condition)[:, :, None, None])
         pooled = self.head(h).mean((2, 3))
-        return self.out(pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1))
+        seen = pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1)
+        return full_precision(self.out(seen))  # bridge arithmetic is float32 under autocast too

@@ -8,20 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 
 from dbn_core.files import atomic_write
-
-Tensors = dict[str, torch.Tensor]
+from dbn_core.tensors import Tensors, pack, unpack
 
 
 def write_checkpoint(path: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]) -> None:
-    """Store named groups of tensors and a JSON value."""
-    tensors = {
-        f"{group}/{name}": t.detach().cpu().contiguous() for group, ts in groups.items() for name, t in ts.items()
-    }
-    atomic_write(path, save(tensors, {"meta": json.dumps(meta)}))
+    """Store named groups of tensors and a JSON value; raises PluginError for an entry that cannot be stored."""
+    tensors = {f"{group}/{name}": tensor for group, members in groups.items() for name, tensor in members.items()}
+    atomic_write(path, pack(tensors, {"meta": json.dumps(meta)}))
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
@@ -30,11 +25,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | N
         return None
     try:
         groups: dict[str, Tensors] = {}
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads(file.metadata()["meta"])
-            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                group, _, name = key.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
+        tensors, metadata = unpack(path.read_bytes())
+        meta = json.loads(metadata["meta"])
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = tensor
     except Exception:  # a checkpoint only saves time: a damaged one is worth no more than none
         return None
     return groups, meta

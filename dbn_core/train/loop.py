@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,10 @@ from dbn_core.data.augment import batches
 from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Split
 from dbn_core.data.views import Views
+from dbn_core.draws import GlobalState
 from dbn_core.errors import TrainingDivergedError, TrainingStoppedError
+from dbn_core.nets.precision import full_precision
+from dbn_core.tensors import check_storable, snapshot
 from dbn_core.train.checkpoint import (
     load_optimizer_tensors,
     optimizer_tensors,
@@ -93,16 +96,19 @@ def train(
 ) -> TrainLog:
     """Train ``module`` in place by the recipe; on return it holds the weights to keep and is in evaluation mode.
 
+    What ``step`` and ``module`` draw from the global generators (dropout) is resumed from the checkpoint like all the
+    rest; the caller seeds them, and sees to it that ``evaluate`` draws from others (:func:`dbn_core.draws.seeded`).
+
     Args:
         module: its trainable parameters are optimised; it is put into training mode.
-        step: maps a :class:`Batch` to a scalar loss.
+        step: maps a :class:`Batch` to a scalar loss; runs under autocast where the recipe says bf16.
         split: training images and labels.
         flip: whether mirrored images are allowed, when the recipe leaves it to the data.
         generator: drives order, augmentation and mixup, and whatever ``step`` draws from it.
         views: take the images from these views, one view an epoch, instead of augmenting online.
         evaluate: validation (accuracy, NLL) of a module; needed when ``recipe.keep`` is not ``last``.
         checkpoint: file to resume from and to write to every half minute, also in the middle of an epoch.  The caller
-            removes it once the result is safe.
+            removes it once the result is safe.  One that is damaged, or of another module or recipe, counts as none.
         counters: what ``step`` counts; kept in the checkpoint, so that a resumed run counts on.
         monitor: told about the progress; may ask the training to stop.
         what: name of the run in error messages.
@@ -110,12 +116,15 @@ def train(
     Raises:
         TrainingDivergedError: the loss became NaN or infinite.
         TrainingStoppedError: the monitor asked for it; the checkpoint is written.
+        PluginError: the module has state that no checkpoint can hold.
     """
+    if checkpoint:
+        check_storable(module.state_dict())  # now, and not after the first half minute
     module.to(device).to(memory_format=torch.channels_last)
     optimizer, log, watch = make_optimizer(module, recipe), TrainLog(), monitor or Monitor()
     average = AveragedModel(module, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True) if recipe.ema_decay else None
-    state = _State(module, optimizer, average, generator, log, {} if counters is None else counters)
-    if checkpoint and (found := read_checkpoint(checkpoint)):
+    state = _State(module, optimizer, average, generator, recipe, device, log, {} if counters is None else counters)
+    if checkpoint and (found := read_checkpoint(checkpoint)) and state.fits(*found):
         state.restore(*found)
     kept = average.module if average is not None else module
     batch_size = min(recipe.batch_size, len(split))
@@ -154,7 +163,7 @@ def train(
             optimizer.step()
             if average is not None:
                 average.update_parameters(module)
-            state.losses.append(loss.detach())
+            state.losses.append(full_precision(loss.detach()))
             log.steps += 1
             log.examples += len(batch)
             now = time.monotonic()
@@ -182,7 +191,7 @@ def train(
             log.history[-1] |= {"validation_acc": accuracy, "validation_nll": nll}
             score = accuracy if recipe.keep == "best_accuracy" else -nll
             if recipe.keep != "last" and not math.isnan(score) and (state.best is None or score > state.best[0]):
-                state.best = score, {name: value.clone() for name, value in kept.state_dict().items()}
+                state.best = score, snapshot(kept.state_dict())
                 log.best_epoch = epoch + 1
         watch.update(progress(log.loss, ends_epoch=True))
         if checkpoint and time.monotonic() - last_saved > CHECKPOINT_SECONDS:
@@ -205,6 +214,8 @@ class _State:
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     generator: torch.Generator
+    recipe: Recipe
+    device: torch.device
     log: TrainLog
     counters: dict[str, int]
     best: tuple[float, dict[str, torch.Tensor]] | None = None
@@ -228,6 +239,7 @@ class _State:
         self.losses = []
 
     def save(self, path: Path) -> None:
+        draws = GlobalState.read(self.device)
         groups = {
             "module": self.module.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
@@ -235,9 +247,19 @@ class _State:
             "average": self.average.state_dict() if self.average is not None else {},
             "best": self.best[1] if self.best else {},
             "epoch": {"begin": self._begin, "losses": torch.stack(self.losses)} if self.losses else {},
+            "draws": draws.tensors,
         }
         meta = {"log": vars(self.log), "best": self.best[0] if self.best else None, "counters": self.counters}
+        meta |= {"draws": draws.others, "recipe": self.recipe.key()}
         write_checkpoint(path, groups, meta)
+
+    def fits(self, groups: dict[str, dict[str, torch.Tensor]], meta: dict[str, Any]) -> bool:
+        """Whether a checkpoint is of this module and recipe; that of a method that was edited since is not."""
+        wanted = {"module": self.module.state_dict()}
+        wanted |= {"average": self.average.state_dict()} if self.average is not None else {}
+        return meta.get("recipe", self.recipe.key()) == self.recipe.key() and all(
+            _shapes(groups.get(group, {})) == _shapes(tensors) for group, tensors in wanted.items()
+        )
 
     def restore(self, groups: dict[str, dict[str, torch.Tensor]], meta: dict[str, Any]) -> None:
         self.module.load_state_dict(groups["module"])
@@ -253,6 +275,12 @@ class _State:
         if within := groups.get("epoch"):
             self.losses, self._begin = list(within["losses"]), within["begin"]
             self._resume = self.generator.get_state()
+        # Checkpoints of earlier versions have no such entry; their trainings drew from no global generator.
+        GlobalState(groups.get("draws", {}), meta.get("draws", {})).write(self.device)
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _ema(decay: float | None) -> Callable[..., Any] | None:
