@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from benchmarks.suite.schema import Suite, on_unseen, view_count
 from benchmarks.work.make import Options, make_artefacts, select_cells
 from benchmarks.work.schedule import Event, Outcome
 from dbn_core.data.dataset import fingerprint
+from dbn_core.data.sources import Source
 from dbn_core.errors import BenchError, DataError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.registry import canonical
@@ -45,32 +46,35 @@ def plan_suite(suite: Suite, store: Store) -> Plan:
     Raises:
         DataError: the data are missing, and the store does not know data with the same options from elsewhere.
     """
-    return build_plan(suite, DataFacts.from_json(_data_facts(suite, store)))
+    if not suite.data.splits_anew:
+        return build_plan(suite, _data_facts(suite.data, store))
+    facts = [_data_facts(suite.source(repetition), store) for repetition in range(suite.repetitions)]
+    splits = tuple(each.fingerprint for each in facts)
+    return build_plan(suite, replace(facts[0], fingerprint=digest(splits, 64), splits=splits))
 
 
-def _data_facts(suite: Suite, store: Store) -> dict[str, Any]:
-    # Where the files are, and when they were written, differs between machines; the options do not.
-    options = digest(suite.data.model_dump(mode="json", exclude={"root", "title", "obtain", "download"}))
+def _data_facts(source: Source, store: Store) -> DataFacts:
+    # Where the files are, and when they were written, differs between machines; the options do not.  An option that
+    # changes nothing while it has its default is left out, so that data noted before it came are known.
+    options = digest(source.model_dump(mode="json", exclude={"root", "title", "obtain", "download", "split"}))
     try:
-        key = digest(suite.data.identity())
+        key = digest(source.identity())
         if store.intact("data", key):
-            return store.value("data", key)["value"]["facts"]
-        data = suite.data.load()
+            return DataFacts.from_json(store.value("data", key)["value"]["facts"])
+        data = source.load()
     except DataError:
         for kind, key in store.artefacts("data"):
             if store.intact(kind, key) and store.value(kind, key)["value"]["options"] == options:
-                return store.value(kind, key)["value"]["facts"]
+                return DataFacts.from_json(store.value(kind, key)["value"]["facts"])
         raise
     counts = {name: len(split) for name, split in data.splits.items()}
     unseen = None
     if data.unseen is not None:
         counts["unseen"] = len(data.unseen)
         unseen = fingerprint([data.unseen], data.classes, data.mean, data.std, data.flip)
-    facts = asdict(
-        DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
-    )
+    facts = DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
     with suppress(StoreError):  # only a note that saves reading the data again
-        store.put("data", key, {"facts": facts, "options": options})
+        store.put("data", key, {"facts": asdict(facts), "options": options})
     return facts
 
 
@@ -223,6 +227,7 @@ def _meta(
         "protocol": [
             f"Pool: {pool}.",
             _teaching(suite),
+            *_splitting(plan),
             "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
             *(
@@ -254,6 +259,17 @@ def _rows_option(rows: Path | None, suite: str) -> str:
     if rows is None or rows == Path("results/runs") / suite:
         return ""
     return " --publish" if rows == Path("results/reference") / suite else f" --rows {rows}"
+
+
+def _splitting(plan: Plan) -> list[str]:
+    if not plan.data.splits:
+        return []
+    counts = plan.data.counts
+    return [
+        f"Split: each repetition draws its own {counts['train']} training, {counts['validation']} validation and "
+        f"{counts['test']} test images out of all {sum(counts.values())}, class by class, seeded by the suite's seed "
+        "and the repetition; all methods of a repetition share its split."
+    ]
 
 
 def _teaching(suite: Suite) -> str:

@@ -85,8 +85,11 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
     if not entry.label.strip() or not entry.label.isprintable():
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
-    _check(arrays, suite_labels(plan, store), len(plan.data.classes), entry.source)
-    content = save({name: _compact(array) for name, array in arrays.items()})
+    plan.suite.source(entry.repetition)  # refuses a repetition that the suite has no split for
+    own = suite_labels(plan, store, entry.repetition)
+    _check(arrays, own, len(plan.data.classes), entry.source)
+    ids = {name: own[name] for name in ("test_ids",) if name in own}
+    content = save({name: _compact(array) for name, array in {**arrays, **ids}.items()})
     made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
     cost = {name: value for name, value in asdict(entry.cost).items() if value is not None}
     record = {**_identity(plan, entry), "source": entry.source, "note": entry.note, "stated": cost}
@@ -149,24 +152,29 @@ def describe_external(plan: Plan, store: Store) -> list[str]:
     return lines
 
 
-def suite_labels(plan: Plan, store: Store) -> dict[str, Array]:
+def suite_labels(plan: Plan, store: Store, repetition: int | None = None) -> dict[str, Array]:
     """``test_labels`` and ``validation_labels`` of the suite, in its order, from its own stored predictions.
+
+    Args:
+        repetition: whose split, where each has its own, and then with ``test_ids``; None: whichever is at hand.
 
     Raises:
         SpecError: the store has none.
     """
+    wanted = repetition if plan.data.splits else None
     for cell in plan.cells:
-        if store.has("predictions", cell.predictions):
+        if wanted in (None, cell.repetition) and store.has("predictions", cell.predictions):
             arrays = store.arrays("predictions", cell.predictions)
-            return {name: arrays[name] for name in ("test_labels", "validation_labels")}
+            return {name: arrays[name] for name in ("test_labels", "validation_labels", "test_ids") if name in arrays}
+    of = "" if wanted is None else f"repetition {wanted + 1} of "
     raise SpecError(
-        f"The store '{store.root}' has no predictions of the suite '{plan.suite.name}': "
+        f"The store '{store.root}' has no predictions of {of}the suite '{plan.suite.name}': "
         f"run it first with `dbn-bench run {plan.suite.name}`."
     )
 
 
 def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
-    where = {"suite": plan.suite.name, "data": plan.data.fingerprint}
+    where = {"suite": plan.suite.name, "data": plan.data.of(entry.repetition)}
     return where | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
 
 
@@ -200,8 +208,13 @@ def _compact(array: Array) -> Array:
 def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
     """The suite's records by key."""
     records = {key: store.value(kind, key)["value"] for kind, key in store.artefacts(KIND)}
-    mine = (plan.suite.name, plan.data.fingerprint)
-    return {key: record for key, record in records.items() if (record["suite"], record["data"]) == mine}
+    return {key: record for key, record in records.items() if _belongs(plan, record)}
+
+
+def _belongs(plan: Plan, record: Mapping[str, Any]) -> bool:
+    repetition, splits = record["repetition"], plan.data.splits
+    known = not splits or repetition < len(splits)  # the suite may have had more repetitions once
+    return known and (record["suite"], record["data"]) == (plan.suite.name, plan.data.of(repetition))
 
 
 def _ordered(plan: Plan, store: Store) -> list[dict[str, Any]]:

@@ -23,7 +23,11 @@ TRAINED = ("member", "views", "part")
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What planning must know of the data without loading them."""
+    """What planning must know of the data without loading them.
+
+    Where every repetition has a split of its own, ``splits`` are the fingerprints of each repetition's data, and
+    ``fingerprint`` is that of them all.
+    """
 
     fingerprint: str
     title: str
@@ -32,11 +36,17 @@ class DataFacts:
     classes: tuple[str, ...]
     counts: dict[str, int]
     unseen: str | None = None  # fingerprint of the images that no member is trained on
+    splits: tuple[str, ...] = ()
+
+    def of(self, repetition: int) -> str:
+        """Fingerprint of the data of a repetition."""
+        return self.splits[repetition] if self.splits else self.fingerprint
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataFacts:
         """Inverse of ``dataclasses.asdict`` through JSON."""
-        return cls(**{**value, "image_size": tuple(value["image_size"]), "classes": tuple(value["classes"])})
+        size, classes, splits = (tuple(value.get(name, ())) for name in ("image_size", "classes", "splits"))
+        return cls(**{**value, "image_size": size, "classes": classes, "splits": splits})
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Node:
         title: what progress calls it.
         recipe: JSON that is hashed and stored beside the result.
         needs: keys of the nodes it reads, with their kinds.
-        payload: what the worker must know; never part of the key.
+        payload: what the worker must know, the repetition whose data it is made from included; never part of the key.
     """
 
     kind: str
@@ -137,11 +147,11 @@ def member_identity(suite: Suite, repetition: int, position: int) -> tuple[int, 
     return 0, [source, *rng.permutation(others).tolist()][position]
 
 
-def _base(plan: Plan) -> dict[str, Any]:
+def _base(plan: Plan, repetition: int) -> dict[str, Any]:
     suite = plan.suite
     return {
         "format": FORMAT,
-        "data": plan.data.fingerprint,
+        "data": plan.data.of(repetition),
         "network": suite.network.key(),
         "recipe": suite.recipe.key(),
         "seed": suite.seed,
@@ -153,19 +163,20 @@ def _add(
     kind: str,
     title: str,
     recipe: dict[str, Any],
+    repetition: int,
     needs: Iterable[tuple[str, str]] = (),
     payload: dict[str, Any] | None = None,
 ) -> str:
     key = digest({"kind": kind, **recipe})
     if key not in plan.nodes:
-        plan.nodes[key] = Node(kind, key, title, recipe, tuple(needs), payload or {})
+        plan.nodes[key] = Node(kind, key, title, recipe, tuple(needs), {"repetition": repetition, **(payload or {})})
     return key
 
 
 def _member(plan: Plan, repetition: int, position: int) -> str:
     pool, index = member_identity(plan.suite, repetition, position)
-    recipe = _base(plan) | {"pool": pool, "index": index}
-    return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
+    recipe = _base(plan, repetition) | {"pool": pool, "index": index}
+    return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe, repetition)
 
 
 def _parts(plan: Plan, use: _Use, size: int, repetition: int) -> dict[str, str]:
@@ -185,7 +196,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
         )
     needs = {name: made[name] for name in part.needs}
     settings = use.method.config.model_dump() if part.settings is None else dict(part.settings)
-    recipe = _base(plan) | {
+    recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
         "part": part.name,
@@ -197,7 +208,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     }
     count = view_count(use.teachers)
     unseen = plan.data.unseen if on_unseen(use.teachers) else None
-    views = _views(plan, members, part, count, unseen) if count and part.taught_mixup is not None else []
+    views = _views(plan, members, part, count, unseen, repetition) if count and part.taught_mixup is not None else []
     if views:
         recipe["teachers"] = use.teachers
         recipe |= {"unseen": unseen} if unseen else {}
@@ -206,10 +217,10 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     title = f"{use.label}: {part.name}, repetition {repetition + 1}"
     sources = [("member", key) for key in members] + [("part", key) for key in needs.values()]
     sources += [("views", key) for key in views]
-    return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
+    return _add(plan, "part", title, recipe, repetition, sources, payload | {"part": part.name})
 
 
-def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None) -> list[str]:
+def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None, repetition: int) -> list[str]:
     """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
     recipe = plan.suite.recipe
     shown: dict[str, Any] = {
@@ -221,9 +232,9 @@ def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str |
     shown |= {"unseen": unseen} if unseen else {}
     keys = []
     for member in members:
-        made = {"format": FORMAT, "data": plan.data.fingerprint, "seed": plan.suite.seed, "member": member, **shown}
+        made = {"format": FORMAT, "data": plan.data.of(repetition), "seed": plan.suite.seed, "member": member, **shown}
         title = f"logits of {plan.nodes[member].title} on {count} views" + (" of unseen images" if unseen else "")
-        keys.append(_add(plan, "views", title, made, [("member", member)]))
+        keys.append(_add(plan, "views", title, made, repetition, [("member", member)]))
     return keys
 
 
@@ -248,7 +259,7 @@ def _predictor_payload(plan: Plan, use: _Use, size: int, repetition: int) -> dic
 
 def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     payload = _predictor_payload(plan, use, size, repetition)
-    recipe = _base(plan) | {
+    recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
         "config": use.method.config.model_dump(),
@@ -256,9 +267,8 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
         "members": payload["members"],
         "parts": payload["parts"],
     }
-    return _add(
-        plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
-    )
+    title = f"{use.label} size {size}, repetition {repetition + 1}"
+    return _add(plan, "predictions", title, recipe, repetition, _sources(payload), payload)
 
 
 def _cost(plan: Plan, use: _Use, size: int) -> str:
@@ -275,8 +285,8 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
         "classes": len(plan.data.classes),
     }
     if type(use.method).cost is not Method.cost:  # a cost that a method states may depend on the data
-        recipe["data"] = plan.data.fingerprint
-    return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
+        recipe["data"] = plan.data.of(0)
+    return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, 0, _sources(payload), payload)
 
 
 def _sources(payload: dict[str, Any]) -> list[tuple[str, str]]:

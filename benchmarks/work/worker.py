@@ -29,6 +29,7 @@ from benchmarks.work.live import Ticket, watched
 from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freeze, predict_split
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
+from dbn_core.data.sources import Source
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
 from dbn_core.method import Method, Part
@@ -43,8 +44,8 @@ _NORMALISED = 1e-3
 
 
 @lru_cache(maxsize=1)
-def _dataset(suite_json: str) -> Dataset:
-    return Suite.model_validate_json(suite_json).data.load()
+def _dataset(source: Source) -> Dataset:
+    return source.load()
 
 
 class Bench:
@@ -53,13 +54,13 @@ class Bench:
     def __init__(self, suite: Suite, store: Store, device: str = "auto") -> None:
         self.suite, self.store = suite, store
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self._suite_json = suite.model_dump_json()
+        self.repetition = 0  # whose data are at hand
         self._monitor: Monitor | None = None
 
     @property
     def data(self) -> Dataset:
-        """The data, loaded on first use and kept."""
-        return _dataset(self._suite_json)
+        """The data of the repetition, loaded on first use and kept."""
+        return _dataset(self.suite.source(self.repetition))
 
     def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:
         return {"data": self.data, "spec": self.suite.network, "device": self.device, "axes": axes}
@@ -75,6 +76,7 @@ class Bench:
 
     def run(self, node: Node, ticket: Ticket | None = None) -> None:
         """Make one artefact and store it; a failure stores nothing."""
+        self.repetition = node.payload["repetition"]
         if ticket is None:
             self._run(node)
             return
@@ -210,6 +212,9 @@ class Bench:
             terms = predict_split(predictor, examples, self.device)
             tensors[split] = check_log_probs(terms, len(examples), self.data.num_classes, name)
             tensors[f"{split}_labels"] = examples.labels
+        if self.suite.data.splits_anew:
+            assert self.data.test_ids is not None, "a source that splits anew says which images are for test"
+            tensors["test_ids"] = self.data.test_ids
         return {"terms": len(tensors["test"])}, save(_stored(tensors))
 
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:

@@ -60,6 +60,7 @@ class Dataset:
         flip: whether a horizontal flip keeps the label.
         fingerprint: SHA-256 of everything above that training can notice; see :func:`fingerprint`.
         unseen: images that belong to no split, for students alone to be taught on; most data have none.
+        test_ids: int64 [N], the place of each test image in the whole source, where its images have an order.
 
     Raises:
         DataError: when a split is empty, image shapes differ, or a label has no class name.
@@ -76,6 +77,7 @@ class Dataset:
     flip: bool
     fingerprint: str
     unseen: Split | None = None
+    test_ids: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]
@@ -133,10 +135,11 @@ class Dataset:
         std: tuple[float, ...],
         flip: bool,
         unseen: Split | None = None,
+        test_ids: Tensor | None = None,
     ) -> Dataset:
         """A dataset with its fingerprint computed."""
         mark = fingerprint((train, validation, test), classes, mean, std, flip)
-        return cls(name, title, train, validation, test, classes, mean, std, flip, mark, unseen)
+        return cls(name, title, train, validation, test, classes, mean, std, flip, mark, unseen, test_ids)
 
 
 def fingerprint(

@@ -36,6 +36,15 @@ class Source(BaseModel, ABC):
     summary: ClassVar[str] = ""  # one line for a listing
     version: ClassVar[int] = 1
 
+    @property
+    def splits_anew(self) -> bool:
+        """Whether every repetition of a suite has a split of its own."""
+        return False
+
+    def of_repetition(self, seed: int, repetition: int) -> Source:
+        """The source of the data of one repetition, from 0, of a suite with this seed; itself when all share them."""
+        return self
+
     @abstractmethod
     def load(self) -> Dataset:
         """Read the data; raises :class:`DataError` when they are missing, damaged or not in the expected layout."""
