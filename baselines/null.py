@@ -1,4 +1,4 @@
-"""Null control: another member of the pool under a name of its own, which nothing may call better or worse."""
+"""Null control: another member of the pool under a name of its own, which nothing may call better or worse than one."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 @register("null")
 class Null(Method):
-    """A second member alone: a difference to the first would be the suite's own noise (control)."""
+    """The last of M members alone: what a suite's tests must call equal to one network (control)."""
 
     title = "Null (another member)"
     reference = "a negative control of this project; the papers have none"
 
     def check_size(self, size: int) -> None:
-        """Only size 1 exists."""
-        if size != 1:
-            raise SpecError(f"null: the size is 1, not {size}; it is one network that is not the source.")
+        """At size 1 it would be the source itself."""
+        if size < 2:
+            raise SpecError(f"null: the size is at least 2, not {size}; it is the last of so many members, alone.")
 
     def members(self, size: int) -> tuple[int, ...]:
-        """The member after the source."""
-        return (1,)
+        """The last one."""
+        return (size - 1,)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The member."""
         from dbn_core.predictors import Mixture
 
-        return Mixture([context.members[1]])
+        return Mixture([context.members[size - 1]])

@@ -20,7 +20,7 @@ from scipy import stats
 SIZES = range(1, 9)
 PAIRS = list(combinations((1, 2, 4, 8), 2))
 METHODS = (("ED", 3), ("DBN (fixed)", 3))
-NULL = ("Null (another member)", 1)
+NULL = ("Null (another member)", 2)
 DIFFERENT, WIDEST, EQUAL = 0.001, 1.5, 0.05
 SUBSETS = 500
 _GRID = np.linspace(1, 8, 1401)

@@ -137,7 +137,7 @@ def test_predictions_from_outside_are_those_of_a_repetition(
     predictions: tuple[Plan, Store, dict[str, np.ndarray]],
 ) -> None:
     plan, store, arrays = predictions
-    with pytest.raises(DataError, match="test labels given for 'mine' are not the suite's"):
+    with pytest.raises(DataError, match="not the suite's: predict its test split of repetition 1 in its order"):
         add_external(plan, store, Entry("Mine", 2, 0, source="mine"), arrays)
     with pytest.raises(SpecError, match="has no repetition 3"):
         add_external(plan, store, Entry("Mine", 2, 2), arrays)

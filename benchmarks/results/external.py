@@ -87,7 +87,8 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
     plan.suite.source(entry.repetition)  # refuses a repetition that the suite has no split for
     own = suite_labels(plan, store, entry.repetition)
-    _check(arrays, own, len(plan.data.classes), entry.source)
+    whose = f" of repetition {entry.repetition + 1}" if plan.data.splits else ""
+    _check(arrays, own, len(plan.data.classes), entry.source, whose)
     ids = {name: own[name] for name in ("test_ids",) if name in own}
     content = save({name: _compact(array) for name, array in {**arrays, **ids}.items()})
     made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
@@ -178,7 +179,7 @@ def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
     return where | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
 
 
-def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, source: str) -> None:
+def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, source: str, whose: str) -> None:
     for split in ("test", "validation"):
         if split not in arrays:
             continue
@@ -191,12 +192,12 @@ def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, 
         if len(given) != len(expected):
             raise DataError(
                 f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}: predict its own "
-                f"{split} split."
+                f"{split} split{whose}."
             )
         if wrong := int(np.sum(given != expected)):
             raise DataError(
                 f"{wrong} of {len(given)} {split} labels given for '{source}' are not the suite's: predict its "
-                f"{split} split in its order."
+                f"{split} split{whose} in its order."
             )
 
 
