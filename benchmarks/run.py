@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from benchmarks.suite.schema import Suite, on_unseen, view_count
 from benchmarks.work.make import Options, make_artefacts, select_cells
 from benchmarks.work.schedule import Event, Outcome
 from dbn_core.data.dataset import fingerprint
-from dbn_core.data.sources import Source
 from dbn_core.errors import BenchError, DataError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.registry import canonical
@@ -46,35 +45,32 @@ def plan_suite(suite: Suite, store: Store) -> Plan:
     Raises:
         DataError: the data are missing, and the store does not know data with the same options from elsewhere.
     """
-    if not suite.data.splits_anew:
-        return build_plan(suite, _data_facts(suite.data, store))
-    facts = [_data_facts(suite.source(repetition), store) for repetition in range(suite.repetitions)]
-    splits = tuple(each.fingerprint for each in facts)
-    return build_plan(suite, replace(facts[0], fingerprint=digest(splits, 64), splits=splits))
+    return build_plan(suite, DataFacts.from_json(_data_facts(suite, store)))
 
 
-def _data_facts(source: Source, store: Store) -> DataFacts:
-    # Where the files are, and when they were written, differs between machines; the options do not.  An option that
-    # changes nothing while it has its default is left out, so that data noted before it came are known.
-    options = digest(source.model_dump(mode="json", exclude={"root", "title", "obtain", "download", "split"}))
+def _data_facts(suite: Suite, store: Store) -> dict[str, Any]:
+    # Where the files are, and when they were written, differs between machines; the options do not.
+    options = digest(suite.data.model_dump(mode="json", exclude={"root", "title", "obtain", "download"}))
     try:
-        key = digest(source.identity())
+        key = digest(suite.data.identity())
         if store.intact("data", key):
-            return DataFacts.from_json(store.value("data", key)["value"]["facts"])
-        data = source.load()
+            return store.value("data", key)["value"]["facts"]
+        data = suite.data.load()
     except DataError:
         for kind, key in store.artefacts("data"):
             if store.intact(kind, key) and store.value(kind, key)["value"]["options"] == options:
-                return DataFacts.from_json(store.value(kind, key)["value"]["facts"])
+                return store.value(kind, key)["value"]["facts"]
         raise
     counts = {name: len(split) for name, split in data.splits.items()}
     unseen = None
     if data.unseen is not None:
         counts["unseen"] = len(data.unseen)
         unseen = fingerprint([data.unseen], data.classes, data.mean, data.std, data.flip)
-    facts = DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
+    facts = asdict(
+        DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
+    )
     with suppress(StoreError):  # only a note that saves reading the data again
-        store.put("data", key, {"facts": asdict(facts), "options": options})
+        store.put("data", key, {"facts": facts, "options": options})
     return facts
 
 
@@ -109,7 +105,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
     tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
     rows = options.rows_of(suite)
-    meta = _meta(plan, options, latency, failures, outcome)
+    meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
     meta["protocol"] += describe_external(plan, store)
     write_results(rows, tables, meta)
     report("Rendering tables and figures")
@@ -226,8 +222,8 @@ def _meta(
         "budget": _budget(suite),
         "protocol": [
             f"Pool: {pool}.",
+            *_splitting(suite),
             _teaching(suite),
-            *_splitting(plan),
             "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
             *(
@@ -250,7 +246,6 @@ def _meta(
         "seconds": outcome.seconds,
         "made": len(outcome.made),
         "dee": {"max_size": max(sizes, default=None)},
-        "bootstrap": suite.bootstrap,
         **({"published": suite.published.model_dump(mode="json")} if suite.published else {}),
     }
 
@@ -261,14 +256,12 @@ def _rows_option(rows: Path | None, suite: str) -> str:
     return " --publish" if rows == Path("results/reference") / suite else f" --rows {rows}"
 
 
-def _splitting(plan: Plan) -> list[str]:
-    if not plan.data.splits:
+def _splitting(suite: Suite) -> list[str]:
+    if not suite.data.resplits:
         return []
-    counts = plan.data.counts
     return [
-        f"Split: each repetition draws its own {counts['train']} training, {counts['validation']} validation and "
-        f"{counts['test']} test images out of all {sum(counts.values())}, class by class, seeded by the suite's seed "
-        "and the repetition; all methods of a repetition share its split."
+        "Each repetition draws its own stratified split into train, validation and test: results speak of all such "
+        "splits of these data, and are compared within a repetition."
     ]
 
 

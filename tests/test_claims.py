@@ -19,15 +19,16 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from benchmarks.claims import words
-from benchmarks.claims.decide import BOOTSTRAP, EXACT, PAIRED_BOOTSTRAP, PAIRED_T, decide
+from benchmarks.claims.decide import BOOTSTRAP, CROSSED, EXACT, PAIRED_BOOTSTRAP, PAIRED_CROSSED, PAIRED_T, decide
 from benchmarks.claims.model import Claim, Claims, Test, load_claims
-from benchmarks.claims.render import load_suites, reference_folders, render_claims, to_csv, verdicts
+from benchmarks.claims.render import SHOWN, load_suites, reference_folders, render_claims, to_csv, verdicts
 from benchmarks.cli import app
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
-from benchmarks.results.pairing import Pairing, method_name
+from benchmarks.report.tables import escape_md
+from benchmarks.results.pairing import CellResult, Pairing, method_name
 from benchmarks.results.rows import _contrasted
-from benchmarks.statistics import mean_interval
+from benchmarks.statistics import independent
 from dbn_core.errors import ArtefactError, SpecError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +40,14 @@ TEST = TypeAdapter(Test)
 
 def claim(*tests: dict, subjects: tuple[str, ...] = ("A",)) -> Claim:
     return Claim(
-        id="a-claim", paper="p", sentence="A is good.", data="nowhere", subjects=subjects, tests=tests, why="why not"
+        id="a-claim",
+        name="a",
+        paper="p",
+        sentence="A is good.",
+        data="nowhere",
+        subjects=subjects,
+        tests=tests,
+        why="why not",
     )
 
 
@@ -88,7 +96,7 @@ def against(label: str, size: int, metric: str = "nll", **rest: object) -> dict:
 
 
 def with_difference(difference: float, low: float, high: float, metric: str = "nll") -> Results:
-    """A against DE-3 with a bootstrapped difference."""
+    """A against DE-3 with a difference in the comparisons."""
     scores = {metric: [0.5, 0.5, 0.5]}
     row = ("A", 3, "DE-3", metric, difference, low, high, 0.5)
     return results({("A", 3): scores, ("DE", 3): scores}, comparisons=[row])
@@ -117,6 +125,16 @@ def test_threshold(value: float, low: float, high: float, above: str, below: str
         assert verdict.verdict == expected
         assert verdict.deciding.estimate.n == 3
         assert verdict.deciding.estimate.basis == BOOTSTRAP
+
+
+def test_newer_rows_say_how_their_intervals_were_made() -> None:
+    for rows, tested, basis in (
+        (dee(2.5, 2.1, 3.0), threshold("above"), CROSSED),
+        (with_difference(-0.1, -0.2, -0.05), claim(against("DE", 3, side="below")), PAIRED_CROSSED),
+    ):
+        rows.meta["statistics"] = ["Student's t."]
+        [verdict] = decide(tested, rows)
+        assert (verdict.verdict, verdict.deciding.estimate.basis) == ("holds", basis)
 
 
 def test_a_censored_equivalent_is_written_as_one() -> None:
@@ -160,10 +178,10 @@ def test_equivalence(low: float, high: float, expected: str) -> None:
     assert verdict.verdict == expected
 
 
-def test_a_pair_without_bootstrap_is_decided_by_repetition() -> None:
+def test_a_pair_without_a_comparison_is_decided_by_repetition() -> None:
     rows = results({("A", 3): {"nll": [0.20, 0.22, 0.24]}, ("B", 3): {"nll": [0.30, 0.325, 0.35]}})
     [verdict] = decide(claim(against("B", 3, side="below")), rows)
-    expected = mean_interval(np.array([-0.10, -0.105, -0.11]))
+    expected = independent(np.array([-0.10, -0.105, -0.11]))
     estimate = verdict.deciding.estimate
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert (verdict.verdict, estimate.n, estimate.basis) == ("holds", 3, PAIRED_T)
@@ -180,7 +198,7 @@ def test_only_shared_repetitions_are_paired() -> None:
     assert "one repetition gives no interval" in verdict.sentence
 
 
-def test_a_bootstrap_of_the_reversed_pair_is_turned() -> None:
+def test_a_comparison_of_the_reversed_pair_is_turned() -> None:
     scores = {"nll": [0.5, 0.5, 0.5]}
     row = ("B", 5, "A of size 3", "nll", 0.02, 0.01, 0.05, 0.01)
     [verdict] = decide(claim(against("B", 5, side="below")), results({("A", 3): scores, ("B", 5): scores}, {}, [row]))
@@ -336,16 +354,15 @@ def test_a_run_compares_the_pairs_that_claims_need() -> None:
         stacked[key] = {score: rng.normal(size=(3, 40)) for score in ("nll", "cnll", "acc")}
         method = SimpleNamespace(name=key[0], yardstick=key[0] == "de")
         groups[key] = [
-            SimpleNamespace(
+            CellResult(
                 cell=SimpleNamespace(spec=key[0], label=label, size=key[1], method=method, repetition=repetition),
+                log_probs=None,
+                labels=None,
                 examples={score: values[repetition] for score, values in stacked[key].items()},
             )
             for repetition in range(3)
         ]
-    suite, data = SimpleNamespace(name="claims", seed=0, bootstrap=200), SimpleNamespace(counts={"test": 40})
-    rows = pd.DataFrame(
-        _contrasted(groups, Pairing(SimpleNamespace(suite=suite, data=data), groups), load_claims().contrasts())
-    )
+    rows = pd.DataFrame(_contrasted(groups, Pairing(groups), contrasts))
     pairs = set(zip(rows["label"], rows["size"], rows["reference"], strict=True))
     assert pairs == {
         ("DBN (fixed)", 5, "DBN (fixed) of size 3"),
@@ -399,6 +416,60 @@ def test_the_committed_page_is_what_the_rows_give(tmp_path: Path, monkeypatch: p
     assert "nan" not in re.sub(r"<style>.*</style>", "", html, flags=re.DOTALL).split()
     headings = [html.index(f"<h2>{paper.name}</h2>") for paper in load_claims().papers.values()]
     assert all(a < b for a, b in pairwise(headings))
+
+
+def overview_of_page(html: str) -> str:
+    return html[html.index('<div class="scroll overview"') : html.index("<p>No verdict here")]
+
+
+def test_the_overview_has_a_mark_for_every_verdict_and_leads_to_its_paragraph(tmp_path: Path) -> None:
+    claims, suites = committed()
+    render_claims([suite.folder for suite in suites], tmp_path)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    words_ = {"✓": "holds", "✗": "does not hold", "?": "undecided", "–": "no data"}
+    expected = [
+        (v.claim, f"{v.subject} on {v.suite}: {SHOWN[v.verdict] if v.measured else 'no data'}")
+        for v in verdicts(claims, suites)
+    ]
+    marks = re.findall(
+        r'<a class="mark ([a-z-]+)" href="#([a-z0-9-]+)" title="([^"]+)" aria-label="\3">(.)</a>',
+        overview_of_page(html),
+    )
+    assert [(claim, title) for _, claim, title, _ in marks] == expected
+    for css, claim, title, sign in marks:
+        assert title.endswith(f": {words_[sign]}")
+        assert css == words_[sign].removesuffix(" hold").replace(" ", "-")
+        assert html.count(f'id="{claim}"') == 1
+    for word, kind in (("holds", "✅"), ("does not hold", "❌"), ("undecided", "❔"), ("no data", "➖")):
+        page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+        shown = re.findall(rf'\[{kind}\]\(#([a-z0-9-]+) "([^"]+)"\)', page)
+        assert [(claim, escape_md(title)) for claim, title in expected if title.endswith(f": {word}")] == shown
+        assert all(page.count(f'<a id="{claim}"></a>') == 1 for claim, _ in shown)
+
+
+def test_the_page_begins_with_the_overview_and_the_counts(tmp_path: Path) -> None:
+    claims, suites = committed()
+    found = verdicts(claims, suites)
+    render_claims([suite.folder for suite in suites], tmp_path)
+    html, page = ((tmp_path / name).read_text(encoding="utf-8") for name in ("index.html", "claims.md"))
+    order = (
+        "Which claims hold?</h1>",
+        'class="scroll overview"',
+        '<th scope="col">do not hold</th>',
+        "No verdict here",
+    )
+    assert all(html.index(a) < html.index(b) for a, b in pairwise(order))
+    assert page.index("| Paper | Claim |") < page.index("| do not hold |") < page.index("No verdict here")
+    table = overview_of_page(html)
+    assert table.count("<tr>") - table.count("<thead>") == len(claims.claims) + len(claims.papers)
+    for suite in suites:
+        assert f'<th scope="col">{suite.name}</th>' in table
+    for key, paper in claims.papers.items():
+        mine = [v for v in found if v.claim in {entry.id for entry in claims.of(key)}]
+        numbers = [sum(v.measured and v.verdict == word for v in mine) for word in SHOWN]
+        cells = [len(claims.of(key)), *numbers, sum(not v.measured for v in mine)]
+        row = "".join(f"<td>{cell}</td>" for cell in cells)
+        assert f'<th scope="row" class="text">{paper.name}</th>{row}' in html
 
 
 def test_the_command_writes_the_page_and_a_table(tmp_path: Path) -> None:

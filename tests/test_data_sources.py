@@ -89,51 +89,6 @@ def test_digits_are_stable():
     json.dumps(DigitsSource().identity())
 
 
-def test_each_repetition_has_a_stratified_split_of_all_digits():
-    images, labels = everything(DigitsSource().load())
-    source = DigitsSource(split="repetition", test_fraction=0.8)
-    splits = [source.of_repetition(0, repetition).load() for repetition in range(3)]
-    splits += [
-        source.of_repetition(1, 0).load(),
-        source.model_copy(update={"split_seed": 1}).of_repetition(0, 0).load(),
-    ]
-    assert len({data.fingerprint for data in splits}) == 5
-    assert len({tuple(data.test_ids.tolist()) for data in splits}) == 5
-    whole = np.argsort(list(map(bytes, images)), kind="stable")
-    for data in splits:
-        assert [len(split) for split in data.splits.values()] == [287, 72, 1438]
-        assert all((split.labels.bincount() / len(split) - 0.1).abs().max() < 0.02 for split in data.splits.values())
-        again = everything(data)
-        order = np.argsort(list(map(bytes, again[0])), kind="stable")
-        assert (again[0][order] == images[whole]).all()
-        assert sorted(again[1]) == sorted(labels)
-
-
-def everything(data) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of all splits, images flattened."""
-    splits = data.splits.values()
-    images = torch.cat([split.images for split in splits]).flatten(1).numpy()
-    return images, torch.cat([split.labels for split in splits]).numpy()
-
-
-def test_test_ids_are_places_among_all_digits():
-    from sklearn.datasets import load_digits
-
-    data = DigitsSource(split="repetition").of_repetition(0, 4).load()
-    ids = data.test_ids.numpy()
-    assert (load_digits().target[ids] == data.test.labels.numpy()).all()
-    assert (np.round(load_digits().data[ids] * 255 / 16) == data.test.images.flatten(1).numpy()).all()
-
-
-def test_a_split_for_each_repetition_changes_nothing_for_a_fixed_one():
-    fixed = DigitsSource()
-    assert fixed.of_repetition(5, 3) is fixed
-    assert "split" not in fixed.identity()
-    assert fixed.identity() != DigitsSource(split="repetition").identity()
-    with pytest.raises(SpecError, match=r"suite\.source\(repetition\)\.load\(\)"):
-        DigitsSource(split="repetition").load()
-
-
 # -- CIFAR
 
 

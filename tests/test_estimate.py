@@ -20,7 +20,6 @@ from dbn_core.nets.resnet import Classifier
 TINY = """
 title = "Tiny"
 repetitions = 1
-bootstrap = 100
 [data]
 source = "digits"
 test_fraction = 0.9

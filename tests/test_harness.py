@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,7 +19,6 @@ ROOT = Path(__file__).resolve().parent.parent
 TINY = """
 title = "Tiny"
 repetitions = 2
-bootstrap = 100
 [data]
 source = "digits"
 test_fraction = 0.9
@@ -88,6 +88,11 @@ def test_a_run_writes_rows_and_report(finished: tuple[Path, RunResult]) -> None:
     assert de.latency_b1_ratio.iloc[0] == 1.0
     assert summary.acc_mean.between(0, 1).all()
     assert summary[summary.family == "ed"].macs_rel.tolist() == [1.0]
+    assert summary[summary.family == "ed"][["ece_debiased_mean", "dee_raw_fit", "dee_cal_fit"]].notna().all(axis=None)
+    comparisons = pd.read_csv(folder / "rows" / "comparisons.csv")
+    assert set(comparisons.metric) == {"nll", "cnll", "acc", "ece", "cece"}
+    assert (comparisons.p_holm >= comparisons.p_value).all()
+    assert any("other pools" in line for line in json.loads((folder / "rows" / "meta.json").read_text())["statistics"])
     # One student of two teachers: two epochs of whole batches of 144 images, each seen by both.
     passes = 2 * (144 // 32) * 32
     assert summary[summary.family == "ed"].student_passes.tolist() == [passes]

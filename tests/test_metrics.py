@@ -2,8 +2,10 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,11 +17,12 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from dbn_core.metrics.calibration import (
     apply_temperature,
+    calibration_error_terms,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
-from dbn_core.metrics.dee import deep_ensemble_equivalent, monotone_curve
+from dbn_core.metrics.dee import deep_ensemble_equivalent, fit_weights, fitted_equivalent, monotone_curve
 from dbn_core.metrics.scores import brier, correct, kl_divergence, mixture_log_probs, negative_log_likelihood
 
 seeds = st.integers(0, 2**32 - 1)
@@ -175,6 +178,44 @@ def test_ece_of_perfect_and_of_hopeless_predictions():
     assert reliability(np.array([[1e-7, -20.0]]), np.array([0])).count[-1] == 1
 
 
+@given(seed=seeds, classes=st.integers(2, 20), sharpness=st.floats(0.1, 5), examples=st.integers(1, 400))
+@settings(max_examples=30, deadline=None)
+def test_the_terms_of_the_ece_have_it_as_their_mean(seed, classes, sharpness, examples):
+    log_probs, labels = predictions(seed, examples, classes, sharpness)
+    terms = calibration_error_terms(log_probs, labels)
+    assert terms.shape == (examples,)
+    assert terms.mean() == pytest.approx(expected_calibration_error(log_probs, labels), abs=1e-12)
+    # Debiased: 2 |g| - E|N(g, s^2)| in each bin, here by simulation.
+    table, rng = reliability(log_probs, labels), np.random.default_rng(0)
+    used = table.count > 0
+    gap = (table.confidence - table.accuracy)[used]
+    confidence = np.exp(log_probs.max(1))
+    bins = np.digitize(confidence, table.upper, right=True).clip(0, 14)
+    variance = np.bincount(bins, confidence * (1 - confidence), 15)[used] / table.count[used] ** 2
+    drawn = np.abs(gap + np.sqrt(variance) * rng.normal(size=(20_000, len(gap)))).mean(0)
+    expected = ((2 * np.abs(gap) - drawn) * table.count[used]).sum() / examples
+    assert calibration_error_terms(log_probs, labels, debiased=True).mean() == pytest.approx(expected, abs=5e-3)
+
+
+@pytest.mark.parametrize("tilt", [1.0, 0.75, 0.5])
+@pytest.mark.parametrize("examples", [100, 500])
+def test_the_debiased_ece_is_nearer_to_the_known_calibration_error(tilt, examples):
+    # Two classes; where the confidence is c, the top label is right with probability 1/2 + tilt (c - 1/2).
+    rng = np.random.default_rng(1)
+    n = 800 * examples
+    confidence = 0.5 + 0.5 * rng.beta(2, 1, n)
+    labels = (rng.random(n) > 0.5 + tilt * (confidence - 0.5)).astype(int)
+    log_probs = two_classes(*confidence)
+    truth = ((1 - tilt) * (confidence - 0.5)).mean()  # one sign everywhere, so that bins hide nothing
+    parts = [slice(start, start + examples) for start in range(0, n, examples)]
+    plain, debiased = (
+        np.mean([calibration_error_terms(log_probs[p], labels[p], debiased=d).mean() for p in parts]) - truth
+        for d in (False, True)
+    )
+    assert plain > 0.002
+    assert abs(debiased) < 0.65 * plain
+
+
 @pytest.mark.parametrize("true_temperature", [0.5, 1.0, 1.7, 4.0])
 def test_temperature_scaling_recovers_the_temperature(true_temperature):
     rng = np.random.default_rng(3)
@@ -237,33 +278,24 @@ def test_dee_of_published_methods(curve, value, published, within):
 def test_dee_of_an_ensemble_is_its_size():
     for size, value in enumerate(CIFAR10, 1):
         assert deep_ensemble_equivalent(value, range(1, 7), CIFAR10) == pytest.approx(size, abs=1e-12)
-        assert deep_ensemble_equivalent(value, range(1, 7), CIFAR10, extrapolate=True) == pytest.approx(size, abs=1e-12)
 
 
-def test_dee_beyond_the_curve_is_censored_or_extrapolated():
+def test_dee_beyond_the_curve_is_censored():
     sizes, curve = [1, 2, 3], [0.4, 0.3, 0.25]
     assert deep_ensemble_equivalent(0.4001, sizes, curve) == -math.inf
     assert deep_ensemble_equivalent(0.2499, sizes, curve) == math.inf
-    # 1 - (v - d_1) / (d_1 - d_2) and m + (d_m - v) / (d_{m-1} - d_m).
-    assert deep_ensemble_equivalent(0.45, sizes, curve, extrapolate=True) == pytest.approx(0.5)
-    assert deep_ensemble_equivalent(0.62, sizes, curve, extrapolate=True) == pytest.approx(-1.2)
-    assert deep_ensemble_equivalent(0.20, sizes, curve, extrapolate=True) == pytest.approx(4.0)
 
 
 def test_dee_with_gaps_between_the_sizes():
     sizes, curve = [1, 3, 7], [0.5, 0.3, 0.2]
     assert deep_ensemble_equivalent(0.4, sizes, curve) == pytest.approx(2)
     assert deep_ensemble_equivalent(0.25, sizes, curve) == pytest.approx(5)
-    assert deep_ensemble_equivalent(0.1, sizes, curve, extrapolate=True) == pytest.approx(11)
 
 
 def test_dee_where_the_curve_is_flat():
     sizes = [1, 2, 3, 4]
     assert deep_ensemble_equivalent(0.3, sizes, [0.4, 0.3, 0.3, 0.2]) == pytest.approx(2)  # the smallest size counts
     assert deep_ensemble_equivalent(0.29, sizes, [0.4, 0.3, 0.3, 0.2]) == pytest.approx(3.1)
-    # A flat end has no slope to follow.
-    assert deep_ensemble_equivalent(0.2, sizes, [0.4, 0.3, 0.3, 0.3], extrapolate=True) == math.inf
-    assert deep_ensemble_equivalent(0.5, sizes, [0.4, 0.4, 0.3, 0.2], extrapolate=True) == -math.inf
 
 
 def test_dee_of_a_prediction_that_is_not_a_number_is_no_size():
@@ -285,13 +317,52 @@ def test_dee_refuses_a_curve_that_is_none(sizes, curve):
 curves = st.lists(st.floats(0.05, 2), min_size=2, max_size=8)
 
 
-@given(curve=curves, values=st.lists(st.floats(0.01, 2.5), min_size=2, max_size=6), extrapolate=st.booleans())
+@given(curve=curves, values=st.lists(st.floats(0.01, 2.5), min_size=2, max_size=6))
 @settings(max_examples=30, deadline=None)
-def test_dee_falls_as_the_nll_grows(curve, values, extrapolate):
+def test_dee_falls_as_the_nll_grows(curve, values):
     sizes = range(1, len(curve) + 1)
-    sizes_of = [deep_ensemble_equivalent(v, sizes, curve, extrapolate) for v in sorted(values)]
+    sizes_of = [deep_ensemble_equivalent(v, sizes, curve) for v in sorted(values)]
     assert not any(math.isnan(s) for s in sizes_of)
     assert all(a >= b - 1e-9 * max(1, abs(b)) for a, b in itertools.pairwise(sizes_of) if a != b)
+
+
+@given(a=st.floats(0, 2), b=st.floats(0.01, 1), sizes=st.sets(st.integers(1, 30), min_size=3))
+@settings(max_examples=30, deadline=None)
+def test_a_curve_of_its_form_is_fitted_exactly(a, b, sizes):
+    m = np.array(sorted(sizes))
+    assert (fit_weights(m) @ (a + b / m)).tolist() == pytest.approx([a, b], abs=1e-9)
+    for size in (0.5, 4.5, 100):
+        assert fitted_equivalent(a + b / size, m, a + b / m) == pytest.approx(size, rel=1e-6)
+    assert fitted_equivalent(a - 1e-6, m, a + b / m) == math.inf
+    assert math.isnan(fitted_equivalent(a, m, a - b / m))  # an NLL that rises with the size
+
+
+def test_the_fit_is_least_squares_with_sizes_squared_as_weights():
+    m, nll = np.arange(1, 7), np.array(CIFAR10)
+    design = np.stack([np.ones(6), 1 / m], 1)
+    expected = np.linalg.solve(design.T @ (m[:, None] ** 2 * design), design.T @ (m**2 * nll))
+    assert (fit_weights(m) @ nll).tolist() == pytest.approx(expected.tolist())
+
+
+def committed_curves():
+    """NLL curves of eight sizes and more than one kind of network and score, means over repetitions."""
+    for suite in ("cifar10-small", "digits"):
+        path = Path(__file__).parent.parent / "results" / "reference" / suite / "rows.csv"
+        rows = pd.read_csv(path).query("family == 'de'")
+        for metric in ("nll", "cnll"):
+            yield rows[rows["metric"] == metric].groupby("size")["value"].mean().sort_index().to_numpy()
+
+
+def test_the_fit_to_four_sizes_predicts_the_larger_ones():
+    curves = [*committed_curves(), *map(np.array, (CIFAR10, TINY, IMAGENET))]
+    assert sorted(map(len, curves)) == [6, 7, 7, 8, 8, 8, 8]
+    for curve in curves:
+        sizes = np.arange(1, len(curve) + 1)
+        a, b = fit_weights(sizes[:4]) @ curve[:4]
+        missed = np.abs(a + b / sizes[4:] - curve[4:])
+        assert missed.max() < 0.11 * (curve[0] - curve[3])  # a tenth of what four members gain
+        # Nearer than the last measured size, which is what censoring knows.
+        assert np.square(missed).sum() < 0.6 * np.square(curve[3] - curve[4:]).sum()
 
 
 @given(curve=curves)

@@ -154,7 +154,6 @@ def test_the_documentation_names_what_there_is() -> None:
 SUITE = """
 title = "Installed"
 repetitions = 1
-bootstrap = 100
 data = { source = "digits", test_fraction = 0.9 }
 network = { name = "resnet8", channels = 4, width = 1.0 }
 pool = { members = 1 }

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from netcal.metrics import ECE
 from scipy.special import log_softmax, softmax
+from scipy.stats import ttest_1samp
 from sklearn.metrics import log_loss
 
 from benchmarks.cli import main
@@ -78,7 +79,7 @@ def test_every_file_gives_the_scores_that_others_compute(
     assert scores.examples["acc"].mean() == np.mean(probs.argmax(1) == LABELS)
     assert scores.examples["brier"].mean() == pytest.approx(np.square(probs - np.eye(K)[LABELS]).sum(1).mean())
     hit = (probs.argmax(1) == LABELS).astype(int)
-    assert scores.split["ece"] == pytest.approx(ECE(15).measure(probs.max(1), hit), abs=1e-9)
+    assert scores.examples["ece"].mean() == pytest.approx(ECE(15).measure(probs.max(1), hit), abs=1e-9)
     assert "cnll" not in scores.examples
 
 
@@ -289,7 +290,6 @@ def command(
 TINY = """
 title = "Tiny"
 repetitions = 2
-bootstrap = 100
 data = { source = "digits", test_fraction = 0.9 }
 network = { name = "resnet8", channels = 4, width = 1.0 }
 pool = { members = 3 }
@@ -383,10 +383,10 @@ def test_predictions_join_a_suite_as_what_they_are(
         for _, stored in table[table.metric == row["metric"]].iterrows():
             for name in ("difference", "low", "high", "p_value"):
                 assert row[name] == pytest.approx(stored[name], rel=1e-4)
-    assert {row["metric"] for row in found["rows"]} >= set(table.metric) == {"acc", "nll", "cnll"}
+    assert {row["metric"] for row in found["rows"]} >= set(table.metric) == {"acc", "nll", "cnll", "ece", "cece"}
     assert found["repetitions"] == 2
     for row in found["rows"]:
-        significant = not row["low"] <= 0 <= row["high"]
+        significant = row["p_holm"] <= 0.05
         name = {"acc": "accuracy", "nll": "NLL"}.get(row["metric"])
         better = (row["difference"] > 0) == (row["metric"] == "acc")
         if name and significant and better:
@@ -468,12 +468,16 @@ def test_compare_two_files(
     a, b = write(tmp_path / "a.npy", good[None]), write(tmp_path / "b.npy", LOGITS)
     code, out, _ = command(monkeypatch, capsys, "compare", a, b, "--labels", labels)
     assert code == 0
-    assert "is significantly better in accuracy, NLL and Brier score (95 %)." in out
+    assert "is significantly better in accuracy, NLL, Brier score and ECE (5 %, Holm)." in out
+    assert "One repetition: it speaks of these two sets of predictions on other examples" in out
     code, out, _ = command(monkeypatch, capsys, "compare", a, b, "--labels", labels, "--json")
     nll = {row["metric"]: row for row in json.loads(out)["rows"]}["nll"]
     theirs = log_loss(LABELS, softmax(LOGITS, -1).mean(0), labels=range(K))
     mine = log_loss(LABELS, softmax(good, -1), labels=range(K))
     assert (nll["a"], nll["b"], nll["difference"]) == pytest.approx((mine, theirs, mine - theirs))
     assert nll["low"] < nll["difference"] < nll["high"] < 0
+    right = np.arange(N), LABELS
+    gaps = np.log(softmax(LOGITS, -1).mean(0)[right]) - np.log(softmax(good, -1)[right])
+    assert nll["p_value"] == pytest.approx(ttest_1samp(gaps, 0).pvalue, rel=1e-6)
     _, out, _ = command(monkeypatch, capsys, "compare", b, b, "--labels", labels)
-    assert "The difference in accuracy, NLL and Brier score is not significant (95 %)." in out
+    assert "The difference in accuracy, NLL, Brier score and ECE is not significant (5 %, Holm)." in out

@@ -405,7 +405,7 @@ def test_points_go_to_the_panel_of_their_nll(report: Path, tmp_path: Path) -> No
 
 def test_the_caption_says_what_cannot_be_compared(report: Path) -> None:
     text = captions(load_results(report / "rows"))["dee_vs_flops"].text
-    assert "published for CIFAR-10 (left, raw NLL: Kim et al. (2024))" in text
+    assert "published for CIFAR-10 (above, raw NLL: Kim et al. (2024))" in text
     assert "DBN) is on raw NLL and that of Yun et al. (2023, BN) on calibrated NLL: the two are not comparable." in text
     assert "dotted: derived or uncertain" in text
     assert "worse than one network: ED, END²." in text

@@ -28,7 +28,6 @@ def blocks(language: str) -> list[str]:
 SUITE = """
 title = "README"
 repetitions = 2
-bootstrap = 100
 data = { source = "digits", test_fraction = 0.9 }
 network = { name = "resnet8", channels = 4, width = 1.0 }
 pool = { members = 2 }

@@ -5,19 +5,27 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from benchmarks.report import load_results, render
+from benchmarks.report.dee import crowded, spans
 from benchmarks.report.diagnostics import representative_sizes
 from benchmarks.report.figures import FIGURES as DRAWN
-from benchmarks.report.figures import spread
+from benchmarks.report.labels import stack
 from benchmarks.report.lead import lead
-from benchmarks.report.load import MARKED_SCORES, SCORES
+from benchmarks.report.load import MARKED_SCORES, NEWER_SCORES, SCORES
+from benchmarks.report.overlay import published_points
 from benchmarks.report.style import CONTROL_COLOUR, RC, looks
 from benchmarks.report.tables import (
     Block,
@@ -28,6 +36,7 @@ from benchmarks.report.tables import (
     dee_text,
     escape_md,
     escape_tex,
+    fit_text,
     main_table,
     p_text,
     ratio_text,
@@ -69,10 +78,11 @@ def _dee(nll: float, curve: list[float]) -> float:
 def _summary_row(row: tuple, n: int) -> dict[str, object]:
     label, method, family, size, nll, cnll, acc, rel = row
     means = {"acc": acc, "nll": nll, "brier": nll * 0.45, "ece": 0.004 + nll * 0.05, "cnll": cnll}
+    means |= {"ece_debiased": nll * 0.05, "cece_debiased": -0.001}
     means |= {"cbrier": cnll * 0.45, "cece": 0.004, "temperature": 1.1, "kl_to_ensemble": nll / 3}
     half = {"acc": 0.0012, "ece": 0.0006, "cece": 0.0005, "temperature": 0.02}
     out: dict[str, object] = {"method": method, "label": label, "family": family, "size": size, "n": n}
-    for score in SCORES:
+    for score in (*SCORES, *NEWER_SCORES):
         width = half.get(score, 0.0021) if n > 1 else NAN
         out |= {
             f"{score}_mean": means[score],
@@ -85,6 +95,9 @@ def _summary_row(row: tuple, n: int) -> dict[str, object]:
         out[f"dee_{kind}"] = float(size) if family == "de" else _dee(value, curve)
         for end, shift in (("low", 0.0021), ("high", -0.0021)):
             out[f"dee_{kind}_{end}"] = NAN if family == "de" or n == 1 else _dee(value + shift, curve)
+        for end, shift in (("", 0), ("_low", 0.0021), ("_high", -0.0021)):
+            above = value + shift - 0.066
+            out[f"dee_{kind}_fit{end}"] = 0.055 / above if above > 0 else INF
     single = family == "de"
     own = {"de": 61.0 * size, "ed": 70.0, "end2": 82.0, "bn": 45.0 * (size - 1), "dbn": 260.0}.get(family, NAN)
     return out | {
@@ -125,6 +138,7 @@ def write_results(folder: Path, methods: list[tuple] = METHODS, n: int = 3) -> P
     comparisons = [
         {"method": m, "label": label, "size": size, "reference": reference, "metric": metric}
         | {"difference": d, "low": d - 0.004, "high": d + 0.004, "p_value": min(1.0, math.exp(-abs(d) * 600))}
+        | {"p_holm": min(1.0, 1.5 * math.exp(-abs(d) * 600))}
         for label, m, f, size, nll, cnll, acc, _ in methods
         if f != "de"
         for reference, at in (("DE-1", 0), (f"DE-{size}", size - 1))
@@ -156,6 +170,7 @@ def write_results(folder: Path, methods: list[tuple] = METHODS, n: int = 3) -> P
         "latency": {"batch_size": 256, "batch_repeats": 20, "noisy": True},
         "failures": [{"cell": "digits/end2/size=8/rep=1", "reason": "loss became <NaN> at step 120"}],
         "dee": {"max_size": 8},
+        "statistics": ["Intervals are of 95 %, by <Student>.", "They speak of other pools."],
     }
     (folder / "meta.json").write_text(json.dumps(meta))
     return folder
@@ -187,10 +202,11 @@ def test_writes_every_file_twice_with_the_same_bytes(report: Path, tmp_path: Pat
 
 def test_html_stands_alone_and_is_escaped(report: Path) -> None:
     page = (report / "out/report.html").read_text()
-    assert "http" not in re.sub(r"base64,[^\"]+", "", page)
+    packed = r"base64,[^\"]+|<script type=\"text/plain\".*?</script>"
+    assert "http" not in re.sub(packed, "", page)
     assert set(re.findall(r'(?:src|href)="([^:"]+:[^;"]+)', page)) == {"data:image/png"}
     assert page.count("<img ") == len(FIGURES) == len(re.findall(r'alt="[^"]{20,}"', page))
-    assert "<script" not in page
+    assert page.index("</footer>") < page.index("<script")  # the text comes first
     assert "Digits: &lt;fast&gt; ensembling" in page
     assert "<fast>" not in page
     assert "a_b &amp; c%" in page
@@ -210,7 +226,7 @@ def test_markdown_shows_gaps_figures_and_the_footer(report: Path) -> None:
     assert "None" not in page
     assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower().replace("&lt;nan>", ""))
     rows = [line for line in page.splitlines() if line.startswith("| ")]
-    assert {line.count("|") - line.count(r"\|") for line in rows} == {17, 10, 5}
+    assert {line.count("|") - line.count(r"\|") for line in rows} == {21, 10, 5}
 
 
 def test_latex_escapes_and_marks(report: Path) -> None:
@@ -223,7 +239,7 @@ def test_latex_escapes_and_marks(report: Path) -> None:
     body = [line for line in text.splitlines() if not line.startswith("%")]
     assert all(char not in "".join(body) for char in "²±×↑↓–−")
     rows = [line for line in body if line.endswith(r"\\") and "multicolumn" not in line]
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {15}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {19}
     assert text.count("{") == text.count("}") + text.count(r"\{") - text.count(r"\}")
 
 
@@ -242,6 +258,10 @@ def test_main_table_marks_the_right_cells_and_groups_ensembles_first(report: Pat
     assert cells[ODD, "5"][table.header.index("FLOPs rel.")] == "–"
     assert cells["BN", "2"][table.header.index("Latency rel., batch 1")] == "~1.31×"
     assert cells["DE", "1"][column] == "0.1210 ± 0.0021"
+    assert cells["DE", "8"][table.header.index("cECE % debiased ↓")].startswith("-0.10 ± ")
+    # Beyond the largest ensemble the fitted curve goes on, the measured one says only that.
+    assert cells[ODD, "5"][table.header.index("DEE (raw) fitted ↑")] == "∞ [26.2, ∞]"
+    assert cells["ED", "3"][table.header.index("DEE (raw) fitted ↑")] == "0.89 [0.9, 0.9]"
 
 
 def test_controls_have_a_block_of_their_own_and_stay_in_the_background_of_figures(tmp_path: Path) -> None:
@@ -256,7 +276,7 @@ def test_controls_have_a_block_of_their_own_and_stay_in_the_background_of_figure
     assert blocks["Other methods"] == {"ED", "END²", "BN", "DBN (fixed)"}
     render(folder, tmp_path / "out")
     page = (tmp_path / "out/report.md").read_text()
-    assert "Grey dots, at their exact cost, are the controls" in page
+    assert "Grey dots are the controls" in page
     assert page.count("Controls are left out") == 3
     with matplotlib.rc_context(RC):
         figure = DRAWN["dee_vs_flops"](results, looks(results))
@@ -310,7 +330,67 @@ def test_lead_says_when_nothing_beats_one_network(tmp_path: Path) -> None:
 def test_lead_says_which_methods_are_tied(tmp_path: Path) -> None:
     text = " ".join(lead(load_results(write_results(tmp_path, METHODS[:-1]))))
     assert "DBN (fixed) (size 5) has the lowest NLL, 0.0825, at 1.33× the FLOPs and 1.44× the batch-1 latency" in text
-    assert "Against DBN (paper) (size 5) the difference in NLL is not significant" in text
+    assert "Against DBN (paper) (size 5) the difference in NLL is not significant (paired t test, corrected" in text
+
+
+def old_rows(folder: Path) -> Path:
+    """Results as they were before intervals had Student's t over repetitions and examples."""
+    write_results(folder)
+    for name in ("summary", "comparisons"):
+        frame = pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+        newer = [column for column in frame if "debiased" in column or "_fit" in column or column == "p_holm"]
+        assert newer
+        frame.drop(columns=newer).to_csv(folder / f"{name}.csv", index=False)
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["statistics"]
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+def test_older_rows_are_rendered_and_say_how_their_intervals_were_made(tmp_path: Path) -> None:
+    render(old_rows(tmp_path / "rows"), tmp_path / "out")
+    page = (tmp_path / "out/report.md").read_text()
+    assert "not significantly different from it (paired bootstrap, 95 %)" in page
+    assert "too narrow" in page
+    assert "predictions behind these rows were not kept" in page
+    table = main_table(load_results(tmp_path / "rows"))
+    assert not [name for name in table.header if "debiased" in name or "fitted" in name]
+    cells = {
+        tuple(c.text for c in row[:2]): row[2]
+        for row in comparisons_table(load_results(tmp_path / "rows")).blocks[0].rows
+    }
+    assert cells["DBN (fixed)", "5"] == Cell("−0.0385 [−0.0425, −0.0345], p < 0.001", "best")
+
+
+def test_marks_and_verdicts_follow_the_corrected_test(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "rows")
+    frame = pd.read_csv(folder / "comparisons.csv", keep_default_na=False)
+    frame["p_holm"] = np.where(frame["reference"] == "DE-1", 0.2, 0.001)  # intervals leave out zero all the same
+    frame.to_csv(folder / "comparisons.csv", index=False)
+    results = load_results(folder)
+    rows = comparisons_table(results).blocks[0].rows
+    assert {row[2].mark for row in rows} == {"tied"}
+    assert all(row[2].text.endswith("p = 0.20") for row in rows)
+    assert "tied" not in {row[3].mark for row in rows if row[3].text}
+    assert "Its NLL is not significantly different from that of one network" in " ".join(lead(results))
+    render(folder, tmp_path / "out")
+    page = (tmp_path / "out/report.md").read_text()
+    assert "p-value (corrected by Holm)" in page
+    assert "They speak of other pools." in page
+    assert "by &lt;Student>." in page
+    assert "bootstrap" not in page
+
+
+def test_one_repetition_has_differences_without_interval_or_verdict(tmp_path: Path) -> None:
+    folder = write_results(tmp_path, n=1)
+    frame = pd.read_csv(folder / "comparisons.csv", keep_default_na=False)
+    frame[["low", "high", "p_value", "p_holm"]] = ""
+    frame.to_csv(folder / "comparisons.csv", index=False)
+    results = load_results(folder)
+    cells = [cell for block in comparisons_table(results).blocks for row in block.rows for cell in row[2:]]
+    assert {cell.mark for cell in cells} == {""}
+    assert Cell("−0.0385") in cells
+    assert "significant" not in " ".join(lead(results))
 
 
 @pytest.mark.parametrize("methods", [METHODS[:3], METHODS[10:12]])
@@ -380,6 +460,10 @@ def test_dee_text(value: float, low: float, high: float, text: str) -> None:
 
 
 def test_numbers_become_text() -> None:
+    assert fit_text(11.2, 9.14, 16.01) == "11.20 [9.1, 16.0]"
+    assert fit_text(INF, 21.3, INF) == "∞ [21.3, ∞]"
+    assert fit_text(0.71, 0, 1.04) == "0.71 [0.0, 1.0]"
+    assert [fit_text(312.4, NAN, NAN), fit_text(NAN, NAN, NAN)] == ["312", "–"]
     assert with_interval(99.21, 99.1, 99.32, 1) == "99.2 ± 0.1"
     assert with_interval(99.21, NAN, NAN, 2) == "99.21"
     assert with_interval(NAN, NAN, NAN, 2) == "–"
@@ -402,11 +486,72 @@ def test_escapes() -> None:
     assert "a|b & \\textbf{1} \\\\" in to_latex(table)
 
 
-def test_spread_separates_near_points_and_leaves_the_rest() -> None:
-    moved = spread(np.array([1.0, 3.0, 1.0, 1.01]), 0.1)
-    assert moved[1] == 3.0
-    assert np.diff(np.sort(moved[[0, 2, 3]])) == pytest.approx([0.1, 0.1])
-    assert moved[[0, 2, 3]].mean() == pytest.approx(np.mean([1.0, 1.0, 1.01]))
+def places(figure: Figure) -> list[set[tuple[float, float]]]:
+    """What each panel draws as a point of ours or a published one: within its axis, censored values left out."""
+    found = []
+    for ax in figure.axes:
+        points = [tuple(at) for drawn in ax.collections for at in np.asarray(drawn.get_offsets()).tolist()]
+        found.append({(round(x, 6), round(y, 6)) for x, y in points if ax.get_xlim()[0] <= x <= ax.get_xlim()[1]})
+    return found
+
+
+def test_every_point_of_the_dee_figure_stands_at_its_cost_and_its_equivalent(report: Path) -> None:
+    results = load_results(report / "rows")
+    with matplotlib.rc_context(RC):
+        figure = DRAWN["dee_vs_flops"](results, looks(results))
+    assert len(figure.axes) == 4
+    panels = places(figure)
+    whole, near = spans(results)
+    assert whole[0] < 1 < 1.82 < whole[1]
+    assert near is not None
+    assert near[0] < 1 < 1.33 < near[1] < 1.41  # ED, END², DBN and the smallest BN
+    for row, kind in enumerate(("raw", "cal")):
+        rows = results.others[results.others["macs_rel"].notna() & np.isfinite(results.others[f"dee_{kind}"])]
+        all_of_it = {(x, round(y, 6)) for x, y in zip(rows["macs_rel"], rows[f"dee_{kind}"], strict=True)}
+        assert all_of_it <= panels[2 * row]
+        assert {x for x, _ in panels[2 * row]} == set(results.others["macs_rel"].dropna())  # the censored ones too
+        assert {at for at in all_of_it if near[0] <= at[0] <= near[1]} <= panels[2 * row + 1]
+        assert {x for x, _ in panels[2 * row + 1]} == {1.0, 1.17, 1.21, 1.33}
+
+
+def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> None:
+    results = load_results(Path(__file__).resolve().parent.parent / "results/reference/cifar10-small")
+    with matplotlib.rc_context(RC):
+        figure = DRAWN["dee_vs_flops"](results, looks(results))
+        renderer = FigureCanvasAgg(figure).get_renderer()
+    shown = results.others[~results.others["control"] & results.others["macs_rel"].notna()]
+    names = [f"{label}, {size}" for label, size in zip(shown["label"], shown["size"], strict=True)]
+    for row, kind in enumerate(("raw", "cal")):
+        texts = [text for ax in figure.axes[2 * row : 2 * row + 2] for text in ax.texts if text.get_text()]
+        published = [f"{p.method}, {p.size}" for p in published_points(results) if p.kind == kind and p.y > 0]
+        ensembles = [f"DE-{m}" for m in (2, 3) if m < figure.axes[0].get_xlim()[1]]
+        assert sorted(text.get_text() for text in texts) == sorted([*names, *published, *ensembles])
+        boxes = [Text.get_window_extent(text, renderer) for text in texts]
+        assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
+
+
+def test_costs_are_enlarged_where_most_of_them_crowd() -> None:
+    low, high = crowded(np.array([1.0, 1.0, 1.1, 1.16, 1.16, 1.2, 2.4]), 1.5)
+    assert (low, high) == pytest.approx((0.98, 1.22))
+    assert crowded(np.array([1.0, 1.5, 2.0, 2.5]), 1.6) is None  # spread already
+    assert crowded(np.array([1.16, 1.16, 1.16]), 1.1) is None  # nothing would spread
+    assert crowded(np.array([]), 1.1) is None
+
+
+@given(st.lists(st.floats(0, 10), max_size=12), st.floats(0.01, 2))
+def test_stacked_labels_keep_their_distance_order_and_limits(heights: list[float], gap: float) -> None:
+    moved = stack(heights, gap, 0, 10)
+    least = min(gap, 10 / max(1, len(heights) - 1))
+    ordered = moved[np.argsort(heights, kind="stable")]
+    assert (np.diff(ordered) >= least - 1e-9).all()
+    assert ((moved >= -1e-9) & (moved <= 10 + 1e-9)).all()
+
+
+def test_stacked_labels_move_no_further_than_they_must() -> None:
+    assert stack([1.0, 5.0, 9.0], 1, 0, 10) == pytest.approx([1, 5, 9])
+    assert stack([5.0, 5.0, 9.0, 5.0], 1, 0, 10) == pytest.approx([4, 5, 9, 6])
+    assert stack([0.0, 0.1], 1, 0, 10) == pytest.approx([0, 1])
 
 
 def test_representative_size_is_the_commonest_or_the_nearest() -> None:

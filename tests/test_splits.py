@@ -1,149 +1,88 @@
-"""Suites whose every repetition splits its data anew: keys, artefacts, predictions from outside, and refusals."""
+"""A split of its own for every repetition: in the data, in the keys, in what is stored, and in what is compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+import torch
 from tiny import DE, ED, HEAD
 
-from benchmarks.results.external import Entry, add_external, load_external, suite_labels
-from benchmarks.run import Options, RunResult, plan_suite, run_suite
+from benchmarks.results.external import Entry, add_external
+from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import Plan
 from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.work.make import Options
+from dbn_core.data.digits import DigitsSource
 from dbn_core.errors import DataError, SpecError
 
-SPLITS = HEAD.replace("repetitions = 1", "repetitions = 2").replace(
+RESPLIT = HEAD.replace("repetitions = 1", "repetitions = 2").replace(
     'source = "digits"', 'source = "digits"\nsplit = "repetition"'
 )
 
 
-def suite(folder: Path, text: str = SPLITS + DE + ED, **overrides: object) -> Suite:
-    (folder / "splits.toml").write_text(text)
-    return load_suite(str(folder / "splits.toml"), overrides)
+def load(folder: Path, text: str) -> Suite:
+    file = folder / "splits.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_suite(str(file))
 
 
-def run(folder: Path) -> RunResult:
-    options = Options(store=folder / "store", rows=folder / "rows", reports=folder / "reports", jobs=0, device="cpu")
-    return run_suite(suite(folder), options, lambda event: None)
+def test_each_repetition_cuts_all_images_anew_into_splits_of_the_same_sizes() -> None:
+    source = DigitsSource(split="repetition", test_fraction=0.6)
+    first, again, second = (source.for_repetition(r).load() for r in (0, 0, 1))
+    assert first.fingerprint == again.fingerprint == source.load().fingerprint
+    assert first.fingerprint != second.fingerprint
+    whole = DigitsSource(test_fraction=0.999, validation_fraction=0.5).load()
+    for data in (first, second):
+        assert [len(split) for split in data.splits.values()] == [len(split) for split in first.splits.values()]
+        pixels = torch.cat([split.images for split in data.splits.values()]).flatten(1)
+        everything = torch.cat([split.images for split in whole.splits.values()]).flatten(1)
+        # The same images, each once, in another order.
+        assert torch.equal(pixels.unique(dim=0, return_counts=True)[1], everything.unique(dim=0, return_counts=True)[1])
+        assert data.test_ids is not None
+        assert len(data.test_ids.unique()) == len(data.test)
+    assert first.test_ids is not None
+    assert not torch.equal(first.test_ids, second.test_ids)  # type: ignore[arg-type]
+    fixed = DigitsSource()
+    assert fixed.for_repetition(3) is fixed
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
-    folder = tmp_path_factory.mktemp("splits")
-    return folder, run(folder)
-
-
-def test_every_repetition_is_made_from_its_own_data(finished: tuple[Path, RunResult]) -> None:
-    folder, result = finished
-    assert not result.failures
-    chosen, store = suite(folder), Store(folder / "store")
-    data = [chosen.source(repetition).load() for repetition in range(2)]
-    assert not np.array_equal(data[0].test.labels, data[1].test.labels)
-    for cell in result.plan.cells:
-        of = data[cell.repetition]
-        for kind, key in [("predictions", cell.predictions), *(("member", key) for key in cell.members)]:
-            assert result.plan.nodes[key].recipe["data"] == of.fingerprint, kind
-        assert all(result.plan.nodes[key].recipe["data"] == of.fingerprint for key in cell.parts)
-        arrays = store.arrays("predictions", cell.predictions)
-        np.testing.assert_array_equal(arrays["test_labels"], of.test.labels)
-        np.testing.assert_array_equal(arrays["validation_labels"], of.validation.labels)
-        assert of.test_ids is not None
-        np.testing.assert_array_equal(arrays["test_ids"], of.test_ids)
-        assert arrays["test_ids"].dtype == np.int64
-    report = (folder / "reports" / "splits" / "report.md").read_text()
-    assert "each repetition draws its own 144 training, 36 validation and 1617 test images out of all 1797" in report
-
-
-def test_members_are_scored_on_images_that_they_were_not_trained_on(finished: tuple[Path, RunResult]) -> None:
-    """A stored member, loaded by hand, gives the stored predictions on the test images of its own repetition alone."""
-    import torch
-
-    from benchmarks.work.worker import Bench
-
-    folder, result = finished
-    store = Store(folder / "store")
-    bench = Bench(suite(folder), store, "cpu")
-    for cell in result.plan.cells:
-        if (cell.label, cell.size) == ("DE", 1):
-            bench.repetition = cell.repetition
-            with torch.no_grad():
-                found = bench._member(cell.members[0])(bench.data.test.images[:50].float() / 255).log_softmax(-1)
-            stored = store.arrays("predictions", cell.predictions)["test"][0, :50]
-            np.testing.assert_allclose(found.numpy(), stored, atol=1e-5)
-
-
-def test_cost_is_counted_once_for_all_repetitions(finished: tuple[Path, RunResult]) -> None:
-    _, result = finished
-    costs = {(cell.label, cell.size): set() for cell in result.plan.cells}
-    for cell in result.plan.cells:
-        costs[cell.label, cell.size].add(cell.cost)
-    assert all(len(keys) == 1 for keys in costs.values())
-
-
-def test_a_second_run_loads_no_data(finished: tuple[Path, RunResult], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _ = finished
-    before = pd.read_csv(folder / "rows" / "rows.csv")
-    monkeypatch.setattr("dbn_core.data.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
-    assert not run(folder).outcome.made
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "rows" / "rows.csv"), before)
-
-
-def test_further_repetitions_leave_those_made_alone(finished: tuple[Path, RunResult]) -> None:
-    folder, result = finished
-    more = plan_suite(suite(folder, repetitions=3), Store(folder / "store"))
-    assert set(result.plan.nodes) < set(more.nodes)
-    assert more.data.splits[:2] == result.plan.data.splits
-
-
-def test_a_fixed_split_gives_the_keys_it_always_gave(tmp_path: Path) -> None:
+def test_artefacts_of_a_repetition_belong_to_its_split_and_costs_to_all(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    fixed = plan_suite(suite(tmp_path, HEAD + DE + ED), store)
-    stated = plan_suite(suite(tmp_path, HEAD + DE + ED, **{"data.split": "fixed"}), store)
-    assert list(fixed.nodes) == list(stated.nodes)
-    assert fixed.data.splits == ()
-    recipe = next(node.recipe for node in fixed.nodes.values() if node.kind == "member")
-    assert set(recipe) == {"format", "data", "network", "recipe", "seed", "pool", "index"}
-    assert recipe["data"] == load_suite(str(tmp_path / "splits.toml")).data.load().fingerprint
+    plan = plan_suite(load(tmp_path, RESPLIT + DE + ED), store)
+    kinds = {kind: [node for node in plan.nodes.values() if node.kind == kind] for kind in ("member", "part", "cost")}
+    assert {node.recipe["split"] for node in kinds["member"]} == {0, 1}
+    assert {node.recipe["split"] for node in kinds["part"]} == {0, 1}
+    assert not any("split" in node.recipe for node in kinds["cost"])
+    assert len(kinds["cost"]) == 3
+    fixed = plan_suite(load(tmp_path, HEAD + DE + ED), store)
+    assert not any("split" in node.recipe for node in fixed.nodes.values())
 
 
-def test_a_shared_pool_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="a shared pool has one training split") as caught:
-        suite(tmp_path, **{"pool.sharing": "shared"})
-    assert "\n" not in str(caught.value)
+def test_a_pool_that_saw_other_repetitions_test_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="a shared pool has seen the test images"):
+        load(tmp_path, RESPLIT.replace("members = 2", 'members = 2\nsharing = "shared"') + DE)
 
 
-def test_a_repetition_that_is_not_there_has_no_data(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="in each of 2 repetitions, and has no repetition 3"):
-        suite(tmp_path).source(2)
-    fixed = suite(tmp_path, HEAD + DE)
-    assert fixed.source(7) is fixed.data
+def test_a_run_stores_each_repetitions_labels_and_ids_and_outside_rows_must_match_them(tmp_path: Path) -> None:
+    suite, store = load(tmp_path, RESPLIT + DE), Store(tmp_path / "store")
+    options = Options(store.root, tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
+    done = run_suite(suite, options, lambda _: None)
+    assert not done.failures
+    assert run_suite(suite, options, lambda _: None).outcome.made == []
+    by_repetition = {cell.repetition: store.arrays("predictions", cell.predictions) for cell in done.plan.cells}
+    for repetition, arrays in by_repetition.items():
+        data = suite.data.for_repetition(repetition).load()
+        assert data.test_ids is not None
+        assert np.array_equal(arrays["test_labels"], data.test.labels)
+        assert np.array_equal(arrays["test_ids"], data.test_ids)
+    assert "draws its own stratified split" in (tmp_path / "reports" / "splits" / "report.md").read_text()
 
-
-@pytest.fixture
-def predictions(finished: tuple[Path, RunResult]) -> tuple[Plan, Store, dict[str, np.ndarray]]:
-    """What somebody else would hand in for repetition 2: the suite's own, without the places of the images."""
-    folder, result = finished
-    store = Store(folder / "store")
-    cell = next(c for c in result.plan.cells if c.repetition == 1 and (c.label, c.size) == ("DE", 2))
-    arrays = store.arrays("predictions", cell.predictions)
-    return result.plan, store, {name: array for name, array in arrays.items() if name != "test_ids"}
-
-
-def test_predictions_from_outside_are_those_of_a_repetition(
-    predictions: tuple[Plan, Store, dict[str, np.ndarray]],
-) -> None:
-    plan, store, arrays = predictions
-    with pytest.raises(DataError, match="not the suite's: predict its test split of repetition 1 in its order"):
-        add_external(plan, store, Entry("Mine", 2, 0, source="mine"), arrays)
-    with pytest.raises(SpecError, match="has no repetition 3"):
-        add_external(plan, store, Entry("Mine", 2, 2), arrays)
-    add_external(plan, store, Entry("Mine", 2, 1), arrays)
-    (cell,) = load_external(plan, store)
-    assert cell.repetition == 1
-    own = suite_labels(plan, store, 1)
-    np.testing.assert_array_equal(store.arrays("predictions", cell.predictions)["test_ids"], own["test_ids"])
-    assert not np.array_equal(own["test_ids"], suite_labels(plan, store, 0)["test_ids"])
+    given = {name: by_repetition[1][name] for name in ("test", "test_labels")}
+    with pytest.raises(DataError, match="labels given"):
+        add_external(done.plan, store, Entry("mine", 2, 0), given)
+    add_external(done.plan, store, Entry("mine", 2, 1), given)
+    with pytest.raises(SpecError, match="no predictions"):
+        add_external(done.plan, store, Entry("mine", 2, 7), given)
+    assert run_suite(suite, options, lambda _: None).rows is not None

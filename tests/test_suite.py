@@ -52,6 +52,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     ("old", "new", "words"),
     [
         ('title = "T"', 'tilte = "T"', ["'tilte'", "'title'"]),
+        ('title = "T"', 'title = "T"\nbootstrap = 100', ["unknown key 'bootstrap'", "the top level"]),
         ("epochs = 2\n[students]", "epoch = 2\n[students]", ["'epoch'", "[recipe]", "'epochs'"]),
         ('source = "digits"', 'source = "digit"', ["data source 'digit'", "'digits'"]),
         ('source = "digits"', 'source = "digits"\nroot = "/x"', ["'root'"]),

@@ -91,7 +91,6 @@ def test_a_view_needs_a_view() -> None:
 SUITE = """
 title = "Views"
 repetitions = 2
-bootstrap = 100
 [data]
 source = "digits"
 test_fraction = 0.9
@@ -212,7 +211,6 @@ def test_teachers_that_do_not_exist_are_refused(tmp_path: Path, teachers: str) -
 UNSEEN = """
 title = "Unseen"
 repetitions = 1
-bootstrap = 100
 [data]
 source = "parquet"
 root = "DATA"

@@ -3,7 +3,6 @@
 HEAD = """
 title = "Tiny"
 repetitions = 1
-bootstrap = 100
 [data]
 source = "digits"
 test_fraction = 0.9

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.claims import words
 from benchmarks.claims.model import Claim, Equivalence, Selection, Test, Threshold
 from benchmarks.results.pairing import method_name
-from benchmarks.statistics import mean_interval
+from benchmarks.statistics import independent
 
 if TYPE_CHECKING:
     from benchmarks.report.load import Results
@@ -22,6 +22,8 @@ Word = Literal["holds", "does not", "undecided"]
 BOOTSTRAP = "bootstrap over repetitions and test examples"
 PAIRED_BOOTSTRAP = "paired bootstrap over repetitions and test examples"
 PAIRED_T = "paired t over repetitions"
+CROSSED = "t over repetitions and test examples, of method and ensemble curve together"
+PAIRED_CROSSED = "paired t over repetitions and test examples"
 EXACT = "counted, without error"
 
 # Raw and temperature-scaled versions of one score: each is shown beside the other.
@@ -181,7 +183,8 @@ def _estimate(test: Test, metric: str, subject: str, results: Results) -> Estima
         row = rows[0]
         if math.isnan(row[metric]):
             raise _MissingRowsError(f"No {words.METRICS[metric].name} of {method_name(*cells[0])}")
-        return Estimate(float(row[metric]), float(row[f"{metric}_low"]), float(row[f"{metric}_high"]), n, BOOTSTRAP)
+        basis = BOOTSTRAP if results.bootstrapped else CROSSED
+        return Estimate(float(row[metric]), float(row[f"{metric}_low"]), float(row[f"{metric}_high"]), n, basis)
     return _difference(results, cells[0], cells[1], metric)
 
 
@@ -191,7 +194,7 @@ def _summary_row(summary: pd.DataFrame, label: str, size: int) -> pd.Series | No
 
 
 def _difference(results: Results, of: tuple[str, int], to: tuple[str, int], metric: str) -> Estimate:
-    """From the paired bootstrap where the rows have it, else by repetition."""
+    """From the paired test of single examples where the rows have it, else by repetition."""
     mine, theirs = _by_repetition(results.rows, *of, metric), _by_repetition(results.rows, *to, metric)
     gaps = (mine - theirs).dropna()
     if gaps.empty:
@@ -207,8 +210,9 @@ def _difference(results: Results, of: tuple[str, int], to: tuple[str, int], metr
         ]
         if len(row) and row[["difference", "low", "high"]].iloc[0].notna().all():
             value, low, high = (sign * float(row[key].iloc[0]) for key in ("difference", "low", "high"))
-            return Estimate(value, min(low, high), max(low, high), len(gaps), PAIRED_BOOTSTRAP)
-    interval = mean_interval(np.asarray(gaps))
+            basis = PAIRED_BOOTSTRAP if results.bootstrapped else PAIRED_CROSSED
+            return Estimate(value, min(low, high), max(low, high), len(gaps), basis)
+    interval = independent(np.asarray(gaps))
     return Estimate(interval.value, interval.low, interval.high, len(gaps), PAIRED_T)
 
 

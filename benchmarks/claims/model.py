@@ -68,6 +68,7 @@ class Claim(_Model):
     """One claim of one paper.
 
     Args:
+        name: a few words, for the overview.
         sentence: what is claimed, in our words.
         published: the paper's figures, and `mark`: where we have them from (see `benchmarks/published.py`).
         data: what the paper's figures were measured on.
@@ -77,6 +78,7 @@ class Claim(_Model):
     """
 
     id: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    name: str = Field(min_length=1, max_length=45)
     paper: str
     sentence: str = Field(min_length=1)
     published: str | None = Field(None, min_length=1)

@@ -18,6 +18,7 @@ import jinja2
 from benchmarks.claims import words
 from benchmarks.claims.decide import EXACT, Outcome, Verdict, decide
 from benchmarks.claims.model import Claim, Claims, Paper, load_claims
+from benchmarks.claims.overview import KINDS, overview
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results, load_results
 from benchmarks.report.render import environment
@@ -142,6 +143,8 @@ def _context(claims: Claims, suites: Sequence[SuiteRows], found: Sequence[Verdic
     return {
         "papers": [(paper, [_shown(c, suites, found) for c in claims.of(key)]) for key, paper in claims.papers.items()],
         "suites": [_suite(suite) for suite in suites],
+        "overview": overview(claims, [suite.name for suite in suites], found),
+        "kinds": list(KINDS.values()),
         "counts": [_count(paper, key, claims, found) for key, paper in claims.papers.items()],
         "shown": SHOWN,
         "marks": {mark: MARKS[mark] for mark in MARKS if mark in used},

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 _NAMES = {
     **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
     **{"cnll": "NLL, calibrated", "cbrier": "Brier, calibrated", "cece": "ECE, calibrated"},
+    **{"ece_debiased": "ECE, debiased", "cece_debiased": "ECE, calibrated, debiased"},
 }
+_PERCENT = ("acc", "ece", "cece", "ece_debiased", "cece_debiased")
 
 Labels = Annotated[
     Path | None,
@@ -155,7 +157,7 @@ def compare(
     set_: Set = None,
     json_: Json = False,
 ) -> None:
-    """Test whether A and B differ: paired bootstrap over the examples, and over the repetitions of a suite."""
+    """Test whether A and B differ: paired t over the examples, and over the repetitions of a suite."""
     from benchmarks.results.outside.comparing import compare_files, compare_stored
 
     if suite is None:
@@ -165,7 +167,9 @@ def compare(
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
         found = compare_stored(*_plan(suite, store, set_, data_root, plugin), a, b)
     if json_:
-        _print_json(vars(found) | {"rows": [vars(row) for row in found.rows], "verdict": found.verdict})
+        _print_json(
+            vars(found) | {"rows": [vars(row) for row in found.rows], "method": found.method, "verdict": found.verdict}
+        )
         return
     for line in found.notes:
         say(line)
@@ -176,17 +180,13 @@ def compare(
             *(_NAMES[row.metric], _number(row.metric, row.a), _number(row.metric, row.b)),
             _signed(row.metric, row.difference),
             f"[{_signed(row.metric, row.low)}, {_signed(row.metric, row.high)}]",
-            "< 0.001" if row.p_value < 0.001 else f"{row.p_value:.3f}",
+            *("< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row.p_value, row.p_holm)),
         )
         for row in found.rows
     ]
-    _table(["score", "A", "B", "A - B", "95 % interval", "p"], lines)
-    say(f"Paired bootstrap over {found.examples} examples{_over(found.repetitions)}, {found.draws} draws.")
+    _table(["score", "A", "B", "A - B", "95 % interval", "p", "p (Holm)"], lines)
+    say(found.method)
     say(found.verdict)
-
-
-def _over(repetitions: int) -> str:
-    return f" and {repetitions} repetitions" if repetitions > 1 else ", one repetition"
 
 
 def _plan(
@@ -247,11 +247,11 @@ def _change_suite(
 
 
 def _scored(scores: Any) -> dict[str, Any]:
-    from benchmarks.statistics import mean_interval
+    from benchmarks.statistics import independent
 
     metrics: dict[str, dict[str, float | None]] = {}
     for name, examples in scores.examples.items():
-        interval = mean_interval(examples)
+        interval = independent(examples)
         metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
     for name, value in scores.split.items():
         metrics[name] = {"value": value, "low": None, "high": None}
@@ -286,11 +286,11 @@ def _print_row(result: Mapping[str, Any]) -> None:
 
 
 def _number(metric: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if metric in ("acc", "ece", "cece") else f"{value:.4f}"
+    return f"{100 * value:.2f} %" if metric in _PERCENT else f"{value:.4f}"
 
 
 def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+.2f} %" if metric in ("acc", "ece", "cece") else f"{value:+.4f}"
+    return f"{100 * value:+.2f} %" if metric in _PERCENT else f"{value:+.4f}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:

@@ -98,7 +98,7 @@ def data_facts(suite: Suite, train: int | None, test: int | None, classes: int |
     if not isinstance(source, ImageSource):
         if any(stated.values()):
             raise SpecError(f"The data '{source.source}' have a size of their own: leave out {', '.join(stated)}.")
-        data = suite.source(0).load()
+        data = source.load()
         sizes = {name: len(split) for name, split in data.splits.items()}
         return DataFacts("simulated", data.title, data.channels, data.image_size, data.classes, sizes)
     title = source.title or source.source

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.statistics import PairedBootstrap
+from benchmarks.statistics import Means, equivalent
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.context import FitContext
@@ -121,7 +121,7 @@ def test_temperature(benchmark: Any) -> None:
     benchmark(fit_temperature, *predictions())
 
 
-def test_paired_bootstrap(benchmark: Any) -> None:
-    rng = np.random.default_rng(0)
-    bootstrap, scores = PairedBootstrap(3, 10_000, 1000, rng), rng.random((3, 10_000))
-    benchmark(bootstrap.means, scores)
+def test_equivalent_with_its_interval(benchmark: Any) -> None:
+    """Of one method, with eight ensembles, three repetitions and 10,000 examples."""
+    gaps = np.random.default_rng(0).normal(np.linspace(-0.01, 0.01, 8)[:, None, None], size=(8, 3, 10_000))
+    benchmark(lambda: equivalent(Means(gaps), range(1, 9)))

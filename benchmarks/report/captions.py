@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.report.dee import spans
 from benchmarks.report.diagnostics import MIN_BIN_COUNT
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import points_caption
@@ -23,12 +24,13 @@ def captions(results: Results) -> Mapping[str, Caption]:
     """Return the caption of each figure, in the order in which the report shows them."""
     labels = ", ".join(dict.fromkeys(results.main["label"]))
     controls = results.summary["control"].any()
-    dots = " Grey dots, at their exact cost, are the controls that the table lists." if controls else ""
+    dots = " Grey dots are the controls that the table lists." if controls else ""
     left_out = " Controls are left out; the tables have them." if controls else ""
     censored = "the grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
     drawn = results.others[results.others["macs_rel"].notna()]
     if (drawn[["dee_raw", "dee_cal"]] == float("inf")).any().any():
         censored += f", the one at the top those better than the largest ensemble (DEE > {results.max_size})"
+    enlarged = "; the costs at which most of them crowd are enlarged on the right" if spans(results)[1] else ""
     unknown = results.others[results.others["macs_rel"].isna()]
     absent = ", ".join(dict.fromkeys(unknown["label"]))
     omitted = f" Without a known cost, hence not drawn: {absent}." if absent else ""
@@ -36,10 +38,11 @@ def captions(results: Results) -> Mapping[str, Caption]:
         "dee_vs_flops": Caption(
             "What a method is worth, and what it costs",
             "Deep-ensemble equivalent (how many ensemble members reach the same NLL) against FLOPs relative to one "
-            "network; left on raw NLL (filled), right after temperature scaling (hollow). The dashed diagonal is the "
-            "deep ensemble itself: above it, a method is worth more than it costs. The small number is the method's "
-            f"size; bars are 95 % intervals; {censored}; an arrow says that a value or an interval goes on. Points "
-            "of nearly equal cost are moved apart sideways; the table has their exact cost."
+            "network; above on raw NLL (filled), below after temperature scaling (hollow). The dashed line is the "
+            "deep ensemble itself: above it, a method is worth more than it costs. Every point stands at its cost"
+            f"{enlarged}. After a name stands the method's size; bars are 95 % intervals, "
+            "of method and ensembles' curve together, a longer one thinner than a shorter one at the same cost; "
+            f"{censored}; an arrow says that a value or an interval goes on."
             + dots
             + omitted
             + points_caption(results),
@@ -48,8 +51,8 @@ def captions(results: Results) -> Mapping[str, Caption]:
         "nll_vs_size": Caption(
             "NLL against ensemble size",
             "Test NLL (lower is better), raw and after temperature scaling, against the number of members that a "
-            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals over repetitions; the small "
-            "dots are single repetitions." + left_out,
+            "method covers. Bars, and the band of the deep ensemble, are 95 % intervals; the small dots are single "
+            "repetitions." + left_out,
             f"Two line plots of NLL against ensemble size for {labels}.",
         ),
         "acc_vs_size": Caption(

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from benchmarks.report.load import Results
-from benchmarks.report.tables import dee_text, difference_text, p_text, ratio_text
+from benchmarks.report.tables import dee_text, difference_text, p_text, ratio_text, significant
 
 
 def lead(results: Results) -> list[str]:
@@ -17,7 +17,7 @@ def lead(results: Results) -> list[str]:
     if others.empty:
         return [*sentences, "No method cheaper than an ensemble was measured."]
     best = others.sort_values("nll_mean", kind="stable").iloc[0]
-    sentences += [_best(best, results), _against_one(best, results), _rivals(others, best)]
+    sentences += [_best(best, results), _against_one(best, results), _rivals(others, best, results)]
     sentences.append(_calibrated(others, best, results))
     return [sentence for sentence in [*sentences, _none_reaches_one(others)] if sentence]
 
@@ -59,14 +59,19 @@ def _best(best: pd.Series, results: Results) -> str:
     return f"Among the other methods, {_name(best)} has the lowest NLL, {_digits(best['nll_mean'])}{cost}{worth}."
 
 
-def _rivals(others: pd.DataFrame, best: pd.Series) -> str:
+def test_name(results: Results) -> str:
+    """Return what says that a mark or a sentence holds a significant difference."""
+    return "paired bootstrap, 95 %" if results.bootstrapped else "paired t test, corrected by Holm, 5 %"
+
+
+def _rivals(others: pd.DataFrame, best: pd.Series, results: Results) -> str:
     tied = others[(others["nll_mark"] == "tied") & (others.index != best.name)]
-    if len(others) == 1 or best["nll_mark"] != "best":
+    if len(others) == 1 or best["nll_mark"] != "best" or math.isnan(best["nll_low"]):
         return ""
     if tied.empty:
-        return "Each of the others has a significantly higher NLL (paired bootstrap, 95 %)."
+        return f"Each of the others has a significantly higher NLL ({test_name(results)})."
     names = ", ".join(_name(row) for _, row in tied.iterrows())
-    return f"Against {names} the difference in NLL is not significant (paired bootstrap, 95 %)."
+    return f"Against {names} the difference in NLL is not significant ({test_name(results)})."
 
 
 def _against_one(best: pd.Series, results: Results) -> str:
@@ -76,9 +81,10 @@ def _against_one(best: pd.Series, results: Results) -> str:
     if found.empty or found[["difference", "low", "high"]].isna().to_numpy().any():
         return ""
     row = found.iloc[0]
-    verdict = "significantly lower than" if row["high"] < 0 else "not significantly different from"
-    verdict = "significantly higher than" if row["low"] > 0 else verdict
-    return f"Its NLL is {verdict} that of one network (difference {difference_text(row)}, {p_text(row['p_value'])})."
+    side = "lower" if row["difference"] < 0 else "higher"
+    verdict = f"significantly {side} than" if significant(row) else "not significantly different from"
+    p_value = p_text(row.get("p_holm", row["p_value"]))
+    return f"Its NLL is {verdict} that of one network (difference {difference_text(row)}, {p_value})."
 
 
 def _calibrated(others: pd.DataFrame, best: pd.Series, results: Results) -> str:

@@ -15,7 +15,8 @@ from benchmarks.published import Published, published_for
 from dbn_core.errors import ArtefactError, shown
 
 SCORES = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece", "temperature", "kl_to_ensemble")
-MARKED_SCORES = tuple(score for score in SCORES if score != "temperature")
+NEWER_SCORES = ("ece_debiased", "cece_debiased")  # rows of before there were such have no columns of them
+MARKED_SCORES = tuple(score for score in (*SCORES, *NEWER_SCORES) if score != "temperature")
 REFERENCE_FAMILY = "de"
 ADDED_FAMILY = "external"  # predictions made elsewhere
 
@@ -26,6 +27,15 @@ COSTS = (
     *("train_seconds", "train_seconds_with_members", "student_passes", "teacher_passes"),
 )
 _DEE = tuple(f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high"))
+_FITTED = tuple(f"dee_{kind}_fit{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high"))
+_BOOTSTRAPPED = (
+    "Intervals of means: Student's t over repetitions alone, which leaves out what test examples add.",
+    "Differences, p-values and the intervals of DEE: a paired bootstrap over (repetition, example); both methods are "
+    "scored on the same resampled examples, so a difference can be significant although the two intervals overlap. "
+    "With three repetitions such intervals are too narrow (where repetitions matter most they cover three quarters), "
+    "the more so where repetitions share one pool of members. The p-values are not corrected for the number of "
+    "comparisons. The predictions behind these rows were not kept, so today's tests cannot be made from them.",
+)
 _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
 
@@ -56,6 +66,21 @@ class Results:
         return self.summary[~self.summary["control"]]
 
     @property
+    def bootstrapped(self) -> bool:
+        """Whether the rows are older than the t intervals over repetitions and examples."""
+        return "statistics" not in self.meta
+
+    @property
+    def statistics(self) -> list[str]:
+        """How intervals and p-values were made and what they speak of, in sentences."""
+        return list(_BOOTSTRAPPED if self.bootstrapped else self.meta["statistics"])
+
+    @property
+    def scores(self) -> list[str]:
+        """The scores that the summary has."""
+        return [score for score in (*SCORES, *NEWER_SCORES) if f"{score}_mean" in self.summary]
+
+    @property
     def max_size(self) -> int | None:
         """Largest deep ensemble measured: a deep-ensemble equivalent above it is censored."""
         stated = (self.meta.get("dee") or {}).get("max_size")
@@ -76,9 +101,10 @@ def load_results(rows_dir: Path) -> Results:
     """
     summary = _read(
         rows_dir / "summary.csv",
-        text=(*_NAMES, *(f"{score}_mark" for score in MARKED_SCORES)),
+        text=(*_NAMES, *(f"{score}_mark" for score in MARKED_SCORES if score not in NEWER_SCORES)),
         numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *COSTS),
         flags=("latency_noisy",),
+        newer=(*(f"{s}_{end}" for s in NEWER_SCORES for end in ("mean", "low", "high")), *_FITTED),
     )
     if "cost_stated" not in summary:  # rows of before methods could state a cost
         summary["cost_stated"] = "False"
@@ -94,6 +120,7 @@ def load_results(rows_dir: Path) -> Results:
         rows_dir / "comparisons.csv",
         text=("method", "label", "reference", "metric"),
         numbers=("size", "difference", "low", "high", "p_value"),
+        newer=("p_holm",),
     )
     reliability = _read(
         rows_dir / "reliability.csv",
@@ -114,8 +141,13 @@ def load_results(rows_dir: Path) -> Results:
     return Results(_ordered(summary), rows, comparisons, reliability, meta, _published(meta, rows_dir / "meta.json"))
 
 
-def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a CSV as text first, so that a label such as "NA" or "None" stays a label."""
+def _read(
+    path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequence[str] = (), newer: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a CSV as text first, so that a label such as "NA" or "None" stays a label.
+
+    `newer` numbers may be missing.
+    """
     try:
         frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
@@ -125,7 +157,7 @@ def _read(path: Path, text: Sequence[str], numbers: Sequence[str], flags: Sequen
     missing = [column for column in (*text, *numbers, *flags) if column not in frame]
     if missing:
         raise ArtefactError(f"{path} lacks the column{'s'[: len(missing) > 1]} {', '.join(missing)}; {_REMEDY}.")
-    for column in numbers:
+    for column in (*numbers, *(column for column in newer if column in frame)):
         try:
             frame[column] = frame[column].replace("", "nan").to_numpy(dtype=object).astype(float)
         except ValueError as error:
@@ -163,6 +195,7 @@ class _Meta(BaseModel):
     protocol: str | list[Any] | None = None
     dee: dict[str, int | None] | None = None
     tuning: dict[str, Tuning | None] | None = None
+    statistics: list[str] = []
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import Normal, Stroke
 
 from benchmarks.report.load import Results
 from benchmarks.report.published import DEE_KINDS, comparable, lines
@@ -53,16 +52,12 @@ def drawn(points: Sequence[Point]) -> list[Point]:
     return [point for point in points if math.isfinite(point.y)]
 
 
-def draw_points(ax: Axes, points: Sequence[Point], kind: str) -> None:
-    """Draw the points of one kind of DEE, with their size below; dotted ones are derived or uncertain."""
+def draw_points(ax: Axes, points: Sequence[Point], kind: str, area: float) -> None:
+    """Draw the points of one kind of DEE; dotted ones are derived or uncertain."""
     markers = _markers(points)
-    text: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "ha": "center", "va": "center"}
-    text["path_effects"] = [Stroke(linewidth=2, foreground="white"), Normal()]
     for point in drawn(points):
         if point.kind == kind:
-            ax.scatter(point.x, point.y, s=62, marker=markers[point.name], zorder=4, **_edge(point.primary))
-            colour = CERTAIN if point.primary else UNCERTAIN
-            ax.annotate(str(point.size), (point.x, point.y), (0, -10), color=colour, **text)
+            ax.scatter(point.x, point.y, s=1.2 * area, marker=markers[point.name], zorder=4, **_edge(point.primary))
 
 
 def point_handles(points: Sequence[Point]) -> list[Any]:
@@ -83,7 +78,7 @@ def points_caption(results: Results) -> str:
     points, published = published_points(results), results.published
     if not points or published is None:
         return ""
-    names = {"raw": "left, raw NLL", "cal": "right, calibrated NLL"}
+    names = {"raw": "above, raw NLL", "cal": "below, calibrated NLL"}
     papers = {kind: dict.fromkeys(point.paper for point in drawn(points) if point.kind == kind) for kind in names}
     where = "; ".join(f"{names[kind]}: {', '.join(found)}" for kind, found in papers.items() if found)
     text = (

@@ -10,12 +10,14 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from benchmarks.report import tables
 from benchmarks.report.captions import captions
+from benchmarks.report.explorer import explorer, scale_of, sort_key
 from benchmarks.report.figures import save_figures
-from benchmarks.report.lead import lead
-from benchmarks.report.load import COSTS, MARKED_SCORES, SCORES, Results, load_results
+from benchmarks.report.lead import lead, test_name
+from benchmarks.report.load import COSTS, MARKED_SCORES, Results, load_results
 from benchmarks.report.published import published_frame, published_notes, published_table
 
 CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
@@ -49,8 +51,9 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
 
 def _save_tables(results: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    scores = [f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high", "mark") if _exists(s, end)]
-    dee = [f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high")]
+    scores = [f"{s}_{end}" for s in results.scores for end in ("mean", "low", "high", "mark") if _exists(s, end)]
+    dee = [f"dee_{kind}{fit}{end}" for kind in ("raw", "cal") for fit in ("", "_fit") for end in ("", "_low", "_high")]
+    dee = [column for column in dee if column in results.summary]
     main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *COSTS, "latency_noisy"]]
     frames = {"main": main, "sizes": _wide_sizes(results.summary), "comparisons": results.comparisons}
     texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
@@ -84,6 +87,7 @@ def _context(results: Results) -> dict[str, Any]:
         "title": meta.get("title") or meta.get("suite") or "Benchmark report",
         "description": meta.get("description", ""),
         "lead": lead(results),
+        "explorer": explorer(results),
         "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
         "captions": captions(results),
         "main": tables.main_table(results),
@@ -100,6 +104,8 @@ def _context(results: Results) -> dict[str, Any]:
         "facts": _facts(meta, results),
         "budget": _lines(meta.get("budget")),
         "protocol": _lines(meta.get("protocol")),
+        "test": test_name(results),
+        "p_column": "p-value" if results.bootstrapped else "p-value (corrected by Holm)",
         "conventions": _conventions(results),
         "command": meta.get("command", ""),
         "report_command": meta.get("report_command", ""),
@@ -148,10 +154,8 @@ def _conventions(results: Results) -> list[str]:
     largest = results.max_size or "M"
     return [
         "A value is the mean over repetitions ± half of its 95 % interval; square brackets hold a 95 % interval. "
-        "With one repetition there is no interval over repetitions.",
-        "Differences come from a paired bootstrap over (repetition, example): both methods are scored on the same "
-        "resampled examples, so a difference can be significant although the two intervals overlap. "
-        "The p-values are not corrected for the number of comparisons.",
+        "With one repetition there is no interval.",
+        *results.statistics,
         "ACC: top-1 accuracy. NLL: mean negative log-likelihood. BS: Brier score summed over the classes, from 0 to 2. "
         "ECE: expected calibration error of the top label with 15 equal-width bins, a fraction shown in %. "
         "A leading c marks a score after temperature scaling, fitted on the validation split.",
@@ -159,7 +163,7 @@ def _conventions(results: Results) -> list[str]:
         "DEE (deep-ensemble equivalent): the number of members, linearly interpolated, at which a deep ensemble "
         "measured in this suite has the method's NLL; (calibrated) uses NLL after temperature scaling. "
         f"It is censored outside the measured curve: < 1 is worse than one network, > {largest} is better than the "
-        "largest ensemble.",
+        "largest ensemble. Its interval holds what the curve adds to the uncertainty as well.",
         "FLOPs = 2 multiply-adds, per example, for the whole predictor with every member and every sampler step; "
         "relative values and latency ratios are to one member.",
         "Training seconds: the method's own training, on top of the members that it needs.",
@@ -176,4 +180,11 @@ def environment(folder: Path) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
+    made.filters |= {"sort_key": sort_key, "scale": _scale}
     return made
+
+
+def _scale(name: str) -> Markup:
+    """The attribute by which the page tells raw from calibrated scores."""
+    scale = scale_of(name)
+    return Markup(f' data-scale="{scale}"' if scale else "")

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, REFERENCE_FAMILY, Results, Tuning
 
 MISSING = "–"
-PERCENT = ("acc", "ece", "cece")
+PERCENT = ("acc", "ece", "cece", "ece_debiased", "cece_debiased")
 HIGHER_IS_BETTER = ("acc",)
 SCORE_NAMES = {
     "acc": "ACC % ↑",
@@ -23,10 +23,14 @@ SCORE_NAMES = {
     "cnll": "cNLL ↓",
     "cbrier": "cBS ↓",
     "cece": "cECE % ↓",
+    "ece_debiased": "ECE % debiased ↓",
+    "cece_debiased": "cECE % debiased ↓",
     "kl_to_ensemble": "KL to ensemble ↓",
 }
 _CHOSEN = {"validation": "validation", "test": "test (!)", "paper": "the paper"}
-_MAIN_SCORES = ("acc", "nll", "brier", "ece", "cnll", "cece")
+_MAIN_SCORES = ("acc", "nll", "brier", "ece", "ece_debiased", "cnll", "cece", "cece_debiased")
+_COMPARED = ("nll", "cnll", "acc")
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,18 @@ def dee_text(value: float, low: float, high: float, max_size: int | None) -> str
     return f"{one(value, 2)} [{one(low, 1)}, {one(high, 1)}]"
 
 
+def fit_text(value: float, low: float, high: float) -> str:
+    """Return an equivalent on the fitted curve, uncensored: `11.20 [9.1, 16.0]`, `∞ [21.3, ∞]` or `0.71`."""
+    if math.isnan(value):
+        return MISSING
+
+    def one(x: float, digits: int) -> str:
+        return "∞" if math.isinf(x) else f"{x:.{digits if x < 100 else 0}f}"
+
+    ends = "" if math.isnan(low) or math.isnan(high) else f" [{one(low, 1)}, {one(high, 1)}]"
+    return one(value, 2) + ends
+
+
 def ratio_text(value: float, noisy: bool = False) -> str:
     """Return `1.33×`, with a tilde in front when the measurement was noisy."""
     return f"{'~' if noisy else ''}{value:.2f}×" if math.isfinite(value) else MISSING
@@ -109,7 +125,7 @@ def difference_text(row: pd.Series) -> str:
     """Return a row of the comparisons as `−0.012 [−0.020, −0.004]`; accuracies and ECE in percentage points."""
     scale, digits = (100, 2) if row["metric"] in PERCENT else (1, 4)
     value, low, high = (f"{row[key] * scale:+.{digits}f}".replace("-", "−") for key in ("difference", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return value if math.isnan(row["low"]) else f"{value} [{low}, {high}]"
 
 
 def score_cells(frame: pd.DataFrame, score: str) -> list[Cell]:
@@ -132,10 +148,13 @@ def main_table(results: Results) -> Table:
         "Method": [Cell(label) for label in frame["label"]],
         "Size": [Cell(str(size)) for size in frame["size"]],
     }
-    columns |= {SCORE_NAMES[score]: score_cells(frame, score) for score in _MAIN_SCORES}
+    columns |= {SCORE_NAMES[score]: score_cells(frame, score) for score in _MAIN_SCORES if score in results.scores}
     for kind, name in (("raw", "DEE (raw) ↑"), ("cal", "DEE (calibrated) ↑")):
         values = zip(frame[f"dee_{kind}"], frame[f"dee_{kind}_low"], frame[f"dee_{kind}_high"], strict=True)
         columns[name] = [Cell(dee_text(*value, results.max_size)) for value in values]
+        if f"dee_{kind}_fit" in frame:
+            fits = zip(*(frame[f"dee_{kind}_fit{end}"] for end in ("", "_low", "_high")), strict=True)
+            columns[name.replace(" ↑", " fitted ↑")] = [Cell(fit_text(*fit)) for fit in fits]
     columns[SCORE_NAMES["kl_to_ensemble"]] = score_cells(frame, "kl_to_ensemble")
     stated = frame["cost_stated"].map({True: "*", False: ""})
     for key, name in (("macs_rel", "FLOPs rel."), ("params_rel", "Params rel.")):
@@ -176,9 +195,10 @@ def comparisons_table(results: Results) -> Table:
     """Return the paired differences to deep ensembles: a block for each metric, a column for each reference.
 
     The deep ensembles of the methods' own sizes share one column.  Differences to other methods, which the claims page
-    reads, stay in the file.
+    reads, and those of ECE stay in the file.
     """
     frame = results.comparisons[results.comparisons["reference"].str.startswith("DE-")]
+    frame = frame[frame["metric"].isin(_COMPARED)]
     own = (frame["reference"] == "DE-" + frame["size"].astype(int).astype(str)) & (frame["size"] > 1)
     frame = frame.assign(reference=frame["reference"].where(~own, "DE of that size"))
     references = list(dict.fromkeys(frame["reference"]))
@@ -216,10 +236,18 @@ def tuning_table(results: Results) -> Table | None:
 def _comparison_cell(row: pd.Series) -> Cell:
     if not math.isfinite(row["difference"]):
         return Cell(MISSING)
-    text = f"{difference_text(row)}, {p_text(row['p_value'])}"
-    if row["low"] <= 0 <= row["high"]:
+    p_value = row.get("p_holm", row["p_value"])
+    if math.isnan(p_value):
+        return Cell(difference_text(row))
+    text = f"{difference_text(row)}, {p_text(p_value)}"
+    if not significant(row):
         return Cell(text, "tied")
     return Cell(text, "best" if (row["difference"] > 0) == (row["metric"] in HIGHER_IS_BETTER) else "")
+
+
+def significant(row: pd.Series) -> bool:
+    """Whether a row of the comparisons holds a difference: by the corrected p-value, in older rows by the interval."""
+    return bool(row["p_holm"] <= ALPHA) if "p_holm" in row else not row["low"] <= 0 <= row["high"]
 
 
 def _metric_name(metric: str) -> str:
@@ -232,7 +260,14 @@ _TEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": "$<$", ">": "$>$", "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "–": "--"},
-    **{"≈": r"$\approx$", "†": r"\textdagger{}", "²": r"\textsuperscript{2}", "↑": r"$\uparrow$", "↓": r"$\downarrow$"},
+    **{
+        "≈": r"$\approx$",
+        "†": r"\textdagger{}",
+        "²": r"\textsuperscript{2}",
+        "∞": r"$\infty$",
+        "↑": r"$\uparrow$",
+        "↓": r"$\downarrow$",
+    },
 }
 
 

@@ -85,12 +85,9 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
     if not entry.label.strip() or not entry.label.isprintable():
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
-    plan.suite.source(entry.repetition)  # refuses a repetition that the suite has no split for
-    own = suite_labels(plan, store, entry.repetition)
-    whose = f" of repetition {entry.repetition + 1}" if plan.data.splits else ""
-    _check(arrays, own, len(plan.data.classes), entry.source, whose)
-    ids = {name: own[name] for name in ("test_ids",) if name in own}
-    content = save({name: _compact(array) for name, array in {**arrays, **ids}.items()})
+    _check(arrays, suite_labels(plan, store, entry.repetition), len(plan.data.classes), entry.source)
+    arrays = {**arrays, **_ids(plan, store, entry.repetition)}
+    content = save({name: _compact(array) for name, array in arrays.items()})
     made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
     cost = {name: value for name, value in asdict(entry.cost).items() if value is not None}
     record = {**_identity(plan, entry), "source": entry.source, "note": entry.note, "stated": cost}
@@ -157,29 +154,38 @@ def suite_labels(plan: Plan, store: Store, repetition: int | None = None) -> dic
     """``test_labels`` and ``validation_labels`` of the suite, in its order, from its own stored predictions.
 
     Args:
-        repetition: whose split, where each has its own, and then with ``test_ids``; None: whichever is at hand.
+        repetition: whose split is meant, where each repetition draws its own; None: any.
 
     Raises:
         SpecError: the store has none.
     """
-    wanted = repetition if plan.data.splits else None
+    arrays = _stored(plan, store, repetition)
+    return {name: arrays[name] for name in ("test_labels", "validation_labels")}
+
+
+def _ids(plan: Plan, store: Store, repetition: int) -> dict[str, Array]:
+    """``test_ids`` of a repetition's split; nothing where all repetitions have the same."""
+    arrays = _stored(plan, store, repetition)
+    return {name: array for name, array in arrays.items() if name == "test_ids"}
+
+
+def _stored(plan: Plan, store: Store, repetition: int | None) -> Mapping[str, Array]:
+    anyones = repetition is None or not plan.suite.data.resplits
     for cell in plan.cells:
-        if wanted in (None, cell.repetition) and store.has("predictions", cell.predictions):
-            arrays = store.arrays("predictions", cell.predictions)
-            return {name: arrays[name] for name in ("test_labels", "validation_labels", "test_ids") if name in arrays}
-    of = "" if wanted is None else f"repetition {wanted + 1} of "
+        if (anyones or cell.repetition == repetition) and store.has("predictions", cell.predictions):
+            return store.arrays("predictions", cell.predictions)
     raise SpecError(
-        f"The store '{store.root}' has no predictions of {of}the suite '{plan.suite.name}': "
+        f"The store '{store.root}' has no predictions of the suite '{plan.suite.name}': "
         f"run it first with `dbn-bench run {plan.suite.name}`."
     )
 
 
 def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
-    where = {"suite": plan.suite.name, "data": plan.data.of(entry.repetition)}
+    where = {"suite": plan.suite.name, "data": plan.data.fingerprint}
     return where | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
 
 
-def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, source: str, whose: str) -> None:
+def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, source: str) -> None:
     for split in ("test", "validation"):
         if split not in arrays:
             continue
@@ -192,12 +198,12 @@ def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, 
         if len(given) != len(expected):
             raise DataError(
                 f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}: predict its own "
-                f"{split} split{whose}."
+                f"{split} split."
             )
         if wrong := int(np.sum(given != expected)):
             raise DataError(
                 f"{wrong} of {len(given)} {split} labels given for '{source}' are not the suite's: predict its "
-                f"{split} split{whose} in its order."
+                f"{split} split in its order."
             )
 
 
@@ -209,13 +215,8 @@ def _compact(array: Array) -> Array:
 def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
     """The suite's records by key."""
     records = {key: store.value(kind, key)["value"] for kind, key in store.artefacts(KIND)}
-    return {key: record for key, record in records.items() if _belongs(plan, record)}
-
-
-def _belongs(plan: Plan, record: Mapping[str, Any]) -> bool:
-    repetition, splits = record["repetition"], plan.data.splits
-    known = not splits or repetition < len(splits)  # the suite may have had more repetitions once
-    return known and (record["suite"], record["data"]) == (plan.suite.name, plan.data.of(repetition))
+    mine = (plan.suite.name, plan.data.fingerprint)
+    return {key: record for key, record in records.items() if (record["suite"], record["data"]) == mine}
 
 
 def _ordered(plan: Plan, store: Store) -> list[dict[str, Any]]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.results.scoring import Scores
-from benchmarks.statistics import Interval, PairedBootstrap
-from benchmarks.suite.plan import Cell, Plan
+from benchmarks.statistics import Interval, Means, MemberEffects, Shared, Tested, shared_members
+from benchmarks.suite.plan import Cell
 from dbn_core.metrics.scores import Array
-from dbn_core.seeds import seed_for
 
 Key = tuple[str, int]  # what a summary row is of: (spec, size)
 Contrast = tuple[tuple[str, int], tuple[str, int]]  # two of (label, size) to be compared
@@ -38,34 +37,106 @@ def by_method(results: Sequence[CellResult]) -> dict[Key, list[CellResult]]:
 
 
 class Pairing:
-    """Compares methods on the repetitions that they share, with the same bootstrap draws for every comparison."""
+    """Estimates means and differences, on the repetitions that methods share, as :mod:`benchmarks.statistics` does.
 
-    def __init__(self, plan: Plan, groups: Mapping[Key, list[CellResult]]) -> None:
-        self._plan, self._groups = plan, groups
-        self._bootstraps: dict[int, PairedBootstrap] = {}
+    Args:
+        groups: scored cells by method and size.
+        effects: what the members of a shared pool do to each score (:mod:`benchmarks.results.pools`).
+    """
+
+    def __init__(
+        self, groups: Mapping[Key, list[CellResult]], effects: Mapping[str, MemberEffects] | None = None
+    ) -> None:
+        self._groups, self._effects = groups, effects or {}
+        self._results = [result for group in groups.values() for result in group]
+        self._crossed = all(result.ids is None for result in self._results)
 
     def shared(self, score: str, keys: Sequence[Key]) -> tuple[int, ...]:
         """Repetitions in which each of ``keys`` has the score."""
-        having = ({r.cell.repetition for r in self._groups[key] if score in r.examples} for key in keys)
+        having = ({r.cell.repetition for r in self._groups[key] if score in r} for key in keys)
         return tuple(sorted(set.intersection(*having))) if keys else ()
 
     def scores(self, key: Key, score: str, repetitions: Sequence[int]) -> Array:
-        """Per-example scores of a method, [R, N]."""
-        found = {r.cell.repetition: r.examples[score] for r in self._groups[key] if r.cell.repetition in repetitions}
-        return np.stack([found[repetition] for repetition in repetitions])
+        """Scores of a method: [R, N] where repetitions have the same test examples, else their means [R, 1]."""
+        values = [result.values(score) for result in self._of(key, repetitions)]
+        return np.stack(values if self._crossed else [value.mean(keepdims=True) for value in values])
 
-    def bootstrap(self, repetitions: int) -> PairedBootstrap:
-        """The draws for so many repetitions; they depend on nothing but the suite."""
-        if repetitions not in self._bootstraps:
-            suite = self._plan.suite
-            rng = np.random.default_rng(seed_for(suite=suite.name, seed=suite.seed, purpose="bootstrap"))
-            examples = self._plan.data.counts["test"]
-            self._bootstraps[repetitions] = PairedBootstrap(repetitions, examples, suite.bootstrap, rng)
-        return self._bootstraps[repetitions]
+    def mean(self, score: str, key: Key) -> Interval:
+        """Mean of a method over all of its repetitions; NaN when it has none."""
+        if not (repetitions := self.shared(score, [key])):
+            return Interval(np.nan, np.nan, np.nan)
+        return Means(self.scores(key, score, repetitions)[None], self._shared([key], score, repetitions)).test()
 
-    def difference(self, score: str, mine: Key, theirs: Key) -> tuple[Interval, float] | None:
+    def difference(self, score: str, mine: Key, theirs: Key) -> Tested | None:
         """Mean of mine - theirs with its interval and p-value; None when no repetition has both."""
         if not (repetitions := self.shared(score, [mine, theirs])):
             return None
-        mine_, theirs_ = (self.scores(key, score, repetitions) for key in (mine, theirs))
-        return self.bootstrap(len(repetitions)).difference(mine_, theirs_)
+        return self.gaps(score, mine, [theirs], repetitions).test()
+
+    def gaps(self, score: str, mine: Key, others: Sequence[Key], repetitions: Sequence[int]) -> Means:
+        """Means of mine minus each of the others."""
+        theirs = np.stack([self.scores(key, score, repetitions) for key in others])
+        shared = self._shared([mine, *others], score, repetitions)
+        minus = np.concatenate([np.ones((len(others), 1)), -np.eye(len(others))], 1)
+        return Means(self.scores(mine, score, repetitions) - theirs, shared and shared.of(minus))
+
+    def _of(self, key: Key, repetitions: Sequence[int]) -> list[CellResult]:
+        found = {result.cell.repetition: result for result in self._groups[key]}
+        return [found[repetition] for repetition in repetitions]
+
+    def _shared(self, keys: Sequence[Key], score: str, repetitions: Sequence[int]) -> Shared | None:
+        if score not in self._effects:
+            return None
+        members = [[result.cell.members for result in self._of(key, repetitions)] for key in keys]
+        known = [self._groups[key][0].cell.method.name == "de" for key in keys]
+        return shared_members(members, known, self._effects[score])
+
+    def statement(self, sharing: str) -> list[str]:
+        """What intervals and p-values are, and what they speak of, in sentences for the report.
+
+        Args:
+            sharing: whether the pool is ``shared`` or each repetition has one, ``independent``.
+        """
+        if len({result.cell.repetition for result in self._results}) < 2:
+            return ["There is one repetition, so no interval and no p-value: how far other trainings lie is not known."]
+        lines = [
+            "Intervals are of 95 %, each by itself. Means and differences: Student's t over repetitions and test "
+            "examples, which are crossed, each part of the variance with its own degrees of freedom; methods are "
+            "compared on the same examples and repetitions, so a difference can be significant although the two "
+            "intervals overlap. In simulations 93 to 98 % of such intervals cover the truth (docs/statistics.md); "
+            "with two repetitions they are wide."
+        ]
+        if not self._crossed:
+            lines[0] = (
+                "Intervals are of 95 %, each by itself. Each repetition splits the data anew and counts as one "
+                "observation; means and differences within repetitions have Student's t intervals."
+            )
+            lines.append("They speak of other random splits of these data and other trainings, not of other data.")
+        elif sharing == "independent":
+            lines.append("They speak of other pools of members, other trainings and other test examples.")
+        elif self._effects:
+            lines.append(
+                "They speak of other pools, other trainings and other test examples, although all repetitions draw on "
+                "one pool: what a member does to deep ensembles is estimated by leaving out one after the other, and "
+                "other methods may follow their members by anything from nothing to as much. Only the KL to the "
+                "ensemble is that to this pool's."
+            )
+        else:
+            lines.append(
+                "They speak of other draws from this pool, other trainings and other test examples, not of other "
+                "pools: without a deep ensemble nothing shows what its members do."
+            )
+        return [*lines, *_TESTS]
+
+
+_TESTS = (
+    "p-values are those of the same tests, corrected by Holm's method: in the table of differences over all methods "
+    "with the same score and kind of reference (one network; the ensemble of the method's size; another method), for "
+    "the marks of best and tied over all rivals of the best. The CSV file has the raw ones too.",
+    "A DEE's interval holds the sizes of deep ensemble that the same test cannot tell from the method (at 5 %), so it "
+    "carries the uncertainty of the ensembles' own curve. A fitted DEE is read off NLL = a + b / M, fitted to all "
+    "measured sizes (M counts as M squared); its interval takes that form for granted.",
+    "The interval of an ECE is about the plug-in ECE of a test split of this size, which is too large, the more so the "
+    "smaller the split and the better the calibration; the debiased ECE subtracts an estimate of that (after Kumar et "
+    "al., 2019) and may fall below zero.",
+)

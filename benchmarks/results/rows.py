@@ -11,8 +11,9 @@ import pandas as pd
 
 from benchmarks.results.external import External, load_external
 from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, method_name
-from benchmarks.results.scoring import PER_EXAMPLE, PER_SPLIT, SCORES, score_arrays
-from benchmarks.statistics import DeeCurve, Interval, mean_interval
+from benchmarks.results.pools import pool_effects
+from benchmarks.results.scoring import BETTER, SCORES, score_arrays
+from benchmarks.statistics import LEVEL, Interval, equivalent, fitted, holm
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError
@@ -22,12 +23,20 @@ from dbn_core.metrics.scores import Array, kl_divergence
 
 @dataclass
 class Results:
-    """The tables of a run, as they are written to the results folder."""
+    """The tables of a run, as they are written to the results folder, and how their intervals were made."""
 
     rows: pd.DataFrame
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     reliability: pd.DataFrame
+    statistics: list[str]
+
+
+_COMPARED = ("nll", "cnll", "acc", "ece", "cece")
+_COMPARISONS = [
+    *("method", "label", "size", "reference", "metric"),
+    *("difference", "low", "high", "p_value", "p_holm"),
+]
 
 
 def score_cell(cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
@@ -91,18 +100,16 @@ def analyse(
         contrasts: further pairs to compare, beside each method with one network and with the ensemble of its size.
     """
     groups = by_method(results)
-    pairing = Pairing(plan, groups)
-    summary = [_summary_row(plan, key, group, store, latency) for key, group in groups.items()]
+    pairing = Pairing(groups, pool_effects(plan, store))
+    summary = [_summary_row(plan, key, group, store, latency, pairing) for key, group in groups.items()]
     _add_dee(summary, groups, pairing)
     _mark_best(summary, groups, pairing)
     return Results(
         pd.DataFrame(_tidy(plan, results)),
         pd.DataFrame(summary),
-        pd.DataFrame(
-            _compare(groups, pairing) + _contrasted(groups, pairing, contrasts),
-            columns=["method", "label", "size", "reference", "metric", "difference", "low", "high", "p_value"],
-        ),
+        _corrected(_compare(groups, pairing) + _contrasted(groups, pairing, contrasts)),
         pd.DataFrame(_reliability_rows(groups)),
+        pairing.statement(plan.suite.pool.sharing),
     )
 
 
@@ -113,22 +120,21 @@ def _identity(cell: Cell) -> dict[str, Any]:
 def _tidy(plan: Plan, results: list[CellResult]) -> list[dict[str, Any]]:
     rows = []
     for result in results:
-        values = {name: float(scores.mean()) for name, scores in result.examples.items()} | result.split
         for name in SCORES:
-            if name in values:
-                where = {"repetition": result.cell.repetition, "split": "test", "metric": name, "value": values[name]}
+            if name in result:
+                value = float(result.values(name).mean())
+                where = {"repetition": result.cell.repetition, "split": "test", "metric": name, "value": value}
                 rows.append({"suite": plan.suite.name, **_identity(result.cell), **where})
     return rows
 
 
 def _summary_row(
-    plan: Plan, key: tuple[str, int], group: list[CellResult], store: Store, latency: Mapping[str, Any]
+    plan: Plan, key: Key, group: list[CellResult], store: Store, latency: Mapping[str, Any], pairing: Pairing
 ) -> dict[str, Any]:
     cell = group[0].cell
     row: dict[str, Any] = {**_identity(cell), "n": len(group)}
     for score in SCORES:
-        values = [float(r.examples[score].mean()) if score in r.examples else r.split.get(score, np.nan) for r in group]
-        interval = mean_interval(np.array(values))
+        interval = pairing.mean(score, key)
         row |= {f"{score}_mean": interval.value, f"{score}_low": interval.low, f"{score}_high": interval.high}
     return row | _cost_columns(plan, group, store) | _latency_columns(latency.get(f"{key[0]}@{key[1]}", {}))
 
@@ -193,18 +199,20 @@ def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_dee(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:
-    ensembles = _de_keys(groups)
+    ensembles = dict(sorted(_de_keys(groups).items()))
+    sizes = list(ensembles)
     for column, score in (("dee_raw", "nll"), ("dee_cal", "cnll")):
-        curves: dict[tuple[int, ...], DeeCurve] = {}
         for row in summary:
-            key, dee = (row["method"], row["size"]), Interval(np.nan, np.nan, np.nan)
+            key, nothing = (row["method"], row["size"]), Interval(np.nan, np.nan, np.nan)
+            found = {column: nothing, f"{column}_fit": nothing}
             repetitions = pairing.shared(score, [key, *ensembles.values()])
             if repetitions and 1 in ensembles and len(ensembles) > 1:
-                if repetitions not in curves:
-                    curve = {size: pairing.scores(de, score, repetitions) for size, de in ensembles.items()}
-                    curves[repetitions] = DeeCurve(curve, pairing.bootstrap(len(repetitions)))
-                dee = curves[repetitions].equivalent(pairing.scores(key, score, repetitions))
-            row |= {column: dee.value, f"{column}_low": dee.low, f"{column}_high": dee.high}
+                gaps = pairing.gaps(score, key, list(ensembles.values()), repetitions)
+                found = {column: equivalent(gaps, sizes), f"{column}_fit": fitted(gaps, sizes)}
+                if key in ensembles.values():  # the yardstick itself
+                    found[column] = Interval(*[float(row["size"])] * 3)
+            for name, dee in found.items():
+                row |= {name: dee.value, f"{name}_low": dee.low, f"{name}_high": dee.high}
 
 
 def _de_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
@@ -242,17 +250,25 @@ def _contrasted(
 def _comparison_rows(cell: Cell, reference: str, mine: Key, theirs: Key, pairing: Pairing) -> list[dict[str, Any]]:
     identity = {k: v for k, v in _identity(cell).items() if k != "family"}
     rows = []
-    for score in ("nll", "cnll", "acc"):
-        if found := pairing.difference(score, mine, theirs):
-            gap, p = found
-            values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": p}
+    for score in _COMPARED:
+        if gap := pairing.difference(score, mine, theirs):
+            values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": gap.p_value}
             rows.append({**identity, "reference": reference, "metric": score, **values})
     return rows
 
 
+def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The comparisons with p-values corrected by Holm, in families of one score and one kind of reference."""
+    frame = pd.DataFrame(rows, columns=_COMPARISONS)
+    own = "DE-" + frame["size"].astype(str)
+    kind = np.where(frame["reference"] == "DE-1", "one network", np.where(frame["reference"] == own, "ensemble", ""))
+    frame["p_holm"] = frame.groupby([frame["metric"], kind])["p_value"].transform(lambda p: holm(p.to_numpy()))
+    return frame
+
+
 def _mark_best(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:
     """``best`` and ``tied`` (not significantly different from the best) among the methods that are no yardstick."""
-    for score, higher in (PER_EXAMPLE | PER_SPLIT).items():
+    for score, higher in BETTER.items():
         sign = -1.0 if higher else 1.0
         for row in summary:
             row[f"{score}_mark"] = ""
@@ -265,35 +281,13 @@ def _mark_best(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResu
             continue
         best = min(rivals, key=lambda row: sign * row[f"{score}_mean"])
         best[f"{score}_mark"] = "best"
-        for row in rivals:
-            if row is not best and _tied(row, best, score, groups, pairing):
+        others = [row for row in rivals if row is not best]
+        pairs = [((row["method"], row["size"]), (best["method"], best["size"])) for row in others]
+        found = [pairing.difference(score, *pair) for pair in pairs]
+        p_values = holm(np.array([np.nan if gap is None else gap.p_value for gap in found]))
+        for row, p in zip(others, p_values, strict=True):
+            if p > 1 - LEVEL:
                 row[f"{score}_mark"] = "tied"
-
-
-def _tied(
-    row: dict[str, Any],
-    best: dict[str, Any],
-    score: str,
-    groups: Mapping[Key, list[CellResult]],
-    pairing: Pairing,
-) -> bool:
-    mine, theirs = (row["method"], row["size"]), (best["method"], best["size"])
-    if score in PER_EXAMPLE:
-        found = pairing.difference(score, mine, theirs)
-        if found is None:
-            return False
-        gap, _ = found
-    else:  # calibration errors are no means over examples: a paired t interval over repetitions
-        by_repetition = {r.cell.repetition: r.split[score] for r in groups[theirs]}
-        pairs = [
-            r.split[score] - by_repetition[r.cell.repetition]
-            for r in groups[mine]
-            if r.cell.repetition in by_repetition
-        ]
-        if len(pairs) < 2:
-            return False
-        gap = mean_interval(np.array(pairs))
-    return gap.low <= 0 <= gap.high
 
 
 def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> list[dict[str, Any]]:

@@ -23,11 +23,7 @@ TRAINED = ("member", "views", "part")
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What planning must know of the data without loading them.
-
-    Where every repetition has a split of its own, ``splits`` are the fingerprints of each repetition's data, and
-    ``fingerprint`` is that of them all.
-    """
+    """What planning must know of the data without loading them."""
 
     fingerprint: str
     title: str
@@ -36,17 +32,11 @@ class DataFacts:
     classes: tuple[str, ...]
     counts: dict[str, int]
     unseen: str | None = None  # fingerprint of the images that no member is trained on
-    splits: tuple[str, ...] = ()
-
-    def of(self, repetition: int) -> str:
-        """Fingerprint of the data of a repetition."""
-        return self.splits[repetition] if self.splits else self.fingerprint
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataFacts:
         """Inverse of ``dataclasses.asdict`` through JSON."""
-        size, classes, splits = (tuple(value.get(name, ())) for name in ("image_size", "classes", "splits"))
-        return cls(**{**value, "image_size": size, "classes": classes, "splits": splits})
+        return cls(**{**value, "image_size": tuple(value["image_size"]), "classes": tuple(value["classes"])})
 
 
 @dataclass(frozen=True)
@@ -59,7 +49,7 @@ class Node:
         title: what progress calls it.
         recipe: JSON that is hashed and stored beside the result.
         needs: keys of the nodes it reads, with their kinds.
-        payload: what the worker must know, the repetition whose data it is made from included; never part of the key.
+        payload: what the worker must know; never part of the key.
     """
 
     kind: str
@@ -151,11 +141,17 @@ def _base(plan: Plan, repetition: int) -> dict[str, Any]:
     suite = plan.suite
     return {
         "format": FORMAT,
-        "data": plan.data.of(repetition),
+        "data": plan.data.fingerprint,
         "network": suite.network.key(),
         "recipe": suite.recipe.key(),
         "seed": suite.seed,
+        **_split(suite, repetition),
     }
+
+
+def _split(suite: Suite, repetition: int) -> dict[str, int]:
+    """Which split of the data an artefact belongs to, where each repetition draws its own."""
+    return {"split": repetition} if suite.data.resplits else {}
 
 
 def _add(
@@ -163,20 +159,19 @@ def _add(
     kind: str,
     title: str,
     recipe: dict[str, Any],
-    repetition: int,
     needs: Iterable[tuple[str, str]] = (),
     payload: dict[str, Any] | None = None,
 ) -> str:
     key = digest({"kind": kind, **recipe})
     if key not in plan.nodes:
-        plan.nodes[key] = Node(kind, key, title, recipe, tuple(needs), {"repetition": repetition, **(payload or {})})
+        plan.nodes[key] = Node(kind, key, title, recipe, tuple(needs), payload or {})
     return key
 
 
 def _member(plan: Plan, repetition: int, position: int) -> str:
     pool, index = member_identity(plan.suite, repetition, position)
     recipe = _base(plan, repetition) | {"pool": pool, "index": index}
-    return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe, repetition)
+    return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
 
 
 def _parts(plan: Plan, use: _Use, size: int, repetition: int) -> dict[str, str]:
@@ -217,7 +212,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     title = f"{use.label}: {part.name}, repetition {repetition + 1}"
     sources = [("member", key) for key in members] + [("part", key) for key in needs.values()]
     sources += [("views", key) for key in views]
-    return _add(plan, "part", title, recipe, repetition, sources, payload | {"part": part.name})
+    return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
 
 
 def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None, repetition: int) -> list[str]:
@@ -229,12 +224,12 @@ def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str |
         "flip": recipe.flip,
         "mixup": part.taught_mixup,
     }
-    shown |= {"unseen": unseen} if unseen else {}
+    shown |= ({"unseen": unseen} if unseen else {}) | _split(plan.suite, repetition)
     keys = []
     for member in members:
-        made = {"format": FORMAT, "data": plan.data.of(repetition), "seed": plan.suite.seed, "member": member, **shown}
+        made = {"format": FORMAT, "data": plan.data.fingerprint, "seed": plan.suite.seed, "member": member, **shown}
         title = f"logits of {plan.nodes[member].title} on {count} views" + (" of unseen images" if unseen else "")
-        keys.append(_add(plan, "views", title, made, repetition, [("member", member)]))
+        keys.append(_add(plan, "views", title, made, [("member", member)]))
     return keys
 
 
@@ -267,8 +262,9 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
         "members": payload["members"],
         "parts": payload["parts"],
     }
-    title = f"{use.label} size {size}, repetition {repetition + 1}"
-    return _add(plan, "predictions", title, recipe, repetition, _sources(payload), payload)
+    return _add(
+        plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
+    )
 
 
 def _cost(plan: Plan, use: _Use, size: int) -> str:
@@ -285,8 +281,8 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
         "classes": len(plan.data.classes),
     }
     if type(use.method).cost is not Method.cost:  # a cost that a method states may depend on the data
-        recipe["data"] = plan.data.of(0)
-    return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, 0, _sources(payload), payload)
+        recipe["data"] = plan.data.fingerprint
+    return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
 
 
 def _sources(payload: dict[str, Any]) -> list[tuple[str, str]]:

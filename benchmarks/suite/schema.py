@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from benchmarks.published import published_for
 from dbn_core.data import SOURCES, DataSpec
-from dbn_core.data.sources import Source
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Method
 from dbn_core.nets.spec import NetworkSpec
@@ -121,7 +120,6 @@ class Suite(_Model):
     recipe: Recipe
     students: StudentSpec
     latency: LatencySpec = LatencySpec()
-    bootstrap: int = Field(1000, ge=100, le=1_000_000)
     published: PublishedSpec | None = None
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
 
@@ -139,11 +137,11 @@ class Suite(_Model):
         return self
 
     @model_validator(mode="after")
-    def _splits_fit(self) -> Suite:
-        if self.pool.sharing == "shared" and self.data.splits_anew:
+    def _pools_fit_splits(self) -> Suite:
+        if self.pool.sharing == "shared" and self.data.resplits:
             raise ValueError(
-                "a shared pool has one training split, so its repetitions cannot each have another: set [data] split "
-                'to "fixed" or [pool] sharing to "independent"'
+                "a shared pool has seen the test images of other repetitions' splits: set [data] split = 'fixed' or "
+                "[pool] sharing = 'independent'"
             )
         return self
 
@@ -156,19 +154,6 @@ class Suite(_Model):
                 "unseen_limit"
             )
         return self
-
-    def source(self, repetition: int) -> Source:
-        """The source of the data of one repetition, from 0: ``load_suite("digits").source(0).load()``.
-
-        Raises:
-            SpecError: every repetition has a split of its own, and the suite has no such repetition.
-        """
-        if self.data.splits_anew and not 0 <= repetition < self.repetitions:
-            raise SpecError(
-                f"The suite '{self.name}' splits its data anew in each of {self.repetitions} repetitions, and has no "
-                f"repetition {repetition + 1}: choose one of these."
-            )
-        return self.data.of_repetition(self.seed, repetition)
 
     def teachers(self, entry: MethodEntry) -> str:
         """How the members teach the students of an entry."""

@@ -29,7 +29,6 @@ from benchmarks.work.live import Ticket, watched
 from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freeze, predict_split
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
-from dbn_core.data.sources import Source
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
 from dbn_core.method import Method, Part
@@ -44,8 +43,9 @@ _NORMALISED = 1e-3
 
 
 @lru_cache(maxsize=1)
-def _dataset(source: Source) -> Dataset:
-    return source.load()
+def _datasets(suite_json: str) -> dict[int, Dataset]:
+    """Data of a suite that are loaded, by repetition; those of the suite before are forgotten."""
+    return {}
 
 
 class Bench:
@@ -54,13 +54,17 @@ class Bench:
     def __init__(self, suite: Suite, store: Store, device: str = "auto") -> None:
         self.suite, self.store = suite, store
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        self.repetition = 0  # whose data are at hand
+        self._suite_json = suite.model_dump_json()
         self._monitor: Monitor | None = None
+        self._repetition = 0  # whose split of the data is worked on
 
     @property
     def data(self) -> Dataset:
-        """The data of the repetition, loaded on first use and kept."""
-        return _dataset(self.suite.source(self.repetition))
+        """The data, loaded on first use and kept."""
+        known = _datasets(self._suite_json)
+        if self._repetition not in known:
+            known[self._repetition] = self.suite.data.for_repetition(self._repetition).load()
+        return known[self._repetition]
 
     def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:
         return {"data": self.data, "spec": self.suite.network, "device": self.device, "axes": axes}
@@ -76,7 +80,6 @@ class Bench:
 
     def run(self, node: Node, ticket: Ticket | None = None) -> None:
         """Make one artefact and store it; a failure stores nothing."""
-        self.repetition = node.payload["repetition"]
         if ticket is None:
             self._run(node)
             return
@@ -85,6 +88,7 @@ class Bench:
 
     def _run(self, node: Node) -> None:
         started = time.monotonic()
+        self._repetition = node.recipe.get("split", 0)
         value, content = {
             "member": self._train_member,
             "views": self._teach_views,
@@ -212,8 +216,8 @@ class Bench:
             terms = predict_split(predictor, examples, self.device)
             tensors[split] = check_log_probs(terms, len(examples), self.data.num_classes, name)
             tensors[f"{split}_labels"] = examples.labels
-        if self.suite.data.splits_anew:
-            assert self.data.test_ids is not None, "a source that splits anew says which images are for test"
+        if self.suite.data.resplits:
+            assert self.data.test_ids is not None, "a source that resplits names its examples"
             tensors["test_ids"] = self.data.test_ids
         return {"terms": len(tensors["test"])}, save(_stored(tensors))
 

@@ -60,7 +60,7 @@ class Dataset:
         flip: whether a horizontal flip keeps the label.
         fingerprint: SHA-256 of everything above that training can notice; see :func:`fingerprint`.
         unseen: images that belong to no split, for students alone to be taught on; most data have none.
-        test_ids: int64 [N], the place of each test image in the whole source, where its images have an order.
+        test_ids: index of each test example in the whole source, int64 [N], where splits may be drawn anew.
 
     Raises:
         DataError: when a split is empty, image shapes differ, or a label has no class name.
@@ -77,7 +77,7 @@ class Dataset:
     flip: bool
     fingerprint: str
     unseen: Split | None = None
-    test_ids: Tensor | None = field(default=None, repr=False)
+    test_ids: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]

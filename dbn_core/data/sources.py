@@ -36,18 +36,18 @@ class Source(BaseModel, ABC):
     summary: ClassVar[str] = ""  # one line for a listing
     version: ClassVar[int] = 1
 
-    @property
-    def splits_anew(self) -> bool:
-        """Whether every repetition of a suite has a split of its own."""
-        return False
-
-    def of_repetition(self, seed: int, repetition: int) -> Source:
-        """The source of the data of one repetition, from 0, of a suite with this seed; itself when all share them."""
-        return self
-
     @abstractmethod
     def load(self) -> Dataset:
         """Read the data; raises :class:`DataError` when they are missing, damaged or not in the expected layout."""
+
+    @property
+    def resplits(self) -> bool:
+        """Whether every repetition of a suite draws a train, validation and test split of its own."""
+        return False
+
+    def for_repetition(self, repetition: int) -> Source:
+        """The source of one repetition's split: this one, unless it :attr:`resplits`."""
+        return self
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import pandas as pd
 SUITE = """
 title = "Stress"
 repetitions = 2
-bootstrap = 100
 [data]
 source = "digits"
 test_fraction = 0.8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,26 +10,24 @@ import numpy as np
 
 from benchmarks.results.outside.predictions import arrays_of, load_predictions
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
+from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_cells
-from benchmarks.results.scoring import PER_EXAMPLE, score_arrays
-from benchmarks.statistics import Interval, PairedBootstrap
+from benchmarks.results.scoring import BETTER, score_arrays
+from benchmarks.statistics import LEVEL, Tested, holm, independent
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.metrics.scores import Array
-from dbn_core.seeds import seed_for
 
-DRAWS = 1000
-_COMPARED = ("acc", "nll", "brier", "cnll", "cbrier")
 _WORDS = {
-    **{"acc": "accuracy", "nll": "NLL", "brier": "Brier score"},
-    **{"cnll": "calibrated NLL", "cbrier": "calibrated Brier score"},
+    **{"acc": "accuracy", "nll": "NLL", "brier": "Brier score", "ece": "ECE"},
+    **{"cnll": "calibrated NLL", "cbrier": "calibrated Brier score", "cece": "calibrated ECE"},
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One score of both, and A minus B with its 95 % interval and two-sided p-value."""
+    """One score of both, and A minus B with its 95 % interval and two-sided p-value, raw and corrected by Holm."""
 
     metric: str
     a: float
@@ -37,13 +36,14 @@ class Row:
     low: float
     high: float
     p_value: float
+    p_holm: float
 
     @property
     def better(self) -> str:
-        """``A`` or ``B`` where the interval leaves out zero, else nothing."""
-        if self.low <= 0 <= self.high:
+        """``A`` or ``B`` where the corrected test finds a difference, else nothing."""
+        if not self.p_holm <= 1 - LEVEL:
             return ""
-        return "A" if (self.difference > 0) == PER_EXAMPLE[self.metric] else "B"
+        return "A" if (self.difference > 0) == BETTER[self.metric] else "B"
 
 
 @dataclass
@@ -54,7 +54,6 @@ class Comparison:
     b: str
     examples: int
     repetitions: int
-    draws: int
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -69,12 +68,27 @@ class Comparison:
         if open_ := [_WORDS[row.metric] for row in self.rows if not row.better]:
             parts.append(f"the difference in {_and(open_)} is not significant")
         text = "; ".join(parts)
-        return f"{text[0].upper()}{text[1:]} (95 %)."
+        return f"{text[0].upper()}{text[1:]} (5 %, Holm)."
 
-    def add(self, metric: str, a: Array, b: Array, test: tuple[Interval, float]) -> None:
-        """Add a row from per-example scores [R, N]."""
-        gap, p_value = test
-        self.rows.append(Row(metric, float(a.mean()), float(b.mean()), gap.value, gap.low, gap.high, p_value))
+    @property
+    def method(self) -> str:
+        """How intervals and p-values were made, and what they speak of."""
+        if self.repetitions == 1:
+            return (
+                f"Paired Student's t over {self.examples} examples. One repetition: it speaks of these two sets of "
+                "predictions on other examples, not of other trainings."
+            )
+        return (
+            f"Paired Student's t over {self.repetitions} repetitions and {self.examples} test examples; p corrected by "
+            "Holm for the number of scores."
+        )
+
+    def fill(self, tests: Mapping[str, tuple[Array, Array, Tested]]) -> None:
+        """Add a row for each score, from its scores [R, N] of both and the test."""
+        corrected = holm(np.array([test.p_value for *_, test in tests.values()]))
+        for (metric, (a, b, gap)), p in zip(tests.items(), corrected, strict=True):
+            ends = (gap.value, gap.low, gap.high, gap.p_value)
+            self.rows.append(Row(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
 
 
 def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values: str) -> Comparison:
@@ -88,18 +102,17 @@ def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values
     if not np.array_equal(tests[0].labels, tests[1].labels):
         raise DataError(f"'{a}' and '{b}' have different labels: predict the same examples in the same order.")
     scores = [score_arrays(arrays_of(*pair)).examples for pair in loaded]
-    examples = len(tests[0].labels)
-    bootstrap = PairedBootstrap(1, examples, DRAWS, np.random.default_rng(seed_for(purpose="compare")))
-    found = Comparison(str(a), str(b), examples, 1, DRAWS, notes=[note for test in tests for note in test.notes])
-    for metric in _COMPARED:
-        if all(metric in each for each in scores):
-            mine, theirs = (each[metric][None] for each in scores)
-            found.add(metric, mine, theirs, bootstrap.difference(mine, theirs))
+    notes = [note for test in tests for note in test.notes]
+    found = Comparison(str(a), str(b), len(tests[0].labels), 1, notes=notes)
+    pairs = {metric: [each[metric] for each in scores] for metric in _WORDS if all(metric in each for each in scores)}
+    found.fill({metric: (mine, theirs, independent(mine - theirs)) for metric, (mine, theirs) in pairs.items()})
     return found
 
 
 def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
-    """Compare two stored results of a suite, on the repetitions that both have, with the draws of its report.
+    """Compare two stored results of a suite, on the repetitions that both have, as its report does.
+
+    With one repetition the examples alone vary, as for two files.
 
     Args:
         a, b: ``LABEL@SIZE`` or ``SPEC@SIZE``.
@@ -114,17 +127,19 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:
             raise SpecError(f"The store '{store.root}' has no predictions of '{name}': run the suite first.")
-    pairing = Pairing(plan, groups)
+    pairing = Pairing(groups, pool_effects(plan, store))
     repetitions = pairing.shared("nll", keys)
     if not repetitions:
         raise SpecError(f"'{a}' and '{b}' have no repetition in common: add or run the ones that are missing.")
     name_a, name_b = (_name(groups[key]) for key in keys)
-    found = Comparison(name_a, name_b, plan.data.counts["test"], len(repetitions), plan.suite.bootstrap)
-    for metric in _COMPARED:
-        shared, test = pairing.shared(metric, keys), pairing.difference(metric, *keys)
-        if test is not None and shared == repetitions:
-            mine, theirs = (pairing.scores(key, metric, shared) for key in keys)
-            found.add(metric, mine, theirs, test)
+    found = Comparison(name_a, name_b, plan.data.counts["test"], len(repetitions))
+    tests = {}
+    for metric in _WORDS:
+        test = pairing.difference(metric, *keys)
+        if test is not None and pairing.shared(metric, keys) == repetitions:
+            mine, theirs = (pairing.scores(key, metric, repetitions) for key in keys)
+            tests[metric] = (mine, theirs, independent((mine - theirs)[0]) if len(repetitions) == 1 else test)
+    found.fill(tests)
     return found
 
 

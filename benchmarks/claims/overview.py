@@ -1,0 +1,61 @@
+"""The overview at the head of the claims page: a row for each claim under its paper, a column for each suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.claims.decide import Verdict
+from benchmarks.claims.model import Claim, Claims
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a verdict is marked: by colour and by shape, on the page and in Markdown."""
+
+    word: str
+    css: str
+    sign: str
+    emoji: str
+
+
+KINDS = {
+    "holds": Kind("holds", "holds", "✓", "✅"),
+    "does not": Kind("does not hold", "does-not", "✗", "❌"),
+    "undecided": Kind("undecided", "undecided", "?", "❔"),
+    "no data": Kind("no data", "no-data", "–", "➖"),
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The verdict of one suite on a claim for one of the methods that it is about."""
+
+    kind: Kind
+    subject: str
+    suite: str
+
+    @property
+    def title(self) -> str:
+        """What the mark says to a pointer and to a screen reader."""
+        return f"{self.subject} on {self.suite}: {self.kind.word}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim, and the marks of each suite, in the order of its subjects."""
+
+    claim: Claim
+    cells: list[list[Mark]]
+
+
+def overview(claims: Claims, suites: Sequence[str], found: Sequence[Verdict]) -> list[tuple[str, list[Row]]]:
+    """Return the name of each paper with the rows of its claims; a verdict without rows of results is "no data"."""
+    marks: dict[tuple[str, str], list[Mark]] = {}
+    for verdict in found:
+        kind = KINDS[verdict.verdict if verdict.measured else "no data"]
+        marks.setdefault((verdict.claim, verdict.suite), []).append(Mark(kind, verdict.subject, verdict.suite))
+    return [
+        (paper.name, [Row(claim, [marks[claim.id, suite] for suite in suites]) for claim in claims.of(key)])
+        for key, paper in claims.papers.items()
+    ]

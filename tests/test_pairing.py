@@ -1,0 +1,208 @@
+"""From scored cells to means, differences and marks: what is paired with what, and what repetitions share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from benchmarks.results.pairing import CellResult, Pairing, by_method
+from benchmarks.results.pools import pool_effects
+from benchmarks.results.rows import _add_dee, _corrected, _mark_best
+from benchmarks.results.scoring import BETTER, score_arrays
+from benchmarks.statistics import Means, equivalent, fitted, holm, member_effects
+from dbn_core.errors import ArtefactError
+from dbn_core.metrics.calibration import expected_calibration_error
+
+RNG = np.random.default_rng(0)
+
+
+def result(method: str, size: int, repetition: int, examples: dict[str, Any], members: tuple = (), **rest: Any) -> Any:
+    cell = SimpleNamespace(
+        spec=method,
+        label=method.upper(),
+        size=size,
+        repetition=repetition,
+        members=members,
+        method=SimpleNamespace(name=method, yardstick=method == "de"),
+    )
+    return CellResult(cell=cell, log_probs=None, labels=None, examples=examples, **rest)
+
+
+def test_methods_are_paired_on_common_repetitions() -> None:
+    a, b = RNG.normal(size=(4, 30)), RNG.normal(size=(3, 30))
+    cells = [result("a", 1, r, {"nll": a[r]}) for r in (3, 0, 1, 2)]
+    cells += [result("b", 1, r, {"nll": b[i]}) for i, r in enumerate((1, 2, 5))]
+    pairing = Pairing(by_method(cells))
+    expected = Means((a[1:3] - b[:2])[None]).test()
+    assert vars(pairing.difference("nll", ("a", 1), ("b", 1))) == pytest.approx(vars(expected))
+    assert vars(pairing.mean("nll", ("a", 1))) == pytest.approx(vars(Means(a[None]).test()))
+    assert pairing.difference("acc", ("a", 1), ("b", 1)) is None
+    assert np.isnan(pairing.mean("acc", ("a", 1)).value)
+
+
+def test_scores_of_whole_splits_have_an_interval_over_repetitions() -> None:
+    values = [1.2, 1.5, 1.1]
+    cells = [result("a", 1, r, {}, split={"temperature": value}) for r, value in enumerate(values)]
+    got = Pairing(by_method(cells)).mean("temperature", ("a", 1))
+    expected = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert (got.low, got.high) == pytest.approx(expected)
+
+
+def test_where_each_repetition_splits_the_data_anew_repetitions_are_the_units() -> None:
+    # Test splits of different examples, and even of different sizes; methods see the same within a repetition.
+    sizes = (30, 31, 29)
+    ids = [RNG.permutation(60)[:n] for n in sizes]
+    scores = {m: [RNG.normal(loc, size=n) for n in sizes] for m, loc in (("a", 0.0), ("b", 1.0))}
+    cells = [result(m, 1, r, {"nll": each[r]}, ids=ids[r]) for m, each in scores.items() for r in range(3)]
+    pairing = Pairing(by_method(cells))
+    gaps = [a.mean() - b.mean() for a, b in zip(scores["a"], scores["b"], strict=True)]
+    got = pairing.difference("nll", ("a", 1), ("b", 1))
+    test = stats.ttest_1samp(gaps, 0)
+    assert got is not None
+    assert (got.value, got.p_value) == pytest.approx((np.mean(gaps), test.pvalue))
+    assert (got.low, got.high) == pytest.approx(tuple(test.confidence_interval()))
+    statement = " ".join(pairing.statement("independent"))
+    assert "other random splits of these data" in statement
+    assert "crossed" not in statement
+
+
+def test_the_statement_names_the_population() -> None:
+    cells = [result("a", 1, r, {"nll": RNG.normal(size=9)}) for r in range(2)]
+    groups = by_method(cells)
+    effects = {"nll": member_effects(*RNG.normal(size=(2, 4, 9)))}
+    assert "other pools of members" in " ".join(Pairing(groups).statement("independent"))
+    assert "although all repetitions draw on one pool" in " ".join(Pairing(groups, effects).statement("shared"))
+    assert "not of other pools" in " ".join(Pairing(groups).statement("shared"))
+    assert "no interval and no p-value" in " ".join(Pairing(by_method(cells[:1])).statement("independent"))
+
+
+def test_members_in_common_widen_an_interval() -> None:
+    scores = RNG.normal(size=(3, 40))
+    overlapping = [("m0", "m1"), ("m1", "m2"), ("m2", "m0")]
+    apart = [("m0", "m1"), ("m2", "m3"), ("m4", "m5")]
+    skill = RNG.normal(size=(4, 1)) + np.zeros((4, 40))
+    effects = {"nll": member_effects(skill, -skill / 3)}
+    widths = []
+    for members in (overlapping, apart):
+        cells = [result("de", 2, r, {"nll": scores[r]}, members[r]) for r in range(3)]
+        got = Pairing(by_method(cells), effects).mean("nll", ("de", 2))
+        widths.append(got.high - got.low)
+    plain = Means(scores[None]).test()
+    assert widths[1] == pytest.approx(plain.high - plain.low)
+    assert widths[0] > widths[1]
+
+
+# --------------------------------------------------------------------------------------------- effects of a pool
+
+
+def test_effects_of_a_pool_come_from_its_largest_stored_ensemble() -> None:
+    members, n, k = 4, 25, 3
+    logits = 2 * RNG.normal(size=(2, members, n, k))
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    labels = RNG.integers(0, k, n)
+    arrays = {"test": log_probs[0], "validation": log_probs[1], "test_labels": labels, "validation_labels": labels}
+    loaded = []
+
+    def load(kind: str, key: str) -> dict[str, Any]:
+        loaded.append(key)
+        if key == "lost":
+            raise ArtefactError("lost")
+        return arrays
+
+    def plan(sharing: str) -> Any:
+        made = [("de", 1, "p"), ("de", members, "lost"), ("de", members, "p"), ("ed", members, "e"), ("de", 3, "p")]
+        cells = [SimpleNamespace(method=SimpleNamespace(name=m), size=s, predictions=p) for m, s, p in made]
+        return SimpleNamespace(suite=SimpleNamespace(pool=SimpleNamespace(sharing=sharing)), cells=cells)
+
+    store = SimpleNamespace(has=lambda *which: True, arrays=load)
+    assert pool_effects(plan("independent"), store) == {}
+    effects = pool_effects(plan("shared"), store)
+    assert loaded == ["lost", "p"]
+    assert set(effects) == {*BETTER, "temperature"} - {"kl_to_ensemble"}
+    probs = np.exp(log_probs[0])
+    right = np.arange(n), labels
+    alone = np.stack([-np.log(p[right]) for p in probs])
+    others = np.stack([-np.log(np.delete(probs, m, 0).mean(0)[right]) for m in range(members)])
+    np.testing.assert_allclose(effects["nll"].covariance, member_effects(alone, others).covariance, rtol=1e-6)
+    assert effects["nll"].members == members
+
+
+# ------------------------------------------------------------------------------------------------ tables of a suite
+
+
+def test_p_values_are_corrected_within_one_score_and_kind_of_reference() -> None:
+    kinds = [(3, "DE-1"), (3, "DE-3"), (5, "DE-1"), (5, "DE-5"), (5, "A of size 3"), (5, "DE-3")]
+    rows = [
+        {"method": "a", "label": "A", "size": size, "reference": reference, "metric": metric, "p_value": p}
+        for metric in ("nll", "acc")
+        for (size, reference), p in zip(kinds, RNG.uniform(0, 0.1, len(kinds)), strict=True)
+    ]
+    frame = _corrected(rows)
+    families = [(0, 2), (1, 3), (4, 5)]  # one network; the ensemble of that size; another method, or another ensemble
+    for start in (0, len(kinds)):
+        for family in families:
+            at = [start + i for i in family]
+            assert frame["p_holm"].iloc[at].tolist() == pytest.approx(holm(frame["p_value"].to_numpy()[at]).tolist())
+    assert list(_corrected([]).columns) == list(frame.columns)
+
+
+def test_marks_take_the_number_of_rivals_into_account() -> None:
+    # A rival that a single test tells from the best, and the correction for twenty does not.
+    base = RNG.normal(size=(3, 200))
+    scores = {"best": base}
+    noise = 0.3 * RNG.normal(size=(20, 3, 200))
+    gap = next(g for g in np.linspace(0, 0.5, 500) if Means((noise[0] + g)[None]).test().p_value < 0.03)
+    scores |= {f"m{i}": base + noise[i] + (gap if i == 0 else 5.0) for i in range(20)}
+    cells = [result(m, 1, r, {"nll": each[r]}) for m, each in scores.items() for r in range(3)]
+    groups = by_method(cells)
+
+    def marks(names: list[str]) -> dict[str, str]:
+        chosen = {key: group for key, group in groups.items() if key[0] in names}
+        summary = [{"method": m, "size": 1, "nll_mean": scores[m].mean()} for m in names]
+        for row in summary:
+            row |= {f"{score}_mean": np.nan for score in BETTER if score != "nll"}
+        _mark_best(summary, chosen, Pairing(chosen))
+        return {row["method"]: row["nll_mark"] for row in summary}
+
+    assert marks(["best", "m0"]) == {"best": "best", "m0": ""}
+    # The others differ so clearly that Holm has done with them before; only as many as are near count.
+    assert marks(list(scores))["m0"] == ""
+    near = {f"n{i}": base + noise[i] + gap for i in range(1, 20)}
+    scores |= near
+    groups |= by_method([result(m, 1, r, {"nll": each[r]}) for m, each in near.items() for r in range(3)])
+    assert marks(["best", "m0", *near])["m0"] == "tied"
+
+
+def test_equivalents_of_the_summary_are_those_of_the_engine() -> None:
+    curve = {size: 0.5 + 0.4 / size + 0.02 * RNG.normal(size=(3, 50)) for size in (1, 2, 4)}
+    method = 0.75 + 0.02 * RNG.normal(size=(3, 50))
+    cells = [result("de", size, r, {"nll": each[r]}) for size, each in curve.items() for r in range(3)]
+    cells += [result("a", 2, r, {"nll": method[r]}) for r in range(3)]
+    groups = by_method(cells)
+    summary = [{"method": method_, "size": size} for method_, size in groups]
+    _add_dee(summary, groups, Pairing(groups))
+    frame = pd.DataFrame(summary).set_index(["method", "size"])
+    gaps = Means(method - np.stack(list(curve.values())))
+    for column, expected in (("dee_raw", equivalent(gaps, [1, 2, 4])), ("dee_raw_fit", fitted(gaps, [1, 2, 4]))):
+        got = frame.loc[("a", 2), [column, f"{column}_low", f"{column}_high"]].tolist()
+        assert got == pytest.approx([expected.value, expected.low, expected.high])
+    assert frame.loc[("de", 4), ["dee_raw", "dee_raw_low", "dee_raw_high"]].tolist() == [4, 4, 4]
+    assert frame["dee_cal"].isna().all()
+
+
+def test_scores_hold_the_calibration_error_and_the_ids() -> None:
+    logits = 2 * RNG.normal(size=(1, 40, 3))
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    labels = RNG.integers(0, 3, 40)
+    scores = score_arrays({"test": log_probs, "test_labels": labels, "test_ids": np.arange(40) + 7})
+    assert scores.values("ece").mean() == pytest.approx(expected_calibration_error(log_probs[0], labels))
+    assert scores.ids is not None
+    assert scores.ids[0] == 7
+    assert "ece_debiased" in scores
+    assert "cece" not in scores
+    assert "temperature" not in scores
