@@ -29,6 +29,7 @@ class EnsembleDistributionDistillation(Method):
         """The DBN paper's settings."""
 
         tau: float = Field(2.0, gt=0, description="temperature of concentrations and of teachers")
+        weight: float = Field(1.0, gt=0, description="factor of the loss; tau^2 gives it the gradients of ED's")
         mixup: float = Field(0.0, ge=0, description="alpha of per-example mixup of the images that are taught")
         lr_scale: float = Field(0.5, gt=0, description="learning rate relative to the members'")
         batch_size: int | None = Field(None, ge=2, description="default: the members'")
@@ -50,7 +51,7 @@ class EnsembleDistributionDistillation(Method):
         student = context.new_network()
 
         def step(batch: Batch) -> torch.Tensor:
-            return end2_loss(student(batch.images), context.teach(batch), self.config.tau)
+            return self.config.weight * end2_loss(student(batch.images), context.teach(batch), self.config.tau)
 
         recipe = context.student_recipe(
             **self.config.model_dump(include={"epochs", "lr_scale", "mixup", "batch_size", "weight_decay"})

@@ -1,6 +1,7 @@
 """Distillation losses against loops, torch's Dirichlet and hand-made cases."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from dbn_core.distillation import ed_loss, end2_loss, proxy_dirichlet
 from dbn_core.predictors import DirichletMean
+from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 
 seeds = st.integers(0, 2**32)
@@ -178,6 +180,73 @@ def test_end2_pulls_several_times_less_than_ed(confidence, learnt):
         loss(student, teachers).backward()
         norms.append(float(student.grad.norm()))
     assert 3 < norms[0] / norms[1] < 16
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0, 4.0])
+def test_with_the_weight_tau_squared_end2_is_as_steep_as_ed_around_its_minimum(tau):
+    # For teachers that nearly agree, (K + precision) is large: the second-order expansion of the divergence around the
+    # target is sum_c p_c (dz_c / tau)^2 / 2 less its mean part, which is ED's without its factor tau^2.
+    teachers = 2 * normal(1, 16, 5) + 1e-3 * normal(3, 16, 5, seed=1)
+    mean, precision = proxy_dirichlet(teachers, tau)
+    best = tau * (mean * (5 + precision)[:, None]).log()
+    off = best + 1e-2 * normal(16, 5, seed=2)
+    gradients = []
+    for loss in (lambda z: tau**2 * end2_loss(z, teachers, tau), lambda z: ed_loss(z, teachers, tau)):
+        student = off.clone().requires_grad_()
+        loss(student).backward()
+        gradients.append(student.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
+
+
+def test_end2_hardly_pulls_at_the_precision():
+    # Raising all logits scales the concentrations alone.  Its curvature is (K - 1) / (2 (K + precision)) that of ED's
+    # variance of the logits, so that a student learns the proportions long before their precision.
+    teachers = 2 * normal(1, 1, 5) + 0.05 * normal(3, 1, 5, seed=1)
+    mean, precision = proxy_dirichlet(teachers, 1.0)
+    total = 5 + precision
+
+    def loss(offset):
+        return end2_loss((mean * total[:, None]).log() + offset, teachers, 1.0)
+
+    curvature = torch.autograd.functional.hessian(loss, torch.zeros((), dtype=torch.float64))
+    assert float(curvature) == pytest.approx(float(4 / (2 * total)), rel=0.05)
+    assert curvature < 0.02
+
+
+def test_at_the_minimum_the_softmax_is_the_teachers_prediction_and_the_dirichlets_mean_is_softer():
+    tau, teachers = 2.0, 2 * normal(1, 3, 5).repeat(3, 1, 1)
+    mean, precision = proxy_dirichlet(teachers, tau)
+    best = tau * (mean * (5 + precision)[:, None]).log()
+    torch.testing.assert_close(best.softmax(-1), teachers[0].softmax(-1))
+    dirichlet = DirichletMean(nn.Identity(), tau)(best).exp()
+    # (1 + b p) / (K + b) with p at the temperature tau: what the loss means, and no prediction of the ensemble.
+    torch.testing.assert_close(dirichlet, (teachers[0] / tau).softmax(-1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_weight_multiplies_the_loss_and_leaves_the_keys_of_students_without_it():
+    teachers, images = normal(3, 4, 5), torch.rand(4, 1, 8, 8)
+    steps = {}
+
+    class Context:
+        def new_network(self):
+            return lambda x: x.flatten(1)[:, :5]
+
+        def teach(self, batch):
+            return teachers
+
+        def student_recipe(self, **changes):
+            return None
+
+        def train(self, module, step, recipe):
+            steps[weight] = step
+
+    for weight in (1.0, 4.0):
+        method = parse_method("end2", {"weight": weight})
+        (part,) = method.parts(3)
+        assert ("weight" in part.settings) == (weight != 1)
+        method.fit(part, Context())
+    batch = SimpleNamespace(images=images)
+    assert float(steps[4.0](batch)) == pytest.approx(4 * float(steps[1.0](batch)), rel=1e-6)
 
 
 @pytest.mark.parametrize("members", [1, 3])

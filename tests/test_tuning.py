@@ -71,3 +71,10 @@ def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:
     del meta["tuning"]
     (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     assert tuning_table(load_results(rows)) is None
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tinyimagenet", "imagenet64"])
+def test_suites_of_the_papers_say_that_their_settings_are_the_papers(name: str) -> None:
+    for entry, method, label in load_suite(name).entries():
+        stated = entry.tuning and (entry.tuning.settings, entry.tuning.on)
+        assert stated == (None if method.yardstick else (1, "paper")), label
