@@ -50,12 +50,13 @@ def plan_suite(suite: Suite, store: Store) -> Plan:
 
 def _data_facts(suite: Suite, store: Store) -> dict[str, Any]:
     # Where the files are, and when they were written, differs between machines; the options do not.
-    options = digest(suite.data.model_dump(mode="json", exclude={"root", "title", "obtain", "download"}))
+    source = suite.data.for_repetition(0, suite.seed)
+    options = digest(source.model_dump(mode="json", exclude={"root", "title", "obtain", "download"}))
     try:
-        key = digest(suite.data.identity())
+        key = digest(source.identity())
         if store.intact("data", key):
             return store.value("data", key)["value"]["facts"]
-        data = suite.data.load()
+        data = source.load()
     except DataError:
         for kind, key in store.artefacts("data"):
             if store.intact(kind, key) and store.value(kind, key)["value"]["options"] == options:

@@ -12,6 +12,7 @@ from tiny import DE, ED, HEAD
 from benchmarks.results.external import Entry, add_external
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
+from benchmarks.store.bundle import export_suite, import_bundle
 from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.make import Options
 from dbn_core.data.digits import DigitsSource
@@ -44,8 +45,9 @@ def test_each_repetition_cuts_all_images_anew_into_splits_of_the_same_sizes() ->
         assert len(data.test_ids.unique()) == len(data.test)
     assert first.test_ids is not None
     assert not torch.equal(first.test_ids, second.test_ids)  # type: ignore[arg-type]
+    assert source.for_repetition(0, seed=1).load().fingerprint not in (first.fingerprint, second.fingerprint)
     fixed = DigitsSource()
-    assert fixed.for_repetition(3) is fixed
+    assert fixed.for_repetition(3, seed=1) is fixed
 
 
 def test_artefacts_of_a_repetition_belong_to_its_split_and_costs_to_all(tmp_path: Path) -> None:
@@ -65,15 +67,23 @@ def test_a_pool_that_saw_other_repetitions_test_images_is_refused(tmp_path: Path
         load(tmp_path, RESPLIT.replace("members = 2", 'members = 2\nsharing = "shared"') + DE)
 
 
-def test_a_run_stores_each_repetitions_labels_and_ids_and_outside_rows_must_match_them(tmp_path: Path) -> None:
-    suite, store = load(tmp_path, RESPLIT + DE), Store(tmp_path / "store")
+def test_a_run_stores_each_repetitions_labels_and_ids_and_outside_rows_must_match_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, store = load(tmp_path, "seed = 3\n" + RESPLIT + DE), Store(tmp_path / "store")
     options = Options(store.root, tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
     done = run_suite(suite, options, lambda _: None)
     assert not done.failures
-    assert run_suite(suite, options, lambda _: None).outcome.made == []
+    with monkeypatch.context() as patch:
+        patch.setattr("dbn_core.data.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
+        assert run_suite(suite, options, lambda _: None).outcome.made == []
+    export_suite(done.plan, store, tmp_path / "rows", tmp_path / "all.zip")
+    elsewhere = Store(tmp_path / "elsewhere")
+    import_bundle(tmp_path / "all.zip", elsewhere, tmp_path / "other")
+    assert all(elsewhere.intact("predictions", cell.predictions) for cell in plan_suite(suite, elsewhere).cells)
     by_repetition = {cell.repetition: store.arrays("predictions", cell.predictions) for cell in done.plan.cells}
     for repetition, arrays in by_repetition.items():
-        data = suite.data.for_repetition(repetition).load()
+        data = suite.data.for_repetition(repetition, seed=3).load()
         assert data.test_ids is not None
         assert np.array_equal(arrays["test_labels"], data.test.labels)
         assert np.array_equal(arrays["test_ids"], data.test_ids)

@@ -63,7 +63,7 @@ class Bench:
         """The data, loaded on first use and kept."""
         known = _datasets(self._suite_json)
         if self._repetition not in known:
-            known[self._repetition] = self.suite.data.for_repetition(self._repetition).load()
+            known[self._repetition] = self.suite.data.for_repetition(self._repetition, self.suite.seed).load()
         return known[self._repetition]
 
     def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,12 +32,12 @@ class DigitsSource(Source):
         """As ``split`` says."""
         return self.split == "repetition"
 
-    def for_repetition(self, repetition: int) -> DigitsSource:
+    def for_repetition(self, repetition: int, seed: int = 0) -> DigitsSource:
         """The source with the seed of the repetition's own split."""
         if not self.resplits:
             return self
-        seed = seed_for(purpose="split", seed=self.split_seed, repetition=repetition)
-        return self.model_copy(update={"split": "fixed", "split_seed": seed})
+        own = seed_for(purpose="split", split_seed=self.split_seed, seed=seed, repetition=repetition)
+        return self.model_copy(update={"split": "fixed", "split_seed": own})
 
     def identity(self) -> dict[str, Any]:
         """Options and the version of scikit-learn, which carries the data."""

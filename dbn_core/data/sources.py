@@ -45,8 +45,13 @@ class Source(BaseModel, ABC):
         """Whether every repetition of a suite draws a train, validation and test split of its own."""
         return False
 
-    def for_repetition(self, repetition: int) -> Source:
-        """The source of one repetition's split: this one, unless it :attr:`resplits`."""
+    def for_repetition(self, repetition: int, seed: int = 0) -> Source:
+        """The source of one repetition's split: this one, unless it :attr:`resplits`.
+
+        Args:
+            repetition: from 0.
+            seed: of the suite; 0 is that of the built-in ones.
+        """
         return self
 
     @abstractmethod
