@@ -120,7 +120,7 @@ def test_any_score_with_an_interval_is_offered_and_an_absent_one_is_not(tmp_path
     results = load_results(folder)
     titles = quantities(results)
     assert titles["dee_raw_fit"] == "DEE (raw fit), members ↑"
-    assert titles["ece_debiased"] == "ece debiased"
+    assert titles["ece_debiased"] == "ECE % debiased ↓"
     assert not {"lonely", "half", "throughput_examples_per_s", "dee_raw_low"} & set(titles)
     row = data(results)[0]
     assert (row["ece_debiased_low"], row["dee_raw_fit_high"]) == (0.4, "Infinity")
@@ -178,6 +178,7 @@ def test_cells_without_a_value_have_no_key() -> None:
 def test_raw_and_calibrated_scores_are_told_apart(report: Path) -> None:
     names = main_table(load_results(report / "rows")).header
     scales = {name: scale for name in names if (scale := scale_of(name))}
-    assert {name for name, scale in scales.items() if scale == "raw"} == {"NLL ↓", "BS ↓", "ECE % ↓", "DEE (raw) ↑"}
-    calibrated = {"cNLL ↓", "cECE % ↓", "DEE (calibrated) ↑"}
+    raw = {"NLL ↓", "BS ↓", "ECE % ↓", "ECE % debiased ↓", "DEE (raw) ↑", "DEE (raw) fitted ↑"}
+    assert {name for name, scale in scales.items() if scale == "raw"} == raw
+    calibrated = {"cNLL ↓", "cECE % ↓", "cECE % debiased ↓", "DEE (calibrated) ↑", "DEE (calibrated) fitted ↑"}
     assert {name for name, scale in scales.items() if scale == "calibrated"} == calibrated

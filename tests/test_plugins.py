@@ -193,7 +193,7 @@ def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "arXiv 2002.06470" in done.stdout
     assert "'tta' keeps the contract." in done.stdout
-    report = (tmp_path / "reports" / "mine" / "report.md").read_text(encoding="utf-8")
+    report = (tmp_path / "reports" / "runs" / "mine" / "report.md").read_text(encoding="utf-8")
     assert "TTA (shifts)" in report
     assert "Cache" in report
     costs = [

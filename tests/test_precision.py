@@ -40,8 +40,8 @@ WAYS: dict[str, list[str]] = {
     "dbn": [
         f"dbn[{MINI}]",
         f"dbn[{MINI},preset=paper]",
-        f"dbn[{MINI},logit_branch=live,logit_dropout=0.5,pooled=true,loss=kl]",
-        f"dbn[{MINI},process=rectified_flow,include_source=true]",
+        f"dbn[{MINI},logit_branch=live,loss=kl]",
+        f"dbn[{MINI},process=rectified_flow]",
         f"dbn[{MINI},prior=gaussian,sampler_noise=posterior,distill=false]",
         f"dbn[{MINI},perturb_input=true]",
     ],
@@ -187,8 +187,8 @@ def test_full_precision_widens_and_never_narrows(dtype: torch.dtype) -> None:
 
 def test_networks_give_full_precision_under_autocast() -> None:
     classifier = Classifier(NetworkSpec(name="resnet8", channels=4, width=1.0), 3, 1, (0.5,), (0.5,))
-    score = ScoreNetwork(4, 3, "mini", logit_branch="live", pooled_channels=6)
+    score = ScoreNetwork(4, 3, "mini", logit_branch="live")
     with torch.autocast("cpu", torch.bfloat16):
         logits = classifier(torch.rand(2, 1, 8, 8))
-        change = score((torch.rand(2, 4, 8, 8), torch.rand(2, 6)), logits, torch.rand(2))
+        change = score(torch.rand(2, 4, 8, 8), logits, torch.rand(2))
     assert (logits.dtype, change.dtype) == (torch.float32, torch.float32)
