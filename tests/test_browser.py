@@ -9,8 +9,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from test_report import write_results
 
 from benchmarks.report import render
@@ -239,6 +241,11 @@ def test_without_scripts_the_page_looks_as_if_nothing_could_be_explored(page: Pa
         pictures.append(file.with_suffix(".png"))
         logged = browse(file, f"--screenshot={pictures[-1]}")
         assert ("script-src" in logged) == (name == "forbidden")
-    without, plain, lively = (picture.read_bytes() for picture in pictures)
-    assert without == plain
-    assert without != lively
+    without, plain, lively = (np.asarray(Image.open(picture).convert("L"), np.int16) for picture in pictures)
+
+    def differing(other: np.ndarray) -> float:
+        return float((np.abs(without - other) > 16).mean())
+
+    # The browser draws in tiles, whose edges may differ by a pixel between two runs.
+    assert differing(plain) < 0.005
+    assert differing(lively) > 0.05
