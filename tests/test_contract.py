@@ -178,6 +178,13 @@ class Halves(nn.Module):
         return self.head(h) + self.other(h.mean((2, 3)))
 
 
+def trains_strange_numbers(context: Any) -> dict[str, torch.Tensor]:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    network.register_buffer("phases", torch.ones(2, dtype=torch.complex128))
+    context.train(network, lambda batch: F.cross_entropy(network(batch.images), batch.labels))
+    return {"weight": network[1].weight}
+
+
 def online(self: Any, small: nn.Module, context: Any) -> Callable[[Any], torch.Tensor]:
     return lambda batch: F.mse_loss(small(batch.images), context.teach_images(batch.images).mean(0))
 
@@ -264,6 +271,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         fitting(lambda context: Counting(1, 1)),
         "finite tensors",
         "'_extra_state' is no tensor but a dict",
+    ),
+    "a training without checkpoints": (
+        fitting(trains_strange_numbers),
+        "killed",
+        "'phases' is a tensor of type complex128, which cannot be stored",
     ),
     "never twice the same module": (
         {"build": of_another_width},

@@ -22,7 +22,7 @@ from benchmarks.work.worker import Bench
 from dbn_core import Method, Part, parse_method, register
 from dbn_core.context import FitContext
 from dbn_core.data import DigitsSource
-from dbn_core.draws import seeded
+from dbn_core.draws import GlobalState, seeded
 from dbn_core.errors import TrainingStoppedError
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.registry import load_plugin
@@ -67,6 +67,25 @@ def test_the_same_axes_give_the_same_draws_and_the_outside_goes_on_undisturbed()
     assert inner[0] != inner[2]
     with seeded(CPU, part="a"):
         assert inner[:2] == [draw(), draw()]
+
+
+def test_the_generator_of_a_cuda_device_is_lent_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With CPU generators in the place of those of two devices."""
+    both = tuple(torch.Generator().manual_seed(seed) for seed in (1, 2))
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", both)
+    device, before = torch.device("cuda", 1), [generator.get_state() for generator in both]
+    numbers = []
+    for _ in range(2):
+        with seeded(device, part="a"):
+            torch.rand(1, generator=both[1])
+            state = GlobalState.read(device)
+            numbers.append(torch.rand(2, generator=both[1]).tolist())
+            state.write(device)
+            numbers.append(torch.rand(2, generator=both[1]).tolist())
+    assert numbers == 4 * numbers[:1]
+    assert state.tensors.keys() == {"cpu", "device"}
+    assert all(torch.equal(g.get_state(), s) for g, s in zip(both, before, strict=True))
 
 
 class Noisy(nn.Module):
