@@ -103,7 +103,7 @@ class Pairing:
             "Intervals are of 95 %, each by itself. Means and differences: Student's t over repetitions and test "
             "examples, which are crossed, each part of the variance with its own degrees of freedom; methods are "
             "compared on the same examples and repetitions, so a difference can be significant although the two "
-            "intervals overlap. In simulations mostly 93 to 98 % of such intervals cover the truth (docs/statistics.md); "
+            "intervals overlap. In simulations mostly 93 to 98 % of them cover the truth (docs/statistics.md); "
             "with two repetitions they are wide."
         ]
         if not self._crossed:
