@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from dbn_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.plan import Plan
 
 console, errors = Console(), Console(stderr=True)
 
@@ -110,6 +114,27 @@ def overrides(pairs: list[str] | None, data_root: Path | None, download: bool) -
     if download:
         values["data.download"] = True
     return values
+
+
+def load_plugins(paths: list[str] | None) -> None:
+    """Import the files of ``--plugin``."""
+    from dbn_core.registry import load_plugin
+
+    for path in paths or []:
+        load_plugin(path)
+
+
+def planned(
+    name: str, store: Path, set_: list[str] | None, data_root: Path | None, plugin: list[str] | None
+) -> tuple[Plan, Store]:
+    """The plan of a suite as the options change it, with plugins loaded, and the store."""
+    from benchmarks.run import plan_suite
+    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.schema import load_suite
+
+    load_plugins(plugin)
+    the_store = Store(store)
+    return plan_suite(load_suite(name, overrides(set_, data_root, False)), the_store), the_store
 
 
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.commands.common import Plugins, complete_method, console, table
+from benchmarks.commands.common import Plugins, complete_method, console, load_plugins, table
 from dbn_core.errors import SpecError
 
 
@@ -15,10 +15,9 @@ def list_(plugin: Plugins = None) -> None:
     """Show methods, suites and data sources."""
     from benchmarks.suite.schema import available
     from dbn_core.data import SOURCES
-    from dbn_core.registry import load_plugin, methods
+    from dbn_core.registry import methods
 
-    for path in plugin or []:
-        load_plugin(path)
+    load_plugins(plugin)
     table("Methods", ["name", "what it is", "reference"], [(n, m.summary(), m.reference) for n, m in methods().items()])
     table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
     table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])
@@ -29,10 +28,9 @@ def show(
     name: Annotated[str, typer.Argument(help="A method.", autocompletion=complete_method)], plugin: Plugins = None
 ) -> None:
     """Show the options of a method, with their defaults."""
-    from dbn_core.registry import load_plugin, parse_method
+    from dbn_core.registry import parse_method
 
-    for path in plugin or []:
-        load_plugin(path)
+    load_plugins(plugin)
     method = parse_method(name)
     console.print(
         f"{method.name}: {method.summary()}  {method.reference}", markup=False, highlight=False, soft_wrap=True
@@ -54,10 +52,9 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Run the contract tests over a method, a plugin's too."""
-    from dbn_core.registry import canonical, load_plugin, parse_method
+    from dbn_core.registry import canonical, parse_method
 
-    for path in plugin or []:
-        load_plugin(path)
+    load_plugins(plugin)
     method = parse_method(name)
     from benchmarks.contract.check import check_method
 

@@ -23,8 +23,8 @@ from benchmarks.commands.common import (
     StoreDir,
     console,
     errors,
-    overrides,
     places,
+    planned,
     say,
 )
 from dbn_core.errors import SpecError
@@ -131,7 +131,7 @@ def score(
         if not json_:
             _print_scores(result)
     if suite is not None:
-        plan, the_store = _plan(suite, store, set_, data_root, plugin)
+        plan, the_store = planned(suite, store, set_, data_root, plugin)
         result |= _change_suite(
             plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
@@ -165,7 +165,7 @@ def compare(
     else:
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
-        found = compare_stored(*_plan(suite, store, set_, data_root, plugin), a, b)
+        found = compare_stored(*planned(suite, store, set_, data_root, plugin), a, b)
     if json_:
         _print_json(
             vars(found) | {"rows": [vars(row) for row in found.rows], "method": found.method, "verdict": found.verdict}
@@ -187,20 +187,6 @@ def compare(
     _table(["score", "A", "B", "A - B", "95 % interval", "p", "p (Holm)"], lines)
     say(found.method)
     say(found.verdict)
-
-
-def _plan(
-    name: str, store: Path, set_: list[str] | None, data_root: Path | None, plugin: list[str] | None
-) -> tuple[Plan, Store]:
-    from benchmarks.run import plan_suite
-    from benchmarks.store.artefacts import Store
-    from benchmarks.suite.schema import load_suite
-    from dbn_core.registry import load_plugin
-
-    for path in plugin or []:
-        load_plugin(path)
-    the_store = Store(store)
-    return plan_suite(load_suite(name, overrides(set_, data_root, False)), the_store), the_store
 
 
 def _change_suite(

@@ -25,8 +25,10 @@ from benchmarks.commands.common import (
     SuiteName,
     console,
     errors,
+    load_plugins,
     overrides,
     places,
+    planned,
     say,
     say_report,
     table,
@@ -87,15 +89,13 @@ def run(
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
     from benchmarks.work.progress import Reporter
-    from dbn_core.registry import load_plugin
 
     if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
         raise SpecError(f"Unknown device '{device}': choose auto, cpu, cuda or cuda:N.")
     parse_executor(executor)
     _check_tensorboard(tensorboard)
     seconds = None if max_time is None else _seconds(max_time)
-    for path in plugin or []:
-        load_plugin(path)
+    load_plugins(plugin)
     chosen = load_suite(suite, overrides(set_, data_root, download))
     rows, reports = places(chosen.name, rows, reports, publish)
     options = Options(
@@ -131,25 +131,20 @@ def status(
     set_: Set = None,
 ) -> None:
     """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
-    from benchmarks.run import plan_suite, suite_status
-    from benchmarks.store.artefacts import Store
-    from benchmarks.suite.schema import load_suite
+    from benchmarks.run import suite_status
     from benchmarks.work.live import running, runs
     from benchmarks.work.progress import clock, running_table
-    from dbn_core.registry import load_plugin
 
-    for path in plugin or []:
-        load_plugin(path)
-    chosen, the_store = load_suite(suite, overrides(set_, data_root, False)), Store(store)
-    counts = suite_status(plan_suite(chosen, the_store), the_store)
+    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    counts = suite_status(plan, the_store)
     table(
-        f"Suite {chosen.name} in {store}",
+        f"Suite {plan.suite.name} in {store}",
         ["artefacts", "done", "planned"],
         [(k, str(d), str(p)) for k, (d, p) in counts.items()],
     )
     under_way = running(the_store)
     live = {value["run"] for value in under_way}
-    records = [value for value in runs(the_store) if value.get("suite") == chosen.name]
+    records = [value for value in runs(the_store) if value.get("suite") == plan.suite.name]
     for record in records:
         active = record.get("state") in ("running", "stopping")
         if active and record["run"] in live:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.commands.common import Plugins, Set, SuiteName, overrides
+from benchmarks.commands.common import Plugins, Set, SuiteName, load_plugins, overrides
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -59,10 +59,8 @@ def simulate(
     from benchmarks.suite.schema import load_suite
     from benchmarks.work.simulate import Machine, data_bytes, demands, network_size
     from benchmarks.work.simulate import simulate as run
-    from dbn_core.registry import load_plugin
 
-    for path in plugin or []:
-        load_plugin(path)
+    load_plugins(plugin)
     machine = Machine(workers, tflops * 1e12, store_gb_per_s * 1e9, overhead_ms / 1e3)
     chosen = load_suite(suite, overrides(set_, None, False))
     plan = build_plan(chosen, data_facts(chosen, train, test, classes, image))

@@ -16,7 +16,9 @@ from benchmarks.commands.common import (
     StoreDir,
     SuiteName,
     errors,
-    overrides,
+    load_plugins,
+    places,
+    planned,
     say,
     table,
 )
@@ -56,16 +58,12 @@ def gc(
     plugin: Plugins = None,
 ) -> None:
     """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses."""
-    from benchmarks.run import plan_suite
     from benchmarks.store.artefacts import Store
     from benchmarks.store.storage import collect, remove
-    from benchmarks.suite.schema import load_suite
-    from dbn_core.registry import load_plugin
 
-    for path in plugin or []:
-        load_plugin(path)
     the_store = Store(store)
-    plans = [plan_suite(load_suite(name, overrides(None, data_root, False)), the_store) for name in keep or []]
+    load_plugins(plugin)
+    plans = [planned(name, store, None, data_root, plugin)[0] for name in keep or []]
     litter = collect(the_store, plans if keep else None)
     freed = sum(path.stat().st_size for paths in litter.values() for path in paths)
     table(f"Store {store}", ["what", "files"], [(what, str(len(paths))) for what, paths in litter.items()])
@@ -88,17 +86,11 @@ def export_(
     set_: Set = None,
 ) -> None:
     """Write a suite's results into one file, from which another machine gives the same report without training."""
-    from benchmarks.run import plan_suite
-    from benchmarks.store.artefacts import Store
     from benchmarks.store.bundle import export_suite
-    from benchmarks.suite.schema import load_suite
-    from dbn_core.registry import load_plugin
 
-    for path in plugin or []:
-        load_plugin(path)
-    chosen, the_store = load_suite(suite, overrides(set_, data_root, False)), Store(store)
-    folder = rows or Path("results/runs") / chosen.name
-    count = export_suite(plan_suite(chosen, the_store), the_store, folder, file, weights)
+    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    folder, _ = places(plan.suite.name, rows, None, False)
+    count = export_suite(plan, the_store, folder, file, weights)
     say(f"{count} artefacts in {file}, {file.stat().st_size / 2**20:.1f} MiB.")
 
 
