@@ -21,6 +21,7 @@ from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import Suite, on_unseen, view_count
 from benchmarks.work.make import Options, make_artefacts, select_cells
 from benchmarks.work.schedule import Event, Outcome
+from benchmarks.work.timing import predictor_latencies
 from dbn_core.data.dataset import fingerprint
 from dbn_core.errors import BenchError, DataError, StoreError
 from dbn_core.files import atomic_write
@@ -93,7 +94,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
         outcome = make_artefacts(plan, store, {key for c in chosen for key in (c.predictions, c.cost)}, options, report)
     left_out |= {node.key for node in outcome.left}
     failures = [{"cell": plan.nodes[key].title, "reason": reason} for key, reason in outcome.failures.items()]
-    latency = _latency(plan, store, options, report, failures)
+    latency = predictor_latencies(plan, store, options, report, failures)
     report("Scoring the stored predictions")
     results, problems = load_cells(plan, store)
     failures += [
@@ -117,83 +118,6 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
 
 def _why_absent(key: str, left_out: set[str], reason: str) -> str:
     return "not made: left out of this run, or its time was up" if key in left_out else reason
-
-
-def _latency(
-    plan: Plan,
-    store: Store,
-    options: Options,
-    report: Callable[[str | Event], None],
-    failures: list[dict[str, str]],
-) -> dict[str, Any]:
-    """Latencies of all predictors, measured together when no other work runs; stored for this machine."""
-    cells = {f"{c.spec}@{c.size}": c for c in plan.cells if c.repetition == 0 and store.has("cost", c.cost)}
-    unit = next((name for name, c in cells.items() if c.method.yardstick and c.size == 1), None)
-    if unit is None:
-        return {"predictors": {}}
-    spec = plan.suite.latency
-    recipe = {
-        "kind": "latency",
-        "costs": {name: cell.cost for name, cell in cells.items()},
-        "spec": spec.model_dump(),
-        "threads": options.threads,
-        "device": options.device,
-        "hardware": hardware(),
-        "torch": versions().get("torch", ""),
-    }
-    key = digest(recipe)
-    if store.intact("latency", key):
-        return store.value("latency", key)["value"]
-    at_hand = all(store.has(kind, need) for cell in cells.values() for kind, need in plan.nodes[cell.cost].needs)
-    if (options.only == () or not at_hand) and (known := _timed_elsewhere(store, recipe)):
-        return known
-    if options.only == ():
-        return {"predictors": {}}
-    try:
-        with store.locked(key, wait_s=-1):  # another run on this store may be timing them
-            if store.intact("latency", key):
-                return store.value("latency", key)["value"]
-            report(f"Timing {len(cells)} predictors side by side")
-            value = _time_predictors(plan, store, options, cells, unit)
-            value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats}
-            store.put("latency", key, value | {"recipe": recipe})
-    except BenchError as error:
-        failures.append({"cell": "latency", "reason": str(error)})
-        return {"predictors": {}}
-    return value
-
-
-def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Timings of the same predictors on another machine, or with other options; the report names the machine."""
-    for kind, key in store.artefacts("latency"):
-        if store.intact(kind, key):
-            value = store.value(kind, key)["value"]
-            if all(value["recipe"][name] == recipe[name] for name in ("costs", "spec")):
-                return value
-    return None
-
-
-def _time_predictors(plan: Plan, store: Store, options: Options, cells: dict[str, Any], unit: str) -> dict[str, Any]:
-    import torch
-
-    from benchmarks.work.worker import Bench
-    from dbn_core.data.augment import to_float
-    from dbn_core.draws import seeded
-    from dbn_core.metrics.latency import measure_latency
-
-    torch.set_num_threads(options.threads)
-    bench = Bench(plan.suite, store, options.device)
-    images = to_float(bench.data.test.images.to(bench.device))
-    spec = plan.suite.latency
-    repeated = images.repeat(-(-spec.batch // len(images)), 1, 1, 1)[: spec.batch]
-    repeated = repeated.contiguous(memory_format=torch.channels_last)
-    with seeded(bench.device, seed=plan.suite.seed, kind="latency"):
-        predictors = {name: bench.predictor(plan.nodes[cell.cost].payload) for name, cell in cells.items()}
-        one = measure_latency(predictors, unit, images[:1], spec.repeats)
-        many = measure_latency(predictors, unit, repeated, spec.batch_repeats)
-    measured = {name: {"one": vars(one[name]), "batch": vars(many[name])} for name in cells}
-    noisy = any(value["noisy"] for times in measured.values() for value in times.values())
-    return {"predictors": measured, "noisy": noisy, "threads": options.threads, "unit": unit}
 
 
 def _meta(
