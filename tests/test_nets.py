@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,7 +18,7 @@ from dbn_core.nets.bezier import BezierCurve
 from dbn_core.nets.bridge import BridgeHead
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.norms import FRN
-from dbn_core.nets.resnet import Classifier, SameConv2d
+from dbn_core.nets.resnet import BatchNormReLU, Classifier, SameConv2d
 from dbn_core.nets.score import ScoreNetwork, TimeEmbedding
 from dbn_core.predictors import BridgedSource, Mixture
 from dbn_core.seeds import generator
@@ -179,6 +181,70 @@ def test_frn_gradients_agree_with_finite_differences():
     assert torch.autograd.gradcheck(layer, (x,))
 
 
+def swish_by_definition(x, residual, gamma, beta, tau):
+    z = frn_by_definition(x, gamma, beta, tau, 1e-6) + (0 if residual is None else residual)
+    return z * torch.sigmoid(z)
+
+
+@given(
+    batch=st.integers(1, 4),
+    channels=st.integers(1, 6),
+    side=st.integers(1, 5),
+    with_residual=st.booleans(),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=60)
+def test_frn_with_swish_and_residual_equals_its_definition(batch, channels, side, with_residual, channels_last, seed):
+    layer = random_frn(channels, seed)
+    layer.swish = True
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    x, residual, weight = (
+        normal(batch, channels, side, side, seed=seed + k, dtype=torch.float64)
+        .contiguous(memory_format=memory_format)
+        .requires_grad_()
+        for k in (5, 6, 7)
+    )
+    given_residual = residual if with_residual else None
+    inputs = (x, layer.gamma, layer.beta, layer.tau) + ((residual,) if with_residual else ())
+    got, expected = layer(x, given_residual), swish_by_definition(x, given_residual, *inputs[1:4])
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, given_residual), expected.detach(), rtol=1e-10, atol=1e-12)
+    for mine, theirs in zip(
+        torch.autograd.grad((got * weight).sum(), inputs),
+        torch.autograd.grad((expected * weight).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_frn_with_swish_keeps_three_maps_for_its_backward_pass():
+    kept = []
+    layer, x = FRN(8, swish=True), normal(4, 8, 16, 16).requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        layer(x)
+    assert sum(t.numel() >= x.numel() for t in kept) == 3
+
+
+def test_batchnorm_with_relu_and_residual_equals_its_parts():
+    fused, plain = BatchNormReLU(4), nn.BatchNorm2d(4)
+    x, residual = normal(6, 4, 3, 3, seed=1).requires_grad_(), normal(6, 4, 3, 3, seed=2).requires_grad_()
+    for mode in (True, False):
+        fused.train(mode)
+        plain.train(mode)
+        for given_residual in (None, residual):
+            expected = torch.relu(plain(x) + (0 if given_residual is None else given_residual))
+            got = fused(x, given_residual)
+            assert torch.equal(got, expected)
+            (mine,), (theirs,) = (
+                torch.autograd.grad(got.square().sum(), x),
+                torch.autograd.grad(expected.square().sum(), x),
+            )
+            torch.testing.assert_close(mine, theirs)
+    assert torch.equal(residual, normal(6, 4, 3, 3, seed=2))
+
+
 def test_frn_starts_as_a_plain_normalisation_followed_by_relu():
     layer, x = FRN(3), normal(2, 3, 8, 8)
     initialise_(layer, generator(seed=0))
@@ -246,8 +312,7 @@ def test_batchnorm_variant_uses_relu_and_running_statistics():
     spec = NetworkSpec(name="resnet8", width=1, channels=4, norm="batchnorm")
     network, x = classifier(spec, 5), torch.rand(16, 3, 8, 8, generator=generator(seed=4))
     kinds = {type(module) for module in network.modules()}
-    assert nn.BatchNorm2d in kinds
-    assert nn.ReLU in kinds
+    assert {nn.BatchNorm2d, BatchNormReLU} <= kinds  # a projected shortcut has no ReLU
     assert not {FRN, nn.SiLU} & kinds
     with torch.no_grad():
         alone, together = network(x[:1]), network(x)[:1]

@@ -155,7 +155,7 @@ def _residual_blocks(network: Classifier) -> Sequence[BasicBlock]:
 
 
 def _inside(block: BasicBlock, x: torch.Tensor) -> torch.Tensor:
-    return block.act(block.norm1(block.conv1(x)))
+    return block.norm1(block.conv1(x))
 
 
 @torch.no_grad()

@@ -25,6 +25,10 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pad, then convolve."""
         (kh, kw), (sh, sw) = self.kernel_size, self.stride
+        if kh == kw == 1:
+            # The same numbers, and on CPUs without AVX-512 the only safe way: torch 2.14's gradient of a strided 1x1
+            # convolution writes outside its memory there, for channels_last maps of 2, 4 or 6 channels.
+            return F.conv2d(x[:, :, ::sh, ::sw], self.weight, self.bias)
         height = max((-(-x.shape[2] // sh) - 1) * sh + kh - x.shape[2], 0)
         width = max((-(-x.shape[3] // sw) - 1) * sw + kw - x.shape[3], 0)
         if height % 2 == 0 and width % 2 == 0:
@@ -38,9 +42,18 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
     return FRN(channels) if kind == "frn" else nn.BatchNorm2d(channels)
 
 
-def activation(kind: str) -> nn.Module:
-    """Swish after FRN, ReLU after BatchNorm: the two families of the papers."""
-    return nn.SiLU() if kind == "frn" else nn.ReLU()
+class BatchNormReLU(nn.BatchNorm2d):
+    """BatchNorm, a residual and ReLU; what follows the normalisation works in place."""
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, C, H, W]; ``residual`` has the same shape and is added before the ReLU."""
+        y = super().forward(x)
+        return F.relu_(y if residual is None else y.add_(residual))
+
+
+def norm_activation(kind: str, channels: int) -> nn.Module:
+    """FRN and swish, or BatchNorm and ReLU: the two families of the papers."""
+    return FRN(channels, swish=True) if kind == "frn" else BatchNormReLU(channels)
 
 
 class BasicBlock(nn.Module):
@@ -49,10 +62,9 @@ class BasicBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, norm: str, bias: bool) -> None:
         super().__init__()
         self.conv1 = SameConv2d(in_channels, channels, 3, stride, bias=bias)
-        self.norm1 = norm_layer(norm, channels)
+        self.norm1 = norm_activation(norm, channels)
         self.conv2 = SameConv2d(channels, channels, 3, 1, bias=bias)
-        self.norm2 = norm_layer(norm, channels)
-        self.act = activation(norm)
+        self.norm2 = norm_activation(norm, channels)
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != channels or stride != 1:
             self.shortcut = nn.Sequential(
@@ -61,8 +73,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, in, H, W] to [B, out, H/stride, W/stride]."""
-        h = self.act(self.norm1(self.conv1(x)))
-        return self.act(self.norm2(self.conv2(h)) + self.shortcut(x))
+        h = self.norm1(self.conv1(x))
+        return self.norm2(self.conv2(h), self.shortcut(x))
 
 
 class Normalise(nn.Module):
@@ -100,8 +112,7 @@ class Classifier(nn.Module):
         stem: list[nn.Module] = [
             Normalise(mean, std),
             SameConv2d(in_channels, spec.channels, kernel, stride, bias=spec.bias),
-            norm_layer(spec.norm, spec.channels),
-            activation(spec.norm),
+            norm_activation(spec.norm, spec.channels),
         ]
         if spec.stem == "7x7":
             stem.append(nn.MaxPool2d(3, 2, 1))
