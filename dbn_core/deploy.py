@@ -1,0 +1,116 @@
+"""The form of a predictor that one would deploy: the same function with what is constant computed beforehand.
+
+BatchNorms become part of the convolutions before them, and a denoiser's score network, which runs at T known times,
+loses its time embedding; see :mod:`dbn_core.nets.fixed_score`.  Both are exact but for rounding, and both are done for
+every method alike.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dbn_core.bridge.denoiser import Denoiser
+from dbn_core.nets.fixed_score import at_time
+from dbn_core.nets.score import ScoreNetwork
+
+# Largest difference of log-probabilities that rewriting may make: rounding is two orders below it.
+TOLERANCE = 1e-4
+
+
+class FixedSteps(Denoiser):
+    """A denoiser with a network of its own for each step n, in which the time n / T is a constant."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__(nn.Identity(), denoiser.variances)
+        self.scales = denoiser.scales
+        self.step_scales = denoiser.scales.tolist()
+        self.networks = nn.ModuleList(
+            at_time(denoiser.network, n / denoiser.steps) for n in range(1, denoiser.steps + 1)
+        )
+
+    def forward(self, features: Any, z: torch.Tensor, n: int) -> torch.Tensor:
+        """Estimate of Z_0 [B, K] from Z_n, as :meth:`Denoiser.forward`."""
+        return z - self.step_scales[n] * self.networks[n - 1](features, z)
+
+
+@torch.no_grad()
+def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
+    """A copy of ``predictor`` with constants folded; the same log-probabilities within :data:`TOLERANCE`.
+
+    A predictor that draws random numbers, or whose folded copy disagrees on ``example``, comes back as it is.
+
+    Args:
+        predictor: in evaluation mode; it is not changed.
+        example: images [B, C, H, W] in [0, 1] on its device.
+    """
+    folded = _fold_norms(copy.deepcopy(predictor), example)
+    _fix_times(folded)
+    if draws_numbers(predictor, example):
+        return folded
+    difference = (folded(example) - predictor(example)).abs().max()
+    return folded if difference < TOLERANCE else predictor
+
+
+class _Draws(TorchDispatchMode):
+    """Notes whether an operator draws random numbers."""
+
+    found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found |= torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def draws_numbers(predictor: nn.Module, example: torch.Tensor) -> bool:
+    """Whether a forward pass on ``example`` [B, C, H, W] draws random numbers with torch: noise, dropout."""
+    with _Draws() as draws:
+        predictor(example)
+    return draws.found
+
+
+def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
+    """Fold each BatchNorm into the convolution whose output it reads; found by watching a forward pass."""
+    outputs: list[tuple[torch.Tensor, nn.Conv2d]] = []  # kept alive, so that an identity stands for one tensor
+    read: dict[nn.Module, list[nn.Conv2d | None]] = {}
+
+    def after_convolution(conv: nn.Module, _: Any, output: torch.Tensor) -> None:
+        assert isinstance(conv, nn.Conv2d)
+        outputs.append((output, conv))
+
+    def before_norm(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        read.setdefault(norm, []).append(next((conv for tensor, conv in outputs if tensor is inputs[0]), None))
+
+    hooks = [m.register_forward_hook(after_convolution) for m in module.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(before_norm) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    module(example)
+    for hook in hooks:
+        hook.remove()
+    calls = [conv for _, conv in outputs]
+    sources = {norm: convs[0] for norm, convs in read.items() if len(set(convs)) == 1}
+    for parent in list(module.modules()):
+        for name, norm in list(parent.named_children()):
+            conv = sources.get(norm)
+            if (
+                isinstance(norm, nn.BatchNorm2d)
+                and conv is not None
+                and calls.count(conv) == len(read[norm])
+                and list(sources.values()).count(conv) == 1
+            ):
+                fused = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
+                conv.weight, conv.bias = fused.weight, fused.bias
+                setattr(parent, name, nn.Identity())
+    return module
+
+
+def _fix_times(module: nn.Module) -> None:
+    """Put :class:`FixedSteps` in the place of denoisers, where their networks are ones that we can rewrite."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is Denoiser and isinstance(child.network, ScoreNetwork):
+                setattr(parent, name, FixedSteps(child))
