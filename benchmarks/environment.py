@@ -8,7 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("dbn-bench", "torch", "torchvision", "fvcore", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
+_PACKAGES = (
+    *("dbn-bench", "torch", "torchvision", "fvcore", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib"),
+    *("onnx", "onnxruntime"),
+)
+
+# The runtimes in which predictions are timed, and how the columns of each begin in the result rows.
+RUNTIME_PREFIXES = {"eager": "latency", "compiled": "latency_compiled", "onnxruntime": "latency_onnxruntime"}
 
 
 def versions() -> dict[str, str]:

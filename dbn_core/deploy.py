@@ -18,8 +18,8 @@ from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.nets.fixed_score import at_time
 from dbn_core.nets.score import ScoreNetwork
 
-# Largest difference of log-probabilities that rewriting may make: rounding is two orders below it.
-TOLERANCE = 1e-4
+# Differences of log-probabilities that rewriting may make; rounding is one or two orders below them.
+_ABSOLUTE, _RELATIVE = 1e-4, 1e-5
 
 
 class FixedSteps(Denoiser):
@@ -40,7 +40,7 @@ class FixedSteps(Denoiser):
 
 @torch.no_grad()
 def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
-    """A copy of ``predictor`` with constants folded; the same log-probabilities within :data:`TOLERANCE`.
+    """A copy of ``predictor`` with constants folded; the same log-probabilities within 1e-4.
 
     A predictor that draws random numbers, or whose folded copy disagrees on ``example``, comes back as it is.
 
@@ -52,8 +52,8 @@ def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
     _fix_times(folded)
     if draws_numbers(predictor, example):
         return folded
-    difference = (folded(example) - predictor(example)).abs().max()
-    return folded if difference < TOLERANCE else predictor
+    same = torch.allclose(folded(example), predictor(example), atol=_ABSOLUTE, rtol=_RELATIVE)
+    return folded if same else predictor
 
 
 class _Draws(TorchDispatchMode):

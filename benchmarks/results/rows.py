@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.results.external import External, load_external
 from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, method_name
 from benchmarks.results.pools import pool_effects
@@ -187,15 +188,17 @@ def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:
 
 
 def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
-    one, batch = measured.get("one", {}), measured.get("batch", {})
-    return {
-        "latency_b1_p50_ms": one.get("p50_ms", np.nan),
-        "latency_b1_p95_ms": one.get("p95_ms", np.nan),
-        "latency_b1_ratio": one.get("ratio", np.nan),
-        "latency_batch_ratio": batch.get("ratio", np.nan),
-        "throughput_examples_per_s": batch.get("examples_per_s", np.nan),
-        "latency_noisy": bool(one.get("noisy", False) or batch.get("noisy", False)),
-    }
+    """Times of the deployable form in each runtime; the columns without a runtime's name are those of eager torch."""
+    columns: dict[str, Any] = {}
+    for runtime, prefix in RUNTIME_PREFIXES.items():
+        times = measured.get(runtime, {})
+        for batch, place in (("one", "b1"), ("batch", "batch")):
+            for value in ("p50_ms", "p95_ms", "ratio"):
+                columns[f"{prefix}_{place}_{value}"] = times.get(batch, {}).get(value, np.nan)
+    batch = measured.get("eager", {}).get("batch", {})
+    columns["throughput_examples_per_s"] = batch.get("examples_per_s", np.nan)
+    columns["latency_noisy"] = any(t["noisy"] for times in measured.values() for t in times.values())
+    return columns
 
 
 def _add_dee(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:

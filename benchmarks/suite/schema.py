@@ -62,11 +62,23 @@ class StudentSpec(_Model):
 
 
 class LatencySpec(_Model):
-    """How wall-clock is measured: rounds at batch size 1, and rounds at ``batch``."""
+    """How wall-clock is measured: rounds at batch size 1, and rounds at ``batch``, in each of the runtimes.
+
+    ``compiled`` is torch.compile, which takes a minute or more for each method and batch; a runtime that the machine
+    lacks is left out with a line that says so.
+    """
 
     batch: int = Field(128, ge=1, le=1_000_000)
     repeats: int = Field(50, ge=3, le=1_000_000)
     batch_repeats: int = Field(20, ge=3, le=1_000_000)
+    runtimes: tuple[Literal["eager", "compiled", "onnxruntime"], ...] = ("eager",)
+
+    @field_validator("runtimes")
+    @classmethod
+    def _eager_and_others(cls, runtimes: tuple[str, ...]) -> tuple[str, ...]:
+        if "eager" not in runtimes or len(set(runtimes)) < len(runtimes):
+            raise ValueError("name eager, which every method can run in, and each other runtime once")
+        return runtimes
 
 
 class PublishedSpec(_Model):

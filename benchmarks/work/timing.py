@@ -40,6 +40,8 @@ def predictor_latencies(
         "hardware": hardware(),
         "torch": versions().get("torch", ""),
     }
+    if len(spec.runtimes) > 1:
+        recipe["packages"] = {name: versions().get(name, "") for name in ("onnx", "onnxruntime")}
     key = digest(recipe)
     if store.intact("latency", key):
         return store.value("latency", key)["value"]
@@ -53,7 +55,7 @@ def predictor_latencies(
             if store.intact("latency", key):
                 return store.value("latency", key)["value"]
             report(f"Timing {len(cells)} predictors side by side")
-            value = _time_predictors(plan, store, options, cells, unit)
+            value = _time_predictors(plan, store, options, cells, unit, report)
             value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats}
             store.put("latency", key, value | {"recipe": recipe})
     except BenchError as error:
@@ -72,24 +74,51 @@ def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | N
     return None
 
 
-def _time_predictors(plan: Plan, store: Store, options: Options, cells: dict[str, Any], unit: str) -> dict[str, Any]:
+def _time_predictors(
+    plan: Plan,
+    store: Store,
+    options: Options,
+    cells: dict[str, Any],
+    unit: str,
+    report: Callable[[str | Event], None],
+) -> dict[str, Any]:
+    """For each predictor and runtime its latencies at batch 1 and at the suite's batch; what cannot run is left out."""
     import torch
 
     from benchmarks.work.worker import Bench
     from dbn_core.data.augment import to_float
     from dbn_core.draws import seeded
     from dbn_core.metrics.latency import measure_latency
+    from dbn_core.runtimes import RuntimeMissingError, prepare, why_missing
 
     torch.set_num_threads(options.threads)
     bench = Bench(plan.suite, store, options.device)
     images = to_float(bench.data.test.images.to(bench.device))
     spec = plan.suite.latency
     repeated = images.repeat(-(-spec.batch // len(images)), 1, 1, 1)[: spec.batch]
-    repeated = repeated.contiguous(memory_format=torch.channels_last)
+    measured: dict[str, dict[str, Any]] = {name: {} for name in cells}
     with seeded(bench.device, seed=plan.suite.seed, kind="latency"):
         predictors = {name: bench.predictor(plan.nodes[cell.cost].payload) for name, cell in cells.items()}
-        one = measure_latency(predictors, unit, images[:1], spec.repeats)
-        many = measure_latency(predictors, unit, repeated, spec.batch_repeats)
-    measured = {name: {"one": vars(one[name]), "batch": vars(many[name])} for name in cells}
-    noisy = any(value["noisy"] for times in measured.values() for value in times.values())
+        for runtime in spec.runtimes:
+            if reason := why_missing(runtime, bench.device):
+                report(f"Nothing is timed in {runtime}: {reason}")
+                continue
+            ready = {}
+            for name, predictor in predictors.items():
+                try:
+                    ready[name] = prepare(runtime, predictor, images[:2], options.threads)
+                except RuntimeMissingError as error:
+                    report(f"{name} is not timed in {runtime}: {error}")
+            if unit not in ready:
+                continue
+            # What torch runs fastest; onnxruntime takes rows of pixels alone.
+            order = torch.contiguous_format if runtime == "onnxruntime" else torch.channels_last
+            many = repeated.contiguous(memory_format=order)
+            one, batch = (
+                measure_latency(ready, unit, shown, repeats)
+                for shown, repeats in ((many[:1], spec.repeats), (many, spec.batch_repeats))
+            )
+            for name in ready:
+                measured[name][runtime] = {"one": vars(one[name]), "batch": vars(batch[name])}
+    noisy = any(t["noisy"] for times in measured.values() for value in times.values() for t in value.values())
     return {"predictors": measured, "noisy": noisy, "threads": options.threads, "unit": unit}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 # A reference whose quartiles are further apart than this share of its median was disturbed.
 NOISY_SPREAD = 0.25
@@ -27,7 +27,11 @@ class Latency:
 
 @torch.inference_mode()
 def measure_latency(
-    predictors: Mapping[str, nn.Module], reference: str, images: torch.Tensor, repeats: int = 30, warmup: int = 3
+    predictors: Mapping[str, Callable[[torch.Tensor], Any]],
+    reference: str,
+    images: torch.Tensor,
+    repeats: int = 30,
+    warmup: int = 3,
 ) -> dict[str, Latency]:
     """Time all predictors interleaved: one call of each a round, so that a disturbance hits all alike.
 
