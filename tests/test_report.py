@@ -26,6 +26,7 @@ from benchmarks.report.labels import stack
 from benchmarks.report.lead import lead
 from benchmarks.report.load import MARKED_SCORES, NEWER_SCORES, SCORES
 from benchmarks.report.overlay import published_points
+from benchmarks.report.runtimes import Best, best_runtime, flattered, runtimes_table
 from benchmarks.report.style import CONTROL_COLOUR, RC, looks
 from benchmarks.report.tables import (
     Block,
@@ -563,5 +564,54 @@ def test_the_report_imports_no_torch_and_nothing_of_ours_that_might() -> None:
     for path in Path(load_results.__code__.co_filename).parent.glob("*.py"):
         imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
         ours = [name for name in imported if name.startswith(("benchmarks", "baselines", "dbn_core", "torch"))]
-        light = ("dbn_core.errors", "benchmarks.published")  # the second imports the first alone, see test_published.py
+        # The second imports the first alone, see test_published.py; the third nothing of ours.
+        light = ("dbn_core.errors", "benchmarks.published", "benchmarks.environment")
         assert all(name.startswith("benchmarks.report") or name in light for name in ours), path
+
+
+def timed(folder: Path) -> Path:
+    """Results whose rows have times in two runtimes; at batch 1 a DBN is slower than its FLOPs say."""
+    write_results(folder)
+    summary = pd.read_csv(folder / "summary.csv")
+    rel = summary["macs_rel"]
+    summary["latency_batch_p50_ms"] = 100 * rel
+    for place, ms in (("b1", 0.5), ("batch", 40.0)):
+        slower = np.where((summary["family"] == "dbn") & (place == "b1"), 1.9 / 1.17, 1.0)
+        summary[f"latency_onnxruntime_{place}_p50_ms"] = ms * rel * slower
+        summary[f"latency_onnxruntime_{place}_ratio"] = rel * slower
+    # Here eager torch is the faster one, and no slower than the FLOPs say.
+    fast = (summary["label"] == "DBN (paper)") & (summary["size"] == 3)
+    summary.loc[fast, ["latency_b1_p50_ms", "latency_b1_ratio"]] = [0.1, 1.0]
+    summary.to_csv(folder / "summary.csv", index=False)
+    return folder
+
+
+def test_where_flops_flatter_a_method_the_report_says_so(tmp_path: Path) -> None:
+    results = load_results(timed(tmp_path / "rows"))
+    assert results.runtimes == ["eager", "onnxruntime"]
+    said = flattered(results)
+    assert said[0] == (
+        "At batch 1 DBN (fixed) (size 3) takes 1.90 times a single network's time in its best runtime (onnxruntime), "
+        "though 1.17 times its FLOPs."
+    )
+    assert not [line for line in said if "DBN (paper) (size 3)" in line or "BN (size" in line.replace("DBN", "")]
+    best = best_runtime(results.summary[results.summary["label"] == "DBN (paper)"].iloc[0], "b1")
+    assert best == Best("eager", 0.1, 1.0)
+    table = runtimes_table(results)
+    assert table is not None
+    cells = {(row[0].text, row[1].text): [cell.text for cell in row] for row in table.blocks[0].rows}
+    assert cells["DBN (fixed)", "3"][table.header.index("Best runtime, batch 1")] == "onnxruntime"
+    assert cells["DBN (fixed)", "3"][table.header.index("Rel., batch 1")] == "1.90×"
+    assert cells["DBN (fixed)", "3"][table.header.index("onnxruntime, batch 256 (ms)")] == "46.8"
+    render(tmp_path / "rows", tmp_path / "out")
+    assert said[0] in (tmp_path / "out/report.html").read_text().replace("&#39;", "'")
+    assert said[0].replace("×", "x") in (tmp_path / "out/report.md").read_text()
+    assert "latency_onnxruntime_b1_ratio" in (tmp_path / "out/tables/main.csv").read_text()
+
+
+def test_rows_of_before_there_were_runtimes_show_none(report: Path) -> None:
+    results = load_results(report / "rows")
+    assert not results.runtimes
+    assert not flattered(results)
+    assert runtimes_table(results) is None
+    assert "Time of one prediction" not in (report / "out/report.md").read_text()

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.published import Published, published_for
 from dbn_core.errors import ArtefactError, shown
 
@@ -25,6 +26,14 @@ COSTS = (
     *("params", "params_rel", "macs", "flops", "macs_rel"),
     *("latency_b1_p50_ms", "latency_b1_p95_ms", "latency_b1_ratio", "latency_batch_ratio", "throughput_examples_per_s"),
     *("train_seconds", "train_seconds_with_members", "student_passes", "teacher_passes"),
+)
+# Rows of before there were several runtimes have columns of eager torch alone, and not its time for a batch.
+_RUNTIMES = tuple(
+    f"{prefix}_{place}_{value}"
+    for prefix in RUNTIME_PREFIXES.values()
+    for place in ("b1", "batch")
+    for value in ("p50_ms", "p95_ms", "ratio")
+    if f"{prefix}_{place}_{value}" not in COSTS
 )
 _DEE = tuple(f"dee_{kind}{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high"))
 _FITTED = tuple(f"dee_{kind}_fit{end}" for kind in ("raw", "cal") for end in ("", "_low", "_high"))
@@ -81,6 +90,17 @@ class Results:
         return [score for score in (*SCORES, *NEWER_SCORES) if f"{score}_mean" in self.summary]
 
     @property
+    def runtimes(self) -> list[str]:
+        """The runtimes in which something was timed; none for rows that are older than such times."""
+        timed = {runtime: f"{prefix}_batch_p50_ms" for runtime, prefix in RUNTIME_PREFIXES.items()}
+        return [runtime for runtime, column in timed.items() if self.summary.get(column, pd.Series()).notna().any()]
+
+    @property
+    def costs(self) -> list[str]:
+        """The columns of cost that the summary has."""
+        return [*COSTS, *(column for column in _RUNTIMES if self.runtimes and column in self.summary)]
+
+    @property
     def max_size(self) -> int | None:
         """Largest deep ensemble measured: a deep-ensemble equivalent above it is censored."""
         stated = (self.meta.get("dee") or {}).get("max_size")
@@ -104,7 +124,7 @@ def load_results(rows_dir: Path) -> Results:
         text=(*_NAMES, *(f"{score}_mark" for score in MARKED_SCORES if score not in NEWER_SCORES)),
         numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *COSTS),
         flags=("latency_noisy",),
-        newer=(*(f"{s}_{end}" for s in NEWER_SCORES for end in ("mean", "low", "high")), *_FITTED),
+        newer=(*(f"{s}_{end}" for s in NEWER_SCORES for end in ("mean", "low", "high")), *_FITTED, *_RUNTIMES),
     )
     if "cost_stated" not in summary:  # rows of before methods could state a cost
         summary["cost_stated"] = "False"

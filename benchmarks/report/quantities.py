@@ -18,6 +18,8 @@ COST_NAMES = {
     "latency_b1_ratio": "Latency at batch 1 (one network = 1)",
     "latency_b1_p50_ms": "Latency at batch 1, median (ms)",
     "latency_batch_ratio": "Latency at a large batch (one network = 1)",
+    "latency_onnxruntime_b1_ratio": "Latency at batch 1 in onnxruntime (one network = 1)",
+    "latency_onnxruntime_batch_ratio": "Latency at a large batch in onnxruntime (one network = 1)",
     "throughput_examples_per_s": "Throughput (examples a second)",
     "train_seconds_with_members": "Training with the members that it needs (s)",
     "train_seconds": "Its own training (s)",

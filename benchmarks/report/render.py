@@ -17,8 +17,9 @@ from benchmarks.report.captions import captions
 from benchmarks.report.explorer import explorer, scale_of, sort_key
 from benchmarks.report.figures import save_figures
 from benchmarks.report.lead import lead, test_name
-from benchmarks.report.load import COSTS, MARKED_SCORES, Results, load_results
+from benchmarks.report.load import MARKED_SCORES, Results, load_results
 from benchmarks.report.published import published_frame, published_notes, published_table
+from benchmarks.report.runtimes import flattered, runtimes_table
 
 CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
 
@@ -54,7 +55,7 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
     scores = [f"{s}_{end}" for s in results.scores for end in ("mean", "low", "high", "mark") if _exists(s, end)]
     dee = [f"dee_{kind}{fit}{end}" for kind in ("raw", "cal") for fit in ("", "_fit") for end in ("", "_low", "_high")]
     dee = [column for column in dee if column in results.summary]
-    main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *COSTS, "latency_noisy"]]
+    main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *results.costs, "latency_noisy"]]
     frames = {"main": main, "sizes": _wide_sizes(results.summary), "comparisons": results.comparisons}
     texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
     if (published := published_table(results)) is not None:
@@ -92,6 +93,8 @@ def _context(results: Results) -> dict[str, Any]:
         "captions": captions(results),
         "main": tables.main_table(results),
         "tuning": tables.tuning_table(results),
+        "runtimes": runtimes_table(results),
+        "flattered": flattered(results),
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
         "published": published_table(results),
