@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from benchmarks.commands.common import errors
+from benchmarks.commands.exporting import export
 from benchmarks.commands.methods import check, list_, show
 from benchmarks.commands.predictions import compare, score
 from benchmarks.commands.reporting import claims, report
@@ -20,7 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Benchmark suite for fast ensembling: a deep ensemble's accuracy and calibration at one network's cost.",
 )
-for command in (run, report, show, check, status, claims, score, compare, simulate):
+for command in (run, report, show, check, status, claims, score, compare, export, simulate):
     app.command()(command)
 app.command("list")(list_)
 app.add_typer(store_app, name="store")

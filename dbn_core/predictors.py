@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -37,6 +38,25 @@ class Tempered(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to log-probabilities [B, K]."""
         return (self.network(images) / self.temperature).log_softmax(-1)
+
+
+class Averaged(nn.Module):
+    """What one deploys: the mean of a predictor's M terms as probabilities, raw and with a temperature.
+
+    Args:
+        predictor: images to log-probabilities [M, B, K] or [B, K].
+        temperature: the mean's log-probabilities are divided by it, then normalised again.
+    """
+
+    def __init__(self, predictor: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.predictor, self.temperature = predictor, temperature
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, C, H, W] to raw and calibrated log-probabilities, [B, K] each."""
+        terms = self.predictor(images)
+        log_probs = terms if terms.ndim == 2 else terms.logsumexp(0) - math.log(len(terms))
+        return log_probs, (log_probs / self.temperature).log_softmax(-1)
 
 
 class FeatureMixture(nn.Module):

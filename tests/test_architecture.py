@@ -18,7 +18,7 @@ LEVELS = (
     {"suite"},
     {"store"},
     {"work", "results", "report"},
-    {"claims", "contract"},
+    {"claims", "contract", "export"},
     {"run"},
     {"commands"},
     {"cli"},

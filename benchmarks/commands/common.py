@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,6 +84,11 @@ def places(suite: str, rows: Path | None, reports: Path | None, publish: bool) -
         raise SpecError("--publish names the committed folders itself: drop it, or drop --rows and --reports.")
     folders = (REFERENCE, REPORTS) if publish else (RUNS, RUN_REPORTS)
     return rows or folders[0] / suite, reports or folders[1]
+
+
+def command_line() -> str:
+    """The command that runs, as one could type it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def say_report(report: Path, rows: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 import time
 from collections import Counter
 from importlib.util import find_spec
@@ -23,6 +21,7 @@ from benchmarks.commands.common import (
     Set,
     StoreDir,
     SuiteName,
+    command_line,
     console,
     errors,
     load_plugins,
@@ -99,7 +98,7 @@ def run(
     chosen = load_suite(suite, overrides(set_, data_root, download))
     rows, reports = places(chosen.name, rows, reports, publish)
     options = Options(
-        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, _command()
+        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, command_line()
     )
     if dry_run:
         _show_plan(chosen, options)
@@ -204,7 +203,3 @@ def _seconds(text: str) -> float:
     if not match or not float(match[1]):
         raise SpecError(f"--max-time {text}: write a time such as 90s, 50m or 8h.")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}[match[2]]
-
-
-def _command() -> str:
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

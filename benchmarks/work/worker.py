@@ -51,12 +51,12 @@ def _datasets(suite_json: str) -> dict[int, Dataset]:
 class Bench:
     """A suite, its data and a store, in one process."""
 
-    def __init__(self, suite: Suite, store: Store, device: str = "auto") -> None:
+    def __init__(self, suite: Suite, store: Store, device: str = "auto", repetition: int = 0) -> None:
         self.suite, self.store = suite, store
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self._suite_json = suite.model_dump_json()
         self._monitor: Monitor | None = None
-        self._repetition = 0  # whose split of the data is worked on
+        self._repetition = repetition  # whose split of the data is worked on
 
     @property
     def data(self) -> Dataset:

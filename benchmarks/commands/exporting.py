@@ -1,0 +1,63 @@
+"""``export``: a trained method as a folder that runs without this package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from benchmarks.commands.common import (
+    REFERENCE,
+    RUNS,
+    STORE,
+    DataRoot,
+    Plugins,
+    Set,
+    StoreDir,
+    SuiteName,
+    command_line,
+    planned,
+    say,
+)
+
+
+def export(
+    suite: SuiteName,
+    method: Annotated[str, typer.Argument(help="A method of the suite and its size, as LABEL@SIZE.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write.  [default: results/exports/SUITE/METHOD-SIZE]")
+    ] = None,
+    repetition: Annotated[int, typer.Option(help="Which repetition's network, from 1.", min=1)] = 1,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of result rows for the card.  [default: results/runs/SUITE, results/reference/SUITE]"
+        ),
+    ] = None,
+    store: StoreDir = STORE,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+) -> None:
+    """Write a trained method as ONNX and as a torch program, with labels, a model card and an example."""
+    from benchmarks.export.card import Card
+    from benchmarks.export.folder import export_cell, find_cell
+
+    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    cell = find_cell(plan, method, repetition - 1)
+    name = plan.suite.name
+    folder = out or Path("results/exports") / name / f"{_short(cell.label)}-{cell.size}"
+    card = Card(command_line(), (rows,) if rows else (RUNS / name, REFERENCE / name))
+    agreement = export_cell(plan, the_store, cell, folder, card, say)
+    say(
+        f"On {agreement.examples:,} test images onnxruntime differs from torch by at most {agreement.difference:.1e} "
+        f"in log-probabilities; {100 * agreement.equal_classes:.2f} % of the predicted classes are equal."
+    )
+    say(f"Exported {cell.title} to {folder}")
+    say(f"Try it: python {folder / 'example.py'}")
+
+
+def _short(label: str) -> str:
+    return re.sub(r"\W+", "-", label.casefold()).strip("-") or "method"

@@ -1,0 +1,112 @@
+"""The model card of an exported network, and the script that shows how it is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.environment import versions
+from benchmarks.report.load import load_results
+from benchmarks.report.render import environment
+from benchmarks.report.tables import Block, Table, main_table, to_markdown
+from benchmarks.suite.plan import Cell, Plan
+from dbn_core.registry import canonical
+
+if TYPE_CHECKING:
+    from dbn_core.data.dataset import Dataset
+
+_EXAMPLE = '''\
+"""Predict with model.onnx: `python example.py [IMAGES.npy]`, uint8 [B, {channels}, {height}, {width}]."""
+import json, sys
+from pathlib import Path
+import numpy as np
+import onnxruntime
+
+here, shape = Path(__file__).parent, (2, {channels}, {height}, {width})
+images = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.random.randint(0, 256, shape, dtype=np.uint8)
+session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
+log_probs, calibrated = session.run(None, {{"images": images.astype(np.float32) / 255}})
+labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
+for best in calibrated.argsort(1)[:, -1:]:
+    print(labels[best[0]])
+'''
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card says beside what the network itself tells: the command, and where result rows may be."""
+
+    command: str
+    rows: tuple[Path, ...]
+    tolerance: float = 1e-3  # largest difference of log-probabilities between the exported network and torch
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The exported network beside torch on the test split: largest difference, and share of equal classes."""
+
+    examples: int
+    difference: float
+    equal_classes: float
+
+
+def example_script(data: Dataset) -> str:
+    """A script that needs onnxruntime and numpy alone."""
+    height, width = data.image_size
+    return _EXAMPLE.format(channels=data.channels, height=height, width=width)
+
+
+def model_card(plan: Plan, cell: Cell, card: Card, data: Dataset, temperature: float, agreement: Agreement) -> str:
+    """The README of an exported network, in Markdown.
+
+    Args:
+        temperature: of the calibrated output.
+        agreement: of the exported network with torch.
+    """
+    height, width = data.image_size
+    row, folder = _row(cell, card)
+    made = environment(Path(__file__).parent).get_template("card.md.j2")
+    text = made.render(
+        label=cell.label,
+        size=cell.size,
+        summary=cell.method.summary().rstrip("."),
+        reference=cell.method.reference,
+        spec=canonical(cell.method),
+        network=plan.suite.network.label,
+        suite=plan.suite.name,
+        repetition=cell.repetition + 1,
+        data=data.title,
+        fingerprint=data.fingerprint[:12],
+        shape=f"[B, {data.channels}, {height}, {width}]",
+        classes=data.num_classes,
+        validation=len(data.validation),
+        temperature=temperature,
+        agreement=agreement,
+        tolerance=f"{card.tolerance:g}",
+        row=row,
+        rows=folder,
+        command=card.command,
+        versions=", ".join(f"{name} {version}" for name, version in versions().items()),
+    )
+    return text + "\n"
+
+
+def _row(cell: Cell, card: Card) -> tuple[str, str]:
+    """The row of the report's table, under that of one network, and the folder that has it; nothing where none does."""
+    for folder in card.rows:
+        if not (folder / "meta.json").is_file():
+            continue
+        results = load_results(folder)
+        table, ensemble = main_table(results), set(results.reference["label"])
+        rows = [row for block in table.blocks for row in block.rows]
+        names = [(row[0].text, row[1].text) for row in rows]
+        mine = (cell.label, str(cell.size))
+        if mine in names:
+            shown = [row for row, name in zip(rows, names, strict=True) if name == mine or _is_one(name, ensemble)]
+            return to_markdown(Table(table.header, [Block("", shown)])), str(folder)
+    return "", ""
+
+
+def _is_one(name: tuple[str, str], ensemble: set[str]) -> bool:
+    return name[0] in ensemble and name[1] == "1"

@@ -1,0 +1,165 @@
+"""From the trained artefacts of one cell to a folder with its network, checked against torch on the test split."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.export.card import Agreement, Card, example_script, model_card
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Cell, Plan
+from benchmarks.work.worker import Bench
+from dbn_core.context import freeze, predict_split
+from dbn_core.data.dataset import Dataset
+from dbn_core.deploy import deployable, draws_numbers
+from dbn_core.errors import BenchError, SpecError, did_you_mean
+from dbn_core.files import atomic_write
+from dbn_core.metrics.calibration import fit_temperature
+from dbn_core.metrics.scores import mixture_log_probs
+from dbn_core.predictors import Averaged
+from dbn_core.runtimes import OnnxNetwork, export_program, to_onnx, why_missing
+
+_OUTPUTS = ("log_probs", "calibrated_log_probs")
+
+
+class ExportError(BenchError):
+    """A method that cannot be exported, or whose exported network says something else."""
+
+
+def find_cell(plan: Plan, name: str, repetition: int) -> Cell:
+    """The cell that ``METHOD@SIZE`` names: by its label, its spec, or the method's name where that is unique.
+
+    Raises:
+        SpecError: there is none, there are several, or the repetition does not exist.
+    """
+    if not 0 <= repetition < plan.suite.repetitions:
+        raise SpecError(f"The suite '{plan.suite.name}' has repetitions 1 to {plan.suite.repetitions}.")
+    cells = [cell for cell in plan.cells if cell.repetition == repetition]
+    for names in (lambda c: c.label, lambda c: c.spec, lambda c: c.method.name):
+        found = [cell for cell in cells if f"{names(cell)}@{cell.size}".casefold() == name.casefold()]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            labels = " or ".join(f"'{cell.label}@{cell.size}'" for cell in found)
+            raise SpecError(f"Several methods are called '{name}': write {labels}.")
+    known = [f"{cell.label}@{cell.size}" for cell in cells]
+    raise SpecError(f"The suite '{plan.suite.name}' has no result '{name}'{did_you_mean(name, known)}.")
+
+
+def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say: Callable[[str], None]) -> Agreement:
+    """Write the deployable form of a cell's predictor to ``out``: networks, labels, preprocessing, example and card.
+
+    Nothing is written unless the network agrees with torch on the whole test split.
+
+    Raises:
+        SpecError: the cell has not been trained.
+        ExportError: its predictor draws random numbers, or its exported network disagrees with it.
+        RuntimeMissingError: ONNX packages are missing, or ONNX cannot hold the predictor.
+    """
+    if reason := why_missing("onnxruntime", torch.device("cpu")):
+        raise ExportError(f"Nothing can be exported: {reason}")
+    payload = _payload(plan, store, cell)
+    bench = Bench(plan.suite, store, "cpu", cell.repetition if plan.suite.data.resplits else 0)
+    data, predictor = bench.data, bench.predictor(payload)
+    example = data.test.images[:2].float() / 255
+    if draws_numbers(predictor, example):
+        raise ExportError(
+            f"{cell.title} draws random numbers when it predicts, so that no exported network gives its predictions: "
+            "export a method, or options of it, that predict without noise."
+        )
+    say("Predicting validation and test with torch")
+    cpu = torch.device("cpu")
+    validation = mixture_log_probs(_terms(predict_split(predictor, data.validation, cpu)).numpy())
+    temperature = float(fit_temperature(validation, data.validation.labels.numpy()))
+    plain = freeze(Averaged(predictor, temperature))
+    say("Exporting")
+    program = export_program(freeze(Averaged(deployable(predictor, example), temperature)), example)
+    model = to_onnx(program, _OUTPUTS)
+    agreement = _compare(plain, OnnxNetwork(model, threads=1), data)
+    if not agreement.difference <= card.tolerance:
+        raise ExportError(
+            f"{cell.title}: the exported network's log-probabilities differ from torch's by up to "
+            f"{agreement.difference:.2g} on the {agreement.examples} test images, and {card.tolerance:g} is the most "
+            "that rounding explains: nothing is written."
+        )
+    saved = io.BytesIO()
+    torch.export.save(program, saved)
+    files = {
+        "model.onnx": model,
+        "model.pt2": saved.getvalue(),
+        "labels.json": _json(list(data.classes)),
+        "preprocessing.json": _json(_preprocessing(data, temperature)),
+        "example.py": example_script(data).encode(),
+        "README.md": model_card(plan, cell, card, data, temperature, agreement).encode(),
+    }
+    for name, content in files.items():
+        atomic_write(out / name, content)
+    return agreement
+
+
+def _payload(plan: Plan, store: Store, cell: Cell) -> dict[str, Any]:
+    """What builds the predictor: of a nested method that of its own size, whose terms are those that are scored."""
+    whole, method, size = plan.nodes[cell.predictions].payload, cell.method, cell.size
+    payload = {
+        "spec": whole["spec"],
+        "size": size,
+        "members": {str(position): whole["members"][str(position)] for position in method.members(size)},
+        "parts": {part.name: whole["parts"][part.name] for part in method.parts(size)},
+    }
+    needed = [("member", key) for key in payload["members"].values()]
+    needed += [("part", key) for key in payload["parts"].values()]
+    if missing := [plan.nodes[key].title for kind, key in needed if not store.has(kind, key)]:
+        raise SpecError(
+            f"The store '{store.root}' lacks {len(missing)} of the {len(needed)} trainings of {cell.title} (the first "
+            f"is {missing[0]}): `dbn-bench run {plan.suite.name} --only '{cell.label}'` makes them."
+        )
+    return payload
+
+
+def _terms(log_probs: torch.Tensor) -> torch.Tensor:
+    return log_probs[None] if log_probs.ndim == 2 else log_probs
+
+
+@torch.no_grad()
+def _compare(plain: torch.nn.Module, network: OnnxNetwork, data: Dataset) -> Agreement:
+    """Raw and calibrated log-probabilities of both on the whole test split."""
+    difference, equal = 0.0, 0
+    for images in (data.test.images.float() / 255).split(500):
+        expected, found = plain(images), network.all(images)
+        for one, other in zip(expected, found, strict=True):
+            gap = float((one - other).abs().nan_to_num(torch.inf).max())
+            difference = max(difference, gap)
+        equal += int((expected[0].argmax(1) == found[0].argmax(1)).sum())
+    return Agreement(len(data.test), difference, equal / len(data.test))
+
+
+def _preprocessing(data: Dataset, temperature: float) -> dict[str, Any]:
+    height, width = data.image_size
+    return {
+        "input": {
+            "name": "images",
+            "layout": "NCHW",
+            "dtype": "float32",
+            "range": [0, 1],
+            "from_uint8": "divide by 255",
+            "channels": data.channels,
+            "height": height,
+            "width": width,
+            "batch": "any",
+        },
+        "normalisation": {"where": "inside the network", "mean": list(data.mean), "std": list(data.std)},
+        "outputs": {
+            "log_probs": "log-probabilities [B, K] of the mean of all terms",
+            "calibrated_log_probs": "the same divided by the temperature and normalised again",
+        },
+        "temperature": temperature,
+    }
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
