@@ -42,13 +42,17 @@ class FixedSteps(Denoiser):
 def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
     """A copy of ``predictor`` with constants folded; the same log-probabilities within 1e-4.
 
-    A predictor that draws random numbers, or whose folded copy disagrees on ``example``, comes back as it is.
+    One that cannot be copied, or whose folded copy disagrees on ``example``, comes back as it is; of one that draws
+    random numbers the two are not compared.
 
     Args:
         predictor: in evaluation mode; it is not changed.
         example: images [B, C, H, W] in [0, 1] on its device.
     """
-    folded = _fold_norms(copy.deepcopy(predictor), example)
+    try:
+        folded = _fold_norms(copy.deepcopy(predictor), example)
+    except (TypeError, RuntimeError):  # a stranger's module may hold what no copy can be made of
+        return predictor
     _fix_times(folded)
     if draws_numbers(predictor, example):
         return folded

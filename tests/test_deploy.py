@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -139,3 +140,9 @@ class SharedConvolution(nn.Module):
 def test_a_strangers_module_that_cannot_be_folded_stays_right(kind: type[nn.Module]) -> None:
     plain = alive(kind())
     torch.testing.assert_close(deployable(plain, example())(example(5)), plain(example(5)), atol=1e-4, rtol=0)
+
+
+def test_what_cannot_be_copied_is_deployed_as_it_is() -> None:
+    plain = alive(TwoReaders())
+    plain.session = threading.Lock()  # as the sessions of other libraries
+    assert deployable(plain, example()) is plain
