@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import logging
 import os
 import shutil
@@ -70,6 +71,14 @@ def export_program(predictor: nn.Module, example: torch.Tensor) -> torch.export.
             return torch.export.export(predictor, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except Exception as error:  # the tracer's errors are of many types
         raise RuntimeMissingError(f"torch.export cannot hold the predictor ({_first_line(error)}).") from error
+
+
+def to_archive(program: torch.export.ExportedProgram) -> bytes:
+    """An exported program as ``torch.export.load`` reads it."""
+    archive = io.BytesIO()
+    with _quiet():
+        torch.export.save(program, archive)
+    return archive.getvalue()
 
 
 def to_onnx(program: torch.export.ExportedProgram, outputs: Sequence[str]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from dbn_core.files import atomic_write
 from dbn_core.metrics.calibration import fit_temperature
 from dbn_core.metrics.scores import mixture_log_probs
 from dbn_core.predictors import Averaged
-from dbn_core.runtimes import OnnxNetwork, export_program, to_onnx, why_missing
+from dbn_core.runtimes import OnnxNetwork, export_program, to_archive, to_onnx, why_missing
 
 _OUTPUTS = ("log_probs", "calibrated_log_probs")
 
@@ -87,11 +86,9 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
             f"{agreement.difference:.2g} on the {agreement.examples} test images, and {card.tolerance:g} is the most "
             "that rounding explains: nothing is written."
         )
-    saved = io.BytesIO()
-    torch.export.save(program, saved)
     files = {
         "model.onnx": model,
-        "model.pt2": saved.getvalue(),
+        "model.pt2": to_archive(program),
         "labels.json": _json(list(data.classes)),
         "preprocessing.json": _json(_preprocessing(data, temperature)),
         "example.py": example_script(data).encode(),
