@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.nets.fixed_score import at_time
+from dbn_core.nets.resnet import BatchNormReLU, ResidualReLU
 from dbn_core.nets.score import ScoreNetwork
 
 # Differences of log-probabilities that rewriting may make; rounding is one or two orders below them.
@@ -102,13 +103,14 @@ def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
             conv = sources.get(norm)
             if (
                 isinstance(norm, nn.BatchNorm2d)
+                and type(norm) in (nn.BatchNorm2d, BatchNormReLU)  # a stranger's subclass may do more
                 and conv is not None
                 and calls.count(conv) == len(read[norm])
                 and list(sources.values()).count(conv) == 1
             ):
                 fused = torch.nn.utils.fuse_conv_bn_eval(conv, norm)
                 conv.weight, conv.bias = fused.weight, fused.bias
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, ResidualReLU() if type(norm) is BatchNormReLU else nn.Identity())
     return module
 
 

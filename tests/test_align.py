@@ -116,8 +116,7 @@ def test_correlations_are_pearsons_over_images_and_pixels():
 
     with torch.no_grad():
         inside = [
-            each.blocks[2].norm1(each.blocks[2].conv1(h))
-            for each, h in zip((reference, model), after(1), strict=True)
+            each.blocks[2].norm1(each.blocks[2].conv1(h)) for each, h in zip((reference, model), after(1), strict=True)
         ]
         torch.testing.assert_close(found.inner[1], pearson(*inside), rtol=1e-3, atol=1e-3)
         # Width 1: the stem and both blocks of the first stage write to one stream.

@@ -42,6 +42,14 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
     return FRN(channels) if kind == "frn" else nn.BatchNorm2d(channels)
 
 
+class ResidualReLU(nn.Module):
+    """A residual and ReLU, in place: what is left of :class:`BatchNormReLU` once a convolution has its BatchNorm."""
+
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """[B, C, H, W]; ``residual`` has the same shape and is added before the ReLU."""
+        return F.relu_(x if residual is None else x.add_(residual))
+
+
 class BatchNormReLU(nn.BatchNorm2d):
     """BatchNorm, a residual and ReLU; what follows the normalisation works in place."""
 
