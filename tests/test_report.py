@@ -19,15 +19,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from benchmarks.report import load_results, render
-from benchmarks.report.dee import crowded, spans
 from benchmarks.report.diagnostics import representative_sizes
 from benchmarks.report.figures import FIGURES as DRAWN
+from benchmarks.report.figures import RC
 from benchmarks.report.labels import stack
 from benchmarks.report.lead import lead
 from benchmarks.report.load import MARKED_SCORES, NEWER_SCORES, SCORES
 from benchmarks.report.overlay import published_points
+from benchmarks.report.ranges import crowded, spans
 from benchmarks.report.runtimes import Best, best_runtime, flattered, runtimes_table
-from benchmarks.report.style import CONTROL_COLOUR, RC, looks
+from benchmarks.report.style import CONTROL_COLOUR, looks
 from benchmarks.report.tables import (
     Block,
     Cell,

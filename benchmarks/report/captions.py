@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.report.dee import spans
-from benchmarks.report.diagnostics import MIN_BIN_COUNT
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import points_caption
+from benchmarks.report.ranges import MIN_BIN_COUNT, spans
 
 
 @dataclass(frozen=True)

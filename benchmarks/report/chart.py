@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from matplotlib.colors import to_hex
-
 from benchmarks.report.load import Results
 from benchmarks.report.quantities import COST_NAMES, data, families, quantities
 from benchmarks.report.style import CONTROL_COLOUR, looks
@@ -54,7 +52,7 @@ def _params(results: Results) -> list[dict[str, Any]]:
     costs = [name for name in COST_NAMES if name in titles]
     scores = [name for name in titles if name not in COST_NAMES]
     shown = {family: f"family_{i}" for i, family in enumerate(families(results))}
-    colours = {label: to_hex(look.colour) for label, look in looks(results).items()}
+    colours = {label: look.colour for label, look in looks(results).items()}
     has_controls, has_ensembles = bool(results.summary["control"].any()), bool(len(results.reference))
     return [
         _choice("x", "Horizontal", [*costs, *scores], titles, "macs_rel"),
@@ -85,7 +83,7 @@ def _layers(results: Results) -> list[dict[str, Any]]:
         "columns": {"expr": "windowSize()[0] < 600 ? 1 : windowSize()[0] < 900 ? 2 : 4"},
     }
     scales = {
-        "color": {"domain": list(style), "range": [to_hex(look.colour) for look in style.values()]},
+        "color": {"domain": list(style), "range": [look.colour for look in style.values()]},
         "shape": {"domain": list(style), "range": [SHAPES[look.marker] for look in style.values()]},
     }
     zoom = {

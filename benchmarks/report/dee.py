@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.report.labels import Label, label_beside, label_column
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import CERTAIN, Point, draw_points, drawn, point_handles, published_points
+from benchmarks.report.ranges import spans
 from benchmarks.report.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 
 _TITLES = {"raw": "raw NLL", "cal": "temperature-scaled NLL"}
@@ -191,31 +192,6 @@ class _Panel:
         ]
         inside = [point for point in self.published if span[0] <= point.x <= span[1]]
         return ours + [Label(p.x, p.y, f"{literal(p.method)}, {p.size}", CERTAIN) for p in inside]
-
-
-def spans(results: Results) -> tuple[tuple[float, float], tuple[float, float] | None]:
-    """Return the range of all costs that are drawn, and the crowded part of it, which is enlarged, if there is one."""
-    costs = results.others.loc[~results.others["control"], "macs_rel"].dropna().to_numpy(dtype=float)
-    published = [point.x for point in drawn(published_points(results))]
-    low, high = min([1.0, *costs]), max([2.1, *costs * 1.08, *(1.08 * cost for cost in published)])
-    return (low - 0.08 * (high - low), high), crowded(costs, high - low)
-
-
-def crowded(costs: np.ndarray, span: float) -> tuple[float, float] | None:
-    """Return the narrowest range that holds three quarters of the costs, with those that lie close to it.
-
-    Nothing where that is a single cost, which no enlargement spreads, or about half of the whole span or more.
-    """
-    ordered = np.sort(costs)
-    count = math.ceil(0.75 * len(ordered))
-    if count < 2:
-        return None
-    widths = ordered[count - 1 :] - ordered[: len(ordered) - count + 1]
-    start, wide = ordered[np.argmin(widths)], widths.min()
-    inside = ordered[(ordered >= start - 0.2 * wide) & (ordered <= start + 1.2 * wide)]
-    low, high = float(inside[0]), float(inside[-1])
-    pad = 0.1 * (high - low)
-    return (low - pad, high + pad) if 0 < high - low < span / 2 - 2 * pad else None
 
 
 def _widths(x: np.ndarray, lengths: np.ndarray, span: float) -> np.ndarray:

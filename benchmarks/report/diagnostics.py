@@ -14,9 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmarks.report.load import Results
+from benchmarks.report.ranges import MIN_BIN_COUNT
 from benchmarks.report.style import FAINT, Look, legend, literal, open_frame
-
-MIN_BIN_COUNT = 10  # fewer pooled examples than this say nothing about a bin's accuracy
 
 
 def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:

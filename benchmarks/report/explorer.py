@@ -17,7 +17,10 @@ from typing import Any
 
 from benchmarks.report.chart import chart
 from benchmarks.report.load import Results
+from benchmarks.report.made import Note, key_of
 from benchmarks.report.tables import SCORE_NAMES
+
+_PACKED = re.compile(r'<script type="text/plain" id="packed-([^"]+)">([^<]*)</script>')  # as the template writes it
 
 
 def sort_key(text: str) -> str:
@@ -40,17 +43,28 @@ def scale_of(name: str) -> str:
     return "raw" if "(raw)" in name or f"c{name.split()[0]}" in counterparts else ""
 
 
-def explorer(results: Results) -> dict[str, Any]:
-    """Return what the template of the page needs beside its tables."""
+def explorer(results: Results, note: Note, page: Path) -> dict[str, Any]:
+    """Return what the template of the page needs beside its tables; libraries that ``page`` holds come from there."""
     own = {
         name: Path(__file__).with_suffix(end).read_text("utf-8") for name, end in (("script", ".js"), ("style", ".css"))
     }
-    return {"chart": chart(results), "packed": _packed(), **own}
+    return {"chart": chart(results), "packed": _packed(note, page), **own}
+
+
+def _packed(note: Note, page: Path) -> dict[str, str]:
+    """The libraries by name, compressed, in base64: together they would be larger than most reports."""
+    key = key_of(("vl-convert-python", "itables"))
+    if page.is_file():
+        held = dict(_PACKED.findall(page.read_text(encoding="utf-8")))
+        if held and all(note.knows("scripts", key, name, text.encode()) for name, text in held.items()):
+            return held
+    packed = _bundled()
+    note.keep("scripts", key, {name: text.encode() for name, text in packed.items()})
+    return packed
 
 
 @cache
-def _packed() -> dict[str, str]:
-    """The libraries by name, compressed, in base64: together they would be larger than most reports."""
+def _bundled() -> dict[str, str]:
     import vl_convert  # here, since to load it and to bundle takes about a second
 
     tables = importlib.resources.files("itables") / "html"

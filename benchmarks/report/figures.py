@@ -5,36 +5,51 @@ Each function returns a Matplotlib `Figure` of its own; nothing touches pyplot's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report.dee import dee_vs_flops
 from benchmarks.report.diagnostics import reliability, training_cost
 from benchmarks.report.load import Results
-from benchmarks.report.style import RC, Look, handle, legend, looks, open_frame
+from benchmarks.report.style import Look, legend, literal, looks, open_frame
 from benchmarks.report.tables import PERCENT
 
+RC: dict[Any, Any] = {
+    **sns.axes_style("whitegrid"),
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10,
+    "legend.fontsize": 9.5,
+    "legend.frameon": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "axes.edgecolor": "#888888",
+    "grid.color": "#e8e8e8",
+    "pdf.fonttype": 42,  # text in the PDF stays text, as publishers ask
+}
 
-def save_figures(results: Results, out_dir: Path) -> dict[str, list[Path]]:
-    """Draw every figure into `out_dir` as PNG and PDF; the same results give the same bytes."""
-    out_dir.mkdir(parents=True, exist_ok=True)
+
+def save_figures(results: Results, out_dir: Path, names: Iterable[str]) -> None:
+    """Draw the named figures into `out_dir` as PNG and PDF; the same results give the same bytes."""
     style = looks(results)
-    saved = {}
     with matplotlib.rc_context(RC):
-        for name, draw in FIGURES.items():
-            figure = draw(results, style)
-            png, pdf = out_dir / f"{name}.png", out_dir / f"{name}.pdf"
-            figure.savefig(png, dpi=160, metadata={"Software": None})
+        for name in names:
+            figure = FIGURES[name](results, style)
+            figure.savefig(out_dir / f"{name}.png", dpi=160, metadata={"Software": None})
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-            figure.savefig(pdf, metadata=metadata)
-            saved[name] = [png, pdf]
-    return saved
+            figure.savefig(out_dir / f"{name}.pdf", metadata=metadata)
 
 
 # --- quality against size ---------------------------------------------------------------------------------------------
@@ -74,6 +89,11 @@ def _score_vs_size(results: Results, style: dict[str, Look], quantity: str, scor
     axes[0].set_ylabel(quantity)
     legend(figure, [handle(label, look) for label, look in style.items()])
     return figure
+
+
+def handle(label: str, look: Look) -> Line2D:
+    """Return the legend's entry for a label."""
+    return Line2D([], [], color=look.colour, marker=look.marker, markersize=6, linewidth=1.6, label=literal(label))
 
 
 def _curve(ax: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, look: Look) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.load import Results
 from benchmarks.report.published import DEE_KINDS, comparable, lines
 from benchmarks.report.style import literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # None of these is a marker of ours, see `style.MARKERS`.
 MARKERS = ("v", "<", ">", "8", "o")
@@ -62,6 +62,8 @@ def draw_points(ax: Axes, points: Sequence[Point], kind: str, area: float) -> No
 
 def point_handles(points: Sequence[Point]) -> list[Any]:
     """Return the legend's entries for the points."""
+    from matplotlib.lines import Line2D  # here, since captions speak of the points without drawing them
+
     handles: list[Any] = [
         Line2D([], [], color=CERTAIN, marker=marker, markerfacecolor="none", linestyle="none", label=literal(name))
         for name, marker in _markers(points).items()

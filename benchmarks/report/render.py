@@ -15,9 +15,9 @@ from markupsafe import Markup
 from benchmarks.report import tables
 from benchmarks.report.captions import captions
 from benchmarks.report.explorer import explorer, scale_of, sort_key
-from benchmarks.report.figures import save_figures
 from benchmarks.report.lead import lead, test_name
-from benchmarks.report.load import MARKED_SCORES, Results, load_results
+from benchmarks.report.load import COSTS, MARKED_SCORES, Results, load_results
+from benchmarks.report.made import Note, figures, write
 from benchmarks.report.published import published_frame, published_notes, published_table
 from benchmarks.report.runtimes import flattered, runtimes_table
 
@@ -25,10 +25,10 @@ CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator":
 
 
 def render(rows_dir: Path, out_dir: Path) -> list[Path]:
-    """Write `report.md`, `report.html`, `tables/` and `figures/` into `out_dir`; return the files written.
+    """Write `report.md`, `report.html`, `tables/` and `figures/` into `out_dir`; return the files of the report.
 
     Only the files of `rows_dir` are read, and the papers' figures where the suite asks for them (see `load_results`);
-    the same files give the same bytes.
+    the same files give the same bytes.  What stands already and has not changed is left alone (:mod:`.made`).
 
     Raises:
         ArtefactError: a result file or a column is missing or unreadable.
@@ -36,16 +36,17 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
     """
     results = load_results(rows_dir)
     written = _save_tables(results, out_dir / "tables")
-    figures = save_figures(results, out_dir / "figures")
-    written += [path for paths in figures.values() for path in paths]
+    note = Note(out_dir)
+    drawn = figures(results, note, out_dir / "figures")
+    written += [out_dir / "figures" / name for files in drawn.values() for name in files]
 
-    context = _context(results)
-    images = {name: base64.b64encode(paths[0].read_bytes()).decode() for name, paths in figures.items()}
+    context = _context(results) | {"explorer": explorer(results, note, out_dir / "report.html")}
+    images = {name: base64.b64encode(files[f"{name}.png"]).decode() for name, files in drawn.items()}
     for template, name in (("page.md.j2", "report.md"), ("page.html.j2", "report.html")):
         path = out_dir / name
         text = environment(Path(__file__).parent).get_template(template).render(**context, images=images)
         text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-        path.write_text(text, encoding="utf-8", newline="\n")
+        write(path, text)
         written.append(path)
     return written
 
@@ -61,9 +62,9 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
     if (published := published_table(results)) is not None:
         frames["published"], texts["published"] = published_frame(results), published
     for name, frame in frames.items():
-        frame.to_csv(folder / f"{name}.csv", **CSV)
+        write(folder / f"{name}.csv", frame.to_csv(**CSV))
     for name, table in texts.items():
-        (folder / f"{name}.tex").write_text(tables.to_latex(table), encoding="utf-8", newline="\n")
+        write(folder / f"{name}.tex", tables.to_latex(table))
     return [*(folder / f"{name}.csv" for name in frames), *(folder / f"{name}.tex" for name in texts)]
 
 
@@ -88,7 +89,6 @@ def _context(results: Results) -> dict[str, Any]:
         "title": meta.get("title") or meta.get("suite") or "Benchmark report",
         "description": meta.get("description", ""),
         "lead": lead(results),
-        "explorer": explorer(results),
         "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
         "captions": captions(results),
         "main": tables.main_table(results),

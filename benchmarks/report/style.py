@@ -1,65 +1,43 @@
-"""How the figures look: one colour and one marker for each label, in every figure."""
+"""How the figures look: one colour and one marker for each label, in every figure.  Imports no Matplotlib."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.load import REFERENCE_FAMILY, Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 REFERENCE_COLOUR = "#333333"
 FAINT = "#d0d0d0"
 CONTROL_COLOUR = "#9a9a9a"
+# seaborn's palette "colorblind" without its grey, which is too near to the deep ensembles'.
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#ece133", "#56b4e9")
 MARKERS = ("s", "^", "D", "P", "X", "p", "*", "h", "d", "H")
-
-RC: dict[Any, Any] = {
-    **sns.axes_style("whitegrid"),
-    "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10,
-    "legend.fontsize": 9.5,
-    "legend.frameon": False,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "axes.edgecolor": "#888888",
-    "grid.color": "#e8e8e8",
-    "pdf.fonttype": 42,  # text in the PDF stays text, as publishers ask
-}
 
 
 @dataclass(frozen=True)
 class Look:
     """How a label is drawn in every figure."""
 
-    colour: str | tuple[float, float, float]
+    colour: str
     marker: str
     reference: bool = False
 
 
 def looks(results: Results) -> dict[str, Look]:
     """Give each label but controls a colour-blind safe colour and a marker; deep ensembles are dark grey."""
-    palette = sns.color_palette("colorblind")
-    del palette[7]  # its grey is too near to the deep ensembles'
     families = dict(zip(results.main["label"], results.main["family"], strict=True))
     others = [label for label, family in families.items() if family != REFERENCE_FAMILY]
     chosen = {label: Look(REFERENCE_COLOUR, "o", True) for label in families if label not in others}
     for i, label in enumerate(others):
-        chosen[label] = Look(palette[i % len(palette)], MARKERS[i % len(MARKERS)])
+        chosen[label] = Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)])
     return chosen
-
-
-def handle(label: str, look: Look) -> Line2D:
-    """Return the legend's entry for a label."""
-    return Line2D([], [], color=look.colour, marker=look.marker, markersize=6, linewidth=1.6, label=literal(label))
 
 
 def literal(text: str) -> str:

@@ -1,0 +1,91 @@
+"""What of a report stands already, so that only what has changed is made again.  Imports no Matplotlib.
+
+Drawing figures and bundling scripts take seconds, and most renderings change neither.  A note beside the report says
+what each of the two was made from, and the checksums of what it gave: a part is made again when its key is another one,
+or when something of it is missing or altered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.load import Results
+
+PARTS = ("figures", "scripts")
+FIGURES = ("dee_vs_flops", "nll_vs_size", "acc_vs_size", "reliability", "training_cost")
+_DRAWN_BY = ("matplotlib", "seaborn", "numpy", "pandas", "pillow", "fonttools")
+
+
+class Note:
+    """What is known of the report in a folder: stamps by part; none where the note is missing or damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ".made.json"
+        self._stamps: dict[str, list[str]] = {}
+        with suppress(OSError, ValueError, AttributeError):
+            noted: Any = json.loads(self._path.read_text(encoding="utf-8"))
+            self._stamps = {part: noted[part] for part in PARTS if isinstance(noted.get(part), list)}
+
+    def knows(self, part: str, key: str, name: str, content: bytes) -> bool:
+        """Whether a part that was made from ``key`` gave this content under this name."""
+        return _stamp(key, name, content) in self._stamps.get(part, ())
+
+    def keep(self, part: str, key: str, contents: Mapping[str, bytes]) -> None:
+        """Write down what a part was made from, and what it gave."""
+        self._stamps[part] = [_stamp(key, name, content) for name, content in contents.items()]
+        write(self._path, json.dumps(self._stamps, indent=1) + "\n")
+
+
+def _stamp(key: str, name: str, content: bytes) -> str:
+    return hashlib.sha256(f"{key} {name} ".encode() + content).hexdigest()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text in UTF-8, unless the file holds it already."""
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        path.write_bytes(content)
+
+
+def key_of(packages: Iterable[str], *values: bytes) -> str:
+    """SHA-256 of values, of the versions of packages, and of the code of this room."""
+    found = hashlib.sha256()
+    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    for value in (*(version(package).encode() for package in packages), *code, *values):
+        found.update(hashlib.sha256(value).digest())
+    return found.hexdigest()
+
+
+def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, bytes]]:
+    """Draw what is not drawn yet into ``folder``; return the content of every file, by figure and by file name."""
+    # What the figures are given is what the key covers: the rest of `meta.json` changes with every run.
+    shown = replace(results, comparisons=results.comparisons.iloc[:0], meta={"dee": (results.meta.get("dee") or {})})
+    tables = (frame.to_csv().encode() for frame in (shown.summary, shown.rows, shown.reliability))
+    key = key_of(_DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
+    missing = [
+        name
+        for name in FIGURES
+        if not all(
+            path.is_file() and note.knows("figures", key, path.name, path.read_bytes()) for path in _files(folder, name)
+        )
+    ]
+    if missing:
+        from benchmarks.report.figures import save_figures
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_figures(shown, folder, missing)
+    drawn = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in FIGURES}
+    if missing:
+        note.keep("figures", key, {name: content for files in drawn.values() for name, content in files.items()})
+    return drawn
+
+
+def _files(folder: Path, name: str) -> tuple[Path, Path]:
+    return folder / f"{name}.png", folder / f"{name}.pdf"

@@ -1,0 +1,129 @@
+"""What of a report stands already is left alone; what is missing, altered or out of date is made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import seaborn as sns
+from matplotlib.colors import to_hex
+
+from benchmarks.report import made, render
+from benchmarks.report.captions import captions
+from benchmarks.report.figures import FIGURES
+from benchmarks.report.load import load_results
+from benchmarks.report.style import PALETTE
+
+ROWS = Path(__file__).resolve().parent.parent / "results/reference/digits-views"
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered") / "out"
+    render(ROWS, folder)
+    for path in files(folder):  # long ago, so that whatever is written later shows
+        os.utime(path, (1, 1))
+    return folder
+
+
+@pytest.fixture
+def report(rendered: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(rendered, tmp_path / "out")
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def touched(folder: Path) -> set[str]:
+    return {path.name for path in files(folder) if path.stat().st_mtime != 1}
+
+
+def same_bytes(first: Path, second: Path) -> bool:
+    names = [path.relative_to(first) for path in files(first)]
+    return names == [path.relative_to(second) for path in files(second)] and all(
+        (first / name).read_bytes() == (second / name).read_bytes() for name in names
+    )
+
+
+def test_an_unchanged_report_is_not_touched(report: Path, rendered: Path) -> None:
+    written = render(ROWS, report)
+    assert {*written} | {report / ".made.json"} == {*files(report)}
+    assert not touched(report)
+    assert same_bytes(report, rendered)
+
+
+@pytest.mark.parametrize("harm", ["deleted", "damaged"])
+@pytest.mark.parametrize("name", ["figures/reliability.png", "figures/acc_vs_size.pdf", "report.html"])
+def test_what_is_deleted_or_damaged_is_made_again_alone(report: Path, rendered: Path, name: str, harm: str) -> None:
+    path = report / name
+    if harm == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    render(ROWS, report)
+    assert same_bytes(report, rendered)
+    assert path.name in touched(report)
+    assert touched(report) <= {path.with_suffix(end).name for end in (".png", ".pdf", ".html")}
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", '"x"', '{"figures": 3, "scripts": "x"}', '{"figures": [[]]}'])
+def test_a_damaged_note_is_no_note(report: Path, rendered: Path, note: str) -> None:
+    (report / ".made.json").write_text(note)
+    render(ROWS, report)
+    assert same_bytes(report, rendered)
+
+
+def test_other_numbers_are_drawn_and_a_later_date_is_not(report: Path, rendered: Path, tmp_path: Path) -> None:
+    rows = shutil.copytree(ROWS, tmp_path / "rows")
+    meta = json.loads((rows / "meta.json").read_text())
+    (rows / "meta.json").write_text(json.dumps(meta | {"date": "2001-01-01", "seconds": 7, "made": 3}))
+    render(rows, report)
+    assert touched(report) == {"report.html", "report.md"}
+    text = (rows / "rows.csv").read_text()
+    first = next(line for line in text.splitlines() if ",acc," in line)
+    (rows / "rows.csv").write_text(text.replace(first, first.rpartition(",")[0] + ",0.5", 1))
+    render(rows, report)
+    assert "acc_vs_size.png" in touched(report)
+    assert not same_bytes(report, rendered)
+
+
+@pytest.mark.parametrize("what", ["package", "code"])
+def test_other_code_draws_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
+    room = shutil.copytree(
+        Path(made.__file__).parent, tmp_path / "report", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    monkeypatch.setattr(made, "__file__", str(room / "made.py"))
+    before = made.key_of(["matplotlib"], b"numbers")
+    assert made.key_of(["matplotlib"], b"numbers") == before
+    if what == "package":
+        monkeypatch.setattr(made, "version", lambda package: "0")
+    else:
+        (room / "dee.py").write_bytes((room / "dee.py").read_bytes() + b"\n")
+    assert made.key_of(["matplotlib"], b"numbers") != before
+
+
+def test_the_figures_are_those_of_the_captions_and_can_be_drawn() -> None:
+    assert made.FIGURES == tuple(FIGURES) == tuple(captions(load_results(ROWS)))
+
+
+def test_the_palette_is_the_one_that_is_safe_for_the_colour_blind() -> None:
+    assert list(PALETTE) == [
+        to_hex(colour) for colour in sns.color_palette("colorblind") if to_hex(colour) != "#949494"
+    ]
+
+
+def test_a_report_that_stands_needs_no_matplotlib(report: Path) -> None:
+    program = (
+        f"from benchmarks.report import render; from pathlib import Path; render(Path({str(ROWS)!r}), "
+        f"Path({str(report)!r})); import sys; "
+        "assert not {'matplotlib', 'seaborn', 'scipy', 'vl_convert', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not touched(report)
