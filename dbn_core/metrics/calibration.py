@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import norm
+from scipy.special import ndtr
 
-from dbn_core.metrics.scores import Array, _check, negative_log_likelihood
+from dbn_core.metrics.scores import Array, _check, _shift, by_example, log_softmax
 
 BINS = 15
 
@@ -50,8 +49,9 @@ def reliability(log_probs: Array, labels: Array, bins: int = BINS) -> Reliabilit
 def _binned(log_probs: Array, labels: Array, bins: int) -> tuple[Array, Array, Array]:
     """Confidence of the top label, whether it is right, and its bin; each [N]."""
     log_probs, labels = _check(log_probs, labels)
-    confidence = np.minimum(np.exp(log_probs.max(1)), 1.0)
-    hit = (log_probs.argmax(1) == labels).astype(np.float64)
+    top = log_probs.argmax(1)
+    confidence = np.minimum(np.exp(log_probs[np.arange(len(top)), top]), 1.0)
+    hit = (top == labels).astype(np.float64)
     edges = np.linspace(0.0, 1.0, bins + 1)
     return confidence, hit, np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
@@ -89,8 +89,9 @@ def calibration_error_terms(log_probs: Array, labels: Array, bins: int = BINS, d
     size = np.abs(gap)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(error > 0, size / error, np.inf)
-    folded = 2 * error * norm.pdf(ratio) + size * (1 - 2 * norm.cdf(-ratio))
-    slope = np.sign(gap) * (1 + 2 * norm.cdf(-ratio))
+    density, tail = np.exp(-(ratio**2) / 2) / np.sqrt(2 * np.pi), ndtr(-ratio)
+    folded = 2 * error * density + size * (1 - 2 * tail)
+    slope = np.sign(gap) * (1 + 2 * tail)
     return (2 * size - folded)[index] + slope[index] * (gaps - gap[index])
 
 
@@ -100,13 +101,24 @@ def fit_temperature(log_probs: Array, labels: Array) -> float:
     Fit it on validation predictions, never on test.
     """
     log_probs, labels = _check(log_probs, labels)
+    most = log_probs.max(1)
 
     def loss(log_t: float) -> float:
-        return float(negative_log_likelihood(apply_temperature(log_probs, np.exp(log_t)), labels).mean())
+        temperature = np.exp(log_t)
+
+        def nll(log_probs: Array, labels: Array, most: Array) -> Array:
+            """That of :func:`apply_temperature`, of the labels' classes alone."""
+            shifted = log_probs / temperature
+            shifted -= _shift(most / temperature)[:, None]
+            label = shifted[np.arange(len(labels)), labels]
+            with np.errstate(divide="ignore"):
+                return np.log(np.exp(shifted, out=shifted).sum(1)) - label
+
+        return float(by_example(nll, log_probs, labels, most).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4}).x))
 
 
 def apply_temperature(log_probs: Array, temperature: float) -> Array:
     """log softmax(log p / T), [N, K]."""
-    return log_softmax(np.asarray(log_probs, np.float64) / temperature, axis=-1)
+    return by_example(lambda block: log_softmax(block / temperature), np.asarray(log_probs, np.float64))

@@ -6,12 +6,51 @@ so that paired tests can resample examples; a score is their mean.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
+from scipy.special import logsumexp
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+_BLOCK = 1 << 16  # numbers that are worked on at once: what a step leaves of them is in the cache for the next
+
+
+def by_example(function: Callable[..., Array], *arrays: Array) -> Array:
+    """``function(*arrays)`` of arrays [N, ...] whose result [N, ...] for one example depends on that example alone.
+
+    Many examples are worked on in blocks, on all cores: bit by bit the same, without intermediate results of full size.
+    """
+    count = len(arrays[0])
+    step = max(1, _BLOCK // max(1, arrays[0][:1].size))
+    if count <= step:
+        return function(*arrays)
+    first = function(*(array[:step] for array in arrays))
+    result = np.empty((count, *first.shape[1:]), first.dtype)
+    result[:step] = first
+
+    def fill(start: int) -> None:
+        result[start : start + step] = function(*(array[start : start + step] for array in arrays))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, range(step, count, step)))
+    return result
+
+
+def log_softmax(logits: Array) -> Array:
+    """Log-probabilities of float64 logits [N, K]; what :func:`scipy.special.log_softmax` gives, to the bit."""
+    shifted = logits - _shift(logits.max(1))[:, None]
+    with np.errstate(divide="ignore"):
+        shifted -= np.log(np.exp(shifted).sum(1, keepdims=True))
+    return shifted
+
+
+def _shift(most: Array) -> Array:
+    """What is subtracted before exponentials are taken: the largest number, nothing where it is infinite."""
+    return np.where(np.isfinite(most), most, 0.0)
 
 
 def mixture_log_probs(terms: Array) -> Array:
@@ -22,11 +61,39 @@ def mixture_log_probs(terms: Array) -> Array:
     >>> np.exp(mixture_log_probs(terms)).round(3).tolist()
     [[0.7, 0.3]]
     """
-    terms = np.asarray(terms, np.float64)
+    terms = np.asarray(terms)
     if terms.ndim != 3:
         raise ValueError(f"mixture terms must be [M, N, K], not of shape {terms.shape}")
-    mean = logsumexp(terms, axis=0) - np.log(len(terms))
-    return log_softmax(mean, axis=-1)  # removes the float32 rounding of stored predictions
+    return by_example(_mixed, terms.transpose(1, 0, 2))
+
+
+def _mixed(terms: Array) -> Array:
+    """As :func:`mixture_log_probs`, of terms [N, M, K]."""
+    terms = np.asarray(terms.transpose(1, 0, 2), np.float64)
+    mean = _logsumexp(terms) - np.log(len(terms))
+    return log_softmax(mean)  # removes the float32 rounding of stored predictions
+
+
+def _logsumexp(terms: Array) -> Array:
+    """Log of the sum of M exponentials, [M, N, K] to [N, K]; what :func:`scipy.special.logsumexp` gives, to the bit.
+
+    The largest terms are counted, and ``log1p`` of the others' sum is taken (Blanchard, Higham and Higham, 2021).
+    """
+    most = terms.max(0)
+    if not np.isfinite(most).all():
+        return logsumexp(terms, axis=0)
+    others, share, largest = np.zeros_like(most), np.empty_like(most), 0
+    for term in terms:
+        np.subtract(term, most, out=share)
+        at_most = share == 0
+        largest += np.count_nonzero(at_most)
+        np.exp(share, out=share)
+        share -= at_most
+        others += share
+    if largest == most.size:
+        return np.log1p(others, out=others) + most
+    ties = (terms == most).sum(0, dtype=np.float64)
+    return np.log1p(others / ties) + np.log(ties) + most
 
 
 def _check(log_probs: Array, labels: Array) -> tuple[Array, Array]:
@@ -61,12 +128,16 @@ def brier(log_probs: Array, labels: Array) -> Array:
     [0.08]
     """
     log_probs, labels = _check(log_probs, labels)
+    return by_example(_brier, log_probs, labels)
+
+
+def _brier(log_probs: Array, labels: Array) -> Array:
     probs = np.exp(log_probs)
     probs[np.arange(len(labels)), labels] -= 1
-    return np.square(probs).sum(1)
+    return np.square(probs, out=probs).sum(1)
 
 
 def kl_divergence(log_p: Array, log_q: Array) -> Array:
     """KL(p || q) in nats between two predictions [N, K]; [N].  Zero exactly where they agree."""
     log_p, log_q = np.asarray(log_p, np.float64), np.asarray(log_q, np.float64)
-    return (np.exp(log_p) * (log_p - log_q)).sum(1)
+    return by_example(lambda p, q: (np.exp(p) * (p - q)).sum(1), log_p, log_q)
