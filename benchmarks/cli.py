@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
+
 import typer
 
 from benchmarks.commands.common import errors
-from benchmarks.commands.exporting import export
-from benchmarks.commands.methods import check, list_, show
-from benchmarks.commands.predictions import compare, score
-from benchmarks.commands.reporting import claims, report
-from benchmarks.commands.running import run, status
-from benchmarks.commands.simulate import simulate
-from benchmarks.commands.store import store_app
 from dbn_core.errors import BenchError
 
-app = typer.Typer(
-    add_completion=True,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Benchmark suite for fast ensembling: a deep ensemble's accuracy and calibration at one network's cost.",
-)
-for command in (run, report, show, check, status, claims, score, compare, export, simulate):
-    app.command()(command)
-app.command("list")(list_)
-app.add_typer(store_app, name="store")
+# Every command, in the order of the help, and where its function is.
+COMMANDS = {
+    "run": "running:run",
+    "report": "reporting:report",
+    "show": "methods:show",
+    "check": "methods:check",
+    "status": "running:status",
+    "claims": "reporting:claims",
+    "score": "predictions:score",
+    "compare": "predictions:compare",
+    "export": "exporting:export",
+    "simulate": "simulate:simulate",
+    "list": "methods:list_",
+    "store": "store:store_app",
+}
+
+
+def application(word: str = "") -> typer.Typer:
+    """The command line: of the command that ``word`` names alone, or of all; those not asked for take time to load."""
+    app = typer.Typer(
+        add_completion=True,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Benchmark suite for fast ensembling: a deep ensemble's accuracy and calibration at one network's cost.",
+    )
+    app.callback()(lambda: None)  # however many there are, the command is named
+    for name in [word] if word in COMMANDS else COMMANDS:
+        module, _, function = COMMANDS[name].partition(":")
+        command = getattr(import_module(f"benchmarks.commands.{module}"), function)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def _complain(text: str, style: str | None) -> None:
@@ -38,7 +58,7 @@ def _complain(text: str, style: str | None) -> None:
 def main() -> None:
     """Run the command line; an error that a user can mend is one sentence and exit code 1."""
     try:
-        app()
+        application(*sys.argv[1:2])()
     except BenchError as error:
         stopped = type(error).__name__ == "InterruptedRunError"
         _complain(str(error) if stopped else f"Error: {error}", style=None if stopped else "red")

@@ -63,7 +63,7 @@ class PublishedFigure(BaseModel):
     than one network" is written `<1` and read as minus infinity, as in the suite's own result rows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, defer_build=True)
 
     paper: str = Field(min_length=1)
     source: str = Field(min_length=1)

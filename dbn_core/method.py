@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Config(BaseModel):
     """Options of a method.  Frozen; unknown options are errors; defaults are the paper's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True)

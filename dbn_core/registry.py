@@ -11,8 +11,9 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,7 +111,7 @@ def load_all() -> None:
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{BUILT_IN_PACKAGE}.{module.name}")
         _LOADED.add(BUILT_IN_PACKAGE)
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in _installed(entry_points, tuple(sys.path)):
         if entry.value not in _LOADED:
             what = f"Entry point '{entry.name}' ({entry.value})"
             _import(entry.load, what)
@@ -118,6 +119,12 @@ def load_all() -> None:
             if not any(cls.__module__.partition(".")[0] == home for cls in _METHODS.values()):
                 raise PluginError(f"{what} registers no method: decorate a Method class with @register('name').")
             _LOADED.add(entry.value)
+
+
+@cache
+def _installed(find: Callable[..., Iterable[EntryPoint]], path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Entry points of the packages on ``path``: to read what all packages offer takes longer than to plan a method."""
+    return tuple(find(group=ENTRY_POINT_GROUP))
 
 
 def _import(load: Callable[[], Any], what: str) -> None:

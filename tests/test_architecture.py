@@ -9,6 +9,12 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+import typer
+
+from benchmarks.cli import COMMANDS, application
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.schema import load_suite
+from benchmarks.work.planning import plan_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("dbn_core", "baselines", "benchmarks")  # each may import those before it
@@ -93,7 +99,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     [
         "from dbn_core.registry import methods; methods()",
         "from benchmarks.suite.schema import load_suite; load_suite('digits').entries()",
-        "import benchmarks.results.rows, benchmarks.report, benchmarks.cli",
+        "import benchmarks.results.rows, benchmarks.report, benchmarks.cli; benchmarks.cli.application()",
     ],
     ids=["registry", "suite", "report"],
 )
@@ -101,3 +107,29 @@ def test_listing_planning_and_reporting_do_not_import_torch(code: str) -> None:
     program = f"{code}\nimport sys\nassert 'torch' not in sys.modules, 'torch was imported'"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "dbn"], ["status", "paper"]], ids=" ".join)
+def test_commands_that_look_up_import_no_more_than_they_need(words: list[str], tmp_path: Path) -> None:
+    suite = (ROOT / "benchmarks/suites/smoke.toml").read_text(encoding="utf-8")
+    (tmp_path / "paper.toml").write_text(suite, encoding="utf-8")
+    if words[0] == "status":  # of a store that knows the data already
+        words = ["status", str(tmp_path / "paper.toml"), "--store", str(tmp_path)]
+        plan_suite(load_suite(str(tmp_path / "paper.toml")), Store(tmp_path))
+    heavy = {"torch", "pandas", "matplotlib", "seaborn", "scipy", "sklearn", "numpy", "pyarrow", "filelock"}
+    program = (
+        f"import sys; sys.argv = ['dbn-bench', *{words!r}]\nfrom benchmarks.cli import main\n"
+        "try: main()\nexcept SystemExit as ended: assert not ended.code, ended.code\n"
+        f"print('imported:', sorted({heavy!r} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
+
+
+def test_the_command_line_has_every_command_whichever_is_built() -> None:
+    every = typer.main.get_command(application())
+    assert list(every.commands) == list(COMMANDS)  # type: ignore[attr-defined]
+    for name in COMMANDS:
+        one = typer.main.get_command(application(name))
+        assert list(one.commands) == [name]  # type: ignore[attr-defined]
+        assert [p.name for p in one.commands[name].params] == [p.name for p in every.commands[name].params]  # type: ignore[attr-defined]

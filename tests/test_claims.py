@@ -22,7 +22,7 @@ from benchmarks.claims import words
 from benchmarks.claims.decide import BOOTSTRAP, CROSSED, EXACT, PAIRED_BOOTSTRAP, PAIRED_CROSSED, PAIRED_T, decide
 from benchmarks.claims.model import Claim, Claims, Test, load_claims
 from benchmarks.claims.render import SHOWN, load_suites, reference_folders, render_claims, to_csv, verdicts
-from benchmarks.cli import app
+from benchmarks.cli import application
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results
 from benchmarks.report.tables import escape_md
@@ -474,7 +474,7 @@ def test_the_page_begins_with_the_overview_and_the_counts(tmp_path: Path) -> Non
 
 def test_the_command_writes_the_page_and_a_table(tmp_path: Path) -> None:
     rows = ROOT / "results" / "reference" / "digits"
-    done = CliRunner().invoke(app, ["claims", "--rows", str(rows), "--reports", str(tmp_path)])
+    done = CliRunner().invoke(application(), ["claims", "--rows", str(rows), "--reports", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "Claims" in done.output
     assert "index.html" in done.output

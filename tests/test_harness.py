@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.run import Options, RunResult, plan_suite, run_suite, suite_status
+from benchmarks.run import Options, RunResult, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.work.planning import suite_status
 from benchmarks.work.schedule import Event
 
 ROOT = Path(__file__).resolve().parent.parent

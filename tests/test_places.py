@@ -10,7 +10,7 @@ import pytest
 from tiny import DE, HEAD
 from typer.testing import CliRunner
 
-from benchmarks.cli import app
+from benchmarks.cli import application
 from benchmarks.commands.common import places
 from dbn_core.errors import SpecError
 
@@ -25,7 +25,7 @@ def test_a_run_writes_where_git_looks_away_and_says_how_to_open_the_report(
     Path("tiny.toml").write_text(HEAD + DE, encoding="utf-8")
     shutil.copy(ROOT / ".gitignore", ".gitignore")
     subprocess.run(["git", "init", "-q"], check=True)
-    said = CliRunner().invoke(app, ["run", "tiny.toml", "--jobs=0", "--device=cpu"])
+    said = CliRunner().invoke(application(), ["run", "tiny.toml", "--jobs=0", "--device=cpu"])
     assert said.exit_code == 0, said.output
     changed = subprocess.run(["git", "status", "--porcelain", "-uall"], capture_output=True, text=True, check=True)
     assert changed.stdout.split() == ["??", ".gitignore", "??", "tiny.toml"]
@@ -33,13 +33,13 @@ def test_a_run_writes_where_git_looks_away_and_says_how_to_open_the_report(
     assert report.is_file()
     assert said.output.rstrip().endswith(report.as_uri())
 
-    again = CliRunner().invoke(app, ["report", "tiny"])
+    again = CliRunner().invoke(application(), ["report", "tiny"])
     assert again.exit_code == 0, again.output
     assert not any(Path(place).exists() for place in COMMITTED)
-    refused = CliRunner().invoke(app, ["report", "tiny", "--publish"])
+    refused = CliRunner().invoke(application(), ["report", "tiny", "--publish"])
     assert "no result rows in 'results/reference/tiny'" in str(refused.exception)
 
-    published = CliRunner().invoke(app, ["run", "tiny.toml", "--jobs=0", "--device=cpu", "--publish"])
+    published = CliRunner().invoke(application(), ["run", "tiny.toml", "--jobs=0", "--device=cpu", "--publish"])
     assert published.exit_code == 0, published.output
     assert all(Path(place).is_dir() for place in COMMITTED)
     assert "dbn-bench report tiny --publish" in Path("reports/tiny/report.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import typer
 
-from benchmarks.cli import app, main
+from benchmarks.cli import application, main
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
@@ -77,7 +77,7 @@ def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    known = dict(typer.main.get_command(app).commands.items())  # type: ignore[attr-defined]
+    known = dict(typer.main.get_command(application()).commands.items())  # type: ignore[attr-defined]
     named = set(re.findall(r"`dbn-bench (?!--)([a-z]+)", README)) | set(
         re.findall(r"^dbn-bench ([a-z]+)", README, re.M)
     )

@@ -146,7 +146,7 @@ def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
 def test_completion_knows_suites_and_methods() -> None:
     def complete(line: str, position: int) -> list[str]:
         variables = {"_DBN_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(position)}
-        code = "import sys; sys.argv = ['dbn-bench']; from benchmarks.cli import app; app(prog_name='dbn-bench')"
+        code = "import sys; sys.argv = ['dbn-bench']; from benchmarks.cli import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=ROOT,

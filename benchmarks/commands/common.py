@@ -22,8 +22,9 @@ console, errors = Console(), Console(stderr=True)
 
 def complete_suite(incomplete: str) -> list[str]:
     """Built-in suites, for shell completion."""
-    folder = Path(__file__).parent.parent / "suites"
-    return [path.stem for path in sorted(folder.glob("*.toml")) if path.stem.startswith(incomplete)]
+    from benchmarks.suite.builtin import available
+
+    return [name for name in available() if name.startswith(incomplete)]
 
 
 def complete_method(incomplete: str) -> list[str]:
@@ -135,9 +136,9 @@ def planned(
     name: str, store: Path, set_: list[str] | None, data_root: Path | None, plugin: list[str] | None
 ) -> tuple[Plan, Store]:
     """The plan of a suite as the options change it, with plugins loaded, and the store."""
-    from benchmarks.run import plan_suite
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.schema import load_suite
+    from benchmarks.work.planning import plan_suite
 
     load_plugins(plugin)
     the_store = Store(store)

@@ -13,7 +13,7 @@ from dbn_core.errors import SpecError
 
 def list_(plugin: Plugins = None) -> None:
     """Show methods, suites and data sources."""
-    from benchmarks.suite.schema import available
+    from benchmarks.suite.builtin import available
     from dbn_core.data import SOURCES
     from dbn_core.registry import methods
 

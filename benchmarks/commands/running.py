@@ -130,9 +130,8 @@ def status(
     set_: Set = None,
 ) -> None:
     """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
-    from benchmarks.run import suite_status
-    from benchmarks.work.live import running, runs
-    from benchmarks.work.progress import clock, running_table
+    from benchmarks.work.live import clock, running, runs
+    from benchmarks.work.planning import suite_status
 
     plan, the_store = planned(suite, store, set_, data_root, plugin)
     counts = suite_status(plan, the_store)
@@ -155,15 +154,17 @@ def status(
             ended = "died" if active else record.get("state", "ended")
             say(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
     if under_way:
+        from benchmarks.work.progress import running_table
+
         console.print(running_table(under_way))
 
 
 def _show_plan(suite: Suite, options: Options) -> None:
     """The plan, by method and by kind of artefact, and what it is estimated to cost."""
-    from benchmarks.run import plan_suite
     from benchmarks.store.artefacts import Store
     from benchmarks.work.estimate import announce
     from benchmarks.work.make import select_cells
+    from benchmarks.work.planning import plan_suite
     from benchmarks.work.schedule import missing_nodes
 
     store = Store(options.store)

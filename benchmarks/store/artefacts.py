@@ -16,16 +16,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_numpy
+from typing import TYPE_CHECKING, Any
 
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import digest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Store:
@@ -59,6 +57,8 @@ class Store:
     @contextmanager
     def locked(self, key: str, wait_s: float = 0.0) -> Iterator[bool]:
         """Hold the lock of an artefact; gives whether it was obtained within ``wait_s`` seconds (-1: wait for ever)."""
+        from filelock import FileLock, Timeout
+
         path = self.root / "locks" / f"{key}.lock"
         lock = FileLock(path, thread_local=False)
         try:
@@ -165,8 +165,11 @@ class Store:
 
     def arrays(self, kind: str, key: str) -> dict[str, np.ndarray]:
         """The tensors as NumPy arrays, without torch."""
+        from safetensors import SafetensorError  # here, since to look whether artefacts are there needs no NumPy
+        from safetensors.numpy import load
+
         try:
-            return load_numpy(self.content(kind, key))
+            return load(self.content(kind, key))
         except SafetensorError as error:
             raise self._set_aside(kind, key, "it is no safetensors file") from error
 

@@ -6,13 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from benchmarks.published import published_for
+from benchmarks.suite.builtin import available
 from dbn_core.data import SOURCES, DataSpec
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Method
@@ -22,7 +22,7 @@ from dbn_core.train.recipe import Recipe
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class PoolSpec(_Model):
@@ -226,12 +226,6 @@ def is_name(name: str) -> bool:
     """Whether a suite may be called that: its results lie in folders of this name."""
     short = name.isprintable() and len(name.encode()) <= 200
     return short and bool(name.strip(". ")) and "/" not in name and "\\" not in name
-
-
-def available() -> dict[str, Path]:
-    """Built-in suites by name."""
-    folder = Path(str(files("benchmarks") / "suites"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from benchmarks.suite.plan import TRAINED
-from benchmarks.work.live import progress_of
+from benchmarks.work.live import clock, progress_of
 from benchmarks.work.schedule import Event
 
 # In a log: a line for every training, one every few seconds for the rest, and one a minute on what is under way.
@@ -122,12 +122,6 @@ def sentence(value: dict[str, Any]) -> str:
     """The same in words, for a log."""
     words = ("epoch {}", "loss {}", "validation accuracy {}", "about {} left")
     return ", ".join(text.format(said) for text, said in zip(words, describe(value), strict=True) if said)
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, or hours, minutes and seconds."""
-    hours, rest = divmod(int(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def _left(seconds: float | None) -> str:

@@ -32,7 +32,7 @@ class Source(BaseModel, ABC):
     ``version`` is part of the identity: raise it when a change of code changes the data.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     summary: ClassVar[str] = ""  # one line for a listing
     version: ClassVar[int] = 1
 
