@@ -90,15 +90,18 @@ class Plan:
     data: DataFacts
     nodes: dict[str, Node] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
+    members: dict[tuple[int, int], str] = field(default_factory=dict)  # keys by repetition and position
 
 
 @dataclass(frozen=True)
 class _Use:
-    """A method as an entry of the suite uses it."""
+    """A method as an entry of the suite uses it, and what has been planned of it: keys of parts by size, repetition."""
 
     method: Method
     label: str
     teachers: str
+    parts: dict[tuple[int, int], dict[str, str]] = field(default_factory=dict)
+    costs: dict[int, str] = field(default_factory=dict)
 
 
 def build_plan(suite: Suite, data: DataFacts) -> Plan:
@@ -169,17 +172,21 @@ def _add(
 
 
 def _member(plan: Plan, repetition: int, position: int) -> str:
-    pool, index = member_identity(plan.suite, repetition, position)
-    recipe = _base(plan, repetition) | {"pool": pool, "index": index}
-    return _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
+    if (repetition, position) not in plan.members:
+        pool, index = member_identity(plan.suite, repetition, position)
+        recipe = _base(plan, repetition) | {"pool": pool, "index": index}
+        plan.members[repetition, position] = _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
+    return plan.members[repetition, position]
 
 
 def _parts(plan: Plan, use: _Use, size: int, repetition: int) -> dict[str, str]:
     """Keys of all parts of a method at one size, by name."""
-    keys: dict[str, str] = {}
-    for part in use.method.parts(size):
-        keys[part.name] = _part(plan, use, size, part, keys, repetition)
-    return keys
+    if (size, repetition) not in use.parts:
+        keys: dict[str, str] = {}
+        for part in use.method.parts(size):
+            keys[part.name] = _part(plan, use, size, part, keys, repetition)
+        use.parts[size, repetition] = keys
+    return use.parts[size, repetition]
 
 
 def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], repetition: int) -> str:
@@ -269,6 +276,8 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
 
 def _cost(plan: Plan, use: _Use, size: int) -> str:
     """Costs do not depend on weights, so the first repetition stands for all."""
+    if size in use.costs:
+        return use.costs[size]
     payload = _predictor_payload(plan, use, size, 0)
     recipe = {
         "format": FORMAT,
@@ -282,7 +291,8 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
     }
     if type(use.method).cost is not Method.cost:  # a cost that a method states may depend on the data
         recipe["data"] = plan.data.fingerprint
-    return _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
+    use.costs[size] = _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
+    return use.costs[size]
 
 
 def _sources(payload: dict[str, Any]) -> list[tuple[str, str]]:
