@@ -86,7 +86,7 @@ def _logsumexp(terms: Array) -> Array:
     for term in terms:
         np.subtract(term, most, out=share)
         at_most = share == 0
-        largest += np.count_nonzero(at_most)
+        largest += int(np.count_nonzero(at_most))
         np.exp(share, out=share)
         share -= at_most
         others += share
