@@ -16,7 +16,7 @@ from benchmarks.report import tables
 from benchmarks.report.captions import captions
 from benchmarks.report.explorer import explorer, scale_of, sort_key
 from benchmarks.report.lead import lead, test_name
-from benchmarks.report.load import COSTS, MARKED_SCORES, Results, load_results
+from benchmarks.report.load import MARKED_SCORES, Results, load_results
 from benchmarks.report.made import Note, figures, write
 from benchmarks.report.published import published_frame, published_notes, published_table
 from benchmarks.report.runtimes import flattered, runtimes_table

@@ -1,4 +1,4 @@
-"""Data sources: handwritten digits, CIFAR, Parquet files and image folders.
+"""Data sources: handwritten digits, CIFAR (one copy comes with the package), Parquet files and image folders.
 
 ``DataSpec`` is what a suite file may say of its data.  Checking one imports neither torch nor a reader of any format.
 """
@@ -10,6 +10,7 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from dbn_core.data.cifar import CifarSource as CifarSource
+from dbn_core.data.cifar10_jpeg import Cifar10JpegSource as Cifar10JpegSource
 from dbn_core.data.dataset import Dataset as Dataset
 from dbn_core.data.dataset import Split as Split
 from dbn_core.data.dataset import stratified_split as stratified_split
@@ -18,7 +19,9 @@ from dbn_core.data.folder import FolderSource as FolderSource
 from dbn_core.data.parquet import ParquetSource as ParquetSource
 from dbn_core.data.sources import Source as Source
 
-DataSpec = Annotated[DigitsSource | CifarSource | ParquetSource | FolderSource, Field(discriminator="source")]
+DataSpec = Annotated[
+    DigitsSource | Cifar10JpegSource | CifarSource | ParquetSource | FolderSource, Field(discriminator="source")
+]
 
 # What `source` may be, and the class of each.
 SOURCES: dict[str, type[Source]] = {

@@ -1,0 +1,53 @@
+"""The copy of CIFAR-10 that comes with the package."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.suite.schema import load_suite
+from dbn_core.data import Cifar10JpegSource, ParquetSource, cifar10_jpeg
+from dbn_core.errors import DataError
+
+
+def test_it_is_what_the_parquet_reader_finds_in_its_files() -> None:
+    limits = {"validation_count": 300, "train_limit": 200, "test_limit": 100, "split_seed": 3, "unseen_limit": 20}
+    ours = Cifar10JpegSource(**limits).load()
+    theirs = ParquetSource(root=cifar10_jpeg._FOLDER, **limits).load()
+    assert (ours.title, ours.num_classes, ours.channels, ours.image_size) == ("CIFAR-10 (JPEG)", 10, 3, (32, 32))
+    assert ours.classes[3:6] == ("cat", "deer", "dog")
+    assert ours.unseen is not None
+    for name, split in ours.splits.items():
+        assert torch.equal(split.images, theirs.splits[name].images)
+        assert torch.equal(split.labels, theirs.splits[name].labels)
+    assert {name: len(split) for name, split in ours.splits.items()} == {"train": 200, "validation": 300, "test": 100}
+    assert all(torch.bincount(split.labels).unique().numel() == 1 for split in ours.splits.values())  # class by class
+
+
+def test_its_identity_knows_no_place_and_no_time() -> None:
+    identity = Cifar10JpegSource().identity()
+    assert "root" not in identity
+    assert str(cifar10_jpeg._FOLDER) not in str(identity)
+    assert Cifar10JpegSource(title="mine").identity() == identity
+    assert Cifar10JpegSource(train_limit=10).identity() != identity
+
+
+@pytest.mark.parametrize("damage", ["missing", "damaged"])
+def test_damage_is_named(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(cifar10_jpeg._FOLDER, tmp_path / "copy")
+    monkeypatch.setattr(cifar10_jpeg, "_FOLDER", tmp_path / "copy")
+    path = tmp_path / "copy" / "test.parquet"
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(DataError, match=rf"test\.parquet.* is {damage}: install the package again"):
+        Cifar10JpegSource().load()
+
+
+@pytest.mark.parametrize("name", ["cifar10-small", "cifar10-small-views"])
+def test_suites_on_it_need_no_folder(name: str) -> None:
+    assert isinstance(load_suite(name).data, Cifar10JpegSource)
