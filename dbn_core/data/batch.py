@@ -46,7 +46,9 @@ class Batch:
 
     def mixed_labels(self, classes: int) -> torch.Tensor:
         """Label probabilities [B, K] of the mixed images: one-hot without mixup."""
-        own, partner = (torch.nn.functional.one_hot(y, classes) for y in (self.labels, self.partner_labels))
+        # Not torch's one_hot, which looks at the largest label and so waits for the device.
+        zeros = self.lam.new_zeros(len(self), classes)
+        own, partner = (zeros.scatter(1, y[:, None], 1.0) for y in (self.labels, self.partner_labels))
         return (1 - self.lam) * own + self.lam * partner
 
 
