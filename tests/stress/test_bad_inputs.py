@@ -248,7 +248,7 @@ def test_files_and_silence_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "names none" in judge(good, {}, {}, ["other"])
         assert "files changed" in judge(good, {}, {"store/x": b""})
         assert "accepted" in judge(ask("show", "de"), {}, {}, refused=True)
-        monkeypatch.setattr(cli, "app", lambda: exit(1))
+        monkeypatch.setattr(cli, "application", lambda *_: lambda: exit(1))
         assert "no sentence" in judge(ask("show"), box.contents(), box.contents())
 
 
