@@ -14,6 +14,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from benchmarks.work.worker import Bench
 from dbn_core.context import freeze, predict_split
+from dbn_core.data.augment import to_float
 from dbn_core.data.dataset import Dataset
 from dbn_core.deploy import deployable, draws_numbers
 from dbn_core.errors import BenchError, SpecError, did_you_mean
@@ -65,7 +66,7 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     payload = _payload(plan, store, cell)
     bench = Bench(plan.suite, store, "cpu", cell.repetition if plan.suite.data.resplits else 0)
     data, predictor = bench.data, bench.predictor(payload)
-    example = data.test.images[:2].float() / 255
+    example = to_float(data.test.images[:2])
     if draws_numbers(predictor, example):
         raise ExportError(
             f"{cell.title} draws random numbers when it predicts, so that no exported network gives its predictions: "
@@ -126,7 +127,7 @@ def _terms(log_probs: torch.Tensor) -> torch.Tensor:
 def _compare(plain: torch.nn.Module, network: OnnxNetwork, data: Dataset) -> Agreement:
     """Raw and calibrated log-probabilities of both on the whole test split."""
     difference, equal = 0.0, 0
-    for images in (data.test.images.float() / 255).split(500):
+    for images in to_float(data.test.images).split(500):
         expected, found = plain(images), network.all(images)
         for one, other in zip(expected, found, strict=True):
             gap = float((one - other).abs().nan_to_num(torch.inf).max())

@@ -18,6 +18,7 @@ from dbn_core.data.augment import mix, mixup_coefficients, random_crop
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
 from dbn_core.nets.init import initialise_
+from dbn_core.nets.norms import FRN
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
@@ -57,6 +58,19 @@ def test_training_step(benchmark: Any, kind: str) -> None:
         optimizer.step()
 
     benchmark.pedantic(step, rounds=10, warmup_rounds=2)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 32, 32), (32, 64, 16, 16), (32, 128, 8, 8), (32, 16, 8, 8)])
+@pytest.mark.parametrize("path", ["plain", "own backward pass"])
+def test_frn_with_swish(benchmark: Any, path: str, shape: tuple[int, int, int, int]) -> None:
+    layer, drawn = FRN(shape[1], swish=path != "plain"), torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    x = drawn.contiguous(memory_format=torch.channels_last).requires_grad_()
+
+    def both_ways() -> None:
+        y = layer(x) if layer.swish else F.silu(layer(x))
+        torch.autograd.grad(y, (x, *layer.parameters()), drawn)
+
+    benchmark.pedantic(both_ways, rounds=20, warmup_rounds=3)
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
