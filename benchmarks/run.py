@@ -95,6 +95,7 @@ def _meta(
     device = "cuda" if options.device.startswith("cuda") else "cpu"
     return {
         "suite": suite.name,
+        **({} if suite.task.name == "classification" else {"task": suite.task.describe()}),
         "title": suite.title,
         "description": suite.description,
         "command": options.command or f"dbn-bench run {suite.name}",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -47,6 +47,18 @@ class Score:
     better: Literal["lower", "higher"] | None = "lower"
     percent: bool = False
     meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What the report draws of an array that :meth:`Task.score` exhibits, a panel for each method.
+
+    ``points``: [n, 2], a scatter plot; ``images``: [n, H, W], a grid; ``paths``: [n, T, 2], lines from first to last.
+    """
+
+    kind: Literal["points", "images", "paths"]
+    title: str
+    text: str
 
 
 @dataclass(kw_only=True)
@@ -87,6 +99,9 @@ class Task(BaseModel, ABC):
         reference: the method whose sizes are the yardstick: methods are compared with it at size 1 and at their own
             size, and its curve gives equivalents.
         reference_label: what comparisons call that method.
+        figured: the scores that the report draws.
+        axis: the column against which it draws them, and its title.
+        exhibits: how the report draws what :meth:`score` exhibits.
         curves: which scores have a curve over the reference's sizes, by the column that an equivalent gets.
         networks: the model of ``[network]``, with a ``key()`` and a ``label``.
         optional: tables that a suite of this task may leave out, since nothing is trained from them.
@@ -102,6 +117,9 @@ class Task(BaseModel, ABC):
     compared: ClassVar[tuple[str, ...]] = ()
     reference: ClassVar[str] = ""
     reference_label: ClassVar[str] = ""
+    figured: ClassVar[tuple[str, ...]] = ()
+    axis: ClassVar[tuple[str, str]] = ("macs_rel", "FLOPs (one network = 1)")
+    exhibits: ClassVar[Mapping[str, Exhibit]] = {}
     curves: ClassVar[Mapping[str, str]] = {}
     networks: ClassVar[type[BaseModel]]
     optional: ClassVar[tuple[str, ...]] = ()
@@ -116,6 +134,17 @@ class Task(BaseModel, ABC):
     def key(self) -> dict[str, Any]:
         """JSON value that identifies the task and its options in keys."""
         return {"name": self.name, **self.model_dump()}
+
+    def describe(self) -> dict[str, Any]:
+        """What a report must know of the task, as JSON."""
+        words = ("name", "headline", "reference", "reference_label", "figured", "axis")
+        return {
+            **{word: getattr(self, word) for word in words},
+            "summary": self.summary(),
+            "curves": list(self.curves),
+            "scores": {name: asdict(score) for name, score in self.scores.items()},
+            "exhibits": {name: asdict(exhibit) for name, exhibit in self.exhibits.items()},
+        }
 
     @abstractmethod
     def new_network(

@@ -124,7 +124,7 @@ def check_members(subject: Subject) -> None:
 
 
 def check_predictions(subject: Subject) -> None:
-    """returns what its task asks for, such as normalised log-probabilities of the right shape."""
+    """returns normalised log-probabilities of the right shape, or whatever its task asks for."""
     for size in subject.sizes:
         _predict(subject, size)
 

@@ -339,8 +339,9 @@ def _check_integers(value: Any, path: Path) -> None:
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation, in words."""
     # A misspelt key is also a missing one: the key that is there explains more.
-    problems = error.errors()
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    problems = sorted(error.errors(), key=lambda problem: problem["loc"][:1] != ("task",))  # others may follow from it
+    extra = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    first = problems[0] if problems[0]["loc"][:1] == ("task",) else extra
     loc = [str(piece) for piece in first["loc"]]
     key, where = (loc[-1] if loc else ""), ".".join(loc[:-1])
     place = f"[{where}]" if where else "the top level"
