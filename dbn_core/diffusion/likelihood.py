@@ -13,6 +13,7 @@ True
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 
@@ -55,12 +56,12 @@ def log_likelihood(
     def slope(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         f, half = float(schedule.drift(t)), float(schedule.diffusion(t)) / 2
         at = t.to(x.device).expand(len(x))
-        value, divergence = _divergence(score, x, at, vectors, 1 if not probes else probes)
-        return f * x - half * value, f * x[0].numel() - half * divergence
+        value, divergence = _divergence(score, x, at, vectors)
+        return f * x - half * value, f * x[0].numel() - half * divergence / max(1, probes)
 
     times = schedule.times(steps).flip(0)
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         h = float(s - t)
         v1, d1 = slope(x, t)
         v2, d2 = slope(x + h / 2 * v1, (t + s) / 2)
@@ -74,20 +75,20 @@ def log_likelihood(
 
 
 def bits_per_dimension(log_likelihood: torch.Tensor, dimensions: int) -> torch.Tensor:
-    """-log p / (D ln 2); data that were scaled from integers by a factor c add log2(1 / c) (7 for [-1, 1], 256 levels)."""
+    """-log p / (D ln 2), [B].  Add 7 for 256 integer levels that were scaled to [-1, 1]."""
     return -log_likelihood / (dimensions * math.log(2))
 
 
 def _divergence(
-    score: Score, x: torch.Tensor, t: torch.Tensor, vectors: torch.Tensor, probes: int
+    score: Score, x: torch.Tensor, t: torch.Tensor, vectors: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Score [B, ...], and float64 [B] the sum over vectors v [V, B, ...] of v J v, divided by ``probes``."""
+    """Score [B, ...], and the sum over vectors v [V, B, ...] of v J v, float64 [B]."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = score(x, t)
         rows = [torch.autograd.grad(value, x, v, retain_graph=True)[0] for v in vectors]
     found = sum((row * v).flatten(1).sum(1, dtype=torch.float64) for row, v in zip(rows, vectors, strict=True))
-    return value.detach(), torch.as_tensor(found) / probes
+    return value.detach(), torch.as_tensor(found)
 
 
 def _basis(x: torch.Tensor) -> torch.Tensor:

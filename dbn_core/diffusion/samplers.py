@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -65,7 +66,7 @@ def euler_maruyama(
     field: Ensemble, schedule: Schedule, x: torch.Tensor, times: torch.Tensor, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """Reverse SDE, dx = (f x - g^2 s) dt + g dW (Song et al., 2021, equation 6); no noise in the last step."""
-    for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, s) in enumerate(pairwise(times)):
         f, g_squared, h = float(schedule.drift(t)), float(schedule.diffusion(t)), float(t - s)
         x = x - h * (f * x - g_squared * field(x, _at(t, x), i))
         if i < len(times) - 2:
@@ -102,7 +103,7 @@ def ddim(
     eta: float = 0.0,
 ) -> torch.Tensor:
     """DDIM; eta = 1 adds the variance of the posterior of x_s given x_t and x_0: DDPM's ancestral sampling."""
-    for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, s) in enumerate(pairwise(times)):
         alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
         alpha_s, sigma_s = float(schedule.alpha(s)), float(schedule.sigma(s))
         noise = -sigma * field(x, _at(t, x), i)
@@ -129,7 +130,7 @@ def heun(
     def velocity(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
         return float(schedule.drift(t)) * x - float(schedule.diffusion(t)) / 2 * field(x, _at(t, x), step)
 
-    for i, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for i, (t, s) in enumerate(pairwise(times)):
         h = float(s - t)
         first = velocity(x, t, i)
         x = x + h / 2 * (first + velocity(x + h * first, s, i))

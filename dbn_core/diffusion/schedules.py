@@ -3,9 +3,9 @@
 >>> schedule = VP()
 >>> times = schedule.times(4)  # five times from noise to data, float64
 >>> [round(t, 3) for t in times.tolist()]
-[1.0, 0.75, 0.501, 0.251, 0.001]
+[1.0, 0.75, 0.5, 0.251, 0.001]
 >>> schedule.alpha(times).round(decimals=3).tolist()
-[0.007, 0.059, 0.277, 0.722, 1.0]
+[0.007, 0.059, 0.28, 0.722, 1.0]
 >>> [round(t, 3) for t in EDM(t_max=80.0).times(4).tolist()]
 [80.0, 17.528, 2.515, 0.17, 0.002]
 """
