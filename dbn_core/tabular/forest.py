@@ -20,12 +20,13 @@ nothing of the rule: they are fitted once and serve all rules, and the first K o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 
-from dbn_core.aggregate import Rule
+from dbn_core.aggregate import Rule, State
 from dbn_core.errors import SpecError
 from dbn_core.seeds import generator, seed_for
 from dbn_core.tabular.coding import Coding
@@ -108,7 +109,9 @@ class ForestDiffusion:
     forests: tuple[Trees, ...]
 
     @classmethod
-    def fit(cls, train: Table, options: ForestOptions | None = None, *, seed: int, n_jobs: int | None = None) -> ForestDiffusion:
+    def fit(
+        cls, train: Table, options: ForestOptions | None = None, *, seed: int, n_jobs: int | None = None
+    ) -> ForestDiffusion:
         """Fit the forests of all levels; ``n_jobs`` as in scikit-learn changes no bit of them.
 
         Raises:
@@ -142,36 +145,61 @@ class ForestDiffusion:
         forests = tuple(replace(forest, roots=forest.roots[:trees]) for forest in self.forests)
         return replace(self, options=replace(self.options, trees=trees), forests=forests)
 
-    def noise(self, level: int, x: torch.Tensor) -> torch.Tensor:
-        """What each tree of a level predicts of x [N, ``coding.width``], float32 [M, N, ``coding.width``]."""
-        return torch.from_numpy(self.forests[level].predict(x.numpy()))
+    def noise(self, level: int, x: torch.Tensor, trees: torch.Tensor | None = None) -> torch.Tensor:
+        """What each tree of a level predicts of x [N, ``coding.width``], float32 [M, N, ``coding.width``].
+
+        With ``trees``, int64 [N], it is what that one tree predicts of each row, [N, ``coding.width``].
+        """
+        chosen = None if trees is None else trees.numpy()
+        return torch.from_numpy(self.forests[level].predict(x.numpy(), chosen))
 
     @torch.no_grad()
     def sample(self, count: int, rule: Rule, *, seed: int) -> Table:
-        """New rows by reverse Euler-Maruyama steps with the rule's noise, and Tweedie's formula at the lowest level.
+        """New rows, made by the rule.
 
-        Start and injected noise depend on the seed alone, so that rules are compared on the same draws.
+        Start and injected noise depend on the seed alone, so that rules are compared on the same draws; of a rule that
+        pools ends, each tree's trajectory has the common start and injected noise of its own.
         """
         draws = generator(purpose="tabular/sample", seed=seed)
-        state = rule.start(
-            members=self.options.trees, examples=count, generator=generator(purpose="tabular/rule", seed=seed)
-        )
+        members = self.options.trees
+        state = rule.start(members, count, generator(purpose="tabular/rule", seed=seed))
+        start = torch.randn(count, self.coding.width, generator=draws)
+        if rule.pools == "ends":
+            own = torch.arange(members).repeat_interleave(count)
+            ends = self._reverse(start.repeat(members, 1), lambda level, _, x: self.noise(level, x, own), draws)
+            x = rule(ends.unflatten(0, (members, count)), state, 0)
+        else:
+            x = self._reverse(start, lambda level, step, x: self._pooled(level, x, rule, state, step), draws)
+        return self.coding.decode(x.double().numpy())
+
+    def _pooled(self, level: int, x: torch.Tensor, rule: Rule, state: State, step: int) -> torch.Tensor:
+        """The rule's prediction; of a rule that follows one tree an example, the others are not asked."""
+        trees = rule.choice(state, step)
+        return rule(self.noise(level, x), state, step) if trees is None else self.noise(level, x, trees)
+
+    def _reverse(
+        self, x: torch.Tensor, predict: Callable[[int, int, torch.Tensor], torch.Tensor], draws: torch.Generator
+    ) -> torch.Tensor:
+        """Reverse Euler-Maruyama steps with ``predict(level, step, x)``, and Tweedie's formula at the lowest level."""
         times = self.options.times
-        x = torch.randn(count, self.coding.width, generator=draws)
         for step, level in enumerate(reversed(range(self.options.levels))):
-            predicted = rule(self.noise(level, x), state, step)
+            noise = predict(level, step, x)
             alpha, sigma = self.options.signal_and_noise(times[level])
             if level == 0:
-                x = (x - sigma * predicted) / alpha
-            else:
-                h, beta = float(times[level] - times[level - 1]), self.options.beta(float(times[level]))
-                drift = beta * (x / 2 - predicted / sigma)
-                x = x + h * drift + math.sqrt(beta * h) * torch.randn(x.shape, generator=draws)
-        return self.coding.decode(x.double().numpy())
+                return (x - sigma * noise) / alpha
+            h, beta = float(times[level] - times[level - 1]), self.options.beta(float(times[level]))
+            x = x + h * beta * (x / 2 - noise / sigma) + math.sqrt(beta * h) * torch.randn(x.shape, generator=draws)
+        raise AssertionError("there are at least two levels")
 
     @torch.no_grad()
     def pointwise(self, table: Table, rule: Rule, *, seed: int, duplicates: int = 10) -> Pointwise:
-        """The rule's error in the noise of a table's rows, each noised so many times at each level."""
+        """The rule's error in the noise of a table's rows, each noised so many times at each level.
+
+        Raises:
+            SpecError: for a rule that predicts no noise, since it pools the ends of trajectories.
+        """
+        if rule.pools == "ends":
+            raise SpecError(f"Rule '{rule}' pools ends and predicts no noise: only rules that pool states have a loss.")
         clean = torch.from_numpy(self.coding.encode(table)).float().repeat(duplicates, 1)
         draws = generator(purpose="tabular/pointwise", seed=seed)
         choices = generator(purpose="tabular/pointwise/rule", seed=seed)
@@ -179,8 +207,8 @@ class ForestDiffusion:
         for level, t in enumerate(self.options.times):
             alpha, sigma = self.options.signal_and_noise(t)
             noise = torch.randn(clean.shape, generator=draws)
-            state = rule.start(members=self.options.trees, examples=len(clean), generator=choices)
-            predicted = rule(self.noise(level, alpha * clean + sigma * noise), state, 0)
+            state = rule.start(self.options.trees, len(clean), choices)
+            predicted = self._pooled(level, alpha * clean + sigma * noise, rule, state, 0)
             mse.append(float((predicted - noise).square().mean()))
             square.append(float(predicted.square().mean()))
         return Pointwise(np.array(mse), np.sqrt(square))

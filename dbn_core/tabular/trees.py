@@ -63,11 +63,14 @@ class Trees:
     def __len__(self) -> int:
         return len(self.roots)
 
-    def predict(self, x: Array) -> Array:
-        """Predictions of every tree, float32 [M, N, D], of rows [N, F], which are compared as float32."""
+    def predict(self, x: Array, chosen: Array | None = None) -> Array:
+        """Predictions of every tree, float32 [M, N, D], of rows [N, F], which are compared as float32.
+
+        With ``chosen``, int [N], each row is shown to that one tree, and the result is [N, D].
+        """
         x = np.asarray(x, np.float32)
         rows = np.arange(len(x)) * x.shape[1]
-        node = np.repeat(self.roots[:, None], len(x), axis=1)
+        node = np.repeat(self.roots[:, None], len(x), axis=1) if chosen is None else self.roots[chosen]
         for _ in range(self.depth):
             right = x.ravel().take(rows + self.feature.take(node)) > self.threshold.take(node)
             node = self.children.ravel().take(2 * node + right)
