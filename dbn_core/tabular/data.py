@@ -61,8 +61,8 @@ class Table:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.shape[1] != len(self.columns):
             raise DataError(
-                f"Table '{self.name}' has values of shape {self.values.shape}: give one row an example and one number for"
-                f" each of its {len(self.columns)} columns."
+                f"Table '{self.name}' has values of shape {self.values.shape}: give a row for each example, and in"
+                f" it a number for each of the {len(self.columns)} columns."
             )
         for column, values in zip(self.columns, self.values.T, strict=True):
             if wrong := _complaint(column, values):

@@ -1,8 +1,8 @@
 """Forest-VP: a diffusion of tables whose denoiser is one random forest a noise level (arXiv 2309.09968).
 
 Forward, in coded columns: x_t = alpha_t x_0 + sigma_t e, log alpha_t = -t² (beta_max - beta_min) / 4 - t beta_min / 2,
-sigma_t² = 1 - alpha_t².  The forest of level t predicts e from x_t; each of its trees is a member of the ensemble, and a
-rule of :mod:`dbn_core.aggregate` makes one prediction of theirs at every step (arXiv 2601.11444).  The forests know
+sigma_t² = 1 - alpha_t².  The forest of level t predicts e from x_t; each of its trees is a member of the ensemble, and
+a rule of :mod:`dbn_core.aggregate` makes one prediction of theirs at every step (arXiv 2601.11444).  The forests know
 nothing of the rule: they are fitted once and serve all rules, and the first K of their trees are an ensemble of K.
 
 >>> from dbn_core.aggregate import parse_rule

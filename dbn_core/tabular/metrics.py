@@ -30,7 +30,7 @@ INSTALL = "pip install 'dbn-bench[tabular]'"
 
 
 def gower_points(table: Table, train: Table) -> Array:
-    """Points [N, E] whose L1 distance is Gower's: ranges of ``train`` become [0, 1], categories halved one-hot codes."""
+    """Points [N, E] whose L1 distance is Gower's: by the ranges of ``train``, categories as halved one-hot codes."""
     coding = Coding.of(train)
     span = np.where(coding.high > coding.low, coding.high - coding.low, 1.0)
     parts = []
@@ -162,9 +162,18 @@ def _learners(classify: bool, seed: int) -> dict[str, Any]:
 
 
 def _fitted(learner: Any, x: Array, y: Array) -> Any:
-    """The learner, fitted; classes that a line separates have no finite optimum, of which nobody need be told."""
+    """The learner, fitted; classes that a line separates have no finite optimum, of which nobody need be told.
+
+    AdaBoost refuses classes that no stump tells apart better than chance; there the largest class is predicted.
+    """
+    from sklearn.dummy import DummyClassifier
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return learner.fit(x, y)
+        try:
+            return learner.fit(x, y)
+        except ValueError as error:
+            if "worse than random" not in str(error):
+                raise
+            return DummyClassifier().fit(x, y)
