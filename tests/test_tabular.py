@@ -292,6 +292,8 @@ def test_coverage_grows_with_the_neighbours() -> None:
     shares = [coverage(real, fake, k) for k in range(1, 40)]
     assert shares == sorted(shares)
     assert shares[0] < shares[-1]
+    with pytest.raises(SpecError, match="k is 0"):
+        coverage(real, fake, 0)
 
 
 def test_distances_without_points_or_without_pot_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

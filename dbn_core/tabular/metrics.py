@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from dbn_core.errors import BenchError, DataError
+from dbn_core.errors import BenchError, DataError, SpecError
 from dbn_core.seeds import seed_for
 from dbn_core.tabular.coding import Coding
 from dbn_core.tabular.data import Array, Table
@@ -64,7 +64,8 @@ def wasserstein(a: Array, b: Array) -> float:
         import ot
     except ImportError as error:
         raise BenchError(f"The Wasserstein distance of tables needs POT: {INSTALL}.") from error
-    return max(0.0, float(ot.emd2(np.full(len(a), 1 / len(a)), np.full(len(b), 1 / len(b)), cost)))
+    weights = (np.full(len(points), 1 / len(points)) for points in (a, b))
+    return max(0.0, float(ot.emd2(*weights, cost, numItermax=10_000_000)))
 
 
 def coverage(real: Array, fake: Array, neighbours: int | None = None) -> float:
@@ -77,7 +78,10 @@ def coverage(real: Array, fake: Array, neighbours: int | None = None) -> float:
 
     Raises:
         DataError: when there are no points.
+        SpecError: when k is below 1.
     """
+    if neighbours is not None and neighbours < 1:
+        raise SpecError(f"Coverage is by the k-th neighbour; k is {neighbours} and must be at least 1.")
     nearest = _distances(real, fake).min(1)
     radii = np.sort(_distances(real, real), axis=1)  # column 0 is the point itself, column k its k-th neighbour
     if neighbours is None:
