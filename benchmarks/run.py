@@ -127,6 +127,7 @@ def _meta(
             for entry, method, label in suite.entries()
             if not method.yardstick
         },
+        **({"series": series} if (series := {label: e.series for e, _, label in suite.entries() if e.series}) else {}),
         "controls": [label for entry, _, label in suite.entries() if entry.control],
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),

@@ -281,6 +281,8 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
         "members": payload["members"],
         "parts": payload["parts"],
     }
+    if plan.suite.task.draws_predictions:
+        recipe["repetition"] = repetition
     return _add(
         plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
     )

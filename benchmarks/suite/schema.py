@@ -119,12 +119,14 @@ class MethodEntry(_Model):
     """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others.
 
     A ``control`` answers a question about another method: tables list it apart, and figures keep it in the background.
+    Entries of one ``series`` are connected in the figures of tasks other than classification.
     """
 
     use: str
     sizes: tuple[Annotated[int, Field(le=1000)], ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     label: str | None = None
+    series: str | None = None
     teachers: Teachers | None = None
     control: bool = False
     tuning: TuningSpec | None = None

@@ -200,7 +200,9 @@ class Bench:
         return freeze(module.to(self.device))
 
     def _predict(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        predictor, draws = self.predictor(node.payload), generator(node=node.key, purpose="predict")
+        # The method is no axis: all of them start from the same noise, and are tested on the same.
+        axes = {name: node.recipe.get(name) for name in ("seed", "data", "repetition")}
+        predictor, draws = self.predictor(node.payload), generator(**axes, purpose="predict")
         tensors = self.suite.task.predict(predictor, self.data, self.device, draws, node.payload["spec"])
         if self.suite.data.resplits:
             assert self.data.test_ids is not None, "a source that resplits names its examples"
