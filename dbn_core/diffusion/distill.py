@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -67,8 +68,9 @@ def rounds(start: int, stop: int, substeps: int = 2) -> list[int]:
         steps //= substeps
         found.append(steps)
     if steps != stop or not found:
-        raise SpecError(f"Rounds of {substeps} from {start} steps do not end at {stop}: take a start of {stop} times a "
-                        f"power of {substeps}.")  # fmt: skip
+        raise SpecError(
+            f"Rounds of {substeps} from {start} steps do not end at {stop}: start from {stop} times a power of {substeps}."
+        )
     return found
 
 
@@ -110,7 +112,7 @@ def _with_head(model: ScoreModel, change: Callable[[torch.Tensor, int], torch.Te
 def teacher_states(teacher: ScoreModel, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     """States y_1 ... y_K of K steps of DDIM from x [B, ...] through times float64 [K + 1, B]: [K, B, ...]."""
     states = []
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         x = ddim_step(teacher.schedule, x, teacher.denoised(x, t), t, s)
         states.append(x)
     return torch.stack(states)
@@ -128,7 +130,7 @@ def distillation_loss(
 ) -> torch.Tensor:
     """``sum_k w_k max(alpha_t^2 / sigma_t^2, 1) || x_k - x~_k ||^2``, mean over coordinates and batch.
 
-    One grid of ``steps * substeps`` times serves both: the student's is every K-th of the teacher's.  The target x~_k is
+    One grid of ``steps * substeps`` times serves both, every K-th of which is the student's.  The target x~_k is
     the data that DDIM would have to be told to land on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r alpha_t), with
     r = sigma_k / sigma_t.  A student of one branch is held to the end point alone: progressive distillation.
 
@@ -196,7 +198,7 @@ def distil(
             "Distillation of steps takes a teacher that predicts 'x' or 'v', not 'noise': train such a one."
         )
     branches, weights = (1, branch_weights(1)) if weights is None else (len(weights), weights)
-    found = []
+    teacher, found = endpoint(teacher).eval(), []
     for steps in students:
         student = widened(teacher, branches)
 
