@@ -72,7 +72,7 @@ def test_a_grid_is_a_part_of_a_finer_one(schedule, steps, factor):
         schedule.times(0)
 
 
-# -------------------------------------------------------------------------------------------------------- exact mixtures
+# ------------------------------------------------------------------------------------------------------- exact mixtures
 
 
 @pytest.mark.parametrize("mixture", [skewed, ring(5, weights=torch.arange(1.0, 6.0))], ids=["skewed", "ring"])
@@ -249,8 +249,8 @@ def test_a_deterministic_step_follows_the_flow_of_a_normal_law(schedule):
     # Along the flow of N(0, v) x keeps its rank: it grows with the standard deviation of p_t.
     x = torch.tensor([[1.5]], dtype=torch.float64)
     spread = (schedule.alpha(schedule.times(1)).square() * 2 + schedule.sigma(schedule.times(1)).square()).sqrt()
-    for sampler, error in (("heun", 2e-3), ("ddim", 2e-2)):
-        end = sample(gaussian(2).score(schedule), schedule, x, 200, sampler)
+    for sampler, error in (("heun", 3e-3), ("ddim", 3e-2)):
+        end = sample(gaussian(2).score(schedule), schedule, x, 80, sampler)
         assert float(end) == pytest.approx(1.5 * float(spread[1] / spread[0]), rel=error)
 
 
@@ -314,24 +314,26 @@ def test_the_likelihood_of_a_mixture_by_the_flow(schedule):
     expected = skewed.log_prob(
         x, float(schedule.alpha(schedule.times(1)[1])), float(schedule.sigma(schedule.times(1)[1]))
     )
-    found = log_likelihood(skewed.score(schedule), schedule, x, steps=80)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
-    one = log_likelihood(Ensemble([skewed.score(schedule)] * 2, "arithmetic", 40), schedule, x, steps=80)
-    torch.testing.assert_close(one, found)
+    found = log_likelihood(skewed.score(schedule), schedule, x, steps=50)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.03)
+    one = log_likelihood(Ensemble([skewed.score(schedule)] * 2, "arithmetic", 40), schedule, x, steps=2)
+    torch.testing.assert_close(one, log_likelihood(skewed.score(schedule), schedule, x, steps=2))
 
 
 def test_probes_are_right_on_average_and_exact_for_round_laws():
     x, law = normal(3, 2, 2), lambda x, t: -x / (VP().alpha(t).square() * 2 + VP().sigma(t).square()).reshape(-1, 1, 1)
-    exact = log_likelihood(law, VP(), x, steps=60)
-    torch.testing.assert_close(log_likelihood(law, VP(), x, steps=60, probes=1, generator=generator(seed=1)), exact)
+    exact = log_likelihood(law, VP(), x, steps=30)
+    torch.testing.assert_close(log_likelihood(law, VP(), x, steps=30, probes=1, generator=generator(seed=1)), exact)
     # The flow ends at the standard normal law but for alpha at t_max.
     expected = torch.distributions.Normal(0, math.sqrt(2)).log_prob(x).sum((1, 2))
     torch.testing.assert_close(exact, expected, rtol=0, atol=0.01)
     torch.testing.assert_close(bits_per_dimension(exact, 4), -exact / 4 / math.log(2))
     skew = skewed.score(VP())
     points = skewed.sample(2, generator(seed=8)).double()
-    guess = log_likelihood(skew, VP(), points, steps=30, probes=100, generator=generator(seed=2))
-    torch.testing.assert_close(guess, log_likelihood(skew, VP(), points, steps=30), rtol=0, atol=0.4)
+    many = log_likelihood(skew, VP(), points.repeat(400, 1), steps=15, probes=2, generator=generator(seed=2))
+    many, least = many.reshape(400, 2), log_likelihood(skew, VP(), points, steps=15)
+    assert float(many.std(0).min()) > 0.05
+    assert bool(((many.mean(0) - least).abs() < 4 * many.std(0) / 20).all())
     with pytest.raises(ValueError, match="Generator"):
         log_likelihood(law, VP(), x, probes=1)
 
@@ -343,7 +345,7 @@ def test_rules_without_a_density_are_refused(rule):
         log_likelihood(field, VP(), torch.zeros(3, 2))
 
 
-# -------------------------------------------------------------------------------------------------- networks and training
+# ------------------------------------------------------------------------------------------------ networks and training
 
 
 def networks():
@@ -363,7 +365,8 @@ def test_masks_of_a_thinned_network_are_fixed_and_differ_between_members(network
     assert not torch.equal(one(x, level), two(x, level))
     assert torch.equal(one(x, level)[0], one(x, level)[1])  # the same mask for all examples
     network.eval()
-    whole, many = network(x, level), torch.stack([thinned(network, generator(seed=s))(x, level) for s in range(60)])
+    network.requires_grad_(False)
+    whole, many = network(x, level), torch.stack([thinned(network, generator(seed=s))(x, level) for s in range(40)])
     assert float((many.mean(0) - whole).abs().max()) < float((many - whole).abs().max()) / 2  # scaled to keep the mean
 
 
@@ -385,14 +388,14 @@ def test_the_unet_has_the_size_that_it_says():
 def test_training_approaches_the_exact_score_and_repeats_to_the_bit():
     truth, schedule = gaussian(0.05, 2), VP()
 
-    def train():
+    def train(updates):
         network, g = ScoreMLP(2, width=32, depth=2), generator(seed=1)
         network.reset(g)
         model = ScoreModel(network, schedule)
-        fit(model, lambda: training_loss(model, schedule, truth.sample(128, g), g), 150, 5e-3, ema_decay=0.95)
+        fit(model, lambda: training_loss(model, schedule, truth.sample(128, g), g), updates, 5e-3, ema_decay=0.9)
         return model
 
-    model, x = train(), truth.sample(1000, generator(seed=2))
+    model, x = train(100), truth.sample(1000, generator(seed=2))
     untrained = ScoreModel(lambda x, level: torch.zeros_like(x), schedule)
     loss = {
         name: float(held_out_loss(score, schedule, x, generator(seed=3), draws=4).mean())
@@ -400,8 +403,7 @@ def test_training_approaches_the_exact_score_and_repeats_to_the_bit():
     }
     assert loss["exact"] < loss["fitted"] < loss["exact"] + 0.3 * (loss["untrained"] - loss["exact"])
     assert not model.training
-    again = train()
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(train(5).parameters(), train(5).parameters(), strict=True))
 
 
 def test_a_training_that_diverges_says_so():

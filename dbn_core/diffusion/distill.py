@@ -69,7 +69,8 @@ def rounds(start: int, stop: int, substeps: int = 2) -> list[int]:
         found.append(steps)
     if steps != stop or not found:
         raise SpecError(
-            f"Rounds of {substeps} from {start} steps do not end at {stop}: start from {stop} times a power of {substeps}."
+            f"Rounds of {substeps} from {start} steps do not end at {stop}: start from {stop} times a power of "
+            f"{substeps}."
         )
     return found
 
