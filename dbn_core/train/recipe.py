@@ -16,8 +16,8 @@ class Recipe(BaseModel):
 
     Units: ``epochs`` and ``warmup_epochs`` in passes over the training split; ``crop_pad`` in pixels; ``mixup`` and
     ``cutmix`` are the alphas of Beta(alpha, alpha), 0 for none; with both, each is used half of the time.
-    ``cosine_length`` is the length of the cosine in units of the run: 2 stops it half-way, at half of the peak rate.  ``weight_decay`` is L2 added to the gradient for SGD and decoupled for
-    AdamW, over every parameter.
+    ``cosine_length`` is the length of the cosine in units of the run: 2 stops it half-way, at half of the peak rate.
+    ``weight_decay`` is L2 added to the gradient for SGD and decoupled for AdamW, over every parameter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
