@@ -106,14 +106,19 @@ class StudentBridge(Method):
         groups = part.settings["groups"] if self.config.joint and part.settings else [part.members]
         places = [[part.members.index(member) for member in group] for group in groups]
         bridges = nn.ModuleList(self._bridge(context, f"init-{index}") for index in range(len(groups)))
-        trained = nn.ModuleDict({"source": source if self.config.joint else freeze(source), "bridges": bridges})
-        self._train(trained, places, context)
+        trained = nn.ModuleDict({"source": source, "bridges": bridges}) if self.config.joint else bridges
+        if not self.config.joint:
+            freeze(source)
+        self._train(trained, source, bridges, places, context)
         return trained if self.config.joint else bridges[0]
 
-    def _train(self, trained: nn.ModuleDict, places: list[list[int]], context: FitContext) -> None:
-        """Train the bridges of ``trained``, and its source where that is not frozen.
+    def _train(
+        self, trained: nn.Module, source: Classifier, bridges: Any, places: list[list[int]], context: FitContext
+    ) -> None:
+        """Train bridges, and their source where that is joint.
 
         Args:
+            trained: what is optimised: the bridges, or source and bridges.
             places: of each bridge's teachers among the part's members, which the source's teachers come first of.
         """
         import torch
@@ -123,7 +128,7 @@ class StudentBridge(Method):
         from dbn_core.distillation import ed_loss
 
         config, joint = self.config, self.config.joint
-        features, head = trained["source"].split(config.at)
+        features, head = source.split(config.at)
 
         def step(batch: Batch) -> torch.Tensor:
             teachers = context.teach(batch)
@@ -131,7 +136,7 @@ class StudentBridge(Method):
                 h = features(batch.images)
                 logits = head(h)
             losses = []
-            for bridge, group in zip(trained["bridges"], places, strict=True):
+            for bridge, group in zip(bridges, places, strict=True):
                 target = target_logits(torch.stack([teachers[place] for place in group]))
                 losses.append(kl_to(bridge(h, logits / config.temperature, 1), target))
             if joint:
@@ -139,11 +144,11 @@ class StudentBridge(Method):
                 losses.append(ed_loss(logits, teachers[: config.source_members], config.tau, config.alpha, labels))
             return torch.stack(losses).sum()
 
-        def predict(current: nn.ModuleDict, images: torch.Tensor) -> torch.Tensor:
-            source = current["source"] if joint else trained["source"]
-            return self._predictor(source, current["bridges"] if joint else current)(images).logsumexp(0)
+        def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
+            ends = (current["source"], current["bridges"]) if joint else (source, current)
+            return self._predictor(*ends)(images).logsumexp(0)
 
-        context.train(trained if joint else trained["bridges"], step, self._recipe(context), predict=predict)
+        context.train(trained, step, self._recipe(context), predict=predict)
 
     def _recipe(self, context: FitContext) -> Recipe:
         """As of ``direct``: AdamW and an average of the weights."""
@@ -160,16 +165,16 @@ class StudentBridge(Method):
         from torch import nn
 
         source, count = self._source(context), len(self._groups(size))
-        bridges = nn.ModuleList(self._bridge(context) for _ in range(count))
+        bridges = [self._bridge(context) for _ in range(count)]
         if self.config.joint:
-            context.load(nn.ModuleDict({"source": source, "bridges": bridges}), "joint")
+            context.load(nn.ModuleDict({"source": source, "bridges": nn.ModuleList(bridges)}), "joint")
         else:
             context.load(source, "student")
             for index, bridge in enumerate(bridges, 1):
                 context.load(bridge, f"bridge-{index}")
         return self._predictor(source, bridges)
 
-    def _predictor(self, source: Classifier, bridges: Iterable[nn.Module]) -> nn.Module:
+    def _predictor(self, source: Classifier, bridges: Iterable[Denoiser]) -> nn.Module:
         from dbn_core.predictors import BridgedSource
 
         config = self.config

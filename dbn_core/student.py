@@ -1,7 +1,7 @@
 """Options that students share: how long each is trained, at what rate, and on which images.  Imports no torch.
 
 The members' own training stays as the suite says, so a student may be trained longer and on images mixed otherwise;
-its teachers see the very images that it sees (Beyer et al., 2022, arXiv 2106.05237: "consistent and patient").
+its teachers see the very images that it sees (Beyer et al., 2022, arXiv 2106.05237: consistent and patient teaching).
 """
 
 from __future__ import annotations

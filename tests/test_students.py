@@ -1,4 +1,4 @@
-"""Students beyond plain ED: patient ones, heads, perturbed images, controls without teachers, bridges from a student."""
+"""Students beyond plain ED: patient ones, heads, perturbed images, no teachers, and bridges that start from one."""
 
 from __future__ import annotations
 
