@@ -13,7 +13,7 @@ This module imports neither torch nor the harness, so that plugins can be listed
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,12 +26,32 @@ if TYPE_CHECKING:
 
     from dbn_core.context import FitContext, PredictContext
     from dbn_core.metrics.cost import Cost
+    from dbn_core.train.recipe import Recipe
+
+
+# ``Field(..., json_schema_extra=ADDED_LATER)`` marks an option that came after the first stored results of its method.
+ADDED_LATER: Any = {"added_later": True}
 
 
 class Config(BaseModel):
     """Options of a method.  Frozen; unknown options are errors; defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def options_key(config: Config, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """JSON value that identifies a method's options in keys of what is stored.
+
+    Options that are marked :data:`ADDED_LATER` are left out while they have their defaults, so that a new option does
+    not make every stored result look unknown.
+    """
+    values = config.model_dump(exclude=set(exclude))
+    fields = type(config).model_fields
+    return {
+        name: value
+        for name, value in values.items()
+        if fields[name].json_schema_extra != ADDED_LATER or value != fields[name].default
+    }
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,10 @@ class Part:
         taught_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
             the members are shown, 0 for none.  A suite with ``teachers = "views(V)"`` then computes the members'
             logits beforehand, once for all parts.  ``None``: the members do not teach, or always online.
+        taught_augmentation: ``crop_pad``, ``flip`` and ``cutmix`` of those images, where they differ from the members'
+            recipe; the recipe that the part is trained by must have the same.
+        owner: the method that the part belongs to, when that is another one than lists it: results that are stored
+            under either are then the same, so ``fit`` must do what the owner's does, and ``settings`` be its own.
     """
 
     name: str
@@ -54,6 +78,12 @@ class Part:
     needs: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = field(default=None)
     taught_mixup: float | None = None
+    taught_augmentation: Mapping[str, Any] = field(default_factory=dict)
+    owner: type[Method] | None = None
+
+    def shown(self, recipe: Recipe) -> Recipe:
+        """The members' recipe with the augmentation of the images on which they teach this part."""
+        return recipe.replace(mixup=self.taught_mixup or 0.0, **self.taught_augmentation)
 
 
 class Method(ABC):

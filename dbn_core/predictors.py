@@ -120,6 +120,7 @@ class BridgedSource(nn.Module):
         denoisers: one for each bridge.
         temperature: the source logits are divided by it; None starts the bridges from N(0, I) instead.
         noise: sampler noise; see :func:`dbn_core.bridge.sampler.sample`.
+        own_term: whether the source's own prediction is a term, the first one.
     """
 
     def __init__(
@@ -129,19 +130,21 @@ class BridgedSource(nn.Module):
         denoisers: Iterable[Denoiser],
         temperature: float | None,
         noise: Noise = "none",
+        own_term: bool = False,
     ) -> None:
         super().__init__()
         self.features, self.head = source.split(at)
         self.denoisers = nn.ModuleList(denoisers)
-        self.temperature, self.noise = temperature, noise
+        self.temperature, self.noise, self.own_term = temperature, noise, own_term
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [L, B, K]; the source runs once."""
+        """[B, C, H, W] to [L, B, K], or [1 + L, B, K] with the source's own term; the source runs once."""
         h = self.features(images)
         generator = None
         if self.noise != "none" or self.temperature is None:
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
-        logits, terms = self.head(h), []
+        logits = self.head(h)
+        terms = [logits.log_softmax(-1)] if self.own_term else []
         for denoiser in self.denoisers:
             assert isinstance(denoiser, Denoiser)
             start = start_logits(logits, self.temperature, generator)

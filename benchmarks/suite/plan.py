@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.suite.schema import Suite, blaming, on_unseen, view_count
 from dbn_core.errors import PluginError
-from dbn_core.method import Method, Part
+from dbn_core.method import Method, Part, options_key
 from dbn_core.registry import canonical
 from dbn_core.seeds import digest, seed_for
 from dbn_core.task import task_named
@@ -209,10 +209,11 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
             f"Method '{use.method.name}': part '{part.name}' needs '{missing[0]}': list that before it in parts()."
         )
     needs = {name: made[name] for name in part.needs}
-    settings = use.method.config.model_dump() if part.settings is None else dict(part.settings)
+    settings = options_key(use.method.config) if part.settings is None else dict(part.settings)
+    owner = part.owner or use.method
     recipe = _base(plan, repetition) | {
-        "method": use.method.name,
-        "version": use.method.version,
+        "method": owner.name,
+        "version": owner.version,
         "part": part.name,
         "settings": settings,
         "student_epochs": plan.suite.students.epochs,
@@ -236,13 +237,14 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
 
 def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None, repetition: int) -> list[str]:
     """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
-    recipe = plan.suite.recipe
+    recipe = part.shown(plan.suite.recipe)
     shown: dict[str, Any] = {
         "count": count,
         "crop_pad": recipe.crop_pad,
         "flip": recipe.flip,
         "mixup": part.taught_mixup,
     }
+    shown |= {"cutmix": recipe.cutmix} if recipe.cutmix else {}
     shown |= ({"unseen": unseen} if unseen else {}) | _split(plan.suite, repetition)
     keys = []
     for member in members:
@@ -276,7 +278,7 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
-        "config": use.method.config.model_dump(),
+        "config": options_key(use.method.config),
         "size": size,
         "members": payload["members"],
         "parts": payload["parts"],
@@ -297,7 +299,7 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
         "format": FORMAT,
         "method": use.method.name,
         "version": use.method.version,
-        "config": use.method.config.model_dump(),
+        "config": options_key(use.method.config),
         "size": size,
         "network": plan.suite.network.key(),
         "image": [plan.data.channels, *plan.data.image_size],

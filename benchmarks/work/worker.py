@@ -106,19 +106,22 @@ class Bench:
         context.train(network, step, self.suite.recipe, step_generator=draws)
         return self._training_value(context), pack(network.state_dict())
 
-    def _views(self, count: int, mixup: float, unseen: bool = False) -> Views:
-        recipe, data = self.suite.recipe, self.data
+    def _views(self, count: int, mixup: float, unseen: bool = False, **augmentation: Any) -> Views:
+        recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self.data
         split = data.unseen if unseen else data.train
         assert split is not None, "the suite refuses unseen images where the data have none"
-        augmentation = Augmentation(recipe.crop_pad, data.flip if recipe.flip is None else recipe.flip, mixup)
+        flip = data.flip if recipe.flip is None else recipe.flip
+        how = Augmentation(recipe.crop_pad, flip, mixup, recipe.cutmix)
         # The member is no axis: all teachers see the same images.
-        return Views(split, augmentation, count, {"seed": self.suite.seed, "data": data.fingerprint})
+        return Views(split, how, count, {"seed": self.suite.seed, "data": data.fingerprint})
 
     @torch.no_grad()
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
         """A member's logits on every view, in half precision: [V, N, K]."""
         started = time.monotonic()
-        views = self._views(node.recipe["count"], node.recipe["mixup"], "unseen" in node.recipe)
+        made = node.recipe
+        shown = {"crop_pad": made["crop_pad"], "flip": made["flip"], "cutmix": made.get("cutmix", 0.0)}
+        views = self._views(made["count"], made["mixup"], "unseen" in made, **shown)
         member = self._member(node.recipe["member"])
         chunks = torch.arange(len(views.split)).split(EVALUATION_BATCH)
         logits = torch.stack(
@@ -166,7 +169,8 @@ class Bench:
         context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
         if node.payload["views"]:
             assert part.taught_mixup is not None
-            context.views = self._views(node.payload["view_count"], part.taught_mixup, "unseen" in node.recipe)
+            count, unseen = node.payload["view_count"], "unseen" in node.recipe
+            context.views = self._views(count, part.taught_mixup, unseen, **part.taught_augmentation)
             context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
