@@ -113,6 +113,7 @@ def _meta(
         "protocol": [
             f"Pool: {pool}.",
             *_splitting(suite),
+            *_rounding(suite),
             _teaching(suite),
             "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
@@ -153,6 +154,15 @@ def _splitting(suite: Suite) -> list[str]:
         "Each repetition draws its own stratified split into train, validation and test: results speak of all such "
         "splits of these data, and are compared within a repetition."
     ]
+
+
+def _rounding(suite: Suite) -> list[str]:
+    lines = []
+    if suite.pool.weights == "bf16":
+        lines.append("Kernels of a finished member are rounded to bfloat16, and so used by everything that needs it.")
+    if suite.predictions == "fp16":
+        lines.append("Log-probabilities are rounded to half precision; all scores are those of the rounded ones.")
+    return lines
 
 
 def _teaching(suite: Suite) -> str:

@@ -34,7 +34,7 @@ from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import predictor_cost
 from dbn_core.nets.resnet import Classifier
 from dbn_core.registry import load_plugin, parse_method
-from dbn_core.tensors import check_storable, is_finite, pack, unpack
+from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
 
@@ -116,7 +116,8 @@ class Bench:
             return ((1 - batch.lam[:, 0]) * own + batch.lam[:, 0] * partner).mean()
 
         context.train(network, step, self.suite.recipe)
-        return self._training_value(context), pack(network.state_dict())
+        state = network.state_dict()
+        return self._training_value(context), pack(state if self.suite.pool.weights == "fp32" else in_bf16(state))
 
     def _views(self, count: int, mixup: float, unseen: bool = False) -> Views:
         recipe, data = self.suite.recipe, self.data
@@ -218,6 +219,8 @@ class Bench:
             examples = self.data.splits[split]
             terms = predict_split(predictor, examples, self.device)
             tensors[split] = check_log_probs(terms, len(examples), self.data.num_classes, name)
+            if self.suite.predictions == "fp16":
+                tensors[split] = in_fp16(tensors[split])
             tensors[f"{split}_labels"] = examples.labels
         if self.suite.data.resplits:
             assert self.data.test_ids is not None, "a source that resplits names its examples"
