@@ -29,8 +29,10 @@ class PoolSpec(_Model):
     """The trained members that every method and size shares.
 
     ``independent``: each repetition has a pool of its own.  ``shared``: one pool; each repetition draws another source
-    and another order of members from it, as the papers do where members are expensive.  ``weights = "bf16"``: the kernels
-    of a finished member are rounded, so that half the bytes hold it exactly; what uses it computes in float32.
+    and another order of members from it, as the papers do where members are expensive.
+
+    ``weights = "bf16"``: the kernels of a finished member are rounded, so that half the bytes hold it exactly; what
+    uses it computes in float32.
     """
 
     members: int = Field(8, ge=1, le=1000)

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.store.artefacts import Store
+from benchmarks.store.released import Released
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.live import Ticket, watched
@@ -273,11 +274,13 @@ def _method_and_part(node: Node) -> tuple[Method, Part]:
 
 
 @lru_cache(maxsize=1)
-def _bench(suite_json: str, store: str, device: str, plugins: tuple[str, ...], threads: int) -> Bench:
+def _bench(
+    suite_json: str, store: str, released: tuple[str, ...], device: str, plugins: tuple[str, ...], threads: int
+) -> Bench:
     torch.set_num_threads(threads)
     for plugin in plugins:
         load_plugin(plugin)
-    return Bench(Suite.model_validate_json(suite_json), Store(store), device)
+    return Bench(Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device)
 
 
 def run_node(job: Job, node: Node) -> str:
@@ -295,7 +298,7 @@ def run_node(job: Job, node: Node) -> str:
             "file system that all workers share, and name it by the same path everywhere."
         )
     device = _DEVICE or job.device
-    bench = _bench(job.suite, job.ticket.store, device, job.plugins, job.threads)
+    bench = _bench(job.suite, job.ticket.store, job.released, device, job.plugins, job.threads)
     with bench.store.locked(node.key) as mine:
         if bench.store.has(node.kind, node.key):
             return "found"
@@ -314,6 +317,7 @@ class Job:
     plugins: tuple[str, ...]
     threads: int
     ticket: Ticket
+    released: tuple[str, ...] = ()  # folders of released suites
 
 
 _DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own
