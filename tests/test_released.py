@@ -46,8 +46,11 @@ def go(folder: Path, released: Path | None = None, add: tuple[str, ...] = ()) ->
     (folder / "tiny.toml").write_text(SUITE)
     places = {"store": folder / "store", "rows": folder / "rows", "reports": folder / "reports"}
     suite = with_methods(load_suite(str(folder / "tiny.toml")), add)
-    result = run_suite(suite, Options(jobs=0, device="cpu", released=released, **places), lambda event: None)
-    assert not [f for f in result.failures if f["cell"] != "latency"]
+    options = Options(jobs=0, device="cpu", released=released, **places)
+    with pytest.MonkeyPatch.context() as patch:  # rows are the matter here, and figures take time
+        patch.setattr("benchmarks.report.render", lambda *folders: [])
+        result = run_suite(suite, options, lambda event: None)
+    assert not result.failures
     return result
 
 
@@ -125,7 +128,7 @@ def test_kernels_are_rounded_and_what_holds_a_number_a_channel_is_not() -> None:
     assert rounded["conv"].dtype == torch.bfloat16
     assert all(torch.equal(rounded[name], state[name]) for name in ("bias", "frn", "count"))
     gap = (rounded["conv"].float() - state["conv"]).abs() / state["conv"].abs()
-    assert 0 < gap.max() <= 2**-9 / (1 - 2**-9)
+    assert 0 < gap.max() <= 2**-8
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,33 +161,35 @@ def test_rounding_leaves_the_scores_of_a_test_split_at_four_digits() -> None:
         for t in (exact, in_fp16(exact))
     )
     assert after["nll"] == pytest.approx(before["nll"], abs=5e-5)
-    assert after["ece"] == pytest.approx(before["ece"], abs=5e-5)
+    assert after["ece"] == pytest.approx(before["ece"], abs=1e-3)  # an example may change its bin
 
 
 # ------------------------------------------------------------------------------------------------------ a fresh clone
 
 
-def test_a_fresh_clone_gives_the_same_rows_and_trains_nothing(home: tuple[Path, Plan], clone: Path) -> None:
+def test_a_fresh_clone_gives_the_same_rows_and_trains_nothing(
+    home: tuple[Path, Plan], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Timings that cannot be repeated without the trained parts are those that were released, whatever the machine.
+    monkeypatch.setattr("benchmarks.work.timing.hardware", lambda: {"processor": "another"})
     before = files(clone / "released")
     result = go(clone, clone / "released")
     assert not result.outcome.made
     for name in ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv"):
         assert (clone / "rows" / name).read_bytes() == (home[0] / "rows" / name).read_bytes()
-    assert "released, 9 of 9 artefacts" in (clone / "rows" / "meta.json").read_text()
+    assert "released, 8 of 8 artefacts" in (clone / "rows" / "meta.json").read_text()
     assert not list(Store(clone / "store").own())
     assert files(clone / "released") == before
 
 
 def test_a_method_joins_the_released_pool(home: tuple[Path, Plan], clone: Path) -> None:
     before = files(clone / "released")
-    result = go(clone, clone / "released", ("ed[lr_scale=1]@2",))
-    assert {node.payload["spec"] for node in result.outcome.made} == {"ed[lr_scale=1.0]"}
+    result = go(clone, clone / "released", ("ed[lr_scale=0.5]@2",))
+    assert {node.payload["spec"] for node in result.outcome.made} == {"ed[lr_scale=0.5]"}
     assert sorted(node.kind for node in result.outcome.made) == ["cost", "part", "predictions"]
     summary = (clone / "rows" / "summary.csv").read_text()
-    assert "ED[lr_scale=1.0]" in summary
+    assert "ED[lr_scale=0.5]" in summary
     assert all(row.split(",")[1] in summary for row in (home[0] / "rows" / "summary.csv").read_text().splitlines())
-    # The timings of the others, which cannot be repeated here, are those that were released.
-    assert not result.failures
     # A store that keeps only what another suite needs loses its own artefacts, and nothing of what is released.
     store = Store(clone / "store", released_suites(clone / "released"))
     remove(collect(store, []))
@@ -194,9 +199,9 @@ def test_a_method_joins_the_released_pool(home: tuple[Path, Plan], clone: Path) 
 
 def test_what_is_added_changes_nothing_else() -> None:
     suite = load_suite("smoke")
-    more = with_methods(suite, ["ed[lr_scale=1]@2", "ed[lr_scale=1]@3", "de@2", "null@2"])
+    more = with_methods(suite, ["ed[lr_scale=0.5]@2", "ed[lr_scale=0.5]@3", "de@2", "ts@1"])
     labels = [label for _, _, label in suite.entries()]
-    assert [label for _, _, label in more.entries()] == [*labels, "ED[lr_scale=1.0]", "Null control"]
+    assert [label for _, _, label in more.entries()] == [*labels, "ED[lr_scale=0.5]", "Single (temperature-scaled)"]
     assert more.methods[-2].sizes == (2, 3)
     assert set(build_plan(suite, FACTS).nodes) < set(build_plan(more, FACTS).nodes)
     for words in ("ed", "ed@", "ed@x", "@3", "ed@0"):
@@ -241,14 +246,14 @@ def test_half_a_pool_is_released_and_the_rest_later(home: tuple[Path, Plan], tmp
         shutil.copy(path(Store(folder / "store"), "member", first.key), there)
     done = release_suite(plan, Store(half), tmp_path / "released" / "tiny")
     assert done.counts["member"] == (1, 2)
-    assert any("Not made yet: 8" in line for line in done.left_out)
+    assert any("Not made yet: 7" in line for line in done.left_out)
     store = Store(tmp_path / "none", released_suites(tmp_path / "released"))
     assert store.intact("member", first.key)
     assert not store.has("member", second.key)
     done = release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny")
     assert done.counts["member"] == (2, 2)
     assert files(tmp_path / "released") == files(folder / "released")
-    release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny", weights=False)
+    release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny", pools=0)
     assert sorted(files(tmp_path / "released" / "tiny")) == ["manifest.json", "results.zip"]
     with pytest.raises(SpecError, match="dbn-bench run tiny"):
         release_suite(plan, Store(tmp_path / "none"), tmp_path / "empty")
@@ -284,8 +289,7 @@ def test_damage_is_named_and_left_to_git(clone: Path, name: str, damage: Callabl
     assert f"git checkout -- {path}" in sentence
     if damage is not flipped or name == "manifest.json":  # else the byte may belong to an artefact that is not read
         with pytest.raises(StoreError, match=str(path)):
-            for kind, key in store.artefacts():
-                store.content(kind, key)
+            [store.content(kind, key) for kind, key in store.artefacts()]
     assert files(root) == before  # nothing is set aside
 
 
@@ -354,12 +358,12 @@ def test_the_commands_of_a_fresh_clone(
     np.savez("mine.npz", predictions=arrays["test"], labels=arrays["test_labels"])
     assert command(monkeypatch, "score", "mine.npz", "--suite", "tiny.toml", "--json") == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["dee"]["raw"]["value"] == pytest.approx(2)  # the released ensemble of two itself
+    assert result["dee"]["raw"]["value"] == pytest.approx(2, abs=1e-3)  # the released ensemble of two itself
     assert command(monkeypatch, "score", "mine.npz", "--suite", "tiny.toml") == 0
     assert "Deep-ensemble equivalent, raw: " in capsys.readouterr().out
     assert command(monkeypatch, "compare", "ED@2", "DE@2", "--suite", "tiny.toml") == 0
     assert command(monkeypatch, "run", "tiny.toml", "--add", "ts@1", "--dry-run") == 0
-    assert "Temperature scaling" in " ".join(capsys.readouterr().out.split())
+    assert "Single (temperature-scaled) 1 1 1" in " ".join(capsys.readouterr().out.split())
     assert command(monkeypatch, "store", "verify") == 0
     assert "released: released/tiny" in capsys.readouterr().out
     assert command(monkeypatch, "store", "release", "tiny.toml", "--out", "again") == 0

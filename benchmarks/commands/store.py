@@ -117,9 +117,10 @@ def release(
     out: Annotated[
         Path | None, typer.Option(help="Folder that gets one folder a suite.  [default: results/released]")
     ] = None,
-    weights: Annotated[
-        bool, typer.Option("--weights/--no-weights", help="Weights of the pool's members too, or results alone.")
-    ] = True,
+    pools: Annotated[
+        int | None,
+        typer.Option(help="Members' weights of so many pools, from the first; 0: none.  [default: all]", min=0),
+    ] = None,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
     plugin: Plugins = None,
@@ -134,7 +135,7 @@ def release(
 
     plan, the_store = planned(suite, store, set_, data_root, plugin)
     folder = (out or FOLDER) / plan.suite.name
-    done = release_suite(plan, the_store, folder, weights)
+    done = release_suite(plan, the_store, folder, pools)
     rows = [(kind, str(n), "" if of is None else str(of)) for kind, (n, of) in done.counts.items()]
     table(f"Suite {plan.suite.name} in {folder}", ["artefacts", "released", "planned"], rows)
     table("", ["file", "MiB"], [(name, f"{size / 2**20:.2f}") for name, size in done.files.items()])

@@ -34,12 +34,12 @@ class Release:
     files: dict[str, int]
 
 
-def release_suite(plan: Plan, store: Store, folder: Path, weights: bool = True) -> Release:
+def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = None) -> Release:
     """Write the released folder of a suite from what the store, with the releases it reads through to, holds of it.
 
     Args:
         folder: files in it that the release does not have are removed.
-        weights: those of the pool's members too.
+        pools: of how many pools the members' weights go along, from the first; None: of all.
 
     Raises:
         SpecError: the store has nothing of the suite.
@@ -51,7 +51,7 @@ def release_suite(plan: Plan, store: Store, folder: Path, weights: bool = True) 
             f"The store '{store.root}' has nothing of the suite '{plan.suite.name}': `dbn-bench run {plan.suite.name}` "
             "makes what can be released."
         )
-    places = {(node.kind, node.key): _archive(node, store, weights) for node in nodes}
+    places = {(node.kind, node.key): _archive(node, store, pools) for node in nodes}
     places |= dict.fromkeys(_beside(plan, store), "")
     archives: dict[str, dict[str, bytes]] = {DESCRIPTIONS: {}}
     for (kind, key), archive in places.items():
@@ -81,10 +81,11 @@ def release_suite(plan: Plan, store: Store, folder: Path, weights: bool = True) 
     return Release(_counts(plan, places), _left_out(plan, store, places), {n: len(c) for n, c in files.items()})
 
 
-def _archive(node: Node, store: Store, weights: bool) -> str | None:
+def _archive(node: Node, store: Store, pools: int | None) -> str | None:
     """Where the tensors of an artefact go: "" where it has none, None where they stay behind."""
-    if node.kind == "member" and weights and store.has(node.kind, node.key):
-        return f"pool-{node.recipe['pool'] + 1:02d}.zip"
+    if node.kind == "member" and store.has(node.kind, node.key):
+        pool = node.recipe["pool"]
+        return f"pool-{pool + 1:02d}.zip" if pools is None or pool < pools else None
     if node.kind == "predictions" and store.has(node.kind, node.key):
         return DESCRIPTIONS
     return "" if node.kind == "cost" else None

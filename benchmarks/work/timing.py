@@ -34,7 +34,7 @@ def predictor_latencies(
     recipe = {
         "kind": "latency",
         "costs": {name: cell.cost for name, cell in cells.items()},
-        "spec": spec.model_dump(),
+        "spec": spec.model_dump(mode="json"),  # compared with what was stored
         "threads": options.threads,
         "device": options.device,
         "hardware": hardware(),
