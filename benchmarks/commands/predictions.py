@@ -227,8 +227,7 @@ def _change_suite(
         remove_external(plan, store, remove)
     else:
         add_external(plan, store, Entry(**entry | {"cost": StatedCost(**entry["cost"])}), arrays)
-    places = {"store": store.root, "rows": rows, "reports": reports, "released": released_root()}
-    options = Options(**places, plugins=plugins, only=())
+    options = Options(store.root, rows, reports, plugins=plugins, only=(), released=released_root())
     with suppress(OSError, ValueError):  # the report goes on naming the command that made the suite
         meta = json.loads((options.rows_of(plan.suite) / "meta.json").read_text(encoding="utf-8"))
         options = replace(options, command=str(meta.get("command", "")))

@@ -136,8 +136,11 @@ def release(
     plan, the_store = planned(suite, store, set_, data_root, plugin)
     folder = (out or FOLDER) / plan.suite.name
     done = release_suite(plan, the_store, folder, pools)
-    rows = [(kind, str(n), "" if of is None else str(of)) for kind, (n, of) in done.counts.items()]
-    table(f"Suite {plan.suite.name} in {folder}", ["artefacts", "released", "planned"], rows)
+    table(
+        f"Suite {plan.suite.name} in {folder}",
+        ["artefacts", "released", "planned"],
+        [(kind, str(n), "" if of is None else str(of)) for kind, (n, of) in done.counts.items()],
+    )
     table("", ["file", "MiB"], [(name, f"{size / 2**20:.2f}") for name, size in done.files.items()])
     for line in done.left_out:
         say(line)

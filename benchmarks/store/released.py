@@ -47,7 +47,8 @@ def released_suites(root: Path | None) -> tuple[Released, ...]:
         return ()
     if not root.is_dir():
         raise StoreError(f"There is no folder '{root}' of released results: change {VARIABLE}, or set it to nothing.")
-    return tuple(Released(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}")))
+    # Also a folder whose manifest is missing: that is damage, and no reason to train everything.
+    return tuple(Released(path) for path in sorted(root.glob("[!.]*/")) if path.is_dir())
 
 
 class Released:
