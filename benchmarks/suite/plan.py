@@ -187,6 +187,8 @@ def _member(plan: Plan, repetition: int, position: int) -> str:
     if (repetition, position) not in plan.members:
         pool, index = member_identity(plan.suite, repetition, position)
         recipe = _base(plan, repetition) | {"pool": pool, "index": index}
+        if plan.suite.pool.weights != "fp32":  # part of the key only where set, so that older keys stay
+            recipe["weights"] = plan.suite.pool.weights
         plan.members[repetition, position] = _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
     return plan.members[repetition, position]
 
@@ -285,6 +287,8 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     }
     if plan.suite.task.draws_predictions:
         recipe["repetition"] = repetition
+    if plan.suite.predictions != "fp32":
+        recipe["predictions"] = plan.suite.predictions
     return _add(
         plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
     )

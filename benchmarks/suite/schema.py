@@ -42,10 +42,14 @@ class PoolSpec(_Model):
 
     ``independent``: each repetition has a pool of its own.  ``shared``: one pool; each repetition draws another source
     and another order of members from it, as the papers do where members are expensive.
+
+    ``weights = "bf16"``: the kernels of a finished member are rounded, so that half the bytes hold it exactly; what
+    uses it computes in float32.
     """
 
     members: int = Field(8, ge=1, le=1000)
     sharing: Literal["independent", "shared"] = "independent"
+    weights: Literal["fp32", "bf16"] = "fp32"
 
 
 # ``online``: teachers run on every augmented batch, as in the papers.  ``views(V)``: they run once, on V seeded
@@ -144,7 +148,10 @@ def _task(given: Any) -> Any:
 
 
 class Suite(_Model):
-    """A whole suite; see ``benchmarks/suites/digits.toml`` for a commented example."""
+    """A whole suite; see ``benchmarks/suites/digits.toml`` for a commented example.
+
+    ``predictions = "fp16"``: log-probabilities are rounded when they are made, and all scores are those of the rounded.
+    """
 
     task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.key())] = Classification()
     name: str = ""
@@ -152,6 +159,7 @@ class Suite(_Model):
     description: str = ""
     seed: int = Field(0, ge=0)
     repetitions: int = Field(3, ge=1, le=1000)
+    predictions: Literal["fp32", "fp16"] = "fp32"
     data: DataSpec
     network: SerializeAsAny[BaseModel]
     pool: PoolSpec = PoolSpec()
