@@ -1,4 +1,4 @@
-"""The figures of equal cost: NLL and equivalent against what a prediction or a training costs, with the Pareto fronts."""
+"""The figures of equal cost: NLL and equivalent against the cost of prediction or training, with the Pareto fronts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pareto_training(results: Results, style: dict[str, Look]) -> Figure:
 def _figure(results: Results, style: dict[str, Look], cost: str) -> Figure:
     panels = [[_Panel.of(results, cost, kind, score, style) for score in ("nll", "dee")] for kind in ("raw", "cal")]
     labels = panels[0][0].labels()
-    names = column_width(label.text for label in labels) + 0.25  # bold is wider
+    names = column_width(label.text for label in labels) + 0.08
     height = max(2.7, 1.45 * FONT_SIZE / 72 * len(labels) + 0.4)
     figure = Figure(figsize=(_WIDTH, 2 * height + _BETWEEN + 1.35))
     marks = [
@@ -101,6 +101,8 @@ class _Panel:
 
     def draw(self, ax: Axes) -> None:
         (left, right), (bottom, top) = self.span, self.limits
+        if self.methods.empty:
+            ax.text(0.5, 0.5, "no method's cost is known", transform=ax.transAxes, ha="center", fontsize=9)
         ax.set(xlim=(left, right), ylim=(bottom, top))
         curve = self.rows[self.rows["reference"] & self.rows["x"].between(left, right)]
         ax.plot(curve["x"], curve["y"], "o--", color=REFERENCE_COLOUR, markersize=4, linewidth=1.1, zorder=1.5)
@@ -154,8 +156,8 @@ class _Panel:
         return low - 0.08 * (high - low) - 1e-6, high + 0.08 * (high - low) + 1e-6
 
     def labels(self) -> list[Label]:
-        """Name every method; in bold what is on the front."""
-        return [
-            Label(row["x"], y, f"{literal(row['label'])}, {row['size']}", self.style[row["label"]].colour, row["front"])
-            for (_, row), y in zip(self.methods.iterrows(), self.height(self.methods["y"]), strict=True)
-        ]
+        """Name every method; faint what is not on the front."""
+        rows = self.methods.assign(y=self.height(self.methods["y"]))
+        names = [f"{literal(label)}, {size}" for label, size in zip(rows["label"], rows["size"], strict=True)]
+        colours, faint = [self.style[label].colour for label in rows["label"]], ~rows["front"]
+        return [Label(*each) for each in zip(rows["x"], rows["y"], names, colours, faint, strict=True)]
