@@ -64,7 +64,7 @@ def label_column(ax: Axes, labels: Sequence[Label], side: Literal["left", "right
         line: dict[str, Any] = {"color": label.colour, "linewidth": 0.9, "alpha": 0.8, "zorder": 1.8}
         ax.plot(across, [label.y, height, height], transform=transform, clip_on=False, **line)
         start = edge + sign * 0.15 * beyond
-        how: dict[str, Any] = {"fontsize": FONT_SIZE, "color": "#767676" if label.faint else "black"}
+        how: dict[str, Any] = {"fontsize": FONT_SIZE} | ({"color": "#767676"} if label.faint else {})
         ax.text(start, height, label.text, transform=transform, ha=align, va="center", **how)
 
 
