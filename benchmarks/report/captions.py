@@ -23,8 +23,8 @@ class Caption:
 FRONT_CAPTION = (
     "The black line is the Pareto front of the methods: no other method is as good at less cost, or better at the "
     "same; the names of the others are grey. Rings mark what is on the front when deep ensembles, the dashed "
-    "yardstick, take part as well; those beyond the frame do, too. The front is one of estimates: bars are 95 % "
-    "intervals, and neighbours whose bars overlap may change places."
+    "yardstick, take part as well; dearer ones than the methods are not drawn. The front is one of estimates: bars "
+    "are 95 % intervals, and neighbours whose bars overlap may change places."
 )
 
 
@@ -74,7 +74,7 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "pass of a frozen teacher, and its own training. What the trained network costs is not recorded and is "
             "taken to be what a prediction costs: exact for students, too much for bridges, so every point stands at "
             "most there; the dotted line is the method's own training, and begins where its members and teachers "
-            f"end. {FRONT_CAPTION}{dots}{_unrecorded(results)}",
+            f"end. Front and rings as above.{dots}{_unrecorded(results)}",
             f"Four scatter plots of NLL and deep-ensemble equivalent against training cost for {labels}.",
         ),
         "nll_vs_size": Caption(
