@@ -141,7 +141,7 @@ def score(
         plan, the_store = planned(suite, store, set_, data_root, plugin)
         equivalents = ensemble_equivalents(plan, the_store, arrays, repetition - 1, str(predictions))
         result |= {"suite": plan.suite.name, "dee": {name: vars(dee) for name, dee in equivalents.items()}}
-        result["max_size"] = max(cell.size for cell in plan.cells if cell.method.name == "de")
+        result["max_size"] = max(cell.size for cell in plan.cells if cell.is_reference)
         if not json_:
             _print_equivalents(result)
     elif suite is not None:

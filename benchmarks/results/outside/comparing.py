@@ -154,7 +154,7 @@ def ensemble_equivalents(
     predictions and ensembles on other test examples, not of other trainings.
 
     Args:
-        arrays: as :func:`benchmarks.results.scoring.score_arrays` takes them.
+        arrays: as :func:`dbn_core.tasks.classification.score_arrays` takes them.
         source: what errors call them.
 
     Raises:
@@ -162,8 +162,8 @@ def ensemble_equivalents(
         DataError: the predictions are not of the suite's examples.
     """
     check_arrays(plan, store, repetition, arrays, source)
-    cells = [cell for cell in plan.cells if cell.method.name == "de" and cell.repetition == repetition]
-    ensembles = {result.cell.size: result for result in score_cells(cells, store)[0]}
+    cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition == repetition]
+    ensembles = {result.cell.size: result for result in score_cells(plan.suite.task, cells, store)[0]}
     if len(ensembles) < 2 or 1 not in ensembles:
         raise SpecError(
             f"The store '{store.root}' lacks the deep ensembles of repetition {repetition + 1} of "
