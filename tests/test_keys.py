@@ -1,0 +1,30 @@
+"""Keys of what is stored: a new option or field must not make results of earlier versions look unknown."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.suite.plan import DataFacts, build_plan
+from benchmarks.suite.schema import available, load_suite
+from dbn_core.seeds import digest
+
+FACTS = DataFacts("data", "Data", 3, (32, 32), tuple("abcdefghij"), {"train": 100, "validation": 10, "test": 10}, "new")
+# The number of artefacts of each suite and the digest of their sorted keys.  A line may change with the file of its
+# suite, or when FORMAT or the version of a method is raised on purpose; else the stores of users would be worthless.
+KEYS: dict[str, tuple[int, str]] = {
+    "cifar10": (213, "2dcedbc58452525f"),
+    "cifar10-small": (351, "0d16ab687957d767"),
+    "cifar10-small-views": (68, "8e40d29b2a5069a0"),
+    "cifar100": (185, "2569c48d5e79749a"),
+    "digits": (739, "7936533b96945de2"),
+    "digits-views": (170, "13ee661bcb536735"),
+    "imagenet64": (203, "8a4e03e19f754413"),
+    "smoke": (45, "72123e483ad4e293"),
+    "tinyimagenet": (185, "7e8f76df0f9efdae"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(available()))
+def test_the_artefacts_of_a_built_in_suite_keep_their_keys(name: str) -> None:
+    nodes = sorted(build_plan(load_suite(name), FACTS).nodes)
+    assert (len(nodes), digest(nodes, 16)) == KEYS[name]
