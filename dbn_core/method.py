@@ -13,7 +13,7 @@ This module imports neither torch nor the harness, so that plugins can be listed
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,10 +28,29 @@ if TYPE_CHECKING:
     from dbn_core.metrics.cost import Cost
 
 
+# ``Field(..., json_schema_extra=ADDED_LATER)`` marks an option that came after the first stored results of its method.
+ADDED_LATER: Any = {"added_later": True}
+
+
 class Config(BaseModel):
     """Options of a method.  Frozen; unknown options are errors; defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def options_key(config: Config, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """JSON value that identifies a method's options in keys of what is stored.
+
+    Options that are marked :data:`ADDED_LATER` are left out while they have their defaults, so that a new option does
+    not make every stored result look unknown.
+    """
+    values = config.model_dump(exclude=set(exclude))
+    fields = type(config).model_fields
+    return {
+        name: value
+        for name, value in values.items()
+        if fields[name].json_schema_extra != ADDED_LATER or value != fields[name].default
+    }
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.suite.schema import Suite, blaming, on_unseen, view_count
 from dbn_core.errors import PluginError
-from dbn_core.method import Method, Part
+from dbn_core.method import Method, Part, options_key
 from dbn_core.registry import canonical
 from dbn_core.seeds import digest, seed_for
 
@@ -197,7 +197,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
             f"Method '{use.method.name}': part '{part.name}' needs '{missing[0]}': list that before it in parts()."
         )
     needs = {name: made[name] for name in part.needs}
-    settings = use.method.config.model_dump() if part.settings is None else dict(part.settings)
+    settings = options_key(use.method.config) if part.settings is None else dict(part.settings)
     recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
@@ -264,7 +264,7 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
-        "config": use.method.config.model_dump(),
+        "config": options_key(use.method.config),
         "size": size,
         "members": payload["members"],
         "parts": payload["parts"],
@@ -283,7 +283,7 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
         "format": FORMAT,
         "method": use.method.name,
         "version": use.method.version,
-        "config": use.method.config.model_dump(),
+        "config": options_key(use.method.config),
         "size": size,
         "network": plan.suite.network.key(),
         "image": [plan.data.channels, *plan.data.image_size],
