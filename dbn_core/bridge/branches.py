@@ -1,13 +1,13 @@
 """B-DENSE on a bridge: one student step is taught K states of its teacher's path, not its end alone (arXiv 2602.15971).
 
-A student with S steps stands for a teacher with N = S K m; its step n jumps over K m teacher steps, from index c = n K m
-down to c - K m.  Its last linear layer is widened K-fold.  Branch k = 1 ... K answers o_k, and its state
+A student with S steps stands for a teacher with N = S K m; its step n jumps over K m teacher steps, from index
+c = n K m down to c - K m.  Its last linear layer is widened K-fold.  Branch k = 1 ... K answers o_k, and its state
 
     Z^_k = Z - A_k scale_n o_k,    A_k = 1 - sigma^2(c - k m) / sigma^2(c)
 
-is the bridge's own mean for a jump of k m teacher steps, so that copies of the teacher's last layer start near all their
-targets.  The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K scale_n is the stride
-of the sampler.  The paper (images, diffusion from noise) applies one full-step update to all branches.
+is the bridge's own mean for a jump of k m teacher steps, so that copies of the teacher's last layer start near all
+their targets.  The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K scale_n is the
+stride of the sampler.  The paper (images, diffusion from noise) applies one full-step update to all branches.
 """
 
 from __future__ import annotations
@@ -132,6 +132,13 @@ def branch_loss(
     return (alpha * to_teacher + (1 - alpha) * size(anchor).sum(1)).mean()
 
 
+def branch_states(denoiser: Denoiser, features: Any, z: torch.Tensor, n: int, fractions: torch.Tensor) -> torch.Tensor:
+    """Z^_k of all branches [B, K, C] at one common step n, with its A_k [K]."""
+    assert isinstance(denoiser.network, BranchedNetwork)
+    outputs = denoiser.network.branches(features, z, torch.full((len(z),), n / denoiser.steps).to(z))
+    return z[:, None] - float(denoiser.scales[n]) * fractions.to(z)[:, None] * outputs
+
+
 def endpoints(z: torch.Tensor, states: torch.Tensor, fractions: torch.Tensor) -> torch.Tensor:
     """Where the bridge would end whose mean passes through the states: ``Z - (Z - X_k) / A_k``, [B, K, C].
 
@@ -144,8 +151,8 @@ def endpoints(z: torch.Tensor, states: torch.Tensor, fractions: torch.Tensor) ->
 def curvature(path: Sequence[torch.Tensor] | torch.Tensor, variances: torch.Tensor) -> float:
     """kappa: how far a path is from the bridge's own mean, at most over its states, relative to its length.
 
-    ``mean over examples of max_n || Z_n - mean_n || / || Z_0 - Z_N ||``, where mean_n goes straight from Z_N to Z_0 with
-    the clock.  Near 0 the states between tell a student hardly more than the end does.
+    ``mean over examples of max_n || Z_n - mean_n || / || Z_0 - Z_N ||``, where mean_n goes straight from Z_N to Z_0
+    with the clock.  Near 0 the states between tell a student hardly more than the end does.
 
     Args:
         path: Z_n for n = N ... 0, each [B, C].

@@ -10,7 +10,7 @@ Noise = Literal["none", "posterior", "forward"]
 
 
 class Estimator(Protocol):
-    """What a walk asks at each step n for an estimate of Z_0: a :class:`~dbn_core.bridge.denoiser.Denoiser`, or several."""
+    """What a walk asks at each step for an estimate of Z_0: a denoiser, or several."""
 
     @property
     def steps(self) -> int:
