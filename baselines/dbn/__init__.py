@@ -22,7 +22,8 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from baselines.dbn.options import PRESETS, DBNConfig
+from baselines.dbn.beyond import PREDICTION, DBNConfig
+from baselines.dbn.options import PRESETS
 from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
 from dbn_core.method import Method, Part, options_key
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from dbn_core.context import FitContext, PredictContext, Workspace
 
 _STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branched"}
-# Options of the predictor: bridges that differ in these alone are trained once.
-_PREDICTION = ("replicas", "combine", "order", "guidance", "rule")
 
 __all__ = ["PRESETS", "DBNConfig", "DiffusionBridgeNetwork"]
 
@@ -77,7 +76,7 @@ class DiffusionBridgeNetwork(Method):
         config, count, further = self.config, self.bridges(size), self.config.group - 1
         # The weight of the source in a target depends on how many targets it is in.
         suffix = f"of{count}" if config.source_weight == "once" and count > 1 else ""
-        trained = options_key(config, exclude=("preset", "distill", *_PREDICTION))
+        trained = options_key(config, exclude=("preset", "distill", *PREDICTION))
         multi = {k: v for k, v in trained.items() if not k.startswith(("distill", "branch"))}
         if config.distill:  # part of the budget is kept for the student
             multi["distill_share"] = config.distill_share

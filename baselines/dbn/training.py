@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from baselines.dbn.options import DBNConfig
+from baselines.dbn.beyond import DBNConfig
 from dbn_core.bridge.branches import curvature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps, flow_loss
 from dbn_core.bridge.distill import step_distillation_loss
