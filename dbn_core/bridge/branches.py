@@ -37,11 +37,7 @@ class BranchedNetwork(nn.Module):
         super().__init__()
         self.network, self.count = copy.deepcopy(network), branches
         out = network.out
-        wide = nn.utils.skip_init(nn.Linear, out.in_features, branches * out.out_features, device=out.weight.device)
-        with torch.no_grad():
-            wide.weight.copy_(out.weight.repeat(branches, 1))
-            wide.bias.copy_(out.bias.repeat(branches))
-        self.network.out = wide
+        self.network.out = _linear(out.weight.repeat(branches, 1), out.bias.repeat(branches))
 
     def branches(self, features: Any, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         """Answers of all branches, [B, K, C], from Z [B, C] at times tau [B]."""
@@ -56,11 +52,16 @@ class BranchedNetwork(nn.Module):
         """The network with branch K alone: the architecture that was widened, and the same answers."""
         network: Any = copy.deepcopy(self.network)
         units = network.out.out_features // self.count
-        last = nn.utils.skip_init(nn.Linear, network.out.in_features, units, device=network.out.weight.device)
-        last.weight.copy_(network.out.weight[-units:])
-        last.bias.copy_(network.out.bias[-units:])
-        network.out = last
+        network.out = _linear(network.out.weight[-units:], network.out.bias[-units:])
         return network
+
+
+@torch.no_grad()
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), device=weight.device, dtype=weight.dtype)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer
 
 
 def branch_weights(branches: int, growth: float = 0.0) -> torch.Tensor:
