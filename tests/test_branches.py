@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -114,7 +115,7 @@ def test_only_a_branch_with_a_weight_is_taught(k: int) -> None:
 def test_weights_grow_by_one_factor_and_always_sum_to_one(count: int, growth: float) -> None:
     weights = branch_weights(count, growth).double()
     assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
-    for before, after in zip(weights[:-1], weights[1:], strict=True):
+    for before, after in pairwise(weights):
         if min(float(before), float(after)) > 1e-30:
             assert math.log(after / before) == pytest.approx(growth / count, abs=1e-4)
 
