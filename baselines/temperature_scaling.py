@@ -39,7 +39,7 @@ class TemperatureScaling(Method):
         """The temperature that minimises the validation NLL."""
         import torch
 
-        from dbn_core.context import predict_split
+        from dbn_core.evaluation import predict_split
         from dbn_core.metrics.calibration import fit_temperature
 
         validation = context.data.validation

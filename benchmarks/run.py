@@ -91,10 +91,11 @@ def _meta(
         "independent": f"each of the {n} repetitions has a pool of {m} members of its own",
         "shared": f"one pool of {m} members; each of the {n} repetitions draws another source and order of members",
     }[suite.pool.sharing]
-    sizes = [cell.size for cell in plan.cells if cell.method.name == "de"]
+    sizes = [cell.size for cell in plan.cells if cell.is_reference]
     device = "cuda" if options.device.startswith("cuda") else "cpu"
     return {
         "suite": suite.name,
+        **({} if suite.task.name == "classification" else {"task": suite.task.describe()}),
         "title": suite.title,
         "description": suite.description,
         "command": options.command or f"dbn-bench run {suite.name}",
@@ -180,7 +181,11 @@ def _budget(suite: Suite) -> list[str]:
 
 
 def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:
-    """Write the result rows of a suite; ``meta.json`` goes last."""
+    """Write the result rows of a suite, and what the report shows beside them; ``meta.json`` goes last."""
+    if tables.exhibits:
+        from safetensors.numpy import save
+
+        atomic_write(folder / "exhibits.safetensors", save(tables.exhibits))
     for name in ("rows", "summary", "comparisons", "reliability"):
         frame: pd.DataFrame = getattr(tables, name)
         atomic_write(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g").encode())

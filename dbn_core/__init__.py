@@ -21,6 +21,11 @@ _PUBLIC = {
     "Part": "dbn_core.method",
     "register": "dbn_core.registry",
     "parse_method": "dbn_core.registry",
+    # What a new kind of suite is.
+    "Task": "dbn_core.task",
+    "Score": "dbn_core.task",
+    "Scores": "dbn_core.task",
+    "register_task": "dbn_core.task",
     # What it is handed.
     "FitContext": "dbn_core.context",
     "PredictContext": "dbn_core.context",
@@ -35,7 +40,7 @@ _PUBLIC = {
     "Tempered": "dbn_core.predictors",
     "FeatureMixture": "dbn_core.predictors",
     "Cost": "dbn_core.metrics.cost",
-    "predict_split": "dbn_core.context",
+    "predict_split": "dbn_core.evaluation",
     # What it may raise.
     "BenchError": "dbn_core.errors",
     "SpecError": "dbn_core.errors",
@@ -45,12 +50,12 @@ __all__ = [*_PUBLIC, "CONTRACT", "__version__"]
 if TYPE_CHECKING:
     from dbn_core.context import FitContext as FitContext
     from dbn_core.context import PredictContext as PredictContext
-    from dbn_core.context import predict_split as predict_split
     from dbn_core.data.batch import Batch as Batch
     from dbn_core.data.dataset import Dataset as Dataset
     from dbn_core.data.dataset import Split as Split
     from dbn_core.errors import BenchError as BenchError
     from dbn_core.errors import SpecError as SpecError
+    from dbn_core.evaluation import predict_split as predict_split
     from dbn_core.method import Config as Config
     from dbn_core.method import Method as Method
     from dbn_core.method import Part as Part
@@ -62,6 +67,10 @@ if TYPE_CHECKING:
     from dbn_core.predictors import Tempered as Tempered
     from dbn_core.registry import parse_method as parse_method
     from dbn_core.registry import register as register
+    from dbn_core.task import Score as Score
+    from dbn_core.task import Scores as Scores
+    from dbn_core.task import Task as Task
+    from dbn_core.task import register_task as register_task
     from dbn_core.train.recipe import Recipe as Recipe
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from dbn_core.data.augment import to_float
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
@@ -19,26 +18,27 @@ from dbn_core.draws import seeded
 from dbn_core.errors import SpecError, shown
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.precision import full_precision
-from dbn_core.nets.resnet import Classifier, block_index, block_plan
-from dbn_core.nets.spec import NetworkSpec
+from dbn_core.nets.resnet import block_index, block_plan
 from dbn_core.seeds import generator
+from dbn_core.task import Task
+from dbn_core.tasks.classification import Classification
 from dbn_core.train.loop import TrainLog, train
 from dbn_core.train.monitor import Monitor
 from dbn_core.train.recipe import Recipe
 
 State = Mapping[str, torch.Tensor]
-EVALUATION_BATCH = 500
 
 
 @dataclass
 class Workspace:
-    """What fitting and predicting share: data, the suite's network, a device, seed axes and trained parts."""
+    """What fitting and predicting share: data, the suite's network and task, a device, seed axes and trained parts."""
 
     data: Dataset
-    spec: NetworkSpec
+    spec: Any  # of the task's networks; a NetworkSpec where images are classified
     device: torch.device
     axes: Mapping[str, Any]
     parts: Mapping[str, State] = field(default_factory=dict)
+    task: Task = field(default_factory=Classification)
 
     @property
     def classes(self) -> int:
@@ -52,11 +52,16 @@ class Workspace:
         """
         return generator(**self.axes, purpose=purpose)
 
-    def new_network(self, purpose: str = "init", spec: NetworkSpec | None = None) -> Classifier:
-        """A freshly initialised network of the suite's architecture (or of ``spec``)."""
+    def new_network(self, purpose: str = "init", spec: Any = None) -> Any:
+        """A freshly initialised network of the suite's architecture (or of ``spec``): a member to be."""
+        return self.initialise(self.bare_network(spec), purpose)
+
+    def bare_network(self, spec: Any = None) -> Any:
+        """As :meth:`new_network`, with whatever weights it is born with, on the CPU."""
         data = self.data
-        network = Classifier(spec or self.spec, data.num_classes, data.channels, data.mean, data.std)
-        return self.initialise(network, purpose)
+        return self.task.new_network(
+            spec or self.spec, data.channels, data.image_size, data.num_classes, data.mean, data.std
+        )
 
     def initialise(self, module: Any, purpose: str = "init") -> Any:
         """Initialise a module's weights from the seed of ``purpose`` and move it to the device."""
@@ -85,7 +90,7 @@ class Workspace:
 class PredictContext(Workspace):
     """For :meth:`Method.predictor`: all parts of the method, and trained members by pool position."""
 
-    members: Mapping[int, Classifier] = field(default_factory=dict)
+    members: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,7 +110,7 @@ class FitContext(Workspace):
 
     recipe: Recipe = field(default_factory=Recipe)
     student_epochs: int = 200
-    members: Sequence[Classifier] = ()
+    members: Sequence[Any] = ()
     views: Views | None = None
     stored_logits: Sequence[torch.Tensor] = ()
     checkpoint: Path | None = None
@@ -208,7 +213,10 @@ class FitContext(Workspace):
         def evaluate(current: nn.Module) -> tuple[float, float]:
             predictor = current if predict is None else lambda images: predict(current, images)
             with seeded(self.device, **self.axes, purpose=purpose, draws="validation"):
-                return evaluate_split(predictor, self.data.validation, self.device)
+                return self.task.evaluate(predictor, self.data, self.device)
+
+        # A module that is no predictor itself cannot be evaluated without `predict`.
+        can = self.task.validates and (predict or chosen.keep != "last" or self.task.is_predictor(module))
 
         with seeded(self.device, **self.axes, purpose=purpose, draws="training"):
             log = train(
@@ -220,8 +228,7 @@ class FitContext(Workspace):
                 generator=step_generator or self.generator(purpose),
                 device=self.device,
                 views=self.views,
-                # A module that is no classifier of images cannot be evaluated without `predict`.
-                evaluate=evaluate if predict or chosen.keep != "last" or isinstance(module, Classifier) else None,
+                evaluate=evaluate if can else None,
                 checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
                 counters=self._counters,
                 monitor=self.monitor,
@@ -249,24 +256,3 @@ class FitContext(Workspace):
 def freeze(module: Any) -> Any:
     """Evaluation mode, no gradients."""
     return module.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def predict_split(
-    predictor: Callable[[torch.Tensor], torch.Tensor], split: Split, device: torch.device, batch: int = EVALUATION_BATCH
-) -> torch.Tensor:
-    """Outputs of ``predictor`` on all images of a split, in order, on the CPU; batched along the second last axis."""
-    pieces = []
-    for images in split.images.split(batch):
-        x = to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
-        pieces.append(predictor(x).float().cpu())
-    return torch.cat(pieces, -2)
-
-
-def evaluate_split(
-    predictor: Callable[[torch.Tensor], torch.Tensor], split: Split, device: torch.device
-) -> tuple[float, float]:
-    """Accuracy and NLL of logits or log-probabilities [B, K] on a split."""
-    log_probs = predict_split(predictor, split, device).double().log_softmax(-1)
-    nll = -log_probs.gather(1, split.labels[:, None]).mean()
-    return float((log_probs.argmax(1) == split.labels).double().mean()), float(nll)

@@ -79,6 +79,7 @@ class Method(ABC):
     """Base class of every method; subclass it and decorate with ``@register("name")``."""
 
     name: ClassVar[str] = ""  # set by the decorator
+    task: ClassVar[str] = "classification"  # what kind of suite it is for, see dbn_core.task
     title: ClassVar[str] = ""  # how a table calls it; the name when empty
     reference: ClassVar[str] = ""  # author, year, identifier of the paper
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones

@@ -30,6 +30,8 @@ from benchmarks.results.pairing import CellResult, Pairing, method_name
 from benchmarks.results.rows import _contrasted
 from benchmarks.statistics import independent
 from dbn_core.errors import ArtefactError, SpecError
+from dbn_core.task import Scores
+from dbn_core.tasks.classification import Classification
 
 ROOT = Path(__file__).resolve().parent.parent
 NAN, INF = float("nan"), float("inf")
@@ -355,14 +357,19 @@ def test_a_run_compares_the_pairs_that_claims_need() -> None:
         method = SimpleNamespace(name=key[0], yardstick=key[0] == "de")
         groups[key] = [
             CellResult(
-                cell=SimpleNamespace(spec=key[0], label=label, size=key[1], method=method, repetition=repetition),
-                log_probs=None,
-                labels=None,
-                examples={score: values[repetition] for score, values in stacked[key].items()},
+                SimpleNamespace(
+                    spec=key[0],
+                    label=label,
+                    size=key[1],
+                    method=method,
+                    repetition=repetition,
+                    is_reference=key[0] == "de",
+                ),
+                Scores(examples={score: values[repetition] for score, values in stacked[key].items()}),
             )
             for repetition in range(3)
         ]
-    rows = pd.DataFrame(_contrasted(groups, Pairing(groups), contrasts))
+    rows = pd.DataFrame(_contrasted(Classification(), groups, Pairing(groups), contrasts))
     pairs = set(zip(rows["label"], rows["size"], rows["reference"], strict=True))
     assert pairs == {
         ("DBN (fixed)", 5, "DBN (fixed) of size 3"),

@@ -12,11 +12,12 @@ from scipy import stats
 
 from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
-from benchmarks.results.rows import _add_dee, _corrected, _mark_best
-from benchmarks.results.scoring import BETTER, score_arrays
+from benchmarks.results.rows import _add_equivalents, _corrected, _mark_best
 from benchmarks.statistics import Means, equivalent, fitted, holm, member_effects
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import expected_calibration_error
+from dbn_core.task import Scores
+from dbn_core.tasks.classification import Classification, score_arrays
 
 RNG = np.random.default_rng(0)
 
@@ -29,8 +30,9 @@ def result(method: str, size: int, repetition: int, examples: dict[str, Any], me
         repetition=repetition,
         members=members,
         method=SimpleNamespace(name=method, yardstick=method == "de"),
+        is_reference=method == "de",
     )
-    return CellResult(cell=cell, log_probs=None, labels=None, examples=examples, **rest)
+    return CellResult(cell, Scores(examples=examples, **rest))
 
 
 def test_methods_are_paired_on_common_repetitions() -> None:
@@ -116,14 +118,18 @@ def test_effects_of_a_pool_come_from_its_largest_stored_ensemble() -> None:
 
     def plan(sharing: str) -> Any:
         made = [("de", 1, "p"), ("de", members, "lost"), ("de", members, "p"), ("ed", members, "e"), ("de", 3, "p")]
-        cells = [SimpleNamespace(method=SimpleNamespace(name=m), size=s, predictions=p) for m, s, p in made]
-        return SimpleNamespace(suite=SimpleNamespace(pool=SimpleNamespace(sharing=sharing)), cells=cells)
+        cells = [
+            SimpleNamespace(method=SimpleNamespace(nested=True), is_reference=m == "de", size=s, predictions=p)
+            for m, s, p in made
+        ]
+        suite = SimpleNamespace(pool=SimpleNamespace(sharing=sharing), task=Classification())
+        return SimpleNamespace(suite=suite, cells=cells)
 
     store = SimpleNamespace(has=lambda *which: True, arrays=load)
     assert pool_effects(plan("independent"), store) == {}
     effects = pool_effects(plan("shared"), store)
     assert loaded == ["lost", "p"]
-    assert set(effects) == {*BETTER, "temperature"} - {"kl_to_ensemble"}
+    assert set(effects) == {*Classification.scores} - {"kl_to_ensemble"}
     probs = np.exp(log_probs[0])
     right = np.arange(n), labels
     alone = np.stack([-np.log(p[right]) for p in probs])
@@ -142,13 +148,13 @@ def test_p_values_are_corrected_within_one_score_and_kind_of_reference() -> None
         for metric in ("nll", "acc")
         for (size, reference), p in zip(kinds, RNG.uniform(0, 0.1, len(kinds)), strict=True)
     ]
-    frame = _corrected(rows)
+    frame = _corrected(Classification(), rows)
     families = [(0, 2), (1, 3), (4, 5)]  # one network; the ensemble of that size; another method, or another ensemble
     for start in (0, len(kinds)):
         for family in families:
             at = [start + i for i in family]
             assert frame["p_holm"].iloc[at].tolist() == pytest.approx(holm(frame["p_value"].to_numpy()[at]).tolist())
-    assert list(_corrected([]).columns) == list(frame.columns)
+    assert list(_corrected(Classification(), []).columns) == list(frame.columns)
 
 
 def test_marks_take_the_number_of_rivals_into_account() -> None:
@@ -165,8 +171,12 @@ def test_marks_take_the_number_of_rivals_into_account() -> None:
         chosen = {key: group for key, group in groups.items() if key[0] in names}
         summary = [{"method": m, "size": 1, "nll_mean": scores[m].mean()} for m in names]
         for row in summary:
-            row |= {f"{score}_mean": np.nan for score in BETTER if score != "nll"}
-        _mark_best(summary, chosen, Pairing(chosen))
+            row |= {
+                f"{score}_mean": np.nan
+                for score, known in Classification.scores.items()
+                if known.better and score != "nll"
+            }
+        _mark_best(Classification(), summary, chosen, Pairing(chosen))
         return {row["method"]: row["nll_mark"] for row in summary}
 
     assert marks(["best", "m0"]) == {"best": "best", "m0": ""}
@@ -185,7 +195,7 @@ def test_equivalents_of_the_summary_are_those_of_the_engine() -> None:
     cells += [result("a", 2, r, {"nll": method[r]}) for r in range(3)]
     groups = by_method(cells)
     summary = [{"method": method_, "size": size} for method_, size in groups]
-    _add_dee(summary, groups, Pairing(groups))
+    _add_equivalents(Classification(), summary, groups, Pairing(groups))
     frame = pd.DataFrame(summary).set_index(["method", "size"])
     gaps = Means(method - np.stack(list(curve.values())))
     for column, expected in (("dee_raw", equivalent(gaps, [1, 2, 4])), ("dee_raw_fit", fitted(gaps, [1, 2, 4]))):

@@ -19,11 +19,11 @@ from sklearn.metrics import log_loss
 from benchmarks.cli import main
 from benchmarks.results.external import load_external
 from benchmarks.results.outside.predictions import arrays_of, load_predictions
-from benchmarks.results.scoring import score_arrays
 from benchmarks.run import Options, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import Suite, load_suite
 from dbn_core.errors import DataError
+from dbn_core.tasks.classification import score_arrays
 
 N, K = 60, 4
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 
-from benchmarks.results.scoring import score_arrays
 from dbn_core.metrics import calibration, scores
+from dbn_core.tasks.classification import score_arrays
 
 BINS = 15
 

@@ -21,7 +21,7 @@ from benchmarks.claims.model import Claim, Claims, Paper, load_claims
 from benchmarks.claims.overview import KINDS, overview
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results, load_results
-from benchmarks.report.render import environment
+from benchmarks.report.pages import environment
 from dbn_core.errors import ArtefactError, SpecError
 
 REFERENCE = Path("results/reference")

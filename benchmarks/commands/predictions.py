@@ -103,7 +103,7 @@ def score(
 ) -> None:
     """Score predictions made anywhere, and add them to a suite if asked to."""
     from benchmarks.results.outside.predictions import arrays_of, load_predictions
-    from benchmarks.results.scoring import score_arrays
+    from dbn_core.tasks.classification import score_arrays
 
     only_suite = {
         **{"--label": label, "--size": size, "--macs": macs, "--params": params, "--remove": remove},
@@ -227,7 +227,7 @@ def _change_suite(
         summary = pd.read_csv(folder / "summary.csv", converters={"label": str})  # a label "NA" stays one
         mine = (summary["label"] == entry["label"]) & (summary["size"] == entry["size"])
         result["row"] = summary[mine & (summary["family"] == "external")].iloc[0].to_dict()
-        sizes = [cell.size for cell in done.plan.cells if cell.method.name == "de"]
+        sizes = [cell.size for cell in done.plan.cells if cell.is_reference]
         result["max_size"] = max(sizes, default=None)
     return result
 

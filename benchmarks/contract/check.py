@@ -23,14 +23,13 @@ from benchmarks.contract.training import (
     check_resumes,
     check_same_seed_same_bits,
 )
-from benchmarks.work.worker import check_log_probs
-from dbn_core.context import predict_split
+from dbn_core.data.augment import to_float
 from dbn_core.draws import seeded
 from dbn_core.errors import BenchError, SpecError
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import count_in_torch, predictor_cost
 from dbn_core.registry import canonical, parse_method
-from dbn_core.seeds import canonical_json
+from dbn_core.seeds import canonical_json, generator
 
 _CPU = torch.device("cpu")
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -125,24 +124,25 @@ def check_members(subject: Subject) -> None:
 
 
 def check_predictions(subject: Subject) -> None:
-    """returns normalised log-probabilities of the right shape."""
+    """returns normalised log-probabilities of the right shape, or whatever its task asks for."""
     for size in subject.sizes:
         _predict(subject, size)
 
 
-def _predict(subject: Subject, size: int) -> torch.Tensor:
+def _predict(subject: Subject, size: int) -> dict[str, torch.Tensor]:
+    draws = generator(check="predict")
     with seeded(_CPU, check="predict"):
-        terms = predict_split(subject.predictor(size), subject.data.test, _CPU)
-    return check_log_probs(terms, len(subject.data.test), subject.data.num_classes, subject.method.name)
+        return subject.task.predict(subject.predictor(size), subject.data, _CPU, draws, subject.method.name)
 
 
 def check_predicts_again(subject: Subject) -> None:
     """predicts the same whenever and however it is called."""
     predictor, images = subject.predictor(subject.first), _images(subject)
-    first = _forward(predictor, images)
+    first = _forward(subject, predictor, images)
     assert torch.equal(images, _images(subject)), "the predictor changes its input images in place: work on a copy"
-    _forward(predictor, 1 - images)
-    second, rebuilt = _forward(predictor, images), _forward(subject.predictor(subject.first), images)
+    _forward(subject, predictor, 1 - images)
+    second = _forward(subject, predictor, images)
+    rebuilt = _forward(subject, subject.predictor(subject.first), images)
     assert torch.equal(first, second), (
         "a second call of the predictor gives other numbers: keep no state between calls, and draw from a generator "
         "that is seeded in each, or from the global ones, which the harness seeds"
@@ -151,9 +151,11 @@ def check_predicts_again(subject: Subject) -> None:
         "a predictor that is built again gives other numbers: draw from context.generator(...), or from the global "
         "generators, which the harness seeds"
     )
-    other_format = images if _draws(predictor, images) else images.contiguous(memory_format=torch.channels_last)
+    other_format = (
+        images if _draws(subject, predictor, images) else images.contiguous(memory_format=torch.channels_last)
+    )
     with torch.inference_mode():
-        timed = _forward(predictor, other_format)
+        timed = _forward(subject, predictor, other_format)
     assert torch.allclose(first, timed, atol=1e-3), (
         "the predictor gives other numbers in inference mode, or in channels_last"
     )
@@ -162,13 +164,13 @@ def check_predicts_again(subject: Subject) -> None:
 def check_examples_are_independent(subject: Subject) -> None:
     """predicts an example alike whatever else is in its batch."""
     predictor, images = subject.predictor(subject.first), _images(subject)
-    together, others = _forward(predictor, images), images.clone()
+    together, others = _forward(subject, predictor, images), images.clone()
     others[1::2] = 1 - others[1::2]
-    gap = (together.exp() - _forward(predictor, others).exp())[..., ::2, :].abs().max()
-    if not _draws(predictor, images):  # what is drawn for an example may depend on its place in the batch
-        alone = torch.cat([_forward(predictor, x[None]) for x in images], -2)
-        gap = max(gap, (together.exp() - alone.exp()).abs().max())
-    assert gap < 1e-3, f"probabilities change by {gap:.3g} with the rest of the batch: use evaluation statistics"
+    gap = (together - _forward(subject, predictor, others))[::2].abs().max()
+    if not _draws(subject, predictor, images):  # what is drawn for an example may depend on its place in the batch
+        alone = torch.cat([_forward(subject, predictor, x[None]) for x in images])
+        gap = max(gap, (together - alone).abs().max())
+    assert gap < 1e-3, f"predictions change by {gap:.3g} with the rest of the batch: use evaluation statistics"
 
 
 def check_nested_terms(subject: Subject) -> None:
@@ -176,7 +178,7 @@ def check_nested_terms(subject: Subject) -> None:
     if not subject.method.nested or len(subject.sizes) < 2:
         return
     small, large = subject.sizes[:2]
-    a, b = _predict(subject, small), _predict(subject, large)
+    a, b = (_predict(subject, size)["test"] for size in (small, large))
     terms = subject.method.terms(small)
     assert len(a) == terms, f"terms({small}) says {terms}, but the predictor returns {len(a)}: make them agree"
     assert torch.equal(a, b[: len(a)]), (
@@ -232,17 +234,18 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
 
 
 def _images(subject: Subject) -> torch.Tensor:
-    return subject.data.test.images[:8].float() / 255
+    return to_float(subject.data.test.images[:8])
 
 
-def _forward(predictor: nn.Module, images: torch.Tensor, draw: int = 0) -> torch.Tensor:
+def _forward(subject: Subject, predictor: nn.Module, images: torch.Tensor, draw: int = 0) -> torch.Tensor:
+    """What is predicted for images [B, C, H, W], examples first."""
     with seeded(_CPU, check="forward", draw=draw), torch.no_grad():
-        return predictor(images)
+        return subject.task.numbers(predictor(images))
 
 
-def _draws(predictor: nn.Module, images: torch.Tensor) -> bool:
+def _draws(subject: Subject, predictor: nn.Module, images: torch.Tensor) -> bool:
     """Whether the predictor draws from the global generators."""
-    return not torch.equal(_forward(predictor, images), _forward(predictor, images, draw=1))
+    return not torch.equal(_forward(subject, predictor, images), _forward(subject, predictor, images, draw=1))
 
 
 def check_method(method: Method, checks: Sequence[Callable[[Subject], None]] = CHECKS) -> Iterator[Verdict]:

@@ -6,31 +6,26 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.batch import Batch
-from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.dataset import Dataset
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.draws import seeded
 from dbn_core.errors import PluginError, SpecError
 from dbn_core.method import Method, Part
-from dbn_core.nets.resnet import Classifier
-from dbn_core.nets.spec import NetworkSpec
-from dbn_core.seeds import generator
+from dbn_core.task import Task, task_named
 from dbn_core.tensors import pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.recipe import Recipe
 
 State = dict[str, torch.Tensor]
-# As deep as the papers' CIFAR network, so that every default block name exists, and as narrow as can be.
-SPEC = NetworkSpec(name="resnet32", channels=4, width=1.0)
 # With an average, since suites may ask for one: it copies what is trained.
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, ema_decay=0.5)
 LARGEST_SIZE = 9
@@ -89,8 +84,10 @@ class Subject:
 
     method: Method
     sizes: Sequence[int]
+    task: Task
+    spec: Any
     data: Dataset
-    members: list[Classifier]
+    members: list[nn.Module]
     disturbed: set[str] = field(default_factory=set)  # global settings of torch that a call left changed
     _fitted: dict[int, dict[str, Fitted]] = field(default_factory=dict)
 
@@ -129,7 +126,8 @@ class Subject:
         return type(self.method)(self.method.config)
 
     def _shared(self, *axes: str) -> dict[str, Any]:
-        return {"data": self.data, "spec": SPEC, "device": _CPU, "axes": {"check": list(axes)}}
+        axes_ = {"check": list(axes)}
+        return {"data": self.data, "spec": self.spec, "device": _CPU, "axes": axes_, "task": self.task}
 
     def fit(self, part: Part, parts: Mapping[str, State], recipe: Recipe = RECIPE, **options: Any) -> Fitted:
         """Fit one part by an instance of its own, and store and load its state; ``options`` go to the context."""
@@ -217,45 +215,19 @@ def make_subject(method: Method) -> Subject:
         except Exception:  # a check of its own names it
             continue
         sizes.append(size)
-    data, members = _world()
-    return Subject(method, sizes[:2], data, copy.deepcopy(members))
+    task, spec, data, members = _world(method.task)
+    return Subject(method, sizes[:2], task, spec, data, copy.deepcopy(members))
 
 
 @lru_cache(maxsize=1)
-def _world() -> tuple[Dataset, list[Classifier]]:
-    data = _tiny_data()
+def _world(name: str) -> tuple[Task, Any, Dataset, list[nn.Module]]:
+    task = task_named(name)()
+    spec, data = task.trial()
     members = []
     for index in range(LARGEST_SIZE):
-        context = FitContext(data=data, spec=SPEC, device=_CPU, axes={"check": index}, recipe=RECIPE)
-        network = context.new_network()
+        context = FitContext(data=data, spec=spec, device=_CPU, axes={"check": index}, recipe=RECIPE, task=task)
+        network, draws = context.new_network(), context.generator("train")
         if index < 3:  # enough to differ from an initialisation; the rest only fills the pool
-            context.train(network, partial(_cross_entropy, network), RECIPE)
+            context.train(network, task.member_step(network, RECIPE, draws), RECIPE, step_generator=draws)
         members.append(freeze(network))
-    return data, members
-
-
-def _cross_entropy(network: nn.Module, batch: Batch) -> torch.Tensor:
-    return F.cross_entropy(network(batch.images), batch.labels)
-
-
-def _tiny_data() -> Dataset:
-    g = generator(purpose="check-data")
-
-    def split(count: int) -> Split:
-        labels = torch.arange(count) % 4
-        images = torch.randint(0, 120, (count, 1, 8, 8), generator=g)
-        for k in range(4):  # a bright quadrant tells the class
-            images[labels == k, :, (k // 2) * 4 : (k // 2) * 4 + 4, (k % 2) * 4 : (k % 2) * 4 + 4] += 100
-        return Split(images.to(torch.uint8), labels)
-
-    return Dataset.build(
-        name="check",
-        title="Contract check",
-        train=split(48),
-        validation=split(16),
-        test=split(24),
-        classes=("a", "b", "c", "d"),
-        mean=(0.4,),
-        std=(0.2,),
-        flip=False,
-    )
+    return task, spec, data, members

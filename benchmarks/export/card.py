@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.environment import versions
 from benchmarks.report.load import load_results
-from benchmarks.report.render import environment
+from benchmarks.report.pages import environment
 from benchmarks.report.tables import Block, Table, main_table, to_markdown
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.registry import canonical

@@ -13,11 +13,12 @@ from benchmarks.export.card import Agreement, Card, example_script, model_card
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from benchmarks.work.worker import Bench
-from dbn_core.context import freeze, predict_split
+from dbn_core.context import freeze
 from dbn_core.data.augment import to_float
 from dbn_core.data.dataset import Dataset
 from dbn_core.deploy import deployable, draws_numbers
 from dbn_core.errors import BenchError, SpecError, did_you_mean
+from dbn_core.evaluation import predict_split
 from dbn_core.files import atomic_write
 from dbn_core.metrics.calibration import fit_temperature
 from dbn_core.metrics.scores import mixture_log_probs

@@ -81,7 +81,7 @@ def _score_vs_size(results: Results, style: dict[str, Look], quantity: str, scor
             # Methods of the same size would hide each other's error bars.
             nudge = 0 if look.reference else step * (others.index(label) - (len(others) - 1) / 2)
             mean, low, high = (rows[f"{score}_{end}"].to_numpy() * scale for end in ("mean", "low", "high"))
-            _curve(ax, rows["size"].to_numpy() + nudge, mean, low, high, look)
+            curve(ax, rows["size"].to_numpy() + nudge, mean, low, high, look)
             _repetitions(ax, results.rows, label, score, nudge, scale, look)
         ax.set(xlabel="ensemble members covered", title=title, xlim=(sizes[0] - 0.6, sizes[-1] + 0.6))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -96,7 +96,8 @@ def handle(label: str, look: Look) -> Line2D:
     return Line2D([], [], color=look.colour, marker=look.marker, markersize=6, linewidth=1.6, label=literal(label))
 
 
-def _curve(ax: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, look: Look) -> None:
+def curve(ax: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray, look: Look) -> None:
+    """Draw means over `x`, with intervals: a band for the yardstick, bars for the others."""
     ax.plot(x, mean, marker=look.marker, color=look.colour, markersize=6, linewidth=1.6, zorder=3)
     if look.reference:
         ax.fill_between(x, low, high, color=look.colour, alpha=0.15, linewidth=0)

@@ -60,14 +60,24 @@ class Results:
     published: Published | None = None
 
     @property
+    def task(self) -> dict[str, Any] | None:
+        """What the suite is about (:meth:`dbn_core.task.Task.describe`); None where images are classified."""
+        return self.meta.get("task")
+
+    @property
+    def reference_family(self) -> str:
+        """The method that is the yardstick."""
+        return self.task["reference"] if self.task else REFERENCE_FAMILY
+
+    @property
     def reference(self) -> pd.DataFrame:
         """Rows of the summary that are deep ensembles, by size."""
-        return self.summary[self.summary["family"] == REFERENCE_FAMILY]
+        return self.summary[self.summary["family"] == self.reference_family]
 
     @property
     def others(self) -> pd.DataFrame:
         """Rows of the summary that are not deep ensembles."""
-        return self.summary[self.summary["family"] != REFERENCE_FAMILY]
+        return self.summary[self.summary["family"] != self.reference_family]
 
     @property
     def main(self) -> pd.DataFrame:
@@ -119,10 +129,16 @@ def load_results(rows_dir: Path) -> Results:
         ArtefactError: a file or a column is missing or unreadable.
         SpecError: the suite names a data set for which nothing is published.
     """
+    meta = _read_meta(rows_dir / "meta.json")
+    scores, marked, dee = SCORES, [score for score in MARKED_SCORES if score not in NEWER_SCORES], _DEE
+    if task := meta.get("task"):
+        scores = tuple(task["scores"])
+        marked = [name for name, score in task["scores"].items() if score["better"]]
+        dee = tuple(f"{name}{end}" for name in task["curves"] for end in ("", "_low", "_high"))
     summary = _read(
         rows_dir / "summary.csv",
-        text=(*_NAMES, *(f"{score}_mark" for score in MARKED_SCORES if score not in NEWER_SCORES)),
-        numbers=("size", "n", *(f"{s}_{end}" for s in SCORES for end in ("mean", "low", "high")), *_DEE, *COSTS),
+        text=(*_NAMES, *(f"{score}_mark" for score in marked)),
+        numbers=("size", "n", *(f"{s}_{end}" for s in scores for end in ("mean", "low", "high")), *dee, *COSTS),
         flags=("latency_noisy",),
         newer=(*(f"{s}_{end}" for s in NEWER_SCORES for end in ("mean", "low", "high")), *_FITTED, *_RUNTIMES),
     )
@@ -142,15 +158,13 @@ def load_results(rows_dir: Path) -> Results:
         numbers=("size", "difference", "low", "high", "p_value"),
         newer=("p_holm",),
     )
-    reliability = _read(
-        rows_dir / "reliability.csv",
-        text=_NAMES,
-        numbers=("size", "bin", "lower", "upper", "count", "confidence", "accuracy"),
-        flags=("calibrated",),
-    )
-    meta = _read_meta(rows_dir / "meta.json")
+    bins = ("size", "bin", "lower", "upper", "count", "confidence", "accuracy")
+    reliability = pd.DataFrame(columns=["label", "method"])
+    if not task:
+        reliability = _read(rows_dir / "reliability.csv", text=_NAMES, numbers=bins, flags=("calibrated",))
+    reference = task["reference"] if task else REFERENCE_FAMILY
     summary["control"] = summary["label"].isin(meta.get("controls") or [])
-    if summary.loc[summary["family"] != REFERENCE_FAMILY, "control"].all():
+    if summary.loc[summary["family"] != reference, "control"].all():
         summary["control"] = False  # a run of controls alone is about them
     renamed = _clashing_labels(summary)
     for frame in (summary, rows, comparisons, reliability):
@@ -158,7 +172,8 @@ def load_results(rows_dir: Path) -> Results:
     if (twice := summary.duplicated(["label", "size"])).any():
         label, size = summary.loc[twice, ["label", "size"]].iloc[0]
         raise ArtefactError(f"{rows_dir / 'summary.csv'} has two rows of '{label}' at size {size}; {_REMEDY}.")
-    return Results(_ordered(summary), rows, comparisons, reliability, meta, _published(meta, rows_dir / "meta.json"))
+    published = _published(meta, rows_dir / "meta.json")
+    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published)
 
 
 def _read(
@@ -198,6 +213,21 @@ class Tuning(BaseModel):
     varied: str = ""
 
 
+class _Task(BaseModel):
+    """What a suite is about, where it is not classification: see :meth:`dbn_core.task.Task.describe`."""
+
+    name: str
+    headline: str
+    reference: str
+    reference_label: str
+    figured: list[str]
+    axis: tuple[str, str]
+    summary: str
+    curves: list[str]
+    scores: dict[str, dict[str, Any]]
+    exhibits: dict[str, dict[str, str]]
+
+
 class _Meta(BaseModel):
     """What the report and the claims read of `meta.json`, each of it optional."""
 
@@ -215,6 +245,7 @@ class _Meta(BaseModel):
     protocol: str | list[Any] | None = None
     dee: dict[str, int | None] | None = None
     tuning: dict[str, Tuning | None] | None = None
+    task: _Task | None = None
     statistics: list[str] = []
 
 
@@ -251,8 +282,8 @@ def _clashing_labels(summary: pd.DataFrame) -> set[str]:
     return set(summary.loc[summary.duplicated(["label", "size"], keep=False), "label"])
 
 
-def _ordered(summary: pd.DataFrame) -> pd.DataFrame:
+def _ordered(summary: pd.DataFrame, reference: str) -> pd.DataFrame:
     first_seen = {label: position for position, label in enumerate(dict.fromkeys(summary["label"]))}
-    keys = summary.assign(_other=summary["family"] != REFERENCE_FAMILY, _seen=summary["label"].map(first_seen))
+    keys = summary.assign(_other=summary["family"] != reference, _seen=summary["label"].map(first_seen))
     order = keys.sort_values(["_other", "control", "_seen", "size"], kind="stable").index
     return summary.loc[order].reset_index(drop=True)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from benchmarks.report import tables
 from benchmarks.report.captions import captions
-from benchmarks.report.explorer import explorer, scale_of, sort_key
+from benchmarks.report.explorer import explorer
 from benchmarks.report.lead import lead, test_name
 from benchmarks.report.load import MARKED_SCORES, Results, load_results
 from benchmarks.report.made import Note, figures, write
+from benchmarks.report.pages import CSV, as_lines, facts, write_pages
 from benchmarks.report.published import published_frame, published_notes, published_table
 from benchmarks.report.runtimes import flattered, runtimes_table
-
-CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
 
 
 def render(rows_dir: Path, out_dir: Path) -> list[Path]:
@@ -35,6 +31,10 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
         SpecError: the suite names a data set for which nothing is published.
     """
     results = load_results(rows_dir)
+    if results.task:
+        from benchmarks.report.task_page import render_task
+
+        return render_task(results, rows_dir, out_dir)
     written = _save_tables(results, out_dir / "tables")
     note = Note(out_dir)
     drawn = figures(results, note, out_dir / "figures")
@@ -42,13 +42,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
 
     context = _context(results) | {"explorer": explorer(results, note, out_dir / "report.html")}
     images = {name: base64.b64encode(files[f"{name}.png"]).decode() for name, files in drawn.items()}
-    for template, name in (("page.md.j2", "report.md"), ("page.html.j2", "report.html")):
-        path = out_dir / name
-        text = environment(Path(__file__).parent).get_template(template).render(**context, images=images)
-        text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-        write(path, text)
-        written.append(path)
-    return written
+    return written + write_pages(out_dir, "page", context | {"images": images})
 
 
 def _save_tables(results: Results, folder: Path) -> list[Path]:
@@ -104,53 +98,15 @@ def _context(results: Results) -> dict[str, Any]:
         "controls": bool(results.summary["control"].any()),
         "stated": bool(results.summary["cost_stated"].any()),
         "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
-        "facts": _facts(meta, results),
-        "budget": _lines(meta.get("budget")),
-        "protocol": _lines(meta.get("protocol")),
+        "facts": facts(meta, results),
+        "budget": as_lines(meta.get("budget")),
+        "protocol": as_lines(meta.get("protocol")),
         "test": test_name(results),
         "p_column": "p-value" if results.bootstrapped else "p-value (corrected by Holm)",
         "conventions": _conventions(results),
         "command": meta.get("command", ""),
         "report_command": meta.get("report_command", ""),
     }
-
-
-def _lines(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else [str(line) for line in value or []]
-
-
-def _listing(values: Any) -> str:
-    """Return `a: 1, b: 2` for an object, and text for anything else."""
-    if isinstance(values, Mapping):
-        known = [(key, value) for key, value in values.items() if value is not None]
-        return ", ".join(f"{str(key).replace('_', ' ')}: {_listing(value)}" for key, value in known)
-    if isinstance(values, list):
-        return ", ".join(map(_listing, values))
-    if isinstance(values, bool):
-        return "yes" if values else "no"
-    return f"{values:,}" if isinstance(values, int) else str(values)
-
-
-def _facts(meta: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
-    """Name and value of everything known about the run, in the order of the footer."""
-    data = dict(meta.get("dataset") or {})
-    if fingerprint := data.get("fingerprint"):
-        data["fingerprint"] = str(fingerprint)[:12]
-    counts = sorted({int(n) for n in results.summary["n"].dropna()})
-    versions = meta.get("versions") or {}
-    facts = {
-        "Date": meta.get("date"),
-        "Suite": meta.get("suite"),
-        "Data": _listing(data),
-        "Network": _listing(meta.get("network") or ""),
-        "Repetitions": " to ".join(map(str, sorted({*counts[:1], *counts[-1:]})))
-        if counts
-        else meta.get("repetitions"),
-        "Latency": _listing(meta.get("latency") or ""),
-        "Hardware": _listing(meta.get("hardware") or ""),
-        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-    }
-    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
 
 
 def _conventions(results: Results) -> list[str]:
@@ -171,23 +127,3 @@ def _conventions(results: Results) -> list[str]:
         "relative values and latency ratios are to one member.",
         "Training seconds: the method's own training, on top of the members that it needs.",
     ]
-
-
-def environment(folder: Path) -> jinja2.Environment:
-    """Templates of a folder: Markdown escaped by the filter ``md``, HTML by itself; an unknown name is an error."""
-    made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
-    made.filters |= {"sort_key": sort_key, "scale": _scale}
-    return made
-
-
-def _scale(name: str) -> Markup:
-    """The attribute by which the page tells raw from calibrated scores."""
-    scale = scale_of(name)
-    return Markup(f' data-scale="{scale}"' if scale else "")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.load import REFERENCE_FAMILY, Results
+from benchmarks.report.load import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ class Look:
 def looks(results: Results) -> dict[str, Look]:
     """Give each label but controls a colour-blind safe colour and a marker; deep ensembles are dark grey."""
     families = dict(zip(results.main["label"], results.main["family"], strict=True))
-    others = [label for label, family in families.items() if family != REFERENCE_FAMILY]
+    others = [label for label, family in families.items() if family != results.reference_family]
     chosen = {label: Look(REFERENCE_COLOUR, "o", True) for label in families if label not in others}
     for i, label in enumerate(others):
         chosen[label] = Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)])

@@ -7,25 +7,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.results.scoring import Scores
 from benchmarks.statistics import Interval, Means, MemberEffects, Shared, Tested, shared_members
 from benchmarks.suite.plan import Cell
 from dbn_core.metrics.scores import Array
+from dbn_core.task import Scores
 
 Key = tuple[str, int]  # what a summary row is of: (spec, size)
 Contrast = tuple[tuple[str, int], tuple[str, int]]  # two of (label, size) to be compared
 
 
-@dataclass(kw_only=True)
-class CellResult(Scores):
-    """Scores of one cell on the test split."""
+@dataclass
+class CellResult:
+    """A cell, and its scores on the test split."""
 
     cell: Cell
+    scores: Scores
+
+    def __contains__(self, score: str) -> bool:
+        """Whether the cell has the score."""
+        return score in self.scores
+
+    def values(self, score: str) -> Array:
+        """Its value for each example, [N], or for the whole split, [1]."""
+        return self.scores.values(score)
 
 
-def method_name(label: str, size: int) -> str:
+def method_name(label: str, size: int, reference: str = "DE") -> str:
     """Return `DE-3` for a deep ensemble and `DBN (fixed) of size 3` for anything else; so does `comparisons.csv`."""
-    return f"{label}-{size}" if label == "DE" else f"{label} of size {size}"
+    return f"{label}-{size}" if label == reference else f"{label} of size {size}"
 
 
 def by_method(results: Sequence[CellResult]) -> dict[Key, list[CellResult]]:
@@ -49,7 +58,7 @@ class Pairing:
     ) -> None:
         self._groups, self._effects = groups, effects or {}
         self._results = [result for group in groups.values() for result in group]
-        self._crossed = all(result.ids is None for result in self._results)
+        self._crossed = all(result.scores.ids is None for result in self._results)
 
     def shared(self, score: str, keys: Sequence[Key]) -> tuple[int, ...]:
         """Repetitions in which each of ``keys`` has the score."""
@@ -88,7 +97,7 @@ class Pairing:
         if score not in self._effects:
             return None
         members = [[result.cell.members for result in self._of(key, repetitions)] for key in keys]
-        known = [self._groups[key][0].cell.method.name == "de" for key in keys]
+        known = [self._groups[key][0].cell.is_reference for key in keys]
         return shared_members(members, known, self._effects[score])
 
     def statement(self, sharing: str) -> list[str]:

@@ -13,13 +13,14 @@ from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.results.external import External, load_external
 from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, method_name
 from benchmarks.results.pools import pool_effects
-from benchmarks.results.scoring import BETTER, SCORES, score_arrays
 from benchmarks.statistics import LEVEL, Interval, equivalent, fitted, holm
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import reliability
-from dbn_core.metrics.scores import Array, kl_divergence
+from dbn_core.metrics.scores import Array
+from dbn_core.task import Task
+from dbn_core.tasks.classification import ClassScores
 
 
 @dataclass
@@ -31,18 +32,18 @@ class Results:
     comparisons: pd.DataFrame
     reliability: pd.DataFrame
     statistics: list[str]
+    exhibits: dict[str, Array]  # of the first repetition, by label, size and name
 
 
-_COMPARED = ("nll", "cnll", "acc", "ece", "cece")
 _COMPARISONS = [
     *("method", "label", "size", "reference", "metric"),
     *("difference", "low", "high", "p_value", "p_holm"),
 ]
 
 
-def score_cell(cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
+def score_cell(task: Task, cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
     """All scores of one cell that need no other cell."""
-    return CellResult(cell=cell, **vars(score_arrays(arrays, cell.terms)))
+    return CellResult(cell, task.score(arrays, cell.terms))
 
 
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
@@ -52,12 +53,12 @@ def all_cells(plan: Plan, store: Store) -> list[Cell]:
 
 def load_cells(plan: Plan, store: Store) -> tuple[list[CellResult], dict[str, str]]:
     """Scores of every cell whose predictions are in the store, and by key the reasons why others are not."""
-    results, problems = score_cells(all_cells(plan, store), store)
-    _add_agreement(results)
+    results, problems = score_cells(plan.suite.task, all_cells(plan, store), store)
+    _add_agreement(plan.suite.task, results)
     return results, problems
 
 
-def score_cells(cells: Sequence[Cell], store: Store) -> tuple[list[CellResult], dict[str, str]]:
+def score_cells(task: Task, cells: Sequence[Cell], store: Store) -> tuple[list[CellResult], dict[str, str]]:
     """As :func:`load_cells`, without the scores that need another cell."""
     results, problems = [], {}
     arrays: dict[str, dict[str, np.ndarray]] = {}
@@ -65,24 +66,24 @@ def score_cells(cells: Sequence[Cell], store: Store) -> tuple[list[CellResult], 
         try:
             if cell.predictions not in arrays:
                 arrays[cell.predictions] = store.arrays("predictions", cell.predictions)
-            results.append(score_cell(cell, arrays[cell.predictions]))
+            results.append(score_cell(task, cell, arrays[cell.predictions]))
         except ArtefactError as error:
             again = f"{cell.title}: its predictions are lost: add them again with `dbn-bench score`."
             problems[cell.predictions] = again if cell.method.name == External.name else str(error)
     return results, problems
 
 
-def _add_agreement(results: list[CellResult]) -> None:
-    """KL of the largest deep ensemble of the same repetition to each prediction."""
+def _add_agreement(task: Task, results: list[CellResult]) -> None:
+    """The scores that compare a prediction with that of the largest deep ensemble of its repetition."""
     full: dict[int, CellResult] = {}
     for result in results:
-        if result.cell.method.name == "de":
+        if result.cell.is_reference:
             best = full.get(result.cell.repetition)
             if best is None or result.cell.size > best.cell.size:
                 full[result.cell.repetition] = result
     for result in results:
         if result.cell.repetition in full:
-            result.examples["kl_to_ensemble"] = kl_divergence(full[result.cell.repetition].log_probs, result.log_probs)
+            result.scores.examples |= task.against(result.scores, full[result.cell.repetition].scores)
 
 
 def analyse(
@@ -100,17 +101,18 @@ def analyse(
     Args:
         contrasts: further pairs to compare, beside each method with one network and with the ensemble of its size.
     """
-    groups = by_method(results)
+    task, groups = plan.suite.task, by_method(results)
     pairing = Pairing(groups, pool_effects(plan, store))
     summary = [_summary_row(plan, key, group, store, latency, pairing) for key, group in groups.items()]
-    _add_dee(summary, groups, pairing)
-    _mark_best(summary, groups, pairing)
+    _add_equivalents(task, summary, groups, pairing)
+    _mark_best(task, summary, groups, pairing)
     return Results(
         pd.DataFrame(_tidy(plan, results)),
         pd.DataFrame(summary),
-        _corrected(_compare(groups, pairing) + _contrasted(groups, pairing, contrasts)),
+        _corrected(task, _compare(task, groups, pairing) + _contrasted(task, groups, pairing, contrasts)),
         pd.DataFrame(_reliability_rows(groups)),
         pairing.statement(plan.suite.pool.sharing),
+        _exhibits(results),
     )
 
 
@@ -121,7 +123,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
 def _tidy(plan: Plan, results: list[CellResult]) -> list[dict[str, Any]]:
     rows = []
     for result in results:
-        for name in SCORES:
+        for name in plan.suite.task.scores:
             if name in result:
                 value = float(result.values(name).mean())
                 where = {"repetition": result.cell.repetition, "split": "test", "metric": name, "value": value}
@@ -134,7 +136,7 @@ def _summary_row(
 ) -> dict[str, Any]:
     cell = group[0].cell
     row: dict[str, Any] = {**_identity(cell), "n": len(group)}
-    for score in SCORES:
+    for score in plan.suite.task.scores:
         interval = pairing.mean(score, key)
         row |= {f"{score}_mean": interval.value, f"{score}_low": interval.low, f"{score}_high": interval.high}
     return row | _cost_columns(plan, group, store) | _latency_columns(latency.get(f"{key[0]}@{key[1]}", {}))
@@ -201,10 +203,13 @@ def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _add_dee(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:
-    ensembles = dict(sorted(_de_keys(groups).items()))
+def _add_equivalents(
+    task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
+) -> None:
+    """How many members of the reference a method is worth: the deep-ensemble equivalent of classification."""
+    ensembles = dict(sorted(_reference_keys(groups).items()))
     sizes = list(ensembles)
-    for column, score in (("dee_raw", "nll"), ("dee_cal", "cnll")):
+    for column, score in task.curves.items():
         for row in summary:
             key, nothing = (row["method"], row["size"]), Interval(np.nan, np.nan, np.nan)
             found = {column: nothing, f"{column}_fit": nothing}
@@ -218,61 +223,71 @@ def _add_dee(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult
                 row |= {name: dee.value, f"{name}_low": dee.low, f"{name}_high": dee.high}
 
 
-def _de_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
+def _reference_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
     """The deep ensembles by size."""
-    return {key[1]: key for key, group in groups.items() if group[0].cell.method.name == "de"}
+    return {key[1]: key for key, group in groups.items() if group[0].cell.is_reference}
 
 
-def _compare(groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
+def _compare(task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
     """Each method against one network and against the deep ensemble of its own size."""
-    references = _de_keys(groups)
+    references = _reference_keys(groups)
     rows = []
     for key, group in groups.items():
         cell = group[0].cell
         if cell.method.yardstick:
             continue
         for size in sorted({1, cell.size} & set(references)):
-            rows += _comparison_rows(cell, f"DE-{size}", key, references[size], pairing)
+            rows += _comparison_rows(task, cell, f"{task.reference_label}-{size}", key, references[size], pairing)
     return rows
 
 
 def _contrasted(
-    groups: Mapping[Key, list[CellResult]], pairing: Pairing, contrasts: Iterable[Contrast]
+    task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairing, contrasts: Iterable[Contrast]
 ) -> list[dict[str, Any]]:
     """The further pairs that were asked for, by label: a method against another, or its other size."""
     keys = {(group[0].cell.label, key[1]): key for key, group in groups.items()}
     rows = []
     for of, to in contrasts:
         known = of in keys and to in keys
-        if known and not (groups[keys[to]][0].cell.method.name == "de" and to[1] in (1, of[1])):  # compared above
+        if known and not (groups[keys[to]][0].cell.is_reference and to[1] in (1, of[1])):  # compared above
             cell = groups[keys[of]][0].cell
-            rows += _comparison_rows(cell, method_name(*to), keys[of], keys[to], pairing)
+            name = method_name(*to, task.reference_label)
+            rows += _comparison_rows(task, cell, name, keys[of], keys[to], pairing)
     return rows
 
 
-def _comparison_rows(cell: Cell, reference: str, mine: Key, theirs: Key, pairing: Pairing) -> list[dict[str, Any]]:
+def _comparison_rows(
+    task: Task, cell: Cell, reference: str, mine: Key, theirs: Key, pairing: Pairing
+) -> list[dict[str, Any]]:
     identity = {k: v for k, v in _identity(cell).items() if k != "family"}
     rows = []
-    for score in _COMPARED:
+    for score in task.compared:
         if gap := pairing.difference(score, mine, theirs):
             values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": gap.p_value}
             rows.append({**identity, "reference": reference, "metric": score, **values})
     return rows
 
 
-def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _corrected(task: Task, rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The comparisons with p-values corrected by Holm, in families of one score and one kind of reference."""
     frame = pd.DataFrame(rows, columns=_COMPARISONS)
-    own = "DE-" + frame["size"].astype(str)
-    kind = np.where(frame["reference"] == "DE-1", "one network", np.where(frame["reference"] == own, "ensemble", ""))
+    label = task.reference_label
+    own = f"{label}-" + frame["size"].astype(str)
+    kind = np.where(
+        frame["reference"] == f"{label}-1", "one network", np.where(frame["reference"] == own, "ensemble", "")
+    )
     frame["p_holm"] = frame.groupby([frame["metric"], kind])["p_value"].transform(lambda p: holm(p.to_numpy()))
     return frame
 
 
-def _mark_best(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> None:
+def _mark_best(
+    task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
+) -> None:
     """``best`` and ``tied`` (not significantly different from the best) among the methods that are no yardstick."""
-    for score, higher in BETTER.items():
-        sign = -1.0 if higher else 1.0
+    for score, known in task.scores.items():
+        if known.better is None:
+            continue
+        sign = -1.0 if known.better == "higher" else 1.0
         for row in summary:
             row[f"{score}_mark"] = ""
         rivals = [
@@ -293,13 +308,28 @@ def _mark_best(summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResu
                 row[f"{score}_mark"] = "tied"
 
 
+def _exhibits(results: list[CellResult]) -> dict[str, Array]:
+    """What the first repetition shows of each method."""
+    first = [result for result in results if result.cell.repetition == 0]
+    return {
+        f"{result.cell.label}@{result.cell.size}/{name}": array
+        for result in first
+        for name, array in result.scores.exhibits.items()
+    }
+
+
 def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> list[dict[str, Any]]:
     """Reliability bins pooled over repetitions, raw and calibrated."""
     rows = []
     for group in groups.values():
-        labels = np.concatenate([r.labels for r in group])
-        scaled = [r.calibrated for r in group if r.calibrated is not None]
-        pooled = {False: [r.log_probs for r in group]} | ({True: scaled} if len(scaled) == len(group) else {})
+        classes = [result.scores for result in group if isinstance(result.scores, ClassScores)]
+        if not classes:
+            continue
+        labels = np.concatenate([scores.labels for scores in classes])
+        scaled = [scores.calibrated for scores in classes if scores.calibrated is not None]
+        pooled = {False: [scores.log_probs for scores in classes]} | (
+            {True: scaled} if len(scaled) == len(group) else {}
+        )
         for calibrated, log_probs in pooled.items():
             bins = reliability(np.concatenate(log_probs), labels)
             for index in range(len(bins.count)):

@@ -15,6 +15,7 @@ from dbn_core.errors import PluginError
 from dbn_core.method import Method, Part, options_key
 from dbn_core.registry import canonical
 from dbn_core.seeds import digest, seed_for
+from dbn_core.task import task_named
 
 # Raise it when training or storing changes what an unchanged recipe gives.
 FORMAT = 1
@@ -75,6 +76,11 @@ class Cell:
     parts: tuple[str, ...]
     members: tuple[str, ...]  # all it was made from, teachers included
     views: tuple[str, ...]  # the members' stored logits that taught its parts
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is of the method that others are measured by: a deep ensemble."""
+        return self.method.name == task_named(self.method.task).reference
 
     @property
     def title(self) -> str:
@@ -148,8 +154,14 @@ def _base(plan: Plan, repetition: int) -> dict[str, Any]:
         "network": suite.network.key(),
         "recipe": suite.recipe.key(),
         "seed": suite.seed,
+        **_task(suite),
         **_split(suite, repetition),
     }
+
+
+def _task(suite: Suite) -> dict[str, Any]:
+    """What the artefacts of a task have in their keys; those of classification are older than tasks."""
+    return {} if suite.task.name == "classification" else {"task": suite.task.key()}
 
 
 def _split(suite: Suite, repetition: int) -> dict[str, int]:
@@ -288,6 +300,7 @@ def _cost(plan: Plan, use: _Use, size: int) -> str:
         "network": plan.suite.network.key(),
         "image": [plan.data.channels, *plan.data.image_size],
         "classes": len(plan.data.classes),
+        **_task(plan.suite),
     }
     if type(use.method).cost is not Method.cost:  # a cost that a method states may depend on the data
         recipe["data"] = plan.data.fingerprint

@@ -9,15 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from benchmarks.published import published_for
 from benchmarks.suite.builtin import available
 from dbn_core.data import SOURCES, DataSpec
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Method
-from dbn_core.nets.spec import NetworkSpec
 from dbn_core.registry import canonical, parse_method
+from dbn_core.task import Task, task_named
+from dbn_core.tasks.classification import Classification
 from dbn_core.train.recipe import Recipe
 
 
@@ -118,22 +130,47 @@ class MethodEntry(_Model):
     tuning: TuningSpec | None = None
 
 
+def _task(given: Any) -> Any:
+    """``task = "generation"``, or a table with its name and options."""
+    if isinstance(given, str):
+        given = {"name": given}
+    if not isinstance(given, Mapping):
+        return given
+    if "name" not in given:
+        raise ValueError("a table [task] needs a name")
+    return task_named(str(given["name"]))(**{key: value for key, value in given.items() if key != "name"})
+
+
 class Suite(_Model):
     """A whole suite; see ``benchmarks/suites/digits.toml`` for a commented example."""
 
+    task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.key())] = Classification()
     name: str = ""
     title: str
     description: str = ""
     seed: int = Field(0, ge=0)
     repetitions: int = Field(3, ge=1, le=1000)
     data: DataSpec
-    network: NetworkSpec
+    network: SerializeAsAny[BaseModel]
     pool: PoolSpec = PoolSpec()
     recipe: Recipe
     students: StudentSpec
     latency: LatencySpec = LatencySpec()
     published: PublishedSpec | None = None
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_what_is_not_trained(cls, values: Any) -> Any:
+        given = values.get("task") if isinstance(values, dict) else None
+        name = given.get("name") if isinstance(given, Mapping) else given
+        return {**{key: {} for key in task_named(name).optional}, **values} if isinstance(name, str) else values
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _of_the_task(cls, given: Any, info: ValidationInfo) -> Any:
+        task = info.data.get("task", Classification())
+        return given if isinstance(given, task.networks) else task.networks.model_validate(given)
 
     @field_validator("name")
     @classmethod
@@ -155,6 +192,14 @@ class Suite(_Model):
                 "a shared pool has seen the test images of other repetitions' splits: set [data] split = 'fixed' or "
                 "[pool] sharing = 'independent'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _task_can(self) -> Suite:
+        if self.recipe.keep != "last" and not self.task.validates:
+            raise ValueError(f"trainings for {self.task.name} are not validated between epochs: set keep = 'last'")
+        if not self.task.stored_views and any(self.teachers(entry) != "online" for entry in self.methods):
+            raise ValueError(f"the teachers of {self.task.name} run online: leave `teachers` out")
         return self
 
     @model_validator(mode="after")
@@ -182,8 +227,15 @@ class Suite(_Model):
         methods = [parse_method(entry.use, entry.options) for entry in self.methods]
         names = [method.name for method in methods]
         for entry, method in zip(self.methods, methods, strict=True):
-            if entry.control and method.name == "de":
-                raise SpecError("'de' is the yardstick of every report, hence no control: drop its `control = true`.")
+            if method.task != self.task.name:
+                raise SpecError(
+                    f"'{method.name}' is a method of {method.task}, the suite is about {self.task.name}: take it out, "
+                    f"or set task = '{method.task}'."
+                )
+            if entry.control and method.name == self.task.reference:
+                raise SpecError(
+                    f"'{method.name}' is the yardstick of every report, hence no control: drop its `control = true`."
+                )
             for size in entry.sizes:
                 with blaming(method):
                     method.check_size(size)
@@ -287,8 +339,9 @@ def _check_integers(value: Any, path: Path) -> None:
 def _sentence(error: ValidationError) -> str:
     """The first problem of a validation, in words."""
     # A misspelt key is also a missing one: the key that is there explains more.
-    problems = error.errors()
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    problems = sorted(error.errors(), key=lambda problem: problem["loc"][:1] != ("task",))  # others may follow from it
+    extra = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    first = problems[0] if problems[0]["loc"][:1] == ("task",) else extra
     loc = [str(piece) for piece in first["loc"]]
     key, where = (loc[-1] if loc else ""), ".".join(loc[:-1])
     place = f"[{where}]" if where else "the top level"
@@ -307,7 +360,6 @@ def _sentence(error: ValidationError) -> str:
 
 def _known_keys(loc: list[str]) -> Iterable[str]:
     tables: dict[str, type[BaseModel]] = {
-        "network": NetworkSpec,
         "pool": PoolSpec,
         "recipe": Recipe,
         "students": StudentSpec,

@@ -124,16 +124,17 @@ def measure_speed(suite: Suite, data: DataFacts, device: str, threads: int, budg
         RuntimeError: the device refuses, for example for lack of memory.
     """
     import torch
-    from torch.nn import functional as F
 
-    from dbn_core.nets.resnet import Classifier
+    from dbn_core.data.batch import Batch
     from dbn_core.train.loop import make_optimizer
 
     where = torch.device(device)
     generator = torch.Generator().manual_seed(0)
-    network = Classifier(
-        suite.network, len(data.classes), data.channels, (0.5,) * data.channels, (0.25,) * data.channels
-    )
+    network = suite.task.new_network(
+        suite.network, data.channels, data.image_size, len(data.classes), (0.5,) * data.channels,
+        (0.25,) * data.channels,
+    )  # fmt: skip
+    member_step = suite.task.member_step(network, suite.recipe, generator)
     network.to(where).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, suite.recipe)
 
@@ -148,7 +149,8 @@ def measure_speed(suite: Suite, data: DataFacts, device: str, threads: int, budg
         return time.perf_counter() - started
 
     def step(images: torch.Tensor) -> None:
-        loss = F.cross_entropy(network(images), torch.zeros(len(images), dtype=torch.int64, device=where))
+        labels = torch.zeros(len(images), dtype=torch.int64, device=where)
+        loss = member_step(Batch(images, labels, labels, torch.zeros(len(images), 1, device=where), labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

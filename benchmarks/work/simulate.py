@@ -139,11 +139,12 @@ def network_size(plan: Plan) -> Network:
     import torch
 
     from dbn_core.metrics.cost import count_in_torch
-    from dbn_core.nets.resnet import Classifier
 
     data = plan.data
     constants = (0.5,) * data.channels
-    network = Classifier(plan.suite.network, len(data.classes), data.channels, constants, constants)
+    network = plan.suite.task.new_network(
+        plan.suite.network, data.channels, data.image_size, len(data.classes), constants, constants
+    )
     cost = count_in_torch(network, torch.zeros(1, data.channels, *data.image_size))
     return Network(cost.params, cost.macs)
 

@@ -18,28 +18,24 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.live import Ticket, watched
-from dbn_core.context import EVALUATION_BATCH, FitContext, PredictContext, freeze, predict_split
-from dbn_core.data.batch import Batch
+from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.draws import seeded
 from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
+from dbn_core.evaluation import EVALUATION_BATCH
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import predictor_cost
-from dbn_core.nets.resnet import Classifier
 from dbn_core.registry import load_plugin, parse_method
+from dbn_core.seeds import generator
 from dbn_core.tensors import check_storable, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
-
-# Log-probabilities must sum to one within float32 rounding of a softmax over many classes.
-_NORMALISED = 1e-3
 
 
 @lru_cache(maxsize=1)
@@ -67,14 +63,14 @@ class Bench:
         return known[self._repetition]
 
     def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:
-        return {"data": self.data, "spec": self.suite.network, "device": self.device, "axes": axes}
+        suite = self.suite
+        return {"data": self.data, "spec": suite.network, "device": self.device, "axes": axes, "task": suite.task}
 
     def _load(self, kind: str, key: str) -> dict[str, torch.Tensor]:
         return unpack(self.store.content(kind, key))[0]
 
-    def _member(self, key: str) -> Classifier:
-        data = self.data
-        network = Classifier(self.suite.network, data.num_classes, data.channels, data.mean, data.std)
+    def _member(self, key: str) -> nn.Module:
+        network = PredictContext(**self._shared({})).bare_network()
         network.load_state_dict(self._load("member", key))
         return freeze(network.to(self.device).to(memory_format=torch.channels_last))
 
@@ -105,17 +101,9 @@ class Bench:
     def _train_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "pool", "index")} | {"kind": "member"}
         context = self._fit_context(node, axes, [], {})
-        network = context.new_network()
-
-        def step(batch: Batch) -> torch.Tensor:
-            logits = network(batch.images)
-            if not self.suite.recipe.mixup:
-                return F.cross_entropy(logits, batch.labels)
-            own = F.cross_entropy(logits, batch.labels, reduction="none")
-            partner = F.cross_entropy(logits, batch.partner_labels, reduction="none")
-            return ((1 - batch.lam[:, 0]) * own + batch.lam[:, 0] * partner).mean()
-
-        context.train(network, step, self.suite.recipe)
+        network, draws = context.new_network(), context.generator("train")
+        step = self.suite.task.member_step(network, self.suite.recipe, draws)
+        context.train(network, step, self.suite.recipe, step_generator=draws)
         return self._training_value(context), pack(network.state_dict())
 
     def _views(self, count: int, mixup: float, unseen: bool = False) -> Views:
@@ -213,17 +201,12 @@ class Bench:
         return freeze(module.to(self.device))
 
     def _predict(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        predictor, name = self.predictor(node.payload), node.payload["spec"]
-        tensors = {}
-        for split in ("validation", "test"):
-            examples = self.data.splits[split]
-            terms = predict_split(predictor, examples, self.device)
-            tensors[split] = check_log_probs(terms, len(examples), self.data.num_classes, name)
-            tensors[f"{split}_labels"] = examples.labels
+        predictor, draws = self.predictor(node.payload), generator(node=node.key, purpose="predict")
+        tensors = self.suite.task.predict(predictor, self.data, self.device, draws, node.payload["spec"])
         if self.suite.data.resplits:
             assert self.data.test_ids is not None, "a source that resplits names its examples"
             tensors["test_ids"] = self.data.test_ids
-        return {"terms": len(tensors["test"])}, pack(tensors)
+        return {}, pack(tensors)
 
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:
         predictor, (method, context) = self.predictor(node.payload), self._predict_context(node.payload)
@@ -232,27 +215,6 @@ class Bench:
             predictor, example, lambda counted: method.cost(node.payload["size"], context, counted), method.name
         )
         return {"params": cost.params, "macs": cost.macs, "flops": cost.flops, "stated": stated}, b""
-
-
-def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torch.Tensor:
-    """A predictor's output as [M, N, K], or a :class:`PluginError` that says what is wrong with it."""
-    if not isinstance(output, torch.Tensor):
-        raise PluginError(f"Method '{name}': the predictor returned {type(output).__name__}, not a tensor.")
-    terms = output[None] if output.ndim == 2 else output
-    if terms.ndim != 3 or terms.shape[1:] != (examples, classes):
-        raise PluginError(
-            f"Method '{name}': the predictor returned shape {tuple(output.shape)} for {examples} images; "
-            f"return log-probabilities [B, {classes}] or [M, B, {classes}]."
-        )
-    if torch.isnan(terms).any():
-        raise TrainingDivergedError(f"Method '{name}': its predictions contain NaN: look at its training losses.")
-    worst = terms.double().logsumexp(-1).abs().max()
-    if not worst < _NORMALISED:
-        raise PluginError(
-            f"Method '{name}': its probabilities sum to {float(worst.exp()):.4g} instead of 1 in the worst case: "
-            "end the predictor with log_softmax."
-        )
-    return terms
 
 
 def _summary(log: TrainLog) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from dbn_core.errors import SpecError
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Uint8 images to float32 in [0, 1], same shape."""
-    return images.to(torch.float32).div_(255)
+    """Uint8 images to float32 in [0, 1], same shape; what is float already stays as it is."""
+    return images if images.is_floating_point() else images.to(torch.float32).div_(255)
 
 
 def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:

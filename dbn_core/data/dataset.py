@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class Split:
     """Labelled images: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
+    What is no image has ``images`` in float32, of any range: a table's rows are [N, D, 1, 1].
+
     Raises:
         DataError: when a shape or a type is another one.
     """
@@ -29,9 +31,10 @@ class Split:
     def __post_init__(self) -> None:
         import torch
 
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+        if self.images.dtype not in (torch.uint8, torch.float32) or self.images.ndim != 4:
             raise DataError(
-                f"Images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}: convert them."
+                f"Images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}: convert them "
+                "(float32 is for what is no image)."
             )
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise DataError(

@@ -12,12 +12,12 @@ from benchmarks.results.outside.predictions import arrays_of, load_predictions
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_cells
-from benchmarks.results.scoring import BETTER, score_arrays
 from benchmarks.statistics import LEVEL, Tested, holm, independent
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.metrics.scores import Array
+from dbn_core.tasks.classification import Classification, score_arrays
 
 _WORDS = {
     **{"acc": "accuracy", "nll": "NLL", "brier": "Brier score", "ece": "ECE"},
@@ -43,7 +43,8 @@ class Row:
         """``A`` or ``B`` where the corrected test finds a difference, else nothing."""
         if not self.p_holm <= 1 - LEVEL:
             return ""
-        return "A" if (self.difference > 0) == BETTER[self.metric] else "B"
+        higher = Classification.scores[self.metric].better == "higher"
+        return "A" if (self.difference > 0) == higher else "B"
 
 
 @dataclass
@@ -122,7 +123,7 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     """
     keys = [_find(plan, store, name) for name in (a, b)]
     cells = [cell for cell in all_cells(plan, store) if (cell.spec, cell.size) in keys]
-    results, _ = score_cells(cells, store)
+    results, _ = score_cells(plan.suite.task, cells, store)
     groups = by_method(results)
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:

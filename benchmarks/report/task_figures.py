@@ -1,0 +1,146 @@
+"""Figures of a suite that is not about classification: its scores against cost, and what its methods exhibit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from safetensors.numpy import load_file
+
+from benchmarks.report.captions import Caption
+from benchmarks.report.figures import RC, curve, handle
+from benchmarks.report.load import Results
+from benchmarks.report.style import Look, legend, literal, looks, open_frame
+
+_PER_ROW = 6  # panels of exhibits beside each other
+_GRID = 8  # images beside each other in a panel
+
+
+def save_task_figures(results: Results, rows_dir: Path, folder: Path) -> dict[str, Caption]:
+    """Draw all figures as PNG and PDF; return their captions, in the order of the report."""
+    task = results.task
+    assert task
+    folder.mkdir(parents=True, exist_ok=True)
+    style, labels = looks(results), ", ".join(dict.fromkeys(results.main["label"]))
+    drawn: dict[str, tuple[Figure, Caption]] = {}
+    with matplotlib.rc_context(RC):
+        names = [name for name in task["figured"] if results.main[f"{name}_mean"].notna().any()]
+        if names:
+            column, title = task["axis"]
+            caption = Caption(
+                "Scores against cost",
+                f"Each score against {title}; bars, and the yardstick's band, are 95 % intervals. Lines connect the "
+                "sizes of a method. Controls are left out.",
+                f"Line plots of {', '.join(task['scores'][name]['title'] for name in names)} for {labels}.",
+            )
+            drawn["scores_vs_cost"] = _scores(results, names, column, title, style), caption
+            if results.main["size"].nunique() > 1:
+                caption = Caption(
+                    "Scores against size", "As above, against the size of the ensemble.", f"The same by size, {labels}."
+                )
+                drawn["scores_vs_size"] = _scores(results, names, "size", "ensemble size", style), caption
+        shown = _exhibits(rows_dir)
+        for name, exhibit in task["exhibits"].items():
+            panels = {who: arrays[name] for who, arrays in shown.items() if name in arrays}
+            if panels:
+                caption = Caption(exhibit["title"], exhibit["text"], f"{exhibit['title']}: a panel each.")
+                drawn[name] = _panels(panels, exhibit["kind"]), caption
+        for name, (figure, _) in drawn.items():
+            figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
+            metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+            figure.savefig(folder / f"{name}.pdf", metadata=metadata)
+    return {name: caption for name, (_, caption) in drawn.items()}
+
+
+def _exhibits(rows_dir: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays by method and name, of the first repetition."""
+    path = rows_dir / "exhibits.safetensors"
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, array in load_file(path).items() if path.is_file() else ():
+        who, _, name = key.rpartition("/")
+        found.setdefault(who, {})[name] = array
+    return found
+
+
+def _scores(results: Results, names: list[str], column: str, title: str, style: Mapping[str, Look]) -> Figure:
+    assert results.task
+    rows = math.ceil(len(names) / 3)
+    columns = math.ceil(len(names) / rows)
+    figure = Figure(figsize=(3.4 * columns + 0.6, 3.1 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, name in zip(panels, names, strict=False):
+        score = results.task["scores"][name]
+        scale = 100 if score["percent"] else 1
+        for label, look in style.items():
+            part = results.main[(results.main["label"] == label) & results.main[f"{name}_mean"].notna()]
+            part = part[np.isfinite(part[column])].sort_values(column)
+            mean, low, high = (part[f"{name}_{end}"].to_numpy() * scale for end in ("mean", "low", "high"))
+            curve(ax, part[column].to_numpy(), mean, low, high, look)
+        _ends(ax, results.main[column], results.main[f"{name}_mean"])
+        ax.set(xlabel=title, title=score["title"] + (" (%)" if score["percent"] else ""))
+        open_frame(ax)
+    for ax in panels[len(names) :]:
+        ax.remove()
+    legend(figure, [handle(label, look) for label, look in style.items()])
+    return figure
+
+
+def _ends(ax: Axes, costs: Any, values: Any) -> None:
+    """Logarithmic axes where numbers span more than a decade."""
+    known = costs[np.isfinite(costs) & (costs > 0)]
+    if len(known) and known.max() / known.min() > 12:
+        ax.set_xscale("log", base=2)
+        ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=bool(len(known) and known.max() > 4)))
+    if values.min() > 0 and values.max() / values.min() > 12:
+        ax.set_yscale("log")
+
+
+def _panels(panels: Mapping[str, np.ndarray], kind: str) -> Figure:
+    columns = min(_PER_ROW, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(1.75 * columns, 1.95 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, (who, array) in zip(axes, panels.items(), strict=False):
+        label, _, size = who.rpartition("@")
+        ax.set_title(f"{literal(label)}, {size}", fontsize=7.5)
+        {"points": _points, "images": _images, "paths": _paths}[kind](ax, array)
+    if kind != "images":  # the same window for all, so that they can be compared; outliers do not set it
+        corner = np.concatenate([array.reshape(-1, 2) for array in panels.values()])
+        low, high = np.percentile(corner, 0.5, axis=0), np.percentile(corner, 99.5, axis=0)
+        room = 0.08 * (high - low)
+        for ax in axes[: len(panels)]:
+            ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
+    return figure
+
+
+def _points(ax: Axes, points: np.ndarray) -> None:
+    ax.scatter(points[:, 0], points[:, 1], s=1.2, color="#0173b2", alpha=0.5, linewidths=0)
+    ax.set_aspect("equal")
+
+
+def _images(ax: Axes, images: np.ndarray) -> None:
+    count, height, width = images.shape
+    down = math.ceil(count / _GRID)
+    sheet = np.full((down * (height + 1), _GRID * (width + 1)), np.nan)
+    for index, image in enumerate(images):
+        row, column = divmod(index, _GRID)
+        sheet[row * (height + 1) :, column * (width + 1) :][:height, :width] = image
+    ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _paths(ax: Axes, paths: np.ndarray) -> None:
+    for path in paths:
+        ax.plot(path[:, 0], path[:, 1], color="#0173b2", linewidth=0.6, alpha=0.6)
+    ax.scatter(paths[:, -1, 0], paths[:, -1, 1], s=3, color="#d55e00", zorder=3)
+    ax.set_aspect("equal")

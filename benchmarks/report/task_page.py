@@ -1,0 +1,190 @@
+"""The report of a suite that is not about classification: everything in it follows from what its task says."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.report import tables
+from benchmarks.report.captions import Caption
+from benchmarks.report.load import Results
+from benchmarks.report.made import write
+from benchmarks.report.pages import CSV, as_lines, facts, write_pages
+from benchmarks.report.tables import Block, Cell, Table
+
+_ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+
+
+def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
+    """Write the pages, tables and figures of a suite; return the files of the report."""
+    from benchmarks.report.task_figures import save_task_figures
+
+    main, comparisons = main_table(results), comparisons_table(results)
+    folder = out_dir / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = ["label", "method", "family", "size", "n", *_columns(results), *results.costs, "latency_noisy"]
+    frames = {"main": results.summary[columns], "comparisons": results.comparisons}
+    for name, frame in frames.items():
+        write(folder / f"{name}.csv", frame.to_csv(**CSV))
+    for name, table in {"main": main, "comparisons": comparisons}.items():
+        write(folder / f"{name}.tex", tables.to_latex(table))
+    captions = save_task_figures(results, rows_dir, out_dir / "figures")
+    images = {n: base64.b64encode((out_dir / "figures" / f"{n}.png").read_bytes()).decode() for n in captions}
+    context = _context(results, main, comparisons, captions) | {"images": images}
+    written = [*(folder / f"{n}.csv" for n in frames), *(folder / f"{n}.tex" for n in ("main", "comparisons"))]
+    written += [out_dir / "figures" / f"{name}.{end}" for name in captions for end in ("png", "pdf")]
+    return written + write_pages(out_dir, "task", context)
+
+
+def _columns(results: Results) -> list[str]:
+    assert results.task
+    scores = [f"{s}_{end}" for s in results.task["scores"] for end in ("mean", "low", "high", "mark")]
+    curves = [f"{c}{fit}{end}" for c in results.task["curves"] for fit in ("", "_fit") for end in ("", "_low", "_high")]
+    return [column for column in (*scores, *curves) if column in results.summary]
+
+
+def score_title(name: str, score: Mapping[str, Any]) -> str:
+    """Return a score's heading: its title, with % and the arrow of the better direction."""
+    return str(score["title"]) + (" %" if score["percent"] else "") + _ARROWS[score["better"]]
+
+
+def main_table(results: Results) -> Table:
+    """Return the table of all scores and costs: the yardstick first, then the other methods."""
+    task, frame = results.task, results.summary
+    assert task
+    columns: dict[str, list[Cell]] = {
+        "Method": [Cell(label) for label in frame["label"]],
+        "Size": [Cell(str(size)) for size in frame["size"]],
+    }
+    for name, score in task["scores"].items():
+        if frame[f"{name}_mean"].notna().any():
+            columns[score_title(name, score)] = _cells(frame, name, score)
+    for name in task["curves"]:
+        values = zip(*(frame[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
+        columns["equivalent members ↑"] = [Cell(tables.dee_text(*value, results.max_size)) for value in values]
+    stated = frame["cost_stated"].map({True: "*", False: ""})
+    columns["FLOPs rel."] = [
+        Cell(tables.ratio_text(x) + mark * math.isfinite(x)) for x, mark in zip(frame["macs_rel"], stated, strict=True)
+    ]
+    columns["Own training (s)"] = [Cell(tables.seconds_text(x)) for x in frame["train_seconds"]]
+    blocks = [Block("The yardstick"), Block("Other methods"), Block("Controls")]
+    for row, family, control in zip(
+        zip(*columns.values(), strict=True), frame["family"], frame["control"], strict=True
+    ):
+        blocks[0 if family == task["reference"] else 2 if control else 1].rows.append(list(row))
+    return Table(list(columns), [block for block in blocks if block.rows])
+
+
+def _cells(frame: pd.DataFrame, name: str, score: Mapping[str, Any]) -> list[Cell]:
+    scale = 100 if score["percent"] else 1
+    mean, low, high = (frame[f"{name}_{end}"] * scale for end in ("mean", "low", "high"))
+    digits = tables.decimals((high - low) / 2, *((1, 2) if score["percent"] else (0, 4)))
+    marks = frame[f"{name}_mark"] if score["better"] else [""] * len(frame)
+    return [
+        Cell(tables.with_interval(*values, digits), mark) for *values, mark in zip(mean, low, high, marks, strict=True)
+    ]
+
+
+def comparisons_table(results: Results) -> Table:
+    """Return the paired differences: a block for each score, a column for each reference."""
+    task, frame = results.task, results.comparisons
+    assert task
+    label = task["reference_label"]
+    own = (frame["reference"] == f"{label}-" + frame["size"].astype(int).astype(str)) & (frame["size"] > 1)
+    frame = frame.assign(reference=frame["reference"].where(~own, f"{label} of that size"))
+    references, blocks = list(dict.fromkeys(frame["reference"])), []
+    for metric in dict.fromkeys(frame["metric"]):
+        part, rows = frame[frame["metric"] == metric], []
+        for method, size in dict.fromkeys(zip(part["label"], part["size"], strict=True)):
+            found = part[(part["label"] == method) & (part["size"] == size)].drop_duplicates("reference")
+            cells = {row["reference"]: _difference(row, task["scores"][metric]) for _, row in found.iterrows()}
+            rows.append([Cell(method), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)])
+        blocks.append(Block(score_title(metric, task["scores"][metric]), rows))
+    return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
+
+
+def _difference(row: pd.Series, score: Mapping[str, Any]) -> Cell:
+    if not math.isfinite(row["difference"]):
+        return Cell(tables.MISSING)
+    scale = 100 if score["percent"] else 1
+    value, low, high = (f"{row[key] * scale:+.3g}".replace("-", "−") for key in ("difference", "low", "high"))
+    if math.isnan(row["p_holm"]):
+        return Cell(value)
+    text = f"{value} [{low}, {high}], {tables.p_text(row['p_holm'])}"
+    if not tables.significant(row):
+        return Cell(text, "tied")
+    return Cell(text, "best" if (row["difference"] > 0) == (score["better"] == "higher") else "")
+
+
+def _context(results: Results, main: Table, comparisons: Table, captions: Mapping[str, Caption]) -> dict[str, Any]:
+    meta, task = results.meta, results.task
+    assert task
+    meanings = [f"{score['title']}: {score['meaning']}" for score in task["scores"].values() if score["meaning"]]
+    return {
+        "title": meta.get("title") or meta.get("suite") or "Benchmark report",
+        "description": meta.get("description", ""),
+        "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
+        "lead": _lead(results),
+        "captions": captions,
+        "main": main,
+        "comparisons": comparisons,
+        "tuning": tables.tuning_table(results),
+        "marks": "Bold: best mean among the methods that are no yardstick. Underlined: not significantly different "
+        "from it (paired t test, corrected by Holm, 5 %). ↑ higher is better, ↓ lower is better; “rel.” is relative to "
+        "one network of the yardstick."
+        + (" An asterisk marks a cost that was stated, not counted." if results.summary["cost_stated"].any() else ""),
+        "differences": "Method minus reference, with a 95 % interval and p-value (corrected by Holm); bold: "
+        "significantly better than the reference; underlined: not significantly different; plain: significantly worse.",
+        "facts": facts(meta, results),
+        "budget": as_lines(meta.get("budget")),
+        "protocol": as_lines(meta.get("protocol")),
+        "conventions": [
+            "A value is the mean over repetitions ± half of its 95 % interval; square brackets hold a 95 % interval.",
+            *results.statistics,
+            *meanings,
+        ],
+        "noisy": bool(results.summary["latency_noisy"].any()),
+        "command": meta.get("command", ""),
+        "report_command": meta.get("report_command", ""),
+    }
+
+
+def _lead(results: Results) -> list[str]:
+    """The yardstick, the best of the others by the headline, and whether that differs from one member."""
+    task = results.task
+    assert task
+    name, score = task["headline"], task["scores"][task["headline"]]
+    sentences, curve = [], results.reference[results.reference[f"{name}_mean"].notna()]
+    if len(curve):
+        first, last = curve.iloc[0], curve.iloc[-1]
+        way = f" to {_value(last, name, score)} at size {last['size']}" if len(curve) > 1 else ""
+        sentences.append(
+            f"The yardstick, {first['label']}, has a {score['title']} of {_value(first, name, score)} at size "
+            f"{first['size']}{way}."
+        )
+    others = results.others[results.others[f"{name}_mean"].notna()]
+    if others.empty:
+        return [*sentences, "No other method was measured."]
+    best = others.sort_values(f"{name}_mean", kind="stable", ascending=score["better"] == "lower").iloc[0]
+    sentences.append(
+        f"Among the other methods, {best['label']} (size {best['size']}) has the best {score['title']}, "
+        f"{_value(best, name, score)}."
+    )
+    found = results.comparisons
+    same = (found["label"] == best["label"]) & (found["size"] == best["size"]) & (found["metric"] == name)
+    against = found[same & (found["reference"] == f"{task['reference_label']}-1")]
+    if len(against) and math.isfinite(against.iloc[0]["p_holm"]):
+        row = against.iloc[0]
+        verdict = "significantly different from" if tables.significant(row) else "not significantly different from"
+        sentences.append(f"It is {verdict} {row['reference']} ({tables.p_text(row['p_holm'])}).")
+    return sentences
+
+
+def _value(row: pd.Series, name: str, score: Mapping[str, Any]) -> str:
+    scale = 100 if score["percent"] else 1
+    return f"{row[f'{name}_mean'] * scale:.4g}" + (" %" if score["percent"] else "")

@@ -1,0 +1,183 @@
+"""How near generated rows are to real ones: pure functions of tables.
+
+Distances are Gower's: the L1 distance of columns scaled by the training ranges, where two categories differ by 1.
+
+>>> from dbn_core.tabular.data import load_table
+>>> from dbn_core.tabular.metrics import coverage, gower_points, wasserstein
+>>> train, test = load_table("iris").split(seed=0)
+>>> real, held_out = gower_points(train, train), gower_points(test, train)
+>>> wasserstein(real, real)
+0.0
+>>> 0.1 < wasserstein(held_out, real) < 0.4  # the floor: what the training rows themselves get
+True
+>>> coverage(held_out, held_out)
+1.0
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from dbn_core.errors import BenchError, DataError, SpecError
+from dbn_core.seeds import seed_for
+from dbn_core.tabular.coding import Coding
+from dbn_core.tabular.data import Array, Table
+
+INSTALL = "pip install 'dbn-bench[tabular]'"
+
+
+def gower_points(table: Table, train: Table) -> Array:
+    """Points [N, E] whose L1 distance is Gower's: by the ranges of ``train``, categories as halved one-hot codes."""
+    coding = Coding.of(train)
+    span = np.where(coding.high > coding.low, coding.high - coding.low, 1.0)
+    parts = []
+    for index, column in enumerate(train.columns):
+        values = table.values[:, index, None]
+        if column.kind == "categorical":
+            parts.append((values == np.arange(column.categories)) / 2)
+        else:
+            parts.append((values - coding.low[index]) / span[index])
+    return np.concatenate(parts, axis=1)
+
+
+def _distances(a: Array, b: Array) -> Array:
+    """L1 distances [N, M]."""
+    from scipy.spatial.distance import cdist
+
+    if not len(a) or not len(b):
+        raise DataError("Distances between tables need at least one row in each: generate or load some.")
+    return cdist(a, b, "cityblock")
+
+
+def wasserstein(a: Array, b: Array) -> float:
+    """Exact Wasserstein-1 distance with L1 cost between the empirical distributions of points [N, E] and [M, E].
+
+    Raises:
+        BenchError: when POT, which solves the transport problem, is not installed.
+        DataError: when there are no points.
+    """
+    cost = _distances(a, b)
+    try:
+        import ot
+    except ImportError as error:
+        raise BenchError(f"The Wasserstein distance of tables needs POT: {INSTALL}.") from error
+    weights = (np.full(len(points), 1 / len(points)) for points in (a, b))
+    return max(0.0, float(ot.emd2(*weights, cost, numItermax=10_000_000)))
+
+
+def coverage(real: Array, fake: Array, neighbours: int | None = None) -> float:
+    """Share of real points [N, E] with a fake one nearer than their k-th real neighbour (Naeem et al., ICML 2020).
+
+    Args:
+        real, fake: points [N, E] and [M, E].
+        neighbours: k; by default the smallest for which the real points cover at least 95 % of themselves, which is 1
+            but where rows occur several times.
+
+    Raises:
+        DataError: when there are no points.
+        SpecError: when k is below 1.
+    """
+    if neighbours is not None and neighbours < 1:
+        raise SpecError(f"Coverage is by the k-th neighbour; k is {neighbours} and must be at least 1.")
+    nearest = _distances(real, fake).min(1)
+    radii = np.sort(_distances(real, real), axis=1)  # column 0 is the point itself, column k its k-th neighbour
+    if neighbours is None:
+        covered = (radii[:, 1:] > 0).mean(0) >= 0.95
+        neighbours = int(covered.argmax()) + 1 if covered.any() else len(real) - 1
+    return float((nearest < radii[:, min(neighbours, len(real) - 1)]).mean())
+
+
+def downstream(train: Table, test: Table, *, seed: int) -> dict[str, float]:
+    """Scores on ``test`` of learners fitted on ``train``, generated or real: macro F1 of a class, R² of a number.
+
+    Learners: ``linear`` (logistic without penalty, or least squares), ``adaboost``, ``forest`` (depth 28).  Where a
+    class of the test rows was not generated, F1 is 0, as in ForestDiffusion.
+    """
+    from sklearn.metrics import f1_score, r2_score
+
+    x, x_test = _features(train, train.columns), _features(test, train.columns)
+    y, y_test = train.target, test.target
+    scores = {}
+    for name, learner in _learners(train.classifies, seed).items():
+        if not train.classifies:
+            scores[name] = float(r2_score(y_test, _fitted(learner, x, y).predict(x_test)))
+        elif np.isin(y_test, y).all():
+            several = len(np.unique(y)) > 1
+            predicted = _fitted(learner, x, y).predict(x_test) if several else np.full(len(y_test), y[0])
+            scores[name] = float(f1_score(y_test, predicted, average="macro"))
+        else:
+            scores[name] = 0.0
+    return scores
+
+
+def detection(real: Table, fake: Table, real_test: Table, fake_test: Table, *, seed: int) -> dict[str, float]:
+    """How well learners tell generated rows from real ones: balanced accuracy on rows that they have not seen.
+
+    0.5 is the best that a generator can do, 1 the worst.  The learners are those of :func:`downstream`.
+    """
+    from sklearn.metrics import balanced_accuracy_score
+
+    def stacked(a: Table, b: Table) -> tuple[Array, Array]:
+        points = np.concatenate([gower_points(a, real), gower_points(b, real)])
+        return points, np.repeat([0, 1], [len(a), len(b)])
+
+    (x, y), (x_test, y_test) = stacked(real, fake), stacked(real_test, fake_test)
+    return {
+        name: float(balanced_accuracy_score(y_test, _fitted(learner, x, y).predict(x_test)))
+        for name, learner in _learners(True, seed).items()
+    }
+
+
+def _features(table: Table, columns: Any) -> Array:
+    """All columns but the target, categories one-hot, the first dropped."""
+    parts = []
+    for column, values in zip(columns[:-1], table.values.T[:-1], strict=True):
+        if column.kind == "categorical":
+            parts.append(values[:, None] == np.arange(1, column.categories))
+        else:
+            parts.append(values[:, None])
+    return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def _learners(classify: bool, seed: int) -> dict[str, Any]:
+    """Fresh learners: those of ForestDiffusion but for gradient boosting.
+
+    Columns are scaled for the linear ones, which have no penalty, only so that the optimiser gets along.
+    """
+    from sklearn import ensemble, linear_model
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MinMaxScaler
+
+    state = seed_for(purpose="tabular/learner", seed=seed) % 2**32
+    if classify:
+        return {
+            "linear": make_pipeline(MinMaxScaler(), linear_model.LogisticRegression(C=np.inf, max_iter=500)),
+            "adaboost": ensemble.AdaBoostClassifier(random_state=state),
+            "forest": ensemble.RandomForestClassifier(max_depth=28, random_state=state),
+        }
+    return {
+        "linear": linear_model.LinearRegression(),
+        "adaboost": ensemble.AdaBoostRegressor(random_state=state),
+        "forest": ensemble.RandomForestRegressor(max_depth=28, random_state=state),
+    }
+
+
+def _fitted(learner: Any, x: Array, y: Array) -> Any:
+    """The learner, fitted; classes that a line separates have no finite optimum, of which nobody need be told.
+
+    AdaBoost refuses classes that no stump tells apart better than chance; there the largest class is predicted.
+    """
+    from sklearn.dummy import DummyClassifier
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            return learner.fit(x, y)
+        except ValueError as error:
+            if "worse than random" not in str(error):
+                raise
+            return DummyClassifier().fit(x, y)

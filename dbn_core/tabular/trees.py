@@ -1,0 +1,77 @@
+"""A fitted forest in flat arrays: every tree's prediction at once, and nothing of scikit-learn to store.
+
+>>> import numpy as np
+>>> from sklearn.ensemble import RandomForestRegressor
+>>> from dbn_core.tabular.trees import Trees
+>>> x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+>>> forest = RandomForestRegressor(5, max_depth=3, random_state=0).fit(x, np.hstack([x, x**2]))
+>>> every = Trees.of(forest).predict(x)
+>>> every.shape
+(5, 40, 2)
+>>> bool(np.allclose(every.mean(0), forest.predict(x), atol=1e-6))
+True
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dbn_core.tabular.data import Array
+
+
+@dataclass(frozen=True)
+class Trees:
+    """M regression trees, their nodes one after the other; an inner node sends x right where x[feature] > threshold.
+
+    Attributes:
+        roots: each tree's first node, intp [M].
+        feature: column that a node looks at, intp [nodes].
+        threshold: float64 [nodes], as scikit-learn compares it with float32 input.
+        children: the nodes to the left and to the right, intp [nodes, 2]; a leaf is its own child.
+        values: predictions of the leaves, float32 [nodes, D].
+        depth: of the deepest tree: after so many steps every row is at a leaf.
+    """
+
+    roots: Array
+    feature: Array
+    threshold: Array
+    children: Array
+    values: Array
+    depth: int
+
+    @classmethod
+    def of(cls, forest: Any) -> Trees:
+        """The trees of a fitted ``RandomForestRegressor``."""
+        trees = [tree.tree_ for tree in forest.estimators_]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
+        children = []
+        for root, tree in zip(roots, trees, strict=True):
+            both = np.column_stack([tree.children_left, tree.children_right])
+            children.append(root + np.where(both < 0, np.arange(tree.node_count)[:, None], both))
+        return cls(
+            roots=roots,
+            feature=np.concatenate([tree.feature.clip(0) for tree in trees]),
+            threshold=np.concatenate([tree.threshold for tree in trees]),
+            children=np.concatenate(children),
+            values=np.concatenate([tree.value[:, :, 0] for tree in trees]).astype(np.float32),
+            depth=max(tree.max_depth for tree in trees),
+        )
+
+    def __len__(self) -> int:
+        return len(self.roots)
+
+    def predict(self, x: Array, chosen: Array | None = None) -> Array:
+        """Predictions of every tree, float32 [M, N, D], of rows [N, F], which are compared as float32.
+
+        With ``chosen``, int [N], each row is shown to that one tree, and the result is [N, D].
+        """
+        x = np.asarray(x, np.float32)
+        rows = np.arange(len(x)) * x.shape[1]
+        node = np.repeat(self.roots[:, None], len(x), axis=1) if chosen is None else self.roots[chosen]
+        for _ in range(self.depth):
+            right = x.ravel().take(rows + self.feature.take(node)) > self.threshold.take(node)
+            node = self.children.ravel().take(2 * node + right)
+        return self.values.take(node, axis=0)

@@ -1,0 +1,250 @@
+"""Rules of aggregation against identities, invariances and closed forms."""
+
+import doctest
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dbn_core import aggregate
+from dbn_core.aggregate import RULES, parse_rule, pooled_log_probs
+from dbn_core.bridge.denoiser import Denoiser
+from dbn_core.bridge.sampler import sample
+from dbn_core.bridge.schedule import step_variances
+from dbn_core.errors import SpecError
+from dbn_core.seeds import generator
+
+SPECS = {"geometric": "geometric[margin=1.0]", "guidance": "guidance[scale=1.0]"}
+ALL = [SPECS.get(name, name) for name in RULES]
+DETERMINISTIC = [spec for spec in ALL if parse_rule(spec).draws == "never"]
+shapes = st.tuples(st.integers(2, 6), st.integers(1, 5), st.integers(1, 4))
+seeds = st.integers(0, 2**32)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=generator(seed=seed, purpose="values"), dtype=torch.float64)
+
+
+def apply(spec, values, steps=(0,), seed=0):
+    rule = parse_rule(spec)
+    state = rule.start(members=len(values), examples=values.shape[1], generator=generator(seed=seed))
+    return [rule(values, state, step) for step in steps][-1]
+
+
+def test_the_documentation_is_true():
+    assert doctest.testmod(aggregate).failed == 0
+
+
+@pytest.mark.parametrize("spec", [spec for spec in ALL if spec != "alternating"])
+def test_one_member_is_left_as_it_is(spec):
+    values = normal(1, 4, 3)
+    torch.testing.assert_close(apply(spec, values), values[0])
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_members_that_agree_are_left_as_they_are_but_for_the_sum(spec):
+    one = normal(4, 2, 3)
+    expected = 5 * one if spec == "sum" else one
+    torch.testing.assert_close(apply(spec, one.expand(5, -1, -1, -1)), expected)
+
+
+@pytest.mark.parametrize("spec", DETERMINISTIC)
+@given(shape=shapes, seed=seeds)
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_members_does_not_matter(spec, shape, seed):
+    values = normal(*shape, seed=seed).mul(2).round() / 2  # with ties
+    order = torch.randperm(shape[0], generator=generator(seed=seed))
+    torch.testing.assert_close(apply(spec, values[order]), apply(spec, values))
+
+
+@pytest.mark.parametrize("spec", ALL)
+@given(shape=shapes, seed=seeds)
+@settings(max_examples=15, deadline=None)
+def test_an_example_does_not_depend_on_the_rest_of_its_batch(spec, shape, seed):
+    values = normal(*shape, seed=seed)
+    other = torch.cat([values[:, :1], 100 * normal(*shape, seed=seed + 1)], 1)
+    torch.testing.assert_close(apply(spec, other, seed=seed)[0], apply(spec, values[:, :1], seed=seed)[0])
+
+
+@given(shape=shapes, seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_the_gain_of_the_mean_is_the_diversity(shape, seed):
+    values, target = normal(*shape, seed=seed), normal(*shape[1:], seed=seed + 1)
+    mean = apply("arithmetic", values)
+    gain = (values - target).square().sum(-1).mean(0) - (mean - target).square().sum(-1)
+    torch.testing.assert_close(gain, (values - mean).square().sum(-1).mean(0), rtol=1e-5, atol=1e-9)
+
+
+@given(shape=shapes, seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_relations_between_rules(shape, seed):
+    values = normal(*shape, seed=seed)
+    mean = apply("arithmetic", values)
+    torch.testing.assert_close(apply("sum", values), shape[0] * mean)
+    torch.testing.assert_close(apply(f"guidance[scale={shape[0]}]", values), apply("sum", values))
+    torch.testing.assert_close(apply("guidance[scale=1]", values), mean)
+    torch.testing.assert_close(apply("median", values[:2]), apply("arithmetic", values[:2]))
+    torch.testing.assert_close(apply("median", values), values.quantile(0.5, dim=0))
+
+
+@given(shape=shapes, seed=seeds)
+@settings(max_examples=25, deadline=None)
+def test_dominant_has_the_largest_size_and_the_sign_of_the_winner(shape, seed):
+    values = normal(*shape, seed=seed)
+    winner = apply("dominant", values)
+    torch.testing.assert_close(winner.abs(), values.abs().amax(0))
+    assert bool((values == winner).any(0).all())
+    torch.testing.assert_close(apply("dominant", -values), -winner)
+
+
+@given(seed=seeds, margin=st.floats(0.5, 3))
+@settings(max_examples=25, deadline=None)
+def test_the_shifted_geometric_mean_is_its_expansion_where_members_are_close(seed, margin):
+    values = normal(3, 4, seed=seed) + 0.02 * normal(5, 3, 4, seed=seed + 1)
+    mean, variance = values.mean(0), values.var(0, correction=0)
+    offset = values.abs().mul(0) + values.amin((0, 2), keepdim=True).abs() + margin
+    expansion = mean - variance / (2 * (mean + offset[0]))
+    got = apply(f"geometric[margin={margin}]", values)
+    # The next term is the third moment over three times the square of the shifted mean.
+    bound = (values - mean).abs().pow(3).mean(0).amax() / margin**2 + 1e-12
+    assert float((got - expansion).abs().amax()) <= float(bound)
+    assert bool((got <= mean + 1e-12).all())
+
+
+def test_without_a_margin_the_least_coordinate_would_collapse():
+    values = torch.tensor([[[-1.0, 2.0]], [[-0.5, 2.0]]], dtype=torch.float64)
+    near, far = apply("geometric[margin=1e-9]", values), apply("geometric[margin=10]", values)
+    assert float(near[0, 0]) < -0.99
+    torch.testing.assert_close(far, apply("arithmetic", values), rtol=0, atol=0.01)
+
+
+# ------------------------------------------------------------------------------------------- rules that draw members
+
+
+def test_an_expert_is_kept_along_a_trajectory_and_differs_between_examples():
+    rule, count = parse_rule("moe"), 400
+    state = rule.start(members=4, examples=count, generator=generator(seed=1))
+    steps = [rule(torch.arange(4.0)[:, None].expand(4, count), state, step) for step in range(5)]
+    assert all(torch.equal(steps[0], other) for other in steps)
+    shares = torch.bincount(steps[0].long(), minlength=4) / count
+    torch.testing.assert_close(shares, torch.full((4,), 0.25), rtol=0, atol=0.09)  # four standard errors
+
+
+def test_alternating_changes_between_steps_and_not_within_one():
+    rule, count = parse_rule("alternating"), 400
+    state = rule.start(members=2, examples=count, generator=generator(seed=1))
+    values = torch.arange(2.0)[:, None].expand(2, count)
+    first, again, second = (rule(values, state, step) for step in (9, 9, 8))
+    assert torch.equal(first, again)
+    changed = float((first != second).float().mean())
+    assert changed == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(apply("alternating", values, (9, 8), seed=1), second)
+
+
+def test_what_a_rule_gives_follows_from_its_generator():
+    values = normal(5, 30, 2)
+    for spec in ("moe", "alternating"):
+        assert torch.equal(apply(spec, values, seed=3), apply(spec, values, seed=3))
+        assert not torch.equal(apply(spec, values, seed=3), apply(spec, values, seed=4))
+        with pytest.raises(ValueError, match="Generator"):
+            parse_rule(spec).start(members=5, examples=30)
+
+
+# -------------------------------------------------------------------------------------------------------- probabilities
+
+
+def test_in_one_step_of_a_bridge_the_mean_score_is_the_geometric_pool():
+    class Towards(torch.nn.Module):
+        def __init__(self, displacements):
+            super().__init__()
+            self.displacements = displacements
+
+        def forward(self, features, z, tau):
+            return self.displacements
+
+    z_1, displacements = normal(6, 10), normal(3, 6, 10, seed=1)
+    variances, nothing = step_variances(1, 1e-4, 1e-4), torch.zeros(0)
+    ends = torch.stack([sample(Denoiser(Towards(u), variances), nothing, z_1) for u in displacements])
+    mean = sample(Denoiser(Towards(apply("arithmetic", displacements)), variances), nothing, z_1)
+    torch.testing.assert_close(mean.log_softmax(-1), pooled_log_probs(ends.log_softmax(-1), order=0))
+    torch.testing.assert_close(mean, apply("mean-predictions", ends))
+
+
+def nll(log_probs, labels):
+    return -log_probs.gather(-1, labels.expand(*log_probs.shape[:-1], 1)).mean()
+
+
+@given(seed=seeds, members=st.integers(1, 6), classes=st.integers(2, 8), order=st.sampled_from([0, 0.25, 0.5, 1]))
+@settings(max_examples=40, deadline=None)
+def test_orders_between_0_and_1_never_lose_to_the_mean_member(seed, members, classes, order):
+    log_probs = (3 * normal(members, 7, classes, seed=seed)).log_softmax(-1)
+    labels = torch.randint(classes, (7, 1), generator=generator(seed=seed))
+    pooled = pooled_log_probs(log_probs, order)
+    torch.testing.assert_close(pooled.logsumexp(-1), torch.zeros(7, dtype=torch.float64), rtol=0, atol=1e-9)
+    for label, each in zip(labels, range(7), strict=True):  # for each example by itself
+        assert nll(pooled[each], label) <= nll(log_probs[:, each], label) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("order", "probs"),
+    [(2.0, [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]]), (-1.0, [[0.4, 0.6], [0.01, 0.99]])],
+)
+def test_orders_outside_can_lose(order, probs):
+    log_probs = torch.tensor(probs, dtype=torch.float64).add(1e-12).log()[:, None]
+    pooled = pooled_log_probs(log_probs, order)
+    losses = [float(nll(pooled, torch.tensor([[c]])) - nll(log_probs, torch.tensor([[c]]))) for c in range(2)]
+    assert max(losses) > 0.01
+
+
+def test_known_orders():
+    probs = torch.tensor([[[0.9, 0.1]], [[0.3, 0.7]]], dtype=torch.float64)
+    for order, mean in [
+        (1, probs.mean(0)),
+        (0, probs.log().mean(0).exp()),
+        (-1, 1 / (1 / probs).mean(0)),
+        (2, probs.square().mean(0).sqrt()),
+    ]:
+        torch.testing.assert_close(pooled_log_probs(probs.log(), order).exp(), mean / mean.sum(-1, keepdim=True))
+    torch.testing.assert_close(pooled_log_probs(probs.log(), 1e-7), pooled_log_probs(probs.log(), 0), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="finite"):
+        pooled_log_probs(probs.log(), float("inf"))
+
+
+# ---------------------------------------------------------------------------------------------------------------- specs
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("arithmetical", r"did you mean 'arithmetic'"),
+        ("geometric", r"geometric\[margin=1.0\]"),
+        ("geometric[margin=0]", "positive"),
+        ("geometric[margin=nan]", "positive"),
+        ("geometric[margin=wide]", "positive"),
+        ("geometric[margn=1]", "did you mean 'margin'"),
+        ("geometric[margin=1,margin=2]", "twice"),
+        ("geometric[margin]", "option=value"),
+        ("median[margin=1]", "takes none"),
+        ("median[", "malformed"),
+        ("", "malformed"),
+    ],
+)
+def test_a_bad_spec_is_refused_in_a_sentence(spec, message):
+    with pytest.raises(SpecError, match=message):
+        parse_rule(spec)
+
+
+@pytest.mark.parametrize("spec", ALL)
+def test_a_rule_is_written_as_it_is_read(spec):
+    assert parse_rule(str(parse_rule(spec))) == parse_rule(spec)
+
+
+def test_too_few_members_and_other_values_than_announced_are_refused():
+    with pytest.raises(SpecError, match=r"alternating.*at least 2"):
+        parse_rule("alternating").start(members=1, examples=3, generator=generator(seed=0))
+    rule = parse_rule("median")
+    state = rule.start(members=3, examples=2)
+    for shape in [(2, 2, 5), (3, 4, 5)]:
+        with pytest.raises(ValueError, match="started for 3 members and 2 examples"):
+            rule(torch.zeros(shape), state, 0)

@@ -1,0 +1,153 @@
+"""The seam between suites and what they are about: a whole new task in one file, through the whole harness."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from benchmarks.cli import main
+from benchmarks.contract.check import check_method
+from benchmarks.suite.schema import Suite, load_suite
+from dbn_core.errors import PluginError, SpecError
+from dbn_core.registry import load_plugin, parse_method
+from dbn_core.task import register_task, task_named
+
+PLUGIN = Path(__file__).with_name("regression_task.py")
+load_plugin(PLUGIN)
+regression = sys.modules["dbn_bench_plugin_regression_task"]
+
+SUITE = """
+title = "Numbers of digits"
+task = { name = "regression", floor = 0.1 }
+repetitions = 3
+[data]
+source = "digits"
+split = "repetition"
+[network]
+hidden = 8
+[pool]
+members = 3
+[recipe]
+epochs = 3
+batch_size = 64
+optimizer = "adamw"
+lr = 0.01
+crop_pad = 0
+flip = false
+[students]
+epochs = 2
+[latency]
+repeats = 3
+batch_repeats = 3
+batch = 4
+[[methods]]
+use = "gaussian-ensemble"
+sizes = [1, 2, 3]
+[[methods]]
+use = "mean-student"
+sizes = [3]
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("regression") / "numbers.toml"
+    path.write_text(SUITE)
+    return path
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def test_a_task_in_one_file_runs_through_the_whole_harness(
+    suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = suite.parent
+    places = [f"--store={folder / 'store'}", f"--rows={folder / 'rows'}", f"--reports={folder / 'reports'}"]
+    assert command(monkeypatch, "run", str(suite), *places, f"--plugin={PLUGIN}", "--jobs=0") == 0
+    summary = pd.read_csv(folder / "rows" / "summary.csv").set_index(["family", "size"])
+    student = summary.loc["mean-student", 3]
+    assert {"nll_mean", "crps_low", "rmse_high", "equivalent", "equivalent_high", "macs_rel"} <= set(summary)
+    assert student["macs_rel"] == 1
+    assert student["n"] == 3
+    assert (summary["equivalent"].loc["gaussian-ensemble"] == [1, 2, 3]).all()
+    comparisons = pd.read_csv(folder / "rows" / "comparisons.csv")
+    assert set(comparisons["reference"]) == {"GE-1", "GE-3"}
+    assert set(comparisons["metric"]) == {"nll", "crps"}
+    stored = json.loads((folder / "rows" / "meta.json").read_text())["task"]
+    assert stored["scores"]["crps"]["title"] == "CRPS"
+    page = (folder / "reports" / "numbers" / "report.md").read_text()
+    assert "| GE" in page
+    assert "RMSE ↓" in page
+    assert "continuous ranked probability score" in page
+    assert "deep ensemble" not in page.partition("## How it was measured")[0]
+    before = page, (folder / "reports" / "numbers" / "figures" / "scores_vs_cost.png").read_bytes()
+    capsys.readouterr()
+    assert command(monkeypatch, "report", str(suite), *places[1:]) == 0
+    after = (folder / "reports" / "numbers" / "report.md").read_text()
+    assert before == (after, (folder / "reports" / "numbers" / "figures" / "scores_vs_cost.png").read_bytes())
+
+
+def test_the_contract_is_checked_in_the_world_of_the_task() -> None:
+    assert [v for v in check_method(parse_method("gaussian-ensemble")) if v.problem] == []
+
+
+def test_the_score_of_the_mixture_is_its_integral() -> None:
+    rng = np.random.default_rng(0)
+    mean, sd, target = rng.normal(size=(3, 2)), rng.uniform(0.3, 2, (3, 2)), rng.normal(size=2)
+    for n in range(2):
+
+        def squared_gap(y: float, n: int = n) -> float:
+            return float((norm.cdf(y, mean[:, n], sd[:, n]).mean() - (y > target[n])) ** 2)
+
+        ends = (-30, float(target[n]), 30)
+        expected = sum(quad(squared_gap, *pair, limit=200)[0] for pair in pairwise(ends))
+        assert regression.crps(mean, sd, target)[n] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_suite_holds_its_task_with_its_options(suite: Path) -> None:
+    made = load_suite(str(suite))
+    assert made.task.floor == 0.1
+    assert Suite.model_validate_json(made.model_dump_json()) == made
+    assert load_suite("smoke").task == task_named("classification")()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"task": "regresion"}, "Unknown task 'regresion' (did you mean 'regression'?)"),
+        ({"task": {"name": "regression", "floorr": 1}}, "floorr"),
+        ({"task": {"floor": 1.0}}, "a table [task] needs a name"),
+        ({"recipe.keep": "best_nll"}, "not validated between epochs"),
+        ({"students.teachers": "views(2)"}, "run online"),
+        ({"network": {"name": "resnet8", "hidden": "x"}}, "hidden"),
+    ],
+)
+def test_what_a_task_cannot_have_is_one_sentence(suite: Path, changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        load_suite(str(suite), changes)
+    assert sentence in str(caught.value)
+
+
+def test_methods_of_another_task_are_refused(suite: Path) -> None:
+    made = load_suite("smoke")
+    stranger = made.model_copy(update={"methods": load_suite(str(suite)).methods})
+    with pytest.raises(SpecError, match="'gaussian-ensemble' is a method of regression, the suite is about classific"):
+        stranger.entries()
+
+
+def test_two_tasks_cannot_have_one_name() -> None:
+    with pytest.raises(PluginError, match="already taken"):
+        register_task("classification")(type("Other", (regression.Regression,), {}))
