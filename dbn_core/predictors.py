@@ -199,7 +199,7 @@ class JointBridges(nn.Module):
         h = bridges.features(images)
         start = start_logits(bridges.head(h), bridges.temperature, generator)
         denoisers: Any = bridges.denoisers
-        joint = Joint(denoisers, self.rule, self.rule.start(len(denoisers), len(images), generator))
+        joint = Joint(denoisers, self.rule, self.rule.start(len(denoisers), images.shape[0], generator))
         return sample(joint, h, start, bridges.noise, generator).log_softmax(-1)
 
 

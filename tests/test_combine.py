@@ -23,6 +23,7 @@ from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.predictors import BridgedSource, JointBridges, PooledBridges
 from dbn_core.registry import parse_method
+from dbn_core.runtimes import export_program
 from dbn_core.seeds import generator
 
 SPECS = ["geometric[margin=1.0]" if name == "geometric" else name for name in RULES if name != "mean-predictions"]
@@ -224,3 +225,10 @@ def test_comparing_levels_and_rules_costs_no_training() -> None:
     plan = build_plan(Suite.model_validate(suite), facts)
     assert len({cell.parts for cell in plan.cells}) == 2  # of its two repetitions
     assert len({cell.predictions for cell in plan.cells}) == 8
+
+
+def test_joint_bridges_are_exported_for_any_number_of_images() -> None:
+    plain = JointBridges(bridges(2), parse_rule("dominant")).eval().requires_grad_(False)
+    program = export_program(deployable(plain, IMAGES), IMAGES).module()
+    for images in (IMAGES, IMAGES[:2]):
+        torch.testing.assert_close(program(images), plain(images), atol=1e-4, rtol=0)

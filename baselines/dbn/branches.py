@@ -32,9 +32,9 @@ from dbn_core.bridge.branches import (
 from dbn_core.bridge.denoiser import Denoiser, draw_steps
 from dbn_core.bridge.process import target_logits
 from dbn_core.bridge.sampler import path
-from dbn_core.context import predict_split
 from dbn_core.data.batch import Batch
 from dbn_core.errors import SpecError
+from dbn_core.evaluation import predict_split
 
 
 class BranchTraining:

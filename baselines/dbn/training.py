@@ -13,8 +13,9 @@ from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps, flow_los
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import mean_temperature, random_temperature, sample_bridge, target_logits
 from dbn_core.bridge.sampler import path, sample
-from dbn_core.context import FitContext, predict_split
+from dbn_core.context import FitContext
 from dbn_core.data.batch import Batch
+from dbn_core.evaluation import predict_split
 from dbn_core.predictors import start_logits
 from dbn_core.train.recipe import Recipe
 
