@@ -1,4 +1,4 @@
-"""Data sources: handwritten digits, CIFAR (one copy comes with the package), Parquet files and image folders.
+"""Data sources: digits, CIFAR (one copy comes with the package), Parquet files, image folders, points and tables.
 
 ``DataSpec`` is what a suite file may say of its data.  Checking one imports neither torch nor a reader of any format.
 """
@@ -17,10 +17,13 @@ from dbn_core.data.dataset import stratified_split as stratified_split
 from dbn_core.data.digits import DigitsSource as DigitsSource
 from dbn_core.data.folder import FolderSource as FolderSource
 from dbn_core.data.parquet import ParquetSource as ParquetSource
+from dbn_core.data.points import Mixture2dSource as Mixture2dSource
+from dbn_core.data.points import TableSource as TableSource
 from dbn_core.data.sources import Source as Source
 
 DataSpec = Annotated[
-    DigitsSource | Cifar10JpegSource | CifarSource | ParquetSource | FolderSource, Field(discriminator="source")
+    DigitsSource | Cifar10JpegSource | CifarSource | ParquetSource | FolderSource | Mixture2dSource | TableSource,
+    Field(discriminator="source"),
 ]
 
 # What `source` may be, and the class of each.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dbn_core.errors import DataError, SpecError
 from dbn_core.seeds import canonical_json
@@ -63,6 +63,7 @@ class Dataset:
         flip: whether a horizontal flip keeps the label.
         fingerprint: SHA-256 of everything above that training can notice; see :func:`fingerprint`.
         unseen: images that belong to no split, for students alone to be taught on; most data have none.
+        truth: the law that the data were drawn from, where it is known.
         test_ids: index of each test example in the whole source, int64 [N], where splits may be drawn anew.
 
     Raises:
@@ -81,6 +82,7 @@ class Dataset:
     fingerprint: str
     unseen: Split | None = None
     test_ids: Tensor | None = None
+    truth: Any = None
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]
@@ -139,10 +141,11 @@ class Dataset:
         flip: bool,
         unseen: Split | None = None,
         test_ids: Tensor | None = None,
+        truth: Any = None,
     ) -> Dataset:
         """A dataset with its fingerprint computed."""
         mark = fingerprint((train, validation, test), classes, mean, std, flip)
-        return cls(name, title, train, validation, test, classes, mean, std, flip, mark, unseen, test_ids)
+        return cls(name, title, train, validation, test, classes, mean, std, flip, mark, unseen, test_ids, truth)
 
 
 def fingerprint(

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from torch import nn
 
 from dbn_core.diffusion.fit import fit
 from dbn_core.diffusion.process import ScoreModel, beside, normal_like, perturb
+from dbn_core.diffusion.rounds import rounds as rounds
 from dbn_core.diffusion.samplers import ddim_coefficients, ddim_step
 from dbn_core.errors import SpecError
 
@@ -53,30 +55,6 @@ def branch_weights(branches: int, growth: float = 0.0, weights: Sequence[float] 
             "not all of them 0."
         )
     return found / found.sum()
-
-
-def rounds(start: int, stop: int, substeps: int = 2) -> list[int]:
-    """Steps of the students of all rounds: start / K, start / K^2, ... down to stop.
-
-    Raises:
-        SpecError: K does not divide the steps of a round, or the rounds miss ``stop``.
-    """
-    steps, found = start, []
-    while steps > stop:
-        _check_division(steps, substeps)
-        steps //= substeps
-        found.append(steps)
-    if steps != stop or not found:
-        raise SpecError(f"Rounds of {substeps} from {start} steps do not end at {stop}: take a start of {stop} times a "
-                        f"power of {substeps}.")  # fmt: skip
-    return found
-
-
-def _check_division(steps: int, substeps: int) -> None:
-    if substeps < 2 or steps % substeps:
-        raise SpecError(
-            f"{substeps} does not divide a teacher's {steps} steps: choose a number of branches that does, 2 or more."
-        )
 
 
 def widened(model: ScoreModel, branches: int) -> ScoreModel:
@@ -110,7 +88,7 @@ def _with_head(model: ScoreModel, change: Callable[[torch.Tensor, int], torch.Te
 def teacher_states(teacher: ScoreModel, x: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     """States y_1 ... y_K of K steps of DDIM from x [B, ...] through times float64 [K + 1, B]: [K, B, ...]."""
     states = []
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         x = ddim_step(teacher.schedule, x, teacher.denoised(x, t), t, s)
         states.append(x)
     return torch.stack(states)
@@ -128,8 +106,8 @@ def distillation_loss(
 ) -> torch.Tensor:
     """``sum_k w_k max(alpha_t^2 / sigma_t^2, 1) || x_k - x~_k ||^2``, mean over coordinates and batch.
 
-    One grid of ``steps * substeps`` times serves both: the student's is every K-th of the teacher's.  The target x~_k is
-    the data that DDIM would have to be told to land on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r alpha_t), with
+    One grid of ``steps * substeps`` times serves both: the student's is every K-th of the teacher's.  The target x~_k
+    is the data that DDIM would have to be told to land on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r alpha_t), with
     r = sigma_k / sigma_t.  A student of one branch is held to the end point alone: progressive distillation.
 
     Args:

@@ -51,10 +51,14 @@ class GaussianMixture:
 
     def sample(self, count: int, generator: torch.Generator) -> torch.Tensor:
         """Draws, float32 [count, D]."""
+        return self.labelled_sample(count, generator)[0]
+
+    def labelled_sample(self, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draws, float32 [count, D], and the component of each, int64 [count]."""
         which = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         noise = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
         scaled = (noise * self.variances[which].sqrt())[:, :, None]
-        return (self.means[which] + (self.axes[which] @ scaled)[:, :, 0]).float()
+        return (self.means[which] + (self.axes[which] @ scaled)[:, :, 0]).float(), which
 
     def _components(
         self, x: torch.Tensor, alpha: torch.Tensor, sigma: torch.Tensor

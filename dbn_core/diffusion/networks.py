@@ -102,11 +102,11 @@ class ScoreMLP(nn.Module):
         _reset(self, generator)
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """x [B, D] and level [B] to [B, K D], with K = 1 unless the head is widened."""
-        condition, h = self.level(level), self.stem(x)
+        """x [B, D] and level [B] to [B, K D], with K = 1 unless the head is widened; [B, D, 1, 1] keeps its form."""
+        condition, h = self.level(level), self.stem(x.flatten(1))
         for block, project in zip(self.blocks, self.conditions, strict=True):
             h = h + block(F.silu(h + project(condition)))
-        return self.out(F.silu(h))
+        return self.out(F.silu(h)).reshape(len(x), -1, *x.shape[2:])
 
 
 class ResidualBlock(nn.Module):

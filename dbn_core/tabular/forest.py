@@ -20,7 +20,7 @@ nothing of the rule: they are fitted once and serve all rules, and the first K o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -133,6 +133,38 @@ class ForestDiffusion:
             noised = (alpha * clean + sigma * noise).astype(np.float32)
             forests.append(Trees.of(forest.fit(noised, noise if coding.width > 1 else noise[:, 0])))
         return cls(options, coding, tuple(forests))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The trees of all levels one after the other, as tensors; see :meth:`from_state`."""
+        levels = self.forests
+        sizes = [len(forest.feature) for forest in levels]
+        arrays = {
+            name: np.concatenate([getattr(forest, name) for forest in levels])
+            for name in ("roots", "feature", "threshold", "children", "values")
+        }
+        numbers = {"nodes": np.array(sizes), "depth": np.array([forest.depth for forest in levels])}
+        small = {name: array.astype(np.int32) for name, array in arrays.items() if array.dtype.kind == "i"}
+        return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in {**arrays, **small, **numbers}.items()}
+
+    @classmethod
+    def from_state(cls, train: Table, options: ForestOptions, state: Mapping[str, torch.Tensor]) -> ForestDiffusion:
+        """The inverse of :meth:`state_dict`, for the table and options that were fitted."""
+        arrays = {name: tensor.numpy() for name, tensor in state.items()}
+        ends = np.cumsum(arrays["nodes"])
+        forests = []
+        for level, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+            roots = arrays["roots"][level * options.trees : (level + 1) * options.trees]
+            forests.append(
+                Trees(
+                    roots.astype(np.intp),
+                    arrays["feature"][start:end].astype(np.intp),
+                    arrays["threshold"][start:end],
+                    arrays["children"][start:end].astype(np.intp),
+                    arrays["values"][start:end],
+                    int(arrays["depth"][level]),
+                )
+            )
+        return cls(options, Coding.of(train), tuple(forests))
 
     def first(self, trees: int) -> ForestDiffusion:
         """The ensemble of each forest's first trees: what a fit with so many trees gives.

@@ -1,0 +1,122 @@
+"""Diffusion of tables by random forests whose trees are the ensemble.  arXiv 2309.09968 and 2601.11444, section 4.
+
+A forest of M trees predicts the noise at each level; ``forest`` averages its trees, as a forest does, and is the
+yardstick; ``forest-rule`` follows any other rule of :mod:`dbn_core.aggregate`.  Forests know nothing of the rule, so
+that both share what was fitted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from dbn_core import method
+from dbn_core.aggregate import parse_rule
+from dbn_core.errors import SpecError
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext
+    from dbn_core.metrics.cost import Cost
+
+
+class ForestConfig(method.Config):
+    """The papers' settings."""
+
+    trees: int = Field(100, ge=1, le=10_000, description="that are fitted; the first M are an ensemble of M")
+    depth: int = Field(7, ge=1, le=100, description="largest depth of a tree")
+    levels: int = Field(50, ge=2, le=10_000, description="of noise; as many predictions make a row")
+    duplicates: int = Field(100, ge=1, le=100_000, description="how often each row is noised at each level")
+
+
+class _Forest(Method):
+    """What both methods share: fitting, and rows under a rule."""
+
+    task = "tabular"
+    reference = "Jolicoeur-Martineau et al., 2024, arXiv 2309.09968; 2026, arXiv 2601.11444"
+
+    @property
+    def rule(self) -> str:
+        """What makes one prediction of the trees'."""
+        return getattr(self.config, "rule", "arithmetic")
+
+    def check_size(self, size: int) -> None:
+        """As many trees as were fitted, at most."""
+        super().check_size(size)
+        least = parse_rule(self.rule).least_members
+        if not least <= size <= self.config.trees:
+            raise SpecError(f"{self.name}: {self.config.trees} trees are fitted, and {least} needed, so not {size}.")
+
+    def parts(self, size: int) -> list[Part]:
+        """One fit for all rules and sizes."""
+        return [Part("forest", settings=self.config.model_dump(exclude={"rule"}))]
+
+    def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
+        """Forests of all levels, as flat arrays."""
+        from dbn_core.tabular.forest import ForestDiffusion
+        from dbn_core.tasks.tabular import table_of
+
+        seed = int(context.generator("forests").initial_seed())
+        model = ForestDiffusion.fit(table_of(context.data, "train"), self._options(), seed=seed)
+        return model.state_dict()
+
+    def _options(self) -> Any:
+        from dbn_core.tabular.forest import ForestOptions
+
+        return ForestOptions(**self.config.model_dump(exclude={"rule"}))
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """Rows of the table, by the first ``size`` trees."""
+        from dbn_core.tabular.forest import ForestDiffusion
+        from dbn_core.tabular.predictor import ForestPredictor
+        from dbn_core.tasks.tabular import table_of
+
+        table = table_of(context.data, "train")
+        model = ForestDiffusion.from_state(table, self._options(), context.parts["forest"]).first(size)
+        return ForestPredictor(model, parse_rule(self.rule))
+
+    def cost(self, size: int, context: PredictContext, counted: Cost) -> Cost:
+        """A node of a tree counts as a parameter, a comparison as a multiply-add."""
+        from dbn_core.metrics.cost import Cost
+
+        config = self.config
+        # Members a step: a rule that draws follows one tree.
+        asked = 1 if parse_rule(self.rule).draws != "never" else size
+        nodes = len(context.parts["forest"]["feature"]) * size // config.trees
+        return counted + Cost(nodes, asked * config.levels * config.depth)
+
+
+@register("forest")
+class Forest(_Forest):
+    """Forest diffusion: random forests of M trees, their predictions averaged."""
+
+    title = "Forest"
+    yardstick = True
+
+    class Config(ForestConfig):
+        """See :class:`ForestConfig`."""
+
+
+@register("forest-rule")
+class ForestRule(_Forest):
+    """Forest diffusion with another rule over the trees: dominant, median, mixture of experts and others."""
+
+    title = "Forest"
+
+    class Config(ForestConfig):
+        """And the rule."""
+
+        rule: str = Field("dominant", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
+
+        @field_validator("rule")
+        @classmethod
+        def _known(cls, rule: str) -> str:
+            try:
+                return str(parse_rule(rule))
+            except SpecError as error:
+                raise ValueError(str(error)) from error

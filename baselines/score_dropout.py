@@ -1,0 +1,56 @@
+"""MC dropout of a score network: M thinned copies of one, each with its mask for a whole trajectory, averaged.
+
+Gal and Ghahramani (2016, arXiv 1506.02142), for scores as in arXiv 2601.11444.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from baselines.score_ensemble import RuleConfig
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext, Workspace
+
+
+@register("mc-dropout-score")
+class DropoutScores(Method):
+    """One score network trained with dropout; M of its thinned copies are the ensemble."""
+
+    task = "generation"
+    title = "MC dropout"
+    reference = "Gal and Ghahramani, 2016, arXiv 1506.02142"
+
+    class Config(RuleConfig):
+        """How samples are drawn, and how much is dropped."""
+
+        dropout: float = Field(0.1, gt=0, lt=1, description="rate inside the blocks")
+
+    def parts(self, size: int) -> list[Part]:
+        """One network for all sizes and rules."""
+        return [Part("network", settings={"dropout": self.config.dropout})]
+
+    def _network(self, context: Workspace) -> nn.Module:
+        return context.new_network(spec=context.spec.model_copy(update={"dropout": self.config.dropout}))
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """Denoising score matching by the members' recipe."""
+        network, draws = self._network(context), context.generator("train")
+        step = context.task.member_step(network, context.recipe, draws)
+        context.train(network, step, context.recipe, step_generator=draws)
+        return network
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """A sampler of the thinned copies' common score; their masks are drawn once."""
+        from dbn_core.diffusion.members import SamplingPredictor
+        from dbn_core.diffusion.networks import thinned
+
+        network, draws = context.load(self._network(context), "network"), context.generator("masks")
+        copies = [thinned(network, draws) for _ in range(size)]
+        return SamplingPredictor(copies, self.config.steps, self.config.sampler, self.config.rule)

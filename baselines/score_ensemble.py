@@ -1,0 +1,96 @@
+"""Ensembles of score networks: at every step of a sampler, one score of M.  arXiv 2601.11444.
+
+    s(x, t) = rule(s_1(x, t), ..., s_M(x, t))
+
+``score-ensemble`` is the mean, which lowers the denoising loss whatever the members are (Jensen) and is the yardstick
+of generative suites; ``aggregate`` follows any other rule of :mod:`dbn_core.aggregate`, or takes another number of
+steps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, field_validator
+
+from dbn_core import method
+from dbn_core.aggregate import parse_rule
+from dbn_core.errors import SpecError
+from dbn_core.method import Method
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dbn_core.context import PredictContext
+
+_PAPER = "2026, When Are Two Scores Better Than One?, arXiv 2601.11444"
+Sampler = Literal["ddim", "ddpm", "euler-maruyama", "heun"]
+
+
+class SamplingConfig(method.Config):
+    """How samples are drawn."""
+
+    steps: int = Field(16, ge=1, le=10_000, description="of the sampler, from noise to data")
+    sampler: Sampler = Field("ddim", description="ddim and heun follow the probability-flow ODE, the others the SDE")
+
+
+class RuleConfig(SamplingConfig):
+    """How samples are drawn, and what makes one score of M."""
+
+    rule: str = Field("arithmetic", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, rule: str) -> str:
+        try:
+            return str(parse_rule(rule))
+        except SpecError as error:
+            raise ValueError(str(error)) from error
+
+
+class _Pool(Method):
+    """What both methods share: the members of the pool under a rule."""
+
+    task = "generation"
+    reference = _PAPER
+
+    def members(self, size: int) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(size))
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """A sampler of the members' common score."""
+        from dbn_core.diffusion.members import SamplingPredictor
+
+        config: Any = self.config
+        members = [context.members[position] for position in range(size)]
+        return SamplingPredictor(members, config.steps, config.sampler, getattr(config, "rule", "arithmetic"))
+
+
+@register("score-ensemble")
+class ScoreEnsemble(_Pool):
+    """M score networks, their scores averaged at every step (SE-M)."""
+
+    title = "SE"
+    yardstick = True
+
+    class Config(SamplingConfig):
+        """See :class:`SamplingConfig`."""
+
+
+@register("aggregate")
+class Aggregate(_Pool):
+    """M score networks under any rule: median, dominant, alternating, mixture of experts and others."""
+
+    title = "Aggregate"
+
+    class Config(RuleConfig):
+        """See :class:`RuleConfig`."""
+
+    def check_size(self, size: int) -> None:
+        """As many members as the rule needs."""
+        super().check_size(size)
+        least = parse_rule(self.config.rule).least_members
+        if size < least:
+            raise SpecError(f"aggregate: the rule '{self.config.rule}' needs {least} members, not {size}.")

@@ -1,0 +1,84 @@
+"""Score networks that each know a part of the data: members that complement each other.  arXiv 2601.11444, section 3.
+
+Expert m learns the classes k with k mod M = m alone.  The score of the whole is then a mixture's,
+
+    s(x, t) = sum_m r_m(x) s_m(x, t),  r_m the share of expert m in the density at x,
+
+which no rule with equal weights is; following one expert a trajectory (``moe``) samples the mixture exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from baselines.score_ensemble import RuleConfig
+from dbn_core.aggregate import parse_rule
+from dbn_core.errors import SpecError
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext
+    from dbn_core.data.batch import Batch
+
+
+@register("experts")
+class Experts(Method):
+    """M score networks, each trained on its own share of the classes, under any rule."""
+
+    task = "generation"
+    title = "Experts"
+    reference = "2026, When Are Two Scores Better Than One?, arXiv 2601.11444"
+
+    class Config(RuleConfig):
+        """How samples are drawn, and how long an expert is trained."""
+
+        rule: str = "moe"
+        epochs: int | None = Field(None, ge=1, description="default: the members' own")
+
+    def check_size(self, size: int) -> None:
+        """Two experts or more."""
+        least = max(2, parse_rule(self.config.rule).least_members)
+        if size < least:
+            raise SpecError(f"experts: the classes are shared among at least {least}, not {size}.")
+
+    def parts(self, size: int) -> list[Part]:
+        """One for each expert; the rule has no part in them."""
+        settings = {"experts": size, "epochs": self.config.epochs}
+        return [Part(f"expert-{m + 1}", settings={**settings, "expert": m}) for m in range(size)]
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """Denoising score matching on the expert's classes, in as many updates as a member has."""
+        import torch
+
+        from dbn_core.data.augment import to_float
+
+        assert part.settings is not None
+        network, draws = context.new_network(), context.generator("train")
+        step = context.task.member_step(network, context.recipe, draws)
+        images, labels = to_float(context.data.train.images), context.data.train.labels
+        own = (labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]
+        if not len(own):
+            raise SpecError(f"{context.what}: no class is left for it: take fewer experts than the data have classes.")
+
+        def from_own(batch: Batch) -> torch.Tensor:
+            # Its own examples in the place of the batch's, as many.
+            chosen = own[torch.randint(len(own), (len(batch),), generator=draws)]
+            return step(replace(batch, images=images[chosen].to(batch.images), labels=labels[chosen]))
+
+        recipe = context.recipe.replace(epochs=part.settings["epochs"] or context.recipe.epochs)
+        context.train(network, from_own, recipe, step_generator=draws)
+        return network
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """A sampler of the experts' common score."""
+        from dbn_core.diffusion.members import SamplingPredictor
+
+        experts = [context.load(context.new_network(), part.name) for part in self.parts(size)]
+        return SamplingPredictor(experts, self.config.steps, self.config.sampler, self.config.rule)

@@ -1,0 +1,102 @@
+"""Distillation of a sampler's steps: progressive distillation, and B-DENSE's student of K branches.
+
+Salimans and Ho, 2022, arXiv 2202.00512; B-DENSE, 2026, arXiv 2602.15971.  Round after round a student learns to do in
+one step what its teacher does in K, and becomes the teacher of the next.  The plain student is held to the teacher's
+last state; with ``branches`` its last layer is widened K-fold and branch k is held to the k-th state,
+
+    loss = sum_k w_k ||x_k - target_k||^2,  w_k ~ exp(growth (k / K - 1)).
+
+Only the last branch samples, so that a prediction costs the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from dbn_core import method
+from dbn_core.diffusion.rounds import rounds
+from dbn_core.errors import SpecError
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext
+    from dbn_core.data.batch import Batch
+
+
+@register("step-distillation")
+class StepDistillation(Method):
+    """A sampler of few steps, distilled from one of many; with branches, as in B-DENSE."""
+
+    task = "generation"
+    title = "Progressive distillation"
+    reference = "Salimans and Ho, 2022, arXiv 2202.00512; B-DENSE, 2026, arXiv 2602.15971"
+
+    class Config(method.Config):
+        """Steps before and after, and what is taught."""
+
+        start: int = Field(16, ge=2, le=10_000, description="steps of the first teacher, a member of the pool")
+        steps: int = Field(2, ge=1, le=10_000, description="steps of the last student")
+        substeps: int = Field(2, ge=2, le=1000, description="K: a teacher's steps that become one")
+        branches: bool = Field(False, description="whether all K states are taught (B-DENSE), or the last alone")
+        growth: float = Field(0.0, ge=-50, le=50, description="of the branches' weights; 0 is uniform")
+        lr_scale: float = Field(0.5, gt=0, description="learning rate relative to the members'")
+
+        @model_validator(mode="after")
+        def _divides(self) -> Any:
+            try:
+                rounds(self.start, self.steps, self.substeps)
+            except SpecError as error:
+                raise ValueError(str(error)) from error
+            return self
+
+    def check_size(self, size: int) -> None:
+        """One teacher."""
+        if size != 1:
+            raise SpecError(f"step-distillation: one member is distilled, so the size is 1, not {size}.")
+
+    def parts(self, size: int) -> list[Part]:
+        """A student for each round; rounds that several numbers of steps share are trained once."""
+        config, parts = self.config, []
+        settings = config.model_dump(exclude={"steps"} if config.branches else {"steps", "growth"})
+        for steps in rounds(config.start, config.steps, config.substeps):
+            needs = (parts[-1].name,) if parts else ()
+            parts.append(Part(f"steps-{steps}", (0,), needs, settings))
+        return parts
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """One round, from the teacher's weights."""
+        from dbn_core.diffusion.distill import branch_weights, distillation_loss, endpoint, widened
+
+        config = self.config
+        if context.task.key().get("prediction") == "noise":
+            raise SpecError(
+                f"{context.what}: of a network that predicts noise, a single step keeps nothing: set prediction = 'v' "
+                "in [task]."
+            )
+        teacher: Any = context.members[0]
+        if part.needs:
+            teacher = context.load(context.bare_network(), part.needs[0])
+        branches = config.substeps if config.branches else 1
+        student: Any = widened(teacher, branches).requires_grad_(True)
+        weights, draws = branch_weights(branches, config.growth), context.generator("train")
+        steps = int(part.name.removeprefix("steps-"))
+
+        def step(batch: Batch) -> torch.Tensor:
+            z = student.encode(batch.images)
+            return distillation_loss(student, teacher, z, steps, config.substeps, weights, draws)
+
+        context.train(student, step, context.student_recipe(lr_scale=config.lr_scale), step_generator=draws)
+        return endpoint(student)
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """DDIM with the last student."""
+        from dbn_core.diffusion.members import SamplingPredictor
+
+        last = self.parts(size)[-1].name
+        return SamplingPredictor([context.load(context.bare_network(), last)], self.config.steps)

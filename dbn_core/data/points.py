@@ -1,0 +1,123 @@
+"""Data that are no images: points of a mixture whose density is known, and the tables that scikit-learn brings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.sources import Count, Fraction, Source
+from dbn_core.seeds import generator, seed_for
+
+
+class Mixture2dSource(Source):
+    """Draws from round modes on a circle, of unit variance; a point is [2, 1, 1] and its label is its mode.
+
+    Attributes:
+        modes: number of components.
+        std: standard deviation of a component.
+        train_count, test_count: how many points of each split; validation is as large as test.
+    """
+
+    summary: ClassVar[str] = "points of a Gaussian mixture in the plane, whose scores are known"
+
+    source: Literal["mixture2d"] = "mixture2d"
+    modes: int = Field(8, ge=3, le=1000)
+    std: float = Field(0.15, gt=0, lt=1)
+    train_count: Count = 2000
+    test_count: Count = 1000
+    split_seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """Options alone."""
+        return {**self.model_dump(mode="json"), "version": self.version}
+
+    def load(self) -> Dataset:
+        """Draw the points."""
+        from dbn_core.diffusion.mixture import ring
+
+        truth = ring(self.modes, self.std)
+
+        def split(name: str, count: int) -> Split:
+            points, modes = truth.labelled_sample(count, generator(purpose=f"mixture/{name}", seed=self.split_seed))
+            return Split(points[:, :, None, None], modes)
+
+        return Dataset.build(
+            name="mixture2d",
+            title=f"{self.modes} modes in the plane",
+            train=split("train", self.train_count),
+            validation=split("validation", self.test_count),
+            test=split("test", self.test_count),
+            classes=tuple(str(mode) for mode in range(self.modes)),
+            mean=(0.0, 0.0),
+            std=(1.0, 1.0),
+            flip=False,
+            truth=truth,
+        )
+
+
+class TableSource(Source):
+    """A table; a row is [D, 1, 1] in the table's own units, and its label its class, 0 where the target is a number.
+
+    Validation is one row of train, since nothing is chosen on it.
+
+    Attributes:
+        name: which of the bundled tables.
+        split: ``repetition`` cuts anew for every repetition of a suite.
+    """
+
+    summary: ClassVar[str] = "tables that come with scikit-learn: iris, wine, diabetes, breast-cancer"
+
+    source: Literal["table"] = "table"
+    name: Annotated[str, Field(pattern=r"^(iris|wine|diabetes|breast-cancer)$")] = "iris"
+    test_fraction: Fraction = 0.2
+    split: Literal["fixed", "repetition"] = "repetition"
+    split_seed: int = 0
+
+    @property
+    def resplits(self) -> bool:
+        """As ``split`` says."""
+        return self.split == "repetition"
+
+    def for_repetition(self, repetition: int, seed: int = 0) -> TableSource:
+        """The source with the seed of the repetition's own split."""
+        if not self.resplits:
+            return self
+        own = seed_for(purpose="split", split_seed=self.split_seed, seed=seed, repetition=repetition)
+        return self.model_copy(update={"split": "fixed", "split_seed": own})
+
+    def identity(self) -> dict[str, Any]:
+        """Options and the version of scikit-learn, which carries the data."""
+        from importlib.metadata import version
+
+        return {**self.model_dump(mode="json"), "version": self.version, "scikit-learn": version("scikit-learn")}
+
+    def load(self) -> Dataset:
+        """Cut the table, in proportion to its classes where it has some."""
+        if self.resplits:
+            return self.for_repetition(0).load()
+        import torch
+
+        from dbn_core.data.dataset import stratified_split
+        from dbn_core.tabular.data import load_table
+
+        table = load_table(self.name)
+        rows = torch.from_numpy(table.values).float()[:, :, None, None]
+        labels = (
+            torch.from_numpy(table.target).long() if table.classifies else torch.zeros(len(rows), dtype=torch.int64)
+        )
+        draws = generator(purpose="table/split", table=self.name, seed=self.split_seed)
+        test, train = stratified_split(labels, self.test_fraction, draws)
+        parts = {"train": train, "validation": train[:1], "test": test}
+        last = table.columns[-1]
+        return Dataset.build(
+            name=self.name,
+            title=f"{self.name} ({len(table)} rows of {len(table.columns)})",
+            **{part: Split(rows[index], labels[index]) for part, index in parts.items()},
+            classes=tuple(str(code) for code in range(last.categories or 1)),
+            mean=(0.0,) * len(table.columns),
+            std=(1.0,) * len(table.columns),
+            flip=False,
+            test_ids=test,
+        )

@@ -1,0 +1,34 @@
+"""What a score network is, as a suite file says it.  Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ScoreSpec(BaseModel):
+    """Architecture of the score networks of a generative suite.
+
+    Attributes:
+        name: ``mlp`` for points, ``unet`` for images of even height and width.
+        width: units of a layer, or channels at full resolution (a multiple of 8).
+        depth: residual blocks of the ``mlp``.
+        dropout: rate inside the blocks.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["mlp", "unet"] = "mlp"
+    width: int = Field(96, ge=8, le=10_000)
+    depth: int = Field(3, ge=1, le=100)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @property
+    def label(self) -> str:
+        """Short name for tables."""
+        return f"score network {self.name}, width {self.width}" + (f", depth {self.depth}" * (self.name == "mlp"))
+
+    def key(self) -> dict[str, Any]:
+        """JSON value that identifies the architecture."""
+        return self.model_dump()

@@ -1,0 +1,231 @@
+"""Generate: predictions are samples and the errors of a score; the yardstick is the mean of M score networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dbn_core.errors import PluginError, TrainingDivergedError
+from dbn_core.nets.score_spec import ScoreSpec
+from dbn_core.task import Exhibit, Score, Scores, Task, register_task
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.data.batch import Batch
+    from dbn_core.data.dataset import Dataset
+    from dbn_core.diffusion.members import Member
+    from dbn_core.diffusion.schedules import Schedule
+    from dbn_core.task import Array
+    from dbn_core.train.recipe import Recipe
+
+_SHOWN = {"points": 1500, "images": 48, "paths": 40}  # of the samples
+_BATCH = 500
+
+
+@register_task("generation")
+class Generation(Task):
+    """Samples of a data set, and how well a score is predicted (arXiv 2601.11444).
+
+    Attributes:
+        schedule: of the noise: variance preserving, or that of EDM.
+        prediction: what networks predict; distillation of steps needs ``x`` or ``v``.
+        samples: how many are drawn of each method and repetition.
+        draws: of time and noise for each test example, in errors of scores.
+        likelihood_steps: of the probability-flow ODE whose likelihood is exact but for its steps; 0: no likelihood.
+            It takes as many passes as the data have dimensions, so it is for points.
+        extractors: classifiers of ours whose features tell images apart; 0 for data that are no images.
+    """
+
+    schedule: Literal["vp", "edm"] = "vp"
+    prediction: Literal["noise", "x", "v"] = "v"
+    samples: int = Field(1000, ge=2, le=1_000_000)
+    draws: int = Field(4, ge=1, le=1000)
+    likelihood_steps: int = Field(0, ge=0, le=10_000)
+    extractors: int = Field(0, ge=0, le=20)
+
+    scores: ClassVar[Mapping[str, Score]] = {
+        "dsm": Score(
+            "DSM loss",
+            meaning="denoising score-matching loss on test examples, per coordinate: mean squared error of the noise. "
+            "Most of it is noise that nobody could predict.",
+        ),
+        "score_error": Score(
+            "score error", meaning="squared distance of sigma times the score from the true one, per coordinate."
+        ),
+        "nll": Score(
+            "NLL", meaning="negative log-likelihood of test examples by the probability-flow ODE, nats per coordinate."
+        ),
+        "energy": Score(
+            "energy distance",
+            meaning="between samples and test examples: zero where the laws agree, but for the size of both sets.",
+        ),
+        "fd": Score(
+            "classifier-FD",
+            meaning="Fréchet distance of features of small classifiers that this suite trained (mean over several). "
+            "It depends on them and on the number of samples: no FID, and not comparable with one.",
+        ),
+        "kd": Score("classifier-KD", meaning="unbiased kernel distance of the same features."),
+        "modes": Score("mode error", meaning="total variation between the modes' shares in samples and in the truth."),
+        "nfe": Score("NFE", None, meaning="network evaluations for one sample, all members counted."),
+    }
+    headline: ClassVar[str] = "energy"
+    compared: ClassVar[tuple[str, ...]] = ("energy", "fd", "dsm", "score_error", "nll", "modes")
+    figured: ClassVar[tuple[str, ...]] = ("energy", "fd", "modes", "dsm", "score_error", "nll")
+    axis: ClassVar[tuple[str, str]] = ("nfe_mean", "network evaluations for one sample")
+    exhibits: ClassVar[Mapping[str, Exhibit]] = {
+        "samples": Exhibit("points", "Samples", "Of the first repetition, beside test examples."),
+        "images": Exhibit("images", "Samples", "Of the first repetition, from the same noise, beside test examples."),
+        "paths": Exhibit(
+            "paths",
+            "Trajectories",
+            "From the same noise to samples (orange), of the first repetition; a line turns where a network was asked.",
+        ),
+    }
+    reference: ClassVar[str] = "score-ensemble"
+    reference_label: ClassVar[str] = "SE"
+    networks: ClassVar[Any] = ScoreSpec
+
+    def make_schedule(self) -> Schedule:
+        """The noise schedule."""
+        from dbn_core.diffusion.schedules import EDM, VP
+
+        return VP() if self.schedule == "vp" else EDM()
+
+    def new_network(
+        self, spec: Any, channels: int, image_size: tuple[int, int], classes: int, mean: Sequence[float],
+        std: Sequence[float],
+    ) -> Member:  # fmt: skip
+        """A score model of standardised data."""
+        from dbn_core.diffusion.members import Member
+        from dbn_core.diffusion.networks import ScoreMLP, ScoreUNet
+
+        network: nn.Module
+        if spec.name == "mlp":
+            network = ScoreMLP(channels * image_size[0] * image_size[1], spec.width, spec.depth, spec.dropout)
+        else:
+            network = ScoreUNet(channels, spec.width, spec.dropout)
+        return Member(network, self.make_schedule(), self.prediction, mean, std)
+
+    def member_step(self, network: Any, recipe: Recipe, generator: torch.Generator) -> Callable[[Batch], torch.Tensor]:
+        """Denoising score matching."""
+        from dbn_core.diffusion.loss import training_loss
+
+        def step(batch: Batch) -> torch.Tensor:
+            return training_loss(network, network.schedule, network.encode(batch.images), generator)
+
+        return step
+
+    def predict(
+        self, predictor: nn.Module, data: Dataset, device: torch.device, generator: torch.Generator, name: str
+    ) -> dict[str, torch.Tensor]:
+        """Samples and test examples [N, C, H, W], errors of the score [N], and what the classifiers' features say."""
+        import torch
+
+        from dbn_core.data.augment import to_float
+
+        start = torch.randn(self.samples, data.channels, *data.image_size, generator=generator)
+        samples = torch.cat([predictor(part.to(device)).cpu() for part in start.split(_BATCH)])
+        if samples.shape != start.shape:
+            raise PluginError(
+                f"Method '{name}': the predictor returned samples of shape {list(samples.shape)}: return "
+                f"{list(start.shape)}, as its noise."
+            )
+        if not torch.isfinite(samples).all():
+            raise TrainingDivergedError(f"Method '{name}': its samples are not finite: look at its training losses.")
+        pictures = data.test.images.dtype == torch.uint8
+        if pictures:
+            samples = samples.clamp(0, 1).mul(255).round().to(torch.uint8)
+        found: dict[str, torch.Tensor] = {"samples": samples, "test": data.test.images}
+        found["nfe"] = torch.tensor([float(getattr(predictor, "evaluations", 0))])
+        if hasattr(predictor, "field"):
+            found |= self._errors(predictor, to_float(data.test.images).to(device), data, generator)
+        if hasattr(predictor, "paths") and data.image_size == (1, 1):
+            found["paths"] = predictor.paths(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
+        if self.extractors and pictures:
+            found |= _distances(data, samples, self.extractors)
+        if data.truth is not None:
+            near = torch.cdist(samples.flatten(1).double(), data.truth.means).argmin(1)
+            shares = torch.bincount(near, minlength=len(data.truth.weights)) / len(near)
+            found["modes"] = (shares - data.truth.weights).abs().sum()[None] / 2
+        return {key: value.contiguous() for key, value in found.items()}
+
+    def _errors(
+        self, predictor: Any, x: torch.Tensor, data: Dataset, generator: torch.Generator
+    ) -> dict[str, torch.Tensor]:
+        """Of the score at noised test examples [N, C, H, W]."""
+        import torch
+
+        from dbn_core.diffusion.likelihood import log_likelihood
+        from dbn_core.diffusion.loss import draw_times
+        from dbn_core.diffusion.process import beside, normal_like, perturb
+
+        member, schedule = predictor.members[0], predictor.schedule
+        z, field = member.encode(x), predictor.field(len(x), generator)
+        dsm, error = [], []
+        with torch.no_grad():
+            for draw in range(self.draws):
+                t, noise = draw_times(schedule, len(z), generator).to(z.device), normal_like(z, generator)
+                z_t = perturb(schedule, z, t, noise)
+                sigma = beside(schedule.sigma(t), z)
+                score = field(z_t, t, draw)
+                dsm.append((sigma * score + noise).square().flatten(1).mean(1))
+                if data.truth is not None:
+                    true = data.truth.score(schedule)(z_t.flatten(1), t).reshape(z.shape)
+                    error.append((sigma * (score - true)).square().flatten(1).mean(1))
+        found = {"dsm": torch.stack(dsm).mean(0).cpu()}
+        if error:
+            found["score_error"] = torch.stack(error).mean(0).cpu()
+        if self.likelihood_steps and field.rule.draws != "step":
+            dimensions = z[0].numel()
+            found["nll"] = -log_likelihood(field, schedule, z, self.likelihood_steps).cpu() / dimensions
+        return found
+
+    def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
+        """Errors as stored; the energy distance of samples and test examples."""
+        from dbn_core.metrics.generation import energy_distance
+
+        samples, test = arrays["samples"], arrays["test"]
+        scale = 255.0 if samples.dtype.kind == "u" else 1.0
+        flat = [array.reshape(len(array), -1) / scale for array in (samples, test)]
+        split = {name: float(arrays[name].mean()) for name in ("fd", "kd", "modes", "nfe") if name in arrays}
+        split["energy"] = energy_distance(*flat)
+        exhibits = {}
+        if samples.shape[1:] == (2, 1, 1):
+            count = _SHOWN["points"]
+            exhibits = {"samples": flat[0][:count], "data:samples": flat[1][:count]}
+            if "paths" in arrays:
+                exhibits["paths"] = arrays["paths"][..., 0, 0]
+        elif samples.shape[1] == 1:
+            shown = (samples[: _SHOWN["images"], 0] / scale, test[: _SHOWN["images"], 0] / scale)
+            exhibits = {"images": shown[0], "data:images": shown[1]}
+        return Scores(
+            examples={name: arrays[name].astype(float) for name in ("dsm", "score_error", "nll") if name in arrays},
+            split=split,
+            exhibits={name: array.astype("float32") for name, array in exhibits.items()},
+        )
+
+    def trial(self) -> tuple[ScoreSpec, Dataset]:
+        """Few points and a narrow perceptron."""
+        from dbn_core.data.points import Mixture2dSource
+
+        return ScoreSpec(width=8, depth=1), Mixture2dSource(train_count=48, test_count=24).load()
+
+
+def _distances(data: Dataset, samples: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
+    """Fréchet and kernel distance of the features of samples and test images, one for each extractor."""
+    import torch
+
+    from dbn_core.data.augment import to_float
+    from dbn_core.metrics.extractor import extractors
+    from dbn_core.metrics.generation import features, frechet_distance, kernel_distance
+
+    found: dict[str, list[float]] = {"fd": [], "kd": []}
+    for extractor in extractors(data, count):
+        pair = [features(extractor, to_float(images)) for images in (samples, data.test.images)]
+        found["fd"].append(frechet_distance(*pair))
+        found["kd"].append(kernel_distance(*pair))
+    return {name: torch.tensor(values) for name, values in found.items()}
