@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
 from dbn_core.draws import seeded
-from dbn_core.errors import SpecError
+from dbn_core.errors import SpecError, shown
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import block_index, block_plan
@@ -116,6 +117,7 @@ class FitContext(Workspace):
     monitor: Monitor | None = None
     what: str = "training"
     logs: list[TrainLog] = field(default_factory=list)
+    records: dict[str, float | None] = field(default_factory=dict)
     _counters: dict[str, int] = field(default_factory=lambda: {"teacher_passes": 0})
 
     @property
@@ -126,6 +128,21 @@ class FitContext(Workspace):
     @teacher_passes.setter
     def teacher_passes(self, value: int) -> None:
         self._counters["teacher_passes"] = value
+
+    def record(self, **numbers: float) -> None:
+        """Store numbers of this training beside its part, by name; what is not finite as null.
+
+        They are for people to read: nothing is computed from them, and no key depends on them.
+
+        Raises:
+            SpecError: what is no number.
+        """
+        for name, number in numbers.items():
+            try:
+                value = float(number)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise SpecError(f"{self.what}: record({name}=...) takes a number, not {shown(number)}.") from error
+            self.records[name] = value if math.isfinite(value) else None
 
     @property
     def images(self) -> Split:

@@ -12,15 +12,21 @@ random temperature t; S = sigma_T^2, and the numbers are those that the function
 
 where Z_C is the T-step sample: (6) distils T steps to one.  A prediction is one pass of the source and, for each of L
 bridges, one of its small network eps; their probabilities are averaged.
+
+Beside the paper: ``distill=branches`` teaches the states on the way, too (``branches``), and ``combine`` averages the
+bridges elsewhere.
 """
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
-from baselines.dbn.options import PRESETS, DBNConfig
+from baselines.dbn.beyond import PREDICTION, DBNConfig
+from baselines.dbn.options import PRESETS
+from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part
+from dbn_core.method import Method, Part, options_key
 from dbn_core.registry import register
 
 if TYPE_CHECKING:
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.context import FitContext, PredictContext, Workspace
+
+_STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branched"}
 
 __all__ = ["PRESETS", "DBNConfig", "DiffusionBridgeNetwork"]
 
@@ -55,6 +63,9 @@ class DiffusionBridgeNetwork(Method):
                 f"dbn: with groups of {self.config.group} the size is 1 + a multiple of {further}, not {size}; "
                 f"set group={size} for one bridge of {size} members."
             )
+        rule, bridges = parse_rule(self.config.rule), self.bridges(size) * self.config.replicas
+        if bridges < rule.least_members:
+            raise SpecError(f"dbn: rule {rule.name} needs {rule.least_members} bridges, and size {size} has {bridges}.")
 
     def members(self, size: int) -> tuple[int, ...]:
         """The source."""
@@ -65,40 +76,45 @@ class DiffusionBridgeNetwork(Method):
         config, count, further = self.config, self.bridges(size), self.config.group - 1
         # The weight of the source in a target depends on how many targets it is in.
         suffix = f"of{count}" if config.source_weight == "once" and count > 1 else ""
-        trained = config.model_dump(exclude={"preset", "distill"})
-        multi = {k: v for k, v in trained.items() if not k.startswith("distill")}
+        trained = options_key(config, exclude=("preset", "distill", *PREDICTION))
+        multi = {k: v for k, v in trained.items() if not k.startswith(("distill", "branch"))}
         if config.distill:  # part of the budget is kept for the student
             multi["distill_share"] = config.distill_share
         # Two images teach a perturbed input, so that its teachers run online.
         mixup = None if config.perturb_input else config.mixup
         parts = []
-        for bridge in range(1, count + 1):
+        for bridge, replica in product(range(1, count + 1), range(1, config.replicas + 1)):
             members = (0, *range((bridge - 1) * further + 1, bridge * further + 1))
-            name = f"bridge-{bridge}{suffix}"
-            parts.append(Part(name, members, settings=multi, taught_mixup=mixup))
+            end = f"{bridge}{f'r{replica}' if replica > 1 else ''}{suffix}"
+            parts.append(Part(f"bridge-{end}", members, settings=multi, taught_mixup=mixup))
             if config.distill:
-                parts.append(Part(f"onestep-{bridge}{suffix}", members, (name,), trained, taught_mixup=mixup))
+                name, needs = f"{_STUDENT[config.distill]}-{end}", (f"bridge-{end}",)
+                parts.append(Part(name, members, needs, trained, taught_mixup=mixup))
         return parts
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
-        """Train a multi-step bridge, or distil one to a single step."""
+        """Train a multi-step bridge, or distil one."""
+        from baselines.dbn.branches import BranchTraining
         from baselines.dbn.training import BridgeTraining
 
         training = BridgeTraining(self.config, context, self.target_weights(part))
         if part.name.startswith("bridge"):
             return training.fit(self.denoiser(context, self.config.steps))
         teacher = context.load(self.denoiser(context, self.config.steps), part.needs[0])
-        return training.distil(self.denoiser(context, 1), teacher)
+        if part.name.startswith("onestep"):
+            return training.distil(self.denoiser(context, 1), teacher)
+        return BranchTraining(training, lambda steps: self.denoiser(context, steps)).distil(teacher)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""
         from baselines.dbn.training import even_temperature
-        from dbn_core.predictors import BridgedSource
+        from dbn_core.predictors import BridgedSource, JointBridges, PooledBridges
 
         config = self.config
-        kind, steps = ("onestep", 1) if config.distill else ("bridge", config.steps)
+        kind = _STUDENT.get(config.distill, "bridge")
+        steps = config.student_steps if config.distill else config.steps
         names = [part.name for part in self.parts(size) if part.name.startswith(kind)]
-        return BridgedSource(
+        bridges = BridgedSource(
             context.members[0],
             config.at,
             [context.load(self.denoiser(context, steps), name) for name in names],
@@ -106,6 +122,11 @@ class DiffusionBridgeNetwork(Method):
             # The distilled predictor makes no draw, in the released code neither.
             "none" if config.distill else config.sampler_noise,
         )
+        if config.combine == "score":
+            return JointBridges(bridges, parse_rule(config.rule))
+        if (config.combine, config.order) == ("probability", 1.0):
+            return bridges  # the harness averages the probabilities of its terms
+        return PooledBridges(bridges, config.order if config.combine == "probability" else 0.0, config.guidance)
 
     def denoiser(self, context: Workspace, steps: int) -> Denoiser:
         """A fresh denoiser with ``steps`` steps."""

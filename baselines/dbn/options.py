@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dbn_core import method
 
@@ -61,7 +61,7 @@ class Switches(method.Config):
         return values
 
 
-class DBNConfig(Switches):
+class PaperOptions(Switches):
     """Defaults are the CIFAR-10 configuration of the paper."""
 
     # The bridge: equations (1) to (3).
@@ -89,13 +89,20 @@ class DBNConfig(Switches):
     cosine_length: float = Field(1.0, ge=1, description="length of the bridge's cosine in runs; 2 stops at half")
     epochs: int | None = Field(None, ge=2, description="bridge and distillation together; default: student budget")
     # Distillation to one step: equation (6).
-    distill: bool = Field(True, description="distil the T steps to one")
+    distill: bool | Literal["branches"] = Field(True, description="distil the T steps to one; branches: by B-DENSE")
     distill_share: float = Field(50 / 850, gt=0, lt=1, description="part of the epochs spent on distillation")
     distill_lr_factor: float = Field(0.1, gt=0)
     distill_alpha: float = Field(0.5, ge=0, le=1, description="weight of the multi-step teacher against the ensemble")
 
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _distill_is_known(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lower() not in ("true", "false", "branches"):
+            raise ValueError("write true, false or branches")
+        return value
+
     @model_validator(mode="after")
-    def _flow_is_straight(self) -> DBNConfig:
+    def _flow_is_straight(self) -> PaperOptions:
         straight = (self.prediction, self.loss, self.sampler_noise) == ("displacement", "mse", "none")
         if self.process == "rectified_flow" and not straight:
             raise ValueError("a rectified flow needs prediction=displacement, loss=mse and sampler_noise=none")

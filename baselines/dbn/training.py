@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
-from baselines.dbn.options import DBNConfig
+from baselines.dbn.beyond import DBNConfig
+from dbn_core.bridge.branches import curvature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps, flow_loss
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import mean_temperature, random_temperature, sample_bridge, target_logits
-from dbn_core.bridge.sampler import sample
+from dbn_core.bridge.sampler import path, sample
 from dbn_core.context import FitContext
 from dbn_core.data.batch import Batch
+from dbn_core.evaluation import predict_split
 from dbn_core.predictors import start_logits
 from dbn_core.train.recipe import Recipe
 
@@ -25,9 +27,11 @@ _REVERSED_DECAY = 1 - 0.99995
 
 @dataclass(frozen=True)
 class Ends:
-    """A batch as a bridge sees it: features [B, C, H, W], the source's logits, Z_0 and Z_1 [B, K]."""
+    """A batch as a bridge sees it: features [B, C, H, W], logits that Z_0 is made from [M, B, K], and the source's, Z_0
+    and Z_1, each [B, K]."""
 
     features: torch.Tensor
+    shown: torch.Tensor
     source: torch.Tensor
     z_0: torch.Tensor
     z_1: torch.Tensor
@@ -60,7 +64,7 @@ class BridgeTraining:
             z_n = sample_bridge(ends.z_0, ends.z_1, n, denoiser.variances, generator)
             return bridge_loss(denoiser, ends.features, z_n, n, ends.z_0, config.loss)
 
-        return self._train(denoiser, step, bridge_recipe(config, self.context))
+        return self.train(denoiser, step, bridge_recipe(config, self.context))
 
     def distil(self, student: Denoiser, teacher: Denoiser) -> Denoiser:
         """Train a denoiser of one step, started from the teacher's weights: equation (6)."""
@@ -76,13 +80,19 @@ class BridgeTraining:
                 student, ends.features, ends.z_1, z_c, ends.z_0, config.distill_alpha, config.loss
             )
 
-        return self._train(student, step, distillation_recipe(config, self.context))
+        self.train(student, step, distillation_recipe(config, self.context))
+        states = self.validation_paths(teacher)
+        self.context.record(
+            kappa=curvature(states, teacher.variances),
+            branch_1_mse=float((self.validation_paths(student)[-1] - states[-1]).square().mean()),
+        )
+        return student
 
     def ends(self, batch: Batch) -> Ends:
         """Both ends of the bridge: equations (1) and (2)."""
         logits, features = self.context.teach_bridge(batch, self.features, self.head)
         shown = self.context.teach_images(batch.dominant) if self.config.perturb_input else logits
-        return Ends(features, logits[0], target_logits(shown, self.weights), self.random_start(logits[0]))
+        return Ends(features, shown, logits[0], target_logits(shown, self.weights), self.random_start(logits[0]))
 
     def random_start(self, logits: torch.Tensor) -> torch.Tensor:
         """Z_1 for training: the source's logits at a random temperature, or noise."""
@@ -97,12 +107,24 @@ class BridgeTraining:
         """Z_1 for evaluation: the mean temperature, or noise of a fixed seed."""
         return start_logits(logits, even_temperature(self.config), self.context.generator("prior"))
 
-    def _train(self, denoiser: Denoiser, step: Any, recipe: Recipe) -> Denoiser:
+    @torch.no_grad()
+    def validation_paths(self, denoiser: Denoiser) -> torch.Tensor:
+        """Z_n for n = T ... 0 on the images of validation, without noise, [T + 1, N, K]."""
+
+        def walk(images: torch.Tensor) -> torch.Tensor:
+            features = self.features(images)
+            return torch.stack(path(denoiser, features, self.even_start(self.head(features))))
+
+        return predict_split(walk, self.context.data.validation, self.context.device)
+
+    def train(self, denoiser: Denoiser, step: Any, recipe: Recipe, purpose: str = "train") -> Denoiser:
+        """Train in place by the context's loop; where the best epoch is kept, it is that of the sampled prediction."""
+
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
             features = self.features(images)
             return sample(current, features, self.even_start(self.head(features)))
 
-        self.context.train(denoiser, step, recipe, predict=predict, step_generator=self.generator)
+        self.context.train(denoiser, step, recipe, purpose=purpose, predict=predict, step_generator=self.generator)
         return denoiser
 
 

@@ -163,6 +163,7 @@ class Bench:
             "student_passes": sum(log.examples for log in logs),
             "teacher_passes": context.teacher_passes,
             "logs": [_summary(log) for log in logs],
+            "records": context.records,
         }
 
     def _fit_part(self, node: Node) -> tuple[dict[str, Any], bytes]:

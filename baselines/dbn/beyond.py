@@ -1,0 +1,166 @@
+"""Options beyond the DBN paper: distillation by branches, and other ways to make one prediction of several bridges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from baselines.dbn.options import PaperOptions
+from dbn_core.aggregate import parse_rule
+from dbn_core.errors import SpecError
+from dbn_core.method import ADDED_LATER
+
+# Options of the predictor: bridges that differ in these alone are trained once.
+PREDICTION = ("replicas", "combine", "order", "guidance", "rule")
+
+
+class DBNConfig(PaperOptions):
+    """All options of DBN: with the defaults of those added here it is the paper's method."""
+
+    # B-DENSE (arXiv 2602.15971), where distill=branches: see dbn_core.bridge.branches.
+    branches: int | None = Field(
+        None, ge=1, description="K, states that teach one student step; default: all", json_schema_extra=ADDED_LATER
+    )
+    branch_growth: float = Field(
+        0.0, allow_inf_nan=False, description="a of the weights exp(a (k/K - 1))", json_schema_extra=ADDED_LATER
+    )
+    branch_weights: str | None = Field(
+        None, description="the weights themselves, such as 1:2:4", json_schema_extra=ADDED_LATER
+    )
+    branch_distance: Literal["l2", "l1", "kl"] | None = Field(
+        None, description="of a branch from its target; default: that of loss", json_schema_extra=ADDED_LATER
+    )
+    branch_compare: Literal["states", "endpoints"] = Field(
+        "states", description="endpoints: squared distances of states times 1/A_k^2", json_schema_extra=ADDED_LATER
+    )
+    branch_targets: Literal["teacher", "members"] = Field(
+        "teacher", description="states of the teacher, or ensembles of 2, 3, ... members", json_schema_extra=ADDED_LATER
+    )
+    branch_steps: int = Field(
+        1, ge=1, description="S, steps of the student, taught on its own path", json_schema_extra=ADDED_LATER
+    )
+    branch_progressive: bool = Field(
+        False, description="in rounds from T to T/K, ..., S steps", json_schema_extra=ADDED_LATER
+    )
+    # Several bridges: what the predictor makes of them; nothing here is read by training.
+    replicas: int = Field(
+        1, ge=1, description="bridges of each group of members, from different seeds", json_schema_extra=ADDED_LATER
+    )
+    combine: Literal["probability", "logit", "score"] = Field(
+        "probability", description="level at which bridges become one prediction", json_schema_extra=ADDED_LATER
+    )
+    order: float = Field(
+        1.0,
+        allow_inf_nan=False,
+        description="r of the mean of probabilities; 0: geometric, -1: harmonic",
+        json_schema_extra=ADDED_LATER,
+    )
+    guidance: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="how far combine=logit goes from the source to the mean",
+        json_schema_extra=ADDED_LATER,
+    )
+    rule: str = Field(
+        "arithmetic",
+        description="of combine=score, at every step; see dbn_core.aggregate",
+        json_schema_extra=ADDED_LATER,
+    )
+
+    @property
+    def student_steps(self) -> int:
+        """Steps of the distilled student."""
+        return self.branch_steps if self.distill == "branches" else 1
+
+    def branch_rounds(self) -> list[tuple[int, int, int]]:
+        """(steps of the teacher, steps of its student, branches of each of these) for each round of B-DENSE."""
+        students, count = self.branch_steps, self.branches
+        if self.branch_targets == "members":
+            return [(self.steps, 1, count or self.group - 1)]
+        if not self.branch_progressive:
+            return [(self.steps, students, count or self.steps // students)]
+        assert count is not None
+        steps = [self.steps]
+        while steps[-1] > students:
+            steps.append(steps[-1] // count)
+        return [(teacher, student, count) for teacher, student in pairwise(steps)]
+
+    @model_validator(mode="after")
+    def _branches_fit(self) -> DBNConfig:
+        if self.distill != "branches":
+            self._refuse_given(
+                (name for name in type(self).model_fields if name.startswith("branch")), "distill=branches"
+            )
+            return self
+        students, count = self.branch_steps, self.branches
+        if self.branch_targets == "members":
+            if students > 1 or self.branch_progressive or self.branch_compare == "endpoints":
+                raise ValueError(
+                    "branch_targets=members has no states of a path: leave out branch_steps, branch_progressive and "
+                    "branch_compare"
+                )
+            if (count or 1) >= self.group:
+                raise ValueError(
+                    f"branches={count} ensembles of 2, 3, ... members need a group of {(count or 1) + 1} or more, "
+                    f"not {self.group}: lower branches, or raise group"
+                )
+        elif self.steps % (students * (count or 1)):
+            raise ValueError(
+                f"steps={self.steps} is no multiple of branches x branch_steps = {count or 1} x {students}: "
+                "every branch needs a state of the teacher's path"
+            )
+        elif self.branch_progressive and not _is_power(self.steps // students, count or 1):
+            raise ValueError(
+                f"branch_progressive goes from steps={self.steps} to {students} by factors of branches={count}: "
+                "make steps = branch_steps x branches^rounds, with 2 branches or more"
+            )
+        given, heads = self.branch_weight_list, self.branch_rounds()[0][2]
+        if given is not None and len(given) != heads:
+            raise ValueError(f"branch_weights={self.branch_weights} has {len(given)} weights for {heads} branches")
+        return self
+
+    @property
+    def branch_weight_list(self) -> list[float] | None:
+        """Explicit weights of the branches, with sum 1; None: those of ``branch_growth``."""
+        if self.branch_weights is None:
+            return None
+        if self.branch_growth:
+            raise ValueError("branch_growth and branch_weights say the same: give one of them")
+        try:
+            weights = [float(weight) for weight in self.branch_weights.split(":")]
+        except ValueError:
+            weights = []
+        total = sum(weights)
+        if not (weights and min(weights) >= 0 and 0 < total < math.inf):
+            raise ValueError(f"branch_weights={self.branch_weights}: write numbers of 0 or more, such as 1:2:4")
+        return [weight / total for weight in weights]
+
+    @model_validator(mode="after")
+    def _combination_fits(self) -> DBNConfig:
+        for option, level in (("order", "probability"), ("guidance", "logit"), ("rule", "score")):
+            if self.combine != level:
+                self._refuse_given([option], f"combine={level}")
+        try:
+            rule = parse_rule(self.rule)
+        except SpecError as error:
+            raise ValueError(str(error).rstrip(".")) from error
+        if rule.pools == "ends":
+            raise ValueError(f"rule {rule.name} pools what comes out: write combine=logit in its place")
+        return self
+
+    def _refuse_given(self, names: Iterable[str], where: str) -> None:
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is read where {where} alone: leave it out, or set that")
+
+
+def _is_power(number: int, base: int) -> bool:
+    """Whether it is base, base^2, ..., for a base of 2 or more."""
+    while base > 1 and number > base and number % base == 0:
+        number //= base
+    return base > 1 and number == base

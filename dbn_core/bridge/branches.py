@@ -1,0 +1,183 @@
+"""B-DENSE on a bridge: one student step is taught K states of its teacher's path, not its end alone (arXiv 2602.15971).
+
+A student with S steps stands for a teacher with N = S K m; its step n jumps over K m teacher steps, from index
+c = n K m down to c - K m.  Its last linear layer is widened K-fold.  Branch k = 1 ... K answers o_k, and its state
+
+    Z^_k = Z - A_k scale_n o_k,    A_k = 1 - sigma^2(c - k m) / sigma^2(c)
+
+is the bridge's own mean for a jump of k m teacher steps, so that copies of the teacher's last layer start near all
+their targets.  The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K scale_n is the
+stride of the sampler.  The paper (images, diffusion from noise) applies one full-step update to all branches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from dbn_core.bridge.denoiser import Denoiser, kl_to
+
+Distance = Literal["l2", "l1", "kl"]
+
+
+class BranchedNetwork(nn.Module):
+    """A score network with K copies of its last linear layer; by itself it answers with the last of them.
+
+    Args:
+        network: has its last layer in ``out``, of C units; it is copied.
+        branches: K.
+    """
+
+    def __init__(self, network: Any, branches: int) -> None:
+        super().__init__()
+        self.network, self.count = copy.deepcopy(network), branches
+        out = network.out
+        self.network.out = _linear(out.weight.repeat(branches, 1), out.bias.repeat(branches))
+
+    def branches(self, features: Any, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        """Answers of all branches, [B, K, C], from Z [B, C] at times tau [B]."""
+        return self.network(features, z, tau).unflatten(1, (self.count, -1))
+
+    def forward(self, features: Any, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        """Answer of branch K, [B, C]."""
+        return self.branches(features, z, tau)[:, -1]
+
+    @torch.no_grad()
+    def export(self) -> Any:
+        """The network with branch K alone: the architecture that was widened, and the same answers."""
+        network: Any = copy.deepcopy(self.network)
+        units = network.out.out_features // self.count
+        network.out = _linear(network.out.weight[-units:], network.out.bias[-units:])
+        return network
+
+
+@torch.no_grad()
+def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), device=weight.device, dtype=weight.dtype)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+    return layer
+
+
+def branch_weights(branches: int, growth: float = 0.0) -> torch.Tensor:
+    """``w_k ~ exp(growth (k / K - 1))``, float32 [K] with sum 1: 0 is uniform, infinity the ordinary endpoint loss.
+
+    Ours: the paper searches its weights, and does not give the curve that it fits to them.
+    """
+    return (growth * (torch.arange(1, branches + 1).double() / branches - 1)).softmax(0).float()
+
+
+def branch_steps(steps: int, students: int, branches: int) -> torch.Tensor:
+    """Teacher indices that the branches aim at, int64 [S + 1, K]; row n is of student step n, row 0 has no meaning.
+
+    Raises:
+        ValueError: S K does not divide N.
+    """
+    stride, rest = divmod(steps, students * branches)
+    if rest:
+        raise ValueError(f"{branches} branches of {students} steps do not divide a teacher's {steps} steps")
+    n, k = torch.arange(students + 1)[:, None], torch.arange(1, branches + 1)
+    return (n * branches - k) * stride
+
+
+def branch_fractions(variances: torch.Tensor, students: int, branches: int) -> torch.Tensor:
+    """A_k of every student step, float64 [S + 1, K], from the teacher's sigma_n^2 [N + 1]; row 0 has no meaning."""
+    steps = len(variances) - 1
+    targets = branch_steps(steps, students, branches)
+    starts = torch.arange(students + 1)[:, None] * (steps // students)
+    return 1 - variances[targets.clamp_min(0)] / variances[starts].clamp_min(torch.finfo(variances.dtype).tiny)
+
+
+def branch_loss(
+    outputs: torch.Tensor,
+    scale: torch.Tensor,
+    z: torch.Tensor,
+    targets: torch.Tensor,
+    z_0: torch.Tensor,
+    fractions: torch.Tensor,
+    weights: torch.Tensor,
+    alpha: float = 0.5,
+    distance: Distance = "l2",
+) -> torch.Tensor:
+    """``alpha sum_k w_k d(Z^_k, X_k) + (1 - alpha) d(Z_0^, Z_0)``, mean over the batch, Z_0^ of branch K.
+
+    Distances are in the unit of the network's answers, as in (4) and (6): states are divided by ``scale``.  With K = 1
+    this is equation (6), bit for bit.
+
+    Args:
+        outputs: answers of the branches, [B, K, C].
+        scale: of the denoiser at the student's steps, [B, 1].
+        z: where the student is, [B, C].
+        targets: X_k, states of the teacher, [B, K, C].
+        z_0: the true ensemble logits, [B, C].
+        fractions: A_k, [B, K] or [K]; ones compare endpoints.
+        weights: w_k, [K], with sum 1.
+        distance: ``l2`` is squared, and like ``l1`` summed over classes; ``kl`` is KL(softmax(X_k) || softmax(Z^_k)).
+    """
+    shares = fractions.to(outputs)[..., None]
+    if distance == "kl":
+        moves = scale[:, None] * outputs
+        states = z[:, None] - shares * moves
+        branches = [kl_to(states[:, k], targets[:, k]) for k in range(len(weights))]
+        to_teacher = (weights.to(outputs) * torch.stack(branches)).sum()
+        return alpha * to_teacher + (1 - alpha) * kl_to(z - moves[:, -1], z_0)
+    errors = shares * outputs - (z[:, None] - targets) / scale[:, None]
+    anchor = outputs[:, -1] - (z - z_0) / scale
+    size = torch.square if distance == "l2" else torch.abs
+    to_teacher = (weights.to(outputs) * size(errors).sum(2)).sum(1)
+    return (alpha * to_teacher + (1 - alpha) * size(anchor).sum(1)).mean()
+
+
+def branch_states(denoiser: Denoiser, features: Any, z: torch.Tensor, n: int, fractions: torch.Tensor) -> torch.Tensor:
+    """Z^_k of all branches [B, K, C] at one common step n, with its A_k [K]."""
+    assert isinstance(denoiser.network, BranchedNetwork)
+    outputs = denoiser.network.branches(features, z, torch.full((len(z),), n / denoiser.steps).to(z))
+    return z[:, None] - float(denoiser.scales[n]) * fractions.to(z)[:, None] * outputs
+
+
+def endpoints(z: torch.Tensor, states: torch.Tensor, fractions: torch.Tensor) -> torch.Tensor:
+    """Where the bridge would end whose mean passes through the states: ``Z - (Z - X_k) / A_k``, [B, K, C].
+
+    Compared with the branches' own endpoints this weighs the squared distance of states by A_k^-2.
+    """
+    start = z[:, None]
+    return start - (start - states) / fractions.to(z)[..., None]
+
+
+def curvature(path: Sequence[torch.Tensor] | torch.Tensor, variances: torch.Tensor) -> float:
+    """kappa: how far a path is from the bridge's own mean, at most over its states, relative to its length.
+
+    ``mean over examples of max_n || Z_n - mean_n || / || Z_0 - Z_N ||``, where mean_n goes straight from Z_N to Z_0
+    with the clock.  Near 0 the states between tell a student hardly more than the end does.
+
+    Args:
+        path: Z_n for n = N ... 0, each [B, C].
+        variances: sigma_n^2 for n = 0 ... N.
+    """
+    start, end = path[0].double(), path[-1].double()
+    length = (end - start).norm(dim=-1).clamp_min(1e-12)
+    shares = (1 - variances / variances[-1]).flip(0).tolist()
+    off = [(z.double() - start - a * (end - start)).norm(dim=-1) for a, z in zip(shares, path, strict=True)]
+    return float((torch.stack(off).amax(0) / length).mean()) if len(start) else math.nan
+
+
+def branched(denoiser: Denoiser, branches: int) -> Denoiser:
+    """The denoiser with a :class:`BranchedNetwork` in the place of its network."""
+    return _with_network(denoiser, BranchedNetwork(denoiser.network, branches))
+
+
+def exported(denoiser: Denoiser) -> Denoiser:
+    """The denoiser with branch K alone, in evaluation mode; it costs what a plain one costs."""
+    assert isinstance(denoiser.network, BranchedNetwork)
+    return _with_network(denoiser, denoiser.network.export()).eval()
+
+
+def _with_network(denoiser: Denoiser, network: nn.Module) -> Denoiser:
+    changed = Denoiser(network, denoiser.variances)
+    changed.scales = denoiser.scales
+    return changed

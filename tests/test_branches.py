@@ -1,0 +1,446 @@
+"""B-DENSE on bridges: branches against closed forms, the plain distillation, and the bridge's own law."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from baselines.dbn.branches import BranchTraining
+from baselines.dbn.training import BridgeTraining, Ends
+from benchmarks.work.worker import Bench
+from dbn_core.bridge.branches import (
+    BranchedNetwork,
+    branch_fractions,
+    branch_loss,
+    branch_states,
+    branch_steps,
+    branch_weights,
+    branched,
+    curvature,
+    endpoints,
+    exported,
+)
+from dbn_core.bridge.denoiser import Denoiser
+from dbn_core.bridge.distill import step_distillation_loss
+from dbn_core.bridge.process import bridge_mean_std, target_logits
+from dbn_core.bridge.sampler import path, sample
+from dbn_core.bridge.schedule import step_variances
+from dbn_core.context import FitContext, PredictContext
+from dbn_core.data import Dataset, Split
+from dbn_core.errors import SpecError
+from dbn_core.metrics.cost import measure_cost
+from dbn_core.nets.init import initialise_
+from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.score import ScoreNetwork
+from dbn_core.nets.spec import NetworkSpec
+from dbn_core.registry import parse_method
+from dbn_core.seeds import generator
+from dbn_core.train.recipe import Recipe
+
+FEATURES = torch.zeros(0)
+rates = st.floats(1e-3, 2.0)
+
+
+def draw(*shape: int, purpose: str = "z") -> torch.Tensor:
+    return torch.randn(*shape, generator=generator(seed=0, purpose=purpose), dtype=torch.float64)
+
+
+class Linear(nn.Module):
+    """A network linear in Z, in the form that is widened: out(Z - goal), one scalar times the identity at first."""
+
+    def __init__(self, goal: torch.Tensor, slope: float) -> None:
+        super().__init__()
+        self.goal = goal
+        self.out = nn.Linear(len(goal), len(goal)).double()
+        with torch.no_grad():
+            self.out.weight.copy_(slope * torch.eye(len(goal)).double())
+            self.out.bias.zero_()
+
+    def forward(self, features: Any, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
+        return self.out(z - self.goal)
+
+
+def score_denoiser(steps: int = 1, seed: int = 0) -> Denoiser:
+    network = ScoreNetwork(4, 5, "mini")
+    initialise_(network, generator(seed=seed))
+    return Denoiser(network, step_variances(steps, 1e-4, 1e-4)).eval()
+
+
+# ---------------------------------------------------------------------------------------------------- the head
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_widened_head_starts_as_copies_and_its_export_answers_as_its_last_branch(count: int) -> None:
+    plain = score_denoiser()
+    student = branched(plain, count)
+    features, z, tau = torch.randn(3, 4, 8, 8), torch.randn(3, 5), torch.ones(3)
+    with torch.no_grad():
+        answers = student.network.branches(features, z, tau)
+        assert answers.shape == (3, count, 5)
+        for k in range(count):
+            torch.testing.assert_close(answers[:, k], plain.network(features, z, tau))
+        student.network.network.out.weight.add_(torch.randn(5 * count, student.network.network.out.in_features))
+        student.network.network.out.bias.add_(torch.randn(5 * count))
+        alone = exported(student)
+        torch.testing.assert_close(alone(features, z, 1), student(features, z, 1))
+        torch.testing.assert_close(alone.network(features, z, tau), student.network.branches(features, z, tau)[:, -1])
+    shapes = [{k: v.shape for k, v in denoiser.state_dict().items()} for denoiser in (plain, alone)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_only_a_branch_with_a_weight_is_taught(k: int) -> None:
+    student = branched(score_denoiser(), 3)
+    z, one_hot = torch.randn(4, 5), torch.eye(3)[k]
+    outputs = student.network.branches(torch.randn(4, 4, 8, 8), z, torch.ones(4))
+    fractions = torch.tensor([1 / 3, 2 / 3, 1])
+    targets, z_0 = torch.randn(4, 3, 5), torch.randn(4, 5)
+    branch_loss(outputs, torch.ones(4, 1), z, targets, z_0, fractions, one_hot, alpha=1.0).backward()
+    taught = student.network.network.out.weight.grad.abs().unflatten(0, (3, 5)).sum((1, 2)) > 0
+    assert taught.tolist() == one_hot.bool().tolist()
+
+
+# ------------------------------------------------------------------------------------------- weights, ways, targets
+
+
+@given(count=st.integers(1, 9), growth=st.floats(-50, 50))
+@settings(max_examples=30, deadline=None)
+def test_weights_grow_by_one_factor_and_always_sum_to_one(count: int, growth: float) -> None:
+    weights = branch_weights(count, growth).double()
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
+    for before, after in pairwise(weights):
+        if min(float(before), float(after)) > 1e-30:
+            assert math.log(after / before) == pytest.approx(growth / count, abs=1e-4)
+
+
+def test_weights_go_from_even_to_the_endpoint_alone() -> None:
+    assert branch_weights(4).tolist() == pytest.approx([0.25] * 4)
+    assert branch_weights(4, 1000.0).tolist() == pytest.approx([0, 0, 0, 1])
+
+
+def test_branches_aim_at_evenly_spaced_states_down_to_the_next_student_step() -> None:
+    assert branch_steps(4, 1, 4)[1].tolist() == [3, 2, 1, 0]
+    assert branch_steps(4, 1, 2)[1].tolist() == [2, 0]
+    assert branch_steps(12, 2, 3)[1:].tolist() == [[4, 2, 0], [10, 8, 6]]
+    with pytest.raises(ValueError, match="do not divide"):
+        branch_steps(5, 1, 2)
+
+
+@given(beta_0=rates, beta_1=rates, students=st.integers(1, 3), count=st.integers(1, 4), stride=st.integers(1, 2))
+@settings(max_examples=25, deadline=None)
+def test_an_oracle_puts_every_branch_on_the_mean_of_the_bridge(
+    beta_0: float, beta_1: float, students: int, count: int, stride: int
+) -> None:
+    """The bridge from Z_N to Z_0 as equation (3) has it, for any clock, at every step of the student."""
+    steps = students * count * stride
+    variances, z_0, z_1 = step_variances(steps, beta_0, beta_1), draw(2, 4), draw(2, 4, purpose="end")
+    fractions, indices = branch_fractions(variances, students, count), branch_steps(steps, students, count)
+    for n in range(1, students + 1):
+        start, _ = bridge_mean_std(z_0, z_1, torch.tensor([n * steps // students]), variances)
+        student = Denoiser(Linear(z_0[0], 0.0), step_variances(students, beta_0, beta_1))
+        student = branched(student, count)
+        student.network.branches = lambda h, z, tau, s=student, n=n: (  # type: ignore[method-assign]
+            ((z - z_0) / float(s.scales[n]))[:, None].expand(-1, count, -1)
+        )
+        states = branch_states(student, FEATURES, start, n, fractions[n])
+        for k in range(count):
+            mean, _ = bridge_mean_std(z_0, z_1, indices[n, k : k + 1], variances)
+            torch.testing.assert_close(states[:, k], mean, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("slope", [0.1, 0.3, 1.0])
+def test_a_linear_teacher_has_a_path_in_closed_form_and_its_student_an_optimum_without_loss(slope: float) -> None:
+    # Z_{n-1} - goal = (1 - slope / N) (Z_n - goal): displacement (n / N) slope (Z - goal), a_n = 1 / n.
+    steps, goal, z = 4, draw(3, purpose="goal"), draw(6, 3)
+    variances = step_variances(steps, 1e-4, 1e-4)
+    teacher = Denoiser(Linear(goal, slope), variances)
+    with torch.no_grad():
+        states = path(teacher, FEATURES, z)
+    for done, state in enumerate(states):
+        torch.testing.assert_close(state, goal + (1 - slope / steps) ** done * (z - goal))
+    ideal = [1 - (1 - slope / steps) ** k for k in range(1, steps + 1)]
+    student = branched(Denoiser(Linear(goal, slope), step_variances(1, 1e-4, 1e-4)), steps)
+    fractions = branch_fractions(variances, 1, steps)[1]
+    with torch.no_grad():
+        for k, move in enumerate(ideal):
+            student.network.network.out.weight[3 * k : 3 * k + 3] = move / fractions[k] * torch.eye(3).double()
+        outputs = student.network.branches(FEATURES, z, torch.ones(6))
+    targets = torch.stack(states[1:], 1)
+    for distance in ("l2", "l1", "kl"):
+        loss = branch_loss(
+            outputs, torch.ones(6, 1).double(), z, targets, z, fractions, branch_weights(steps), 1.0, distance
+        )
+        assert float(loss) == pytest.approx(0, abs=1e-12)
+    # kappa by hand: from the closed form, all examples alike.
+    off = [abs(ideal[k - 1] - k / steps * ideal[-1]) for k in range(1, steps + 1)]
+    assert curvature(states, variances) == pytest.approx(max(off) / ideal[-1], rel=1e-9)
+
+
+def test_a_path_that_turns_has_the_curvature_that_one_can_see() -> None:
+    corner = [torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])]
+    assert curvature(corner, step_variances(2, 1.0, 1.0)) == pytest.approx(0.5)  # half the diagonal off its middle
+    assert math.isnan(curvature([torch.zeros(0, 2)] * 3, step_variances(2, 1.0, 1.0)))
+
+
+# ---------------------------------------------------------------------------------------------------- the loss
+
+
+@pytest.mark.parametrize("prediction", ["noise", "displacement"])
+@pytest.mark.parametrize(("loss", "distance"), [("mse", "l2"), ("kl", "kl")])
+def test_one_branch_is_the_plain_distillation_to_the_bit(prediction: Any, loss: Any, distance: Any) -> None:
+    z_1, z_c, z_0, output = (draw(7, 10, purpose=name).float() for name in "abcd")
+    student = Denoiser(nn.Identity(), step_variances(1, 0.02, 0.02), prediction)
+    student.raw = lambda features, z, n: output  # type: ignore[method-assign]
+    plain = step_distillation_loss(student, FEATURES, z_1, z_c, z_0, 0.3, loss)
+    scale = student.scale(torch.ones(7, dtype=torch.long), z_1)
+    fractions, weights = branch_fractions(step_variances(5, 0.02, 0.02), 1, 1)[1], branch_weights(1, 2.0)
+    ours = branch_loss(output[:, None], scale, z_1, z_c[:, None], z_0, fractions, weights, 0.3, distance)
+    assert torch.equal(ours, plain)
+
+
+@pytest.mark.parametrize("distance", ["l2", "l1", "kl"])
+def test_the_loss_is_the_weighted_sum_of_distances_in_the_networks_unit(distance: Any) -> None:
+    z, targets, z_0, outputs = (
+        draw(4, 5),
+        draw(4, 3, 5, purpose="x"),
+        draw(4, 5, purpose="0"),
+        draw(4, 3, 5, purpose="o"),
+    )
+    scale, weights, ways = torch.full((4, 1), 0.5).double(), torch.tensor([0.2, 0.3, 0.5]), torch.tensor([0.25, 0.5, 1])
+
+    def apart(state: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        if distance == "kl":
+            p = target.softmax(-1)
+            return (p * (p.log() - state.softmax(-1).log())).sum(-1)
+        gap = (state - target) / 0.5
+        return gap.square().sum(-1) if distance == "l2" else gap.abs().sum(-1)
+
+    states = [z - float(a) * 0.5 * outputs[:, k] for k, a in enumerate(ways)]
+    expected = sum(float(w) * apart(states[k], targets[:, k]).mean() for k, w in enumerate(weights))
+    expected = 0.7 * expected + 0.3 * apart(states[-1], z_0).mean()
+    got = branch_loss(outputs, scale, z, targets, z_0, ways, weights, 0.7, distance)
+    assert float(got) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_comparing_endpoints_weighs_squared_distances_of_states_by_the_inverse_square_of_the_way() -> None:
+    z, targets, z_0, outputs = (
+        draw(4, 5),
+        draw(4, 2, 5, purpose="x"),
+        draw(4, 5, purpose="0"),
+        draw(4, 2, 5, purpose="o"),
+    )
+    ways, ones = torch.tensor([0.25, 1.0]), torch.ones(2)
+    for k in range(2):
+        rest = (torch.ones(4, 1).double(), z)
+        states = branch_loss(outputs, *rest, targets, z_0, ways, torch.eye(2)[k], 1.0)
+        ends = branch_loss(outputs, *rest, endpoints(z, targets, ways), z_0, ones, torch.eye(2)[k], 1.0)
+        assert float(ends) == pytest.approx(float(states) / float(ways[k]) ** 2)
+
+
+# ---------------------------------------------------------------------------------------------------- training
+
+SPEC = NetworkSpec(name="resnet8", width=1, channels=2)
+
+
+def dataset() -> Dataset:
+    def split(count: int, seed: int) -> Split:
+        images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator(seed=seed), dtype=torch.uint8)
+        return Split(images, torch.arange(count) % 4)
+
+    return Dataset("toy", "Toy", split(32, 0), split(8, 1), split(8, 2), tuple("abcd"), (0.5,), (0.2,), False, "0")
+
+
+def member(seed: int) -> Classifier:
+    network = Classifier(SPEC, 4, 1, (0.5,), (0.2,))
+    initialise_(network, generator(seed=seed))
+    return network.eval()
+
+
+def dbn(options: str) -> Any:
+    return parse_method(f"dbn[batch_size=16,score_network=mini,epochs=4,distill_share=0.5,{options}]")
+
+
+def fit(options: str, size: int = 3) -> tuple[Any, FitContext, dict[str, Any]]:
+    """The parts of one bridge."""
+    method = dbn(options)
+    members = [member(seed) for seed in range(size)]
+    context = FitContext(dataset(), SPEC, torch.device("cpu"), {"seed": 0}, recipe=Recipe(), members=members)
+    multi, single = method.parts(size)[:2]
+    states = {multi.name: method.fit(multi, context).state_dict()}
+    context.parts = states
+    states[single.name] = method.fit(single, context).state_dict()
+    return method, context, states
+
+
+@pytest.mark.parametrize("preset", ["preset=paper", "prior=gaussian"])
+def test_training_one_branch_is_the_plain_distillation_to_the_bit(preset: str) -> None:
+    *_, plain = fit(f"steps=4,{preset}")
+    *_, branch = fit(f"steps=4,distill=branches,branches=1,{preset}")
+    assert plain.keys() == {"bridge-1", "onestep-1"}
+    for name, tensor in plain["onestep-1"].items():
+        assert torch.equal(branch["branched-1"][name], tensor), name
+    assert any(not torch.equal(v, plain["bridge-1"][k]) for k, v in plain["onestep-1"].items())
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "records"),
+    [
+        ("steps=4", 3, {"kappa", "branch_1_mse", "branch_2_mse", "branch_3_mse", "branch_4_mse"}),
+        ("steps=4,branches=2,branch_steps=2", 3, {"kappa", "branch_1_mse", "branch_2_mse"}),
+        (
+            "steps=4,branches=2,branch_progressive=true",
+            3,
+            {f"round_{r}_{name}" for r in (1, 2) for name in ("kappa", "branch_1_mse", "branch_2_mse")},
+        ),
+        ("group=4,branch_targets=members", 4, {"kappa"}),
+    ],
+    ids=["path", "multi-step", "progressive", "members"],
+)
+def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_student(
+    options: str, size: int, records: set[str]
+) -> None:
+    method, context, states = fit(f"distill=branches,{options}", size)
+    assert set(context.records) == records
+    assert all(value is not None and value >= 0 for value in context.records.values())
+    assert Bench._training_value(context)["records"] == context.records
+    assert sum(log.epochs for log in context.logs[1:]) == 2  # as many updates for any number of rounds and branches
+    workspace = (context.data, context.spec, context.device, context.axes)
+    predict = PredictContext(*workspace, members={0: member(0)}, parts=states)
+    images = torch.rand(5, 1, 8, 8, generator=generator(seed=1))
+    with torch.no_grad():
+        predictor = method.predictor(size, predict)
+        log_probs = predictor(images)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, 5))
+    if "branch_steps" not in options:
+        plain = dbn("group=4" if size == 4 else "steps=4")
+        predict.parts = {plain.parts(size)[1].name: states[method.parts(size)[1].name]}
+        assert measure_cost(predictor, images[:1]) == measure_cost(plain.predictor(size, predict), images[:1])
+        with torch.no_grad():
+            assert torch.equal(plain.predictor(size, predict)(images), log_probs)
+
+
+def test_plain_distillation_records_its_teachers_curvature_too() -> None:
+    _, context, _ = fit("steps=2")
+    assert set(context.records) == {"kappa", "branch_1_mse"}
+
+
+def ends(count: int = 12) -> Ends:
+    shown = draw(4, count, 4, purpose="members").float()
+    return Ends(FEATURES, shown, shown[0], target_logits(shown), draw(count, 4, purpose="1").float())
+
+
+def trainer(options: str, weights: torch.Tensor | None = None) -> BranchTraining:
+    context = FitContext(dataset(), SPEC, torch.device("cpu"), {"seed": 0}, members=[member(0)])
+    return BranchTraining(
+        BridgeTraining(dbn(f"distill=branches,{options}").config, context, weights), lambda steps: None
+    )  # type: ignore[arg-type, return-value]
+
+
+def test_a_student_of_several_steps_is_taught_where_it_comes_by_itself() -> None:
+    goal, batch = torch.tensor([1.0, 0, -1, 0]), ends(64)
+    network = Linear(goal, 0.8).float()
+    student = branched(Denoiser(network, step_variances(3, 1e-4, 1e-4)), 2)
+    z, n = trainer("steps=6,branches=2,branch_steps=3")._where(student, batch)
+    assert set(n.tolist()) == {1, 2, 3}
+    assert student.training
+    torch.testing.assert_close(z, goal + (1 - 0.8 / 3) ** (3 - n[:, None]) * (batch.z_1 - goal))
+
+
+def test_the_targets_are_the_teachers_states_below_the_students_step() -> None:
+    goal, batch, n = torch.tensor([1.0, 0, -1, 0]), ends(4), torch.tensor([1, 2, 2, 1])
+    training = trainer("steps=8,branches=2,branch_steps=2")
+    teacher = Denoiser(Linear(goal, 0.8).float(), step_variances(8, 1e-4, 1e-4))
+    student = branched(Denoiser(Linear(goal, 0.8).float(), step_variances(2, 1e-4, 1e-4)), 2)
+    targets, fractions = training._targets(teacher, student, batch, batch.z_1, n)
+    start = training.training.even_start(batch.source)
+    for row, step in enumerate(n.tolist()):
+        for k, index in enumerate([[2, 0], [6, 4]][step - 1]):
+            torch.testing.assert_close(targets[row, k], goal + 0.9 ** (8 - index) * (start[row] - goal))
+    torch.testing.assert_close(fractions, torch.tensor([[0.5, 1], [0.25, 0.5], [0.25, 0.5], [0.5, 1]]).double())
+
+
+def test_partial_ensembles_are_those_of_the_first_members() -> None:
+    batch, weights = ends(), torch.tensor([0.1, 0.3, 0.3, 0.3])
+    for given_weights in (None, weights):
+        training = trainer("group=4,branch_targets=members", given_weights)
+        targets = training._partial_ensembles(batch, 3)
+        assert torch.equal(targets[:, -1], batch.z_0)
+        for k in (0, 1):
+            w = (torch.full((4,), 0.25) if given_weights is None else given_weights)[: k + 2]
+            mean = (w[:, None, None] * batch.shown[: k + 2].softmax(-1)).sum(0) / w.sum()
+            torch.testing.assert_close(targets[:, k].softmax(-1), mean)
+
+
+def test_fewer_epochs_than_rounds_are_refused() -> None:
+    with pytest.raises(SpecError, match="too few for 3 rounds"):
+        fit("steps=8,branches=2,distill=branches,branch_progressive=true")
+
+
+# ---------------------------------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("distill=yes", "true, false or branches"),
+        ("branches=2", "distill=branches"),
+        ("distill=branches,branches=2", "steps=5 is no multiple"),
+        ("distill=branches,steps=6,branch_steps=4", "steps=6 is no multiple"),
+        ("distill=branches,branch_weights=1:2", "2 weights for 5 branches"),
+        ("distill=branches,branch_weights=1:2:x:1:1", "such as 1:2:4"),
+        ("distill=branches,branch_weights=0:0:0:0:0", "such as 1:2:4"),
+        ("distill=branches,branch_weights=1:1:1:1:1,branch_growth=1", "give one of them"),
+        ("distill=branches,branch_targets=members,branches=3", "a group of 4 or more"),
+        ("distill=branches,branch_targets=members,branch_steps=5", "leave out branch_steps"),
+        ("distill=branches,steps=6,branches=2,branch_progressive=true", "rounds"),
+        ("distill=branches,branch_progressive=true", "rounds"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_with_a_remedy(options: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        parse_method(f"dbn[{options}]")
+
+
+def test_weights_can_be_given_and_rounds_follow_from_the_options() -> None:
+    config = parse_method("dbn[distill=branches,steps=4,branch_weights=1:1:2:4]").config
+    assert config.branch_weight_list == [0.125, 0.125, 0.25, 0.5]
+    assert config.branch_rounds() == [(4, 1, 4)]
+    config = parse_method("dbn[distill=branches,steps=12,branches=2,branch_steps=3,branch_progressive=true]").config
+    assert config.branch_rounds() == [(12, 6, 2), (6, 3, 2)]
+
+
+def test_students_share_the_bridge_that_they_are_distilled_from() -> None:
+    plain, branch = (parse_method(f"dbn[steps=4,{o}]").parts(3) for o in ("distill=true", "distill=branches"))
+    assert plain[0] == branch[0]
+    assert plain[1] != branch[1]
+
+
+def test_records_are_numbers() -> None:
+    context = trainer("steps=4").training.context
+    context.record(a=torch.tensor(0.5), b=float("nan"), c=3)
+    assert context.records == {"a": 0.5, "b": None, "c": 3.0}
+    with pytest.raises(SpecError, match="takes a number"):
+        context.record(d="many")
+
+
+def test_the_path_of_a_sampler_ends_with_its_sample() -> None:
+    denoiser = Denoiser(Linear(draw(3), 0.5), step_variances(3, 0.1, 0.3))
+    z = draw(2, 3, purpose="s")
+    states = path(denoiser, FEATURES, z, "forward", generator(seed=1))
+    assert len(states) == 4
+    assert torch.equal(states[0], z)
+    assert torch.equal(states[-1], sample(denoiser, FEATURES, z, "forward", generator(seed=1)))
+
+
+def test_a_branched_network_has_no_more_than_a_wider_last_layer() -> None:
+    plain = score_denoiser().network
+    extra = [sum(p.numel() for p in BranchedNetwork(plain, k).parameters()) for k in (1, 4)]
+    assert extra[0] == sum(p.numel() for p in plain.parameters())
+    assert extra[1] - extra[0] == 3 * 5 * (plain.out.in_features + 1)
