@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from benchmarks.results.scoring import score_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as float_arrays
 
 from benchmarks.cli import main
-from benchmarks.results.scoring import score_arrays
 from benchmarks.run import RunResult, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.release import release_suite
