@@ -60,7 +60,7 @@ class Difference(_Model):
     """
 
     kind: Literal["difference"]
-    metric: Literal["acc", "nll", "cnll", "ece", "cece", "macs_rel"]
+    metric: Literal["acc", "nll", "cnll", "ece", "cece", "macs_rel", "dsm", "energy", "fd", "w1_test", "noise_mse"]
     of: Selection
     to: Selection
     side: Literal["above", "below"]

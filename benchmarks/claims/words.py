@@ -28,6 +28,11 @@ METRICS = {
     "dee_raw": Metric("DEE (raw)", 1, 2),
     "dee_cal": Metric("DEE (calibrated)", 1, 2),
     "macs_rel": Metric("relative FLOPs", 1, 3, "×"),
+    "dsm": Metric("denoising loss", 1, 4),
+    "energy": Metric("energy distance", 1, 4),
+    "fd": Metric("classifier-FD", 1, 2),
+    "w1_test": Metric("W1 to test rows", 1, 3),
+    "noise_mse": Metric("noise MSE", 1, 3),
 }
 
 
