@@ -50,7 +50,7 @@ WAYS: dict[str, list[str]] = {
     "perturbed": ["perturbed[at=block2]"],
     "student-bridge": [f"student-bridge[{MINI},source_members=1,group=1,joint={joint}]" for joint in ("false", "true")],
 }
-SPECS = [spec for name in methods() for spec in WAYS.get(name, [name])]
+SPECS = [spec for name, cls in methods().items() if cls.task == "classification" for spec in WAYS.get(name, [name])]
 SIZES = {"single": 1, "ts": 1}
 SUITE = """
 title = "Matrix"
