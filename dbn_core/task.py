@@ -128,6 +128,11 @@ class Task(BaseModel, ABC):
     stored_views: ClassVar[bool] = False
     validates: ClassVar[bool] = False
 
+    @property
+    def trains_members(self) -> bool:
+        """Whether there is a pool of networks."""
+        return "recipe" not in self.optional
+
     @classmethod
     def summary(cls) -> str:
         """First line of the docstring."""

@@ -228,7 +228,7 @@ def _world(name: str) -> tuple[Task, Any, Dataset, list[nn.Module]]:
     for index in range(LARGEST_SIZE):
         context = FitContext(data=data, spec=spec, device=_CPU, axes={"check": index}, recipe=RECIPE, task=task)
         network, draws = context.new_network(), context.generator("train")
-        if index < 3:  # enough to differ from an initialisation; the rest only fills the pool
+        if index < 3 and task.trains_members:  # enough to differ from an initialisation; the rest only fills the pool
             context.train(network, task.member_step(network, RECIPE, draws), RECIPE, step_generator=draws)
         members.append(freeze(network))
     return task, spec, data, members

@@ -196,7 +196,7 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         device = "cuda" if torch.cuda.is_available() else "cpu"
     jobs = jobs if jobs >= 0 else os.cpu_count() or 1
     work = count_work(plan, nodes)
-    if "recipe" in plan.suite.task.optional:
+    if not plan.suite.task.trains_members:
         return f"Fitting {_several(work.parts, 'part')}"
     text = f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')}: "
     text += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
