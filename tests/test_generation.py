@@ -42,6 +42,10 @@ SMALL = {
 CHOSEN = ["SE", "Mixture of experts", "Experts, mean", "Distilled, 4 steps", "Branches, 4 steps", "Training data"]
 
 
+def options_in(folder: Path) -> Options:
+    return Options(folder / "store", folder / "rows", folder / "reports", executor="inline", jobs=0)
+
+
 class Exact(nn.Module):
     """The true score of a mixture in the place of a network's."""
 
@@ -81,7 +85,7 @@ def test_a_suite_of_points_runs_from_end_to_end(tmp_path: Path) -> None:
     suite = load_suite("mixture2d", SMALL)
     suite = suite.model_copy(update={"methods": [entry for entry in suite.methods if (entry.label or entry.use) in
                                                  (*CHOSEN, "score-ensemble", "training-data")]})  # fmt: skip
-    options = Options(tmp_path / "store", tmp_path / "reports", rows=tmp_path / "rows", jobs=0, executor="inline")
+    options = options_in(tmp_path)
     result = run_suite(suite, options, lambda event: None)
     assert not result.failures
     summary = pd.read_csv(tmp_path / "rows" / "summary.csv").set_index(["label", "size"])
@@ -194,7 +198,7 @@ def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) ->
     entries = [e for e in suite.methods if e.label in (None, "Dominant", "Mixture of experts")]
     entries = [e.model_copy(update={"options": {**e.options, **small}, "sizes": (1, 4)}) for e in entries]
     suite = suite.model_copy(update={"methods": entries})
-    options = Options(tmp_path / "store", tmp_path / "reports", rows=tmp_path / "rows", jobs=0, executor="inline")
+    options = options_in(tmp_path)
     result = run_suite(suite, options, lambda event: None)
     assert not result.failures
     assert sum(node.kind == "part" for node in result.plan.nodes.values()) == 2  # one a split

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from benchmarks.results.scoring import score_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as float_arrays
@@ -32,6 +31,7 @@ from benchmarks.work.worker import Bench
 from dbn_core.context import predict_split
 from dbn_core.errors import SpecError, StoreError
 from dbn_core.seeds import digest
+from dbn_core.tasks.classification import score_arrays
 from dbn_core.tensors import in_bf16, in_fp16
 
 COMPACT = tiny.HEAD.replace("[data]", 'predictions = "fp16"\n[data]', 1).replace(

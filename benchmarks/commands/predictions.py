@@ -24,6 +24,7 @@ from benchmarks.commands.common import (
     StoreDir,
     console,
     errors,
+    must_classify,
     places,
     planned,
     say,
@@ -139,6 +140,7 @@ def score(
         from benchmarks.results.outside.comparing import ensemble_equivalents
 
         plan, the_store = planned(suite, store, set_, data_root, plugin)
+        must_classify(plan, "score")
         equivalents = ensemble_equivalents(plan, the_store, arrays, repetition - 1, str(predictions))
         result |= {"suite": plan.suite.name, "dee": {name: vars(dee) for name, dee in equivalents.items()}}
         result["max_size"] = max(cell.size for cell in plan.cells if cell.is_reference)
@@ -146,6 +148,7 @@ def score(
             _print_equivalents(result)
     elif suite is not None:
         plan, the_store = planned(suite, store, set_, data_root, plugin)
+        must_classify(plan, "score")
         result |= _change_suite(
             plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
@@ -180,7 +183,9 @@ def compare(
     else:
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
-        found = compare_stored(*planned(suite, store, set_, data_root, plugin, add), a, b)
+        plan, the_store = planned(suite, store, set_, data_root, plugin, add)
+        must_classify(plan, "compare")
+        found = compare_stored(plan, the_store, a, b)
     if json_:
         _print_json(
             vars(found) | {"rows": [vars(row) for row in found.rows], "method": found.method, "verdict": found.verdict}
