@@ -28,8 +28,8 @@ from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.worker import Bench
-from dbn_core.context import predict_split
 from dbn_core.errors import SpecError, StoreError
+from dbn_core.evaluation import predict_split
 from dbn_core.seeds import digest
 from dbn_core.tasks.classification import score_arrays
 from dbn_core.tensors import in_bf16, in_fp16
@@ -113,6 +113,12 @@ def test_rounding_is_part_of_the_keys_of_what_it_changes() -> None:
     rounded = keys(**{"pool.weights": "bf16"})
     assert not rounded["member"] & plain["member"]
     assert not rounded["predictions"] & plain["predictions"]
+
+
+def test_only_classification_is_rounded() -> None:
+    for key, value in (("predictions", "fp16"), ("pool.weights", "bf16")):
+        with pytest.raises(SpecError, match="nothing of generation is rounded"):
+            load_suite("mixture2d", {key: value})
 
 
 # --------------------------------------------------------------------------------------------------------- rounding

@@ -208,6 +208,8 @@ class Suite(_Model):
     def _task_can(self) -> Suite:
         if self.recipe.keep != "last" and not self.task.validates:
             raise ValueError(f"trainings for {self.task.name} are not validated between epochs: set keep = 'last'")
+        if self.task.name != "classification" and (self.pool.weights, self.predictions) != ("fp32", "fp32"):
+            raise ValueError(f"nothing of {self.task.name} is rounded: leave [pool] weights and predictions out")
         if not self.task.stored_views and any(self.teachers(entry) != "online" for entry in self.methods):
             raise ValueError(f"the teachers of {self.task.name} run online: leave `teachers` out")
         return self
