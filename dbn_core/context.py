@@ -249,7 +249,7 @@ class FitContext(Workspace):
             if wanted[name] != value:
                 raise SpecError(
                     f"{self.what}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
-                    "declare the mixup and whatever else differs in Part(taught_mixup=..., taught_augmentation=...), or "
+                    "declare the mixup and what else differs in Part(taught_mixup=..., taught_augmentation=...), or "
                     "use online teachers."
                 )
 
