@@ -249,7 +249,8 @@ class FitContext(Workspace):
             if wanted[name] != value:
                 raise SpecError(
                     f"{self.what}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
-                    "declare it in Part(taught_mixup=..., taught_augmentation=...), or use online teachers."
+                    "declare the mixup and what else differs in Part(taught_mixup=..., taught_augmentation=...), or "
+                    "use online teachers."
                 )
 
 

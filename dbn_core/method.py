@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 ADDED_LATER: Any = {"added_later": True}
 
 
-# ``Field(..., json_schema_extra=ADDED_LATER)`` marks an option that came after the first stored results of its method.
-ADDED_LATER: Any = {"added_later": True}
-
-
 class Config(BaseModel):
     """Options of a method.  Frozen; unknown options are errors; defaults are the paper's."""
 

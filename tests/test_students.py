@@ -264,12 +264,14 @@ def fitted(spec: str, size: int) -> tuple[dict[str, dict[str, torch.Tensor]], nn
     for part in method.parts(size):
         context = _context(part, recipe, parts)
         parts[part.name] = {k: v.clone() for k, v in method.fit(part, context).state_dict().items()}
-    predict = PredictContext(dataset(), NETWORK, CPU, {}, parts)
+    predict = PredictContext(dataset(), NETWORK, CPU, {}, parts=parts)
     return parts, freeze(method.predictor(size, predict))
 
 
 def _context(part: Part, recipe: Recipe, parts: dict[str, dict[str, torch.Tensor]]) -> FitContext:
-    context = FitContext(dataset(), NETWORK, CPU, {"part": part.name}, dict(parts), recipe, 2)
+    context = FitContext(
+        dataset(), NETWORK, CPU, {"part": part.name}, parts=dict(parts), recipe=recipe, student_epochs=2
+    )
     context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
     return context
 
@@ -277,7 +279,7 @@ def _context(part: Part, recipe: Recipe, parts: dict[str, dict[str, torch.Tensor
 def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> None:
     images = torch.rand(5, 3, 8, 8, generator=generator(seed=0))
     parts, predictor = fitted(BRIDGE + "]", 3)
-    student = freeze(PredictContext(dataset(), NETWORK, CPU, {}, parts).new_network())
+    student = freeze(PredictContext(dataset(), NETWORK, CPU, {}, parts=parts).new_network())
     student.load_state_dict(parts["student"])
     terms = predictor(images)
     assert terms.shape == (3, 5, 4)
@@ -302,7 +304,7 @@ def test_a_bridge_nears_its_teacher() -> None:
         for member in context.members:  # untrained members all say nearly the same
             member.head.linear.weight.data *= 5
         parts[part.name] = {k: v.clone() for k, v in method.fit(part, context).state_dict().items()}
-    source, bridge = freeze(method.predictor(2, PredictContext(dataset(), NETWORK, CPU, {}, parts)))(images)
+    source, bridge = freeze(method.predictor(2, PredictContext(dataset(), NETWORK, CPU, {}, parts=parts)))(images)
     target = context.members[0](images).log_softmax(-1)
     gap = [float((target.exp() * (target - term)).sum(-1).mean()) for term in (source, bridge)]
     assert gap[1] < 0.5 * gap[0]

@@ -96,7 +96,8 @@ def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
     if curve:
         epochs = _count(settings.get("curve_epochs"), suite.recipe.epochs)
     else:
-        epochs = _count(settings.get("epochs"), suite.students.epochs)
+        own_length = "bridge_epochs" if "bridge_epochs" in settings else "epochs"  # the other is its source's
+        epochs = _count(settings.get(own_length), suite.students.epochs)
     share = settings.get("distill_share")
     if bridge and isinstance(share, float) and 0 < share < 1:
         short = max(1, round(epochs * share))
