@@ -389,7 +389,7 @@ def test_fewer_epochs_than_rounds_are_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("distill=yes", "true, false or branches"),
+        ("distill=branch", "true, false or branches"),
         ("branches=2", "distill=branches"),
         ("distill=branches,branches=2", "steps=5 is no multiple"),
         ("distill=branches,steps=6,branch_steps=4", "steps=6 is no multiple"),

@@ -97,7 +97,9 @@ class PaperOptions(Switches):
     @field_validator("distill", mode="before")
     @classmethod
     def _distill_is_known(cls, value: Any) -> Any:
-        if isinstance(value, str) and value.lower() not in ("true", "false", "branches"):
+        # The words for a truth value are pydantic's, whose own message names the alternatives as types.
+        words = ["true", "t", "yes", "y", "on", "1", "false", "f", "no", "n", "off", "0", "branches"]
+        if isinstance(value, str) and value.lower() not in words:
             raise ValueError("write true, false or branches")
         return value
 
