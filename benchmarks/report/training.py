@@ -53,7 +53,8 @@ def with_training(summary: pd.DataFrame, reference: str) -> pd.DataFrame:
     known = summary.reindex(columns=[*names, "size"]).astype(float)
     ensembles = known[summary["family"] == reference].dropna(subset="member_passes")
     unit = float((ensembles["member_passes"] / ensembles["size"]).iloc[0]) if len(ensembles) else math.nan
-    found = [member_equivalents(*row, unit) for row in known[list(names)].itertuples(index=False)]
+    columns = (known[name].tolist() for name in names)
+    found = [member_equivalents(m, s, t, c, unit) for m, s, t, c in zip(*columns, strict=True)]
     least, most = zip(*found, strict=True) if found else ((), ())
     return summary.assign(train_member_equivalents=most, train_member_equivalents_least=least)
 
