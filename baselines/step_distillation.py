@@ -62,7 +62,8 @@ class StepDistillation(Method):
 
     def parts(self, size: int) -> list[Part]:
         """A student for each round; rounds that several numbers of steps share are trained once."""
-        config, parts = self.config, []
+        config: Any = self.config
+        parts: list[Part] = []
         settings = config.model_dump(exclude={"steps"} if config.branches else {"steps", "growth"})
         for steps in rounds(config.start, config.steps, config.substeps):
             needs = (parts[-1].name,) if parts else ()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from dbn_core.errors import PluginError, SpecError, did_you_mean
+from dbn_core.nets.spec import NetworkOptions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -103,7 +104,7 @@ class Task(BaseModel, ABC):
         axis: the column against which it draws them, and its title.
         exhibits: how the report draws what :meth:`score` exhibits.
         curves: which scores have a curve over the reference's sizes, by the column that an equivalent gets.
-        networks: the model of ``[network]``, with a ``key()`` and a ``label``.
+        networks: the model of ``[network]``.
         optional: tables that a suite of this task may leave out, since nothing is trained from them.
         draws_predictions: whether predicting is random, so that repetitions predict anew whatever they share.
         stored_views: whether teachers can speak from stored logits.
@@ -122,7 +123,7 @@ class Task(BaseModel, ABC):
     axis: ClassVar[tuple[str, str]] = ("macs_rel", "FLOPs (one network = 1)")
     exhibits: ClassVar[Mapping[str, Exhibit]] = {}
     curves: ClassVar[Mapping[str, str]] = {}
-    networks: ClassVar[type[BaseModel]]
+    networks: ClassVar[type[NetworkOptions]]
     optional: ClassVar[tuple[str, ...]] = ()
     draws_predictions: ClassVar[bool] = False
     stored_views: ClassVar[bool] = False
@@ -201,15 +202,13 @@ class Task(BaseModel, ABC):
         """A tiny network and tiny data, on which ``dbn-bench check`` tries methods."""
 
 
-class NoNetwork(BaseModel):
+class NoNetwork(NetworkOptions):
     """``[network]`` of tasks whose methods bring their own models: nothing can be said of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    label: ClassVar[str] = "none: methods bring their own models"
-
-    def key(self) -> dict[str, Any]:
-        """No network, no options."""
-        return {}
+    @property
+    def label(self) -> str:
+        """In words."""
+        return "none: methods bring their own models"
 
 
 _TASKS: dict[str, type[Task]] = {}

@@ -9,22 +9,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel
 from scipy.special import logsumexp
 from scipy.stats import norm
 from torch import nn
 
 from dbn_core import Dataset, Method, Part, PredictContext, Score, Scores, Task, predict_split, register, register_task
+from dbn_core.nets.spec import NetworkOptions
 
 
-class MLP(BaseModel):
+class MLP(NetworkOptions):
     """``[network]`` of a regression suite."""
 
     hidden: int = 16
-    label: str = "MLP"
-
-    def key(self) -> dict[str, Any]:
-        return {"hidden": self.hidden}
 
 
 @register_task("regression")

@@ -31,7 +31,7 @@ def drawn(module: Any, seed: int) -> Any:
 
 
 def member(seed: int) -> Classifier:
-    spec = load_suite("cifar10-small").network
+    spec: Any = load_suite("cifar10-small").network
     return drawn(Classifier(spec, 10, 3, [0.5] * 3, [0.25] * 3), seed)
 
 

@@ -66,7 +66,9 @@ def main_table(results: Results) -> Table:
             columns[score_title(name, score)] = _cells(frame, name, score)
     for name in task["curves"]:
         values = zip(*(frame[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        columns["equivalent members ↑"] = [Cell(tables.dee_text(*value, results.max_size)) for value in values]
+        columns["equivalent members ↑"] = [
+            Cell(tables.dee_text(value, low, high, results.max_size)) for value, low, high in values
+        ]
     stated = frame["cost_stated"].map({True: "*", False: ""})
     columns["FLOPs rel."] = [
         Cell(tables.ratio_text(x) + mark * math.isfinite(x)) for x, mark in zip(frame["macs_rel"], stated, strict=True)
@@ -86,7 +88,8 @@ def _cells(frame: pd.DataFrame, name: str, score: Mapping[str, Any]) -> list[Cel
     digits = tables.decimals((high - low) / 2, *((1, 2) if score["percent"] else (0, 4)))
     marks = frame[f"{name}_mark"] if score["better"] else [""] * len(frame)
     return [
-        Cell(tables.with_interval(*values, digits), mark) for *values, mark in zip(mean, low, high, marks, strict=True)
+        Cell(tables.with_interval(value, start, end, digits), mark)
+        for value, start, end, mark in zip(mean, low, high, marks, strict=True)
     ]
 
 

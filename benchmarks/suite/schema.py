@@ -27,6 +27,7 @@ from benchmarks.suite.builtin import available
 from dbn_core.data import SOURCES, DataSpec
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Method
+from dbn_core.nets.spec import NetworkOptions
 from dbn_core.registry import canonical, parse_method
 from dbn_core.task import Task, task_named
 from dbn_core.tasks.classification import Classification
@@ -161,7 +162,7 @@ class Suite(_Model):
     repetitions: int = Field(3, ge=1, le=1000)
     predictions: Literal["fp32", "fp16"] = "fp32"
     data: DataSpec
-    network: SerializeAsAny[BaseModel]
+    network: SerializeAsAny[NetworkOptions]
     pool: PoolSpec = PoolSpec()
     recipe: Recipe
     students: StudentSpec

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,7 @@ class Ensemble:
         examples: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.members = list(members)
+        self.members: list[Any] = list(members)
         self.rule = parse_rule(rule) if isinstance(rule, str) else rule
         self.state = self.rule.start(len(self.members), examples, generator)
 
@@ -167,7 +168,7 @@ def sample(
     """
     if sampler not in SAMPLERS:
         raise SpecError(f"Unknown sampler '{sampler}'{did_you_mean(sampler, SAMPLERS)}.")
-    members = list(scores) if isinstance(scores, Sequence | nn.ModuleList) else [scores]
+    members: list[Any] = list(scores) if isinstance(scores, Sequence | nn.ModuleList) else [scores]
     rule = parse_rule(rule) if isinstance(rule, str) else rule
     walk, times = SAMPLERS[sampler], schedule.times(steps)
     if rule.pools == "states":

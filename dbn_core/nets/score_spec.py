@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from dbn_core.nets.spec import NetworkOptions
 
 
-class ScoreSpec(BaseModel):
+class ScoreSpec(NetworkOptions):
     """Architecture of the score networks of a generative suite.
 
     Attributes:
@@ -16,8 +18,6 @@ class ScoreSpec(BaseModel):
         depth: residual blocks of the ``mlp``.
         dropout: rate inside the blocks.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["mlp", "unet"] = "mlp"
     width: int = Field(96, ge=8, le=10_000)
@@ -28,7 +28,3 @@ class ScoreSpec(BaseModel):
     def label(self) -> str:
         """Short name for tables."""
         return f"score network {self.name}, width {self.width}" + (f", depth {self.depth}" * (self.name == "mlp"))
-
-    def key(self) -> dict[str, Any]:
-        """JSON value that identifies the architecture."""
-        return self.model_dump()

@@ -10,7 +10,22 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
 
 
-class NetworkSpec(BaseModel):
+class NetworkOptions(BaseModel):
+    """What every kind of ``[network]`` has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def label(self) -> str:
+        """Short name for tables."""
+        return type(self).__name__
+
+    def key(self) -> dict[str, Any]:
+        """JSON value that identifies the architecture."""
+        return self.model_dump()
+
+
+class NetworkSpec(NetworkOptions):
     """Family, width and normalisation of a classifier.
 
     ``name`` is ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages) or ``resnet34`` (four
@@ -18,8 +33,6 @@ class NetworkSpec(BaseModel):
     ``3x3/2`` halves the image at once, for a network of four times the channels at the same cost; ``7x7`` halves it
     and pools to a quarter.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "resnet32"
     width: float = Field(2.0, gt=0, le=1000)
@@ -52,7 +65,3 @@ class NetworkSpec(BaseModel):
         """Short name for tables, for example ``ResNet-32 x2 (FRN)``."""
         depth, norm = self.name.removeprefix("resnet"), {"frn": "FRN-Swish", "batchnorm": "BN-ReLU"}[self.norm]
         return f"ResNet-{depth} ({norm}, stem {self.channels}, width x{self.width:g})"
-
-    def key(self) -> dict[str, Any]:
-        """JSON value that identifies the architecture."""
-        return self.model_dump()

@@ -121,7 +121,7 @@ class Generation(Task):
         return step
 
     def predict(
-        self, predictor: nn.Module, data: Dataset, device: torch.device, generator: torch.Generator, name: str
+        self, predictor: Any, data: Dataset, device: torch.device, generator: torch.Generator, name: str
     ) -> dict[str, torch.Tensor]:
         """Samples and test examples [N, C, H, W], errors of the score [N], and what the classifiers' features say."""
         import torch

@@ -95,7 +95,7 @@ class Tabular(Task):
         return lambda batch: batch.images.new_zeros((), requires_grad=True)
 
     def predict(
-        self, predictor: nn.Module, data: Dataset, device: torch.device, generator: torch.Generator, name: str
+        self, predictor: Any, data: Dataset, device: torch.device, generator: torch.Generator, name: str
     ) -> dict[str, torch.Tensor]:
         """Scores of each generated table [sets], and the first of them beside the test rows."""
         import torch
