@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from dbn_core import method
-from dbn_core.method import Method, Part
+from dbn_core.method import Method, Part, options_key
 from dbn_core.registry import register
+from dbn_core.student import StudentOptions
 
 if TYPE_CHECKING:
     import torch
@@ -25,24 +25,21 @@ class EnsembleDistributionDistillation(Method):
     title = "END²"
     reference = "Ryabinin et al., 2021, arXiv 2105.06987; configuration of arXiv 2404.15814"
 
-    class Config(method.Config):
+    class Config(StudentOptions):
         """The DBN paper's settings."""
 
         tau: float = Field(2.0, gt=0, description="temperature of concentrations and of teachers")
         weight: float = Field(1.0, gt=0, description="factor of the loss; tau^2 gives it the gradients of ED's")
-        mixup: float = Field(0.0, ge=0, description="alpha of per-example mixup of the images that are taught")
         lr_scale: float = Field(0.5, gt=0, description="learning rate relative to the members'")
-        batch_size: int | None = Field(None, ge=2, description="default: the members'")
-        weight_decay: float | None = Field(None, ge=0, description="L2; default: the members'")
-        epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
         prediction: Literal["softmax", "dirichlet"] = Field(
             "softmax", description="softmax of the logits, as in the released code, or the Dirichlet's mean"
         )
 
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers; how it predicts does not change how it is trained."""
-        settings = self.config.model_dump(exclude={"prediction"})
-        return [Part("student", members=tuple(range(size)), settings=settings, taught_mixup=self.config.mixup)]
+        config, members = self.config, tuple(range(size))
+        settings, images = options_key(config, {"prediction"}), config.augmentation()
+        return [Part("student", members, (), settings, taught_mixup=config.mixup, taught_augmentation=images)]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the proxy Dirichlet of the teachers."""
@@ -53,10 +50,7 @@ class EnsembleDistributionDistillation(Method):
         def step(batch: Batch) -> torch.Tensor:
             return self.config.weight * end2_loss(student(batch.images), context.teach(batch), self.config.tau)
 
-        recipe = context.student_recipe(
-            **self.config.model_dump(include={"epochs", "lr_scale", "mixup", "batch_size", "weight_decay"})
-        )
-        context.train(student, step, recipe)
+        context.train(student, step, context.student_recipe(**self.config.changes()))
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dbn_core import method
 from dbn_core.method import Method, Part
 from dbn_core.registry import register
+from dbn_core.student import StudentOptions
 
 if TYPE_CHECKING:
     import torch
@@ -25,21 +25,18 @@ class EnsembleDistillation(Method):
     title = "ED"
     reference = "Hinton et al., 2015, arXiv 1503.02531; configuration of arXiv 2404.15814"
 
-    class Config(method.Config):
+    class Config(StudentOptions):
         """The DBN paper's settings."""
 
         tau: float = Field(4.0, gt=0, description="distillation temperature")
         alpha: float = Field(1.0, ge=0, le=1, description="weight of the teachers; the rest goes to the labels")
-        mixup: float = Field(0.0, ge=0, description="alpha of per-example mixup of the images that are taught")
-        slim: float = Field(1.0, gt=0, description="the student's widths are the suite's divided by it")
-        lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
-        batch_size: int | None = Field(None, ge=2, description="default: the members'")
-        weight_decay: float | None = Field(None, ge=0, description="L2; default: the members'")
-        epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
+        slim: float = Field(1.0, gt=0, description="the student's widths are the suite's divided by it; < 1: wider")
 
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers."""
-        return [Part("student", members=tuple(range(size)), taught_mixup=self.config.mixup)]
+        config = self.config
+        members = tuple(range(size))
+        return [Part("student", members, taught_mixup=config.mixup, taught_augmentation=config.augmentation())]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the teachers' softened mean probabilities."""
@@ -51,10 +48,7 @@ class EnsembleDistillation(Method):
             logits, labels = student(batch.images), batch.mixed_labels(context.classes)
             return ed_loss(logits, context.teach(batch), self.config.tau, self.config.alpha, labels)
 
-        recipe = context.student_recipe(
-            **self.config.model_dump(include={"epochs", "lr_scale", "mixup", "batch_size", "weight_decay"})
-        )
-        context.train(student, step, recipe)
+        context.train(student, step, context.student_recipe(**self.config.changes()))
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

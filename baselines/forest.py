@@ -54,7 +54,7 @@ class _Forest(Method):
 
     def parts(self, size: int) -> list[Part]:
         """One fit for all rules and sizes."""
-        return [Part("forest", settings=self.config.model_dump(exclude={"rule"}))]
+        return [Part("forest", settings=self.config.model_dump(exclude={"rule"}), owner=Forest)]
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """Forests of all levels, as flat arrays."""

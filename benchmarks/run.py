@@ -48,9 +48,11 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
         BenchError: nothing could be measured at all.
         InterruptedRunError: Ctrl-C or SIGTERM; the store is in order, rows and report are as they were.
     """
-    store = Store(options.store)
+    store = options.open_store()
     plan = plan_suite(suite, store)
     chosen = select_cells(plan, options.only)
+    for line in (released := _released(plan, store)):
+        report(line)
     outcome, left_out = Outcome(), {cell.predictions for cell in plan.cells} - {cell.predictions for cell in chosen}
     if chosen:
         outcome = make_artefacts(plan, store, {key for c in chosen for key in (c.predictions, c.cost)}, options, report)
@@ -70,7 +72,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
     rows = options.rows_of(suite)
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
-    meta["protocol"] += describe_external(plan, store)
+    meta["protocol"] += [*released, *describe_external(plan, store)]
     write_results(rows, tables, meta)
     report("Rendering tables and figures")
     from benchmarks.report import render
@@ -114,6 +116,7 @@ def _meta(
         "protocol": [
             f"Pool: {pool}.",
             *_splitting(suite),
+            *_rounding(suite),
             _teaching(suite),
             "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
             "A method of size m draws on the first m members of the pool, the source first.",
@@ -127,6 +130,7 @@ def _meta(
             for entry, method, label in suite.entries()
             if not method.yardstick
         },
+        **({"series": series} if (series := {label: e.series for e, _, label in suite.entries() if e.series}) else {}),
         "controls": [label for entry, _, label in suite.entries() if entry.control],
         "options": {label: method.config.model_dump() for _, method, label in suite.entries()},
         "versions": versions(),
@@ -154,6 +158,32 @@ def _splitting(suite: Suite) -> list[str]:
         "Each repetition draws its own stratified split into train, validation and test: results speak of all such "
         "splits of these data, and are compared within a repetition."
     ]
+
+
+def _released(plan: Plan, store: Store) -> list[str]:
+    """A line for each released suite that the store reads through to."""
+    lines = []
+    lacking = [node for node in plan.nodes.values() if not store.sidecar_path(node.kind, node.key).is_file()]
+    for layer in store.released:
+        if count := sum(layer.described(node.kind, node.key) for node in lacking):
+            commit = layer.manifest["commit"]
+            made = f"version {layer.manifest['versions'].get('dbn-bench', 'unknown')}" + (
+                commit and f", commit {commit}"
+            )
+            lines.append(
+                f"Not made by this run but released, {count} of {len(plan.nodes)} artefacts: those of the suite "
+                f"{layer.manifest['suite']} ({made})."
+            )
+    return lines
+
+
+def _rounding(suite: Suite) -> list[str]:
+    lines = []
+    if suite.pool.weights == "bf16":
+        lines.append("Kernels of a finished member are rounded to bfloat16, and so used by everything that needs it.")
+    if suite.predictions == "fp16":
+        lines.append("Log-probabilities are rounded to half precision; all scores are those of the rounded ones.")
+    return lines
 
 
 def _teaching(suite: Suite) -> str:

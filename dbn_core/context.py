@@ -243,13 +243,14 @@ class FitContext(Workspace):
             "crop_pad": recipe.crop_pad,
             "flip": self.data.flip if recipe.flip is None else recipe.flip,
             "mixup": recipe.mixup,
+            "cutmix": recipe.cutmix,
         }
         for name, value in vars(views.augmentation).items():
             if wanted[name] != value:
                 raise SpecError(
                     f"{self.what}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
-                    "declare the mixup in Part(taught_mixup=...) and keep the suite's crop and flip, or use online "
-                    "teachers."
+                    "declare the mixup and what else differs in Part(taught_mixup=..., taught_augmentation=...), or "
+                    "use online teachers."
                 )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dbn_core.context import FitContext, PredictContext
     from dbn_core.metrics.cost import Cost
+    from dbn_core.train.recipe import Recipe
 
 
 # ``Field(..., json_schema_extra=ADDED_LATER)`` marks an option that came after the first stored results of its method.
@@ -66,6 +67,10 @@ class Part:
         taught_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
             the members are shown, 0 for none.  A suite with ``teachers = "views(V)"`` then computes the members'
             logits beforehand, once for all parts.  ``None``: the members do not teach, or always online.
+        taught_augmentation: ``crop_pad``, ``flip`` and ``cutmix`` of those images, where they differ from the members'
+            recipe; the recipe that the part is trained by must have the same.
+        owner: the method that the part belongs to, when that is another one than lists it: results that are stored
+            under either are then the same, so ``fit`` must do what the owner's does, and ``settings`` be its own.
     """
 
     name: str
@@ -73,6 +78,12 @@ class Part:
     needs: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = field(default=None)
     taught_mixup: float | None = None
+    taught_augmentation: Mapping[str, Any] = field(default_factory=dict)
+    owner: type[Method] | None = None
+
+    def shown(self, recipe: Recipe) -> Recipe:
+        """The members' recipe with the augmentation of the images on which they teach this part."""
+        return recipe.replace(mixup=self.taught_mixup or 0.0, **self.taught_augmentation)
 
 
 class Method(ABC):

@@ -123,6 +123,7 @@ class BridgedSource(nn.Module):
         denoisers: one for each bridge.
         temperature: the source logits are divided by it; None starts the bridges from N(0, I) instead.
         noise: sampler noise; see :func:`dbn_core.bridge.sampler.sample`.
+        own_term: whether the source's own prediction is a term, the first one.
     """
 
     def __init__(
@@ -132,23 +133,25 @@ class BridgedSource(nn.Module):
         denoisers: Iterable[Denoiser],
         temperature: float | None,
         noise: Noise = "none",
+        own_term: bool = False,
     ) -> None:
         super().__init__()
         self.features, self.head = source.split(at)
         self.denoisers = nn.ModuleList(denoisers)
-        self.temperature, self.noise = temperature, noise
+        self.temperature, self.noise, self.own_term = temperature, noise, own_term
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [L, B, K]; the source runs once."""
+        """[B, C, H, W] to [L, B, K], or [1 + L, B, K] with the source's own term; the source runs once."""
         return torch.stack([end.log_softmax(-1) for _, end in self.walks(images)])
 
     def walks(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Where each bridge starts and ends, logits [B, K]."""
+        """Where each bridge starts and ends, logits [B, K]; the source's own term stays where it is."""
         h = self.features(images)
         generator = None
         if self.noise != "none" or self.temperature is None:
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
-        logits, walks = self.head(h), []
+        logits = self.head(h)
+        walks = [(logits, logits)] if self.own_term else []
         for denoiser in self.denoisers:
             assert isinstance(denoiser, Denoiser)
             start = start_logits(logits, self.temperature, generator)

@@ -105,6 +105,7 @@ class Task(BaseModel, ABC):
         curves: which scores have a curve over the reference's sizes, by the column that an equivalent gets.
         networks: the model of ``[network]``, with a ``key()`` and a ``label``.
         optional: tables that a suite of this task may leave out, since nothing is trained from them.
+        draws_predictions: whether predicting is random, so that repetitions predict anew whatever they share.
         stored_views: whether teachers can speak from stored logits.
         validates: whether :meth:`evaluate` exists, so that trainings may keep their best epoch.
     """
@@ -123,8 +124,14 @@ class Task(BaseModel, ABC):
     curves: ClassVar[Mapping[str, str]] = {}
     networks: ClassVar[type[BaseModel]]
     optional: ClassVar[tuple[str, ...]] = ()
+    draws_predictions: ClassVar[bool] = False
     stored_views: ClassVar[bool] = False
     validates: ClassVar[bool] = False
+
+    @property
+    def trains_members(self) -> bool:
+        """Whether there is a pool of networks."""
+        return "recipe" not in self.optional
 
     @classmethod
     def summary(cls) -> str:

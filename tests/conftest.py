@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,8 @@ from stress.figures import pytest_terminal_summary as pytest_terminal_summary
 
 from dbn_core import registry
 
+# What the repository has released is no part of a test's store, unless the test says so.
+os.environ["DBN_RELEASED"] = ""
 # Tests compare bits, and run beside one another.
 torch.set_num_threads(1)
 

@@ -1,6 +1,7 @@
 """Rules of aggregation against identities, invariances and closed forms."""
 
 import doctest
+import math
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from dbn_core.aggregate import RULES, parse_rule, pooled_log_probs
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances
+from dbn_core.diffusion.samplers import sample as generate
+from dbn_core.diffusion.schedules import VP
 from dbn_core.errors import SpecError
 from dbn_core.seeds import generator
 
@@ -149,6 +152,36 @@ def test_what_a_rule_gives_follows_from_its_generator():
         assert not torch.equal(apply(spec, values, seed=3), apply(spec, values, seed=4))
         with pytest.raises(ValueError, match="Generator"):
             parse_rule(spec).start(members=5, examples=30)
+
+
+# ------------------------------------------------------------------------------------- where scores of normal laws end
+
+
+def end_variance(sampler, rule, steps, examples=20_000):
+    # Members are N(0, 1) and N(0, 4) under the VP process.
+    schedule = VP(t_min=0.0)
+
+    def member(variance):
+        return lambda x, t: -x / (schedule.alpha(t).square() * variance + schedule.sigma(t).square()).to(x)[:, None]
+
+    g = generator(seed=11)
+    deterministic = sampler == "heun" and rule != "moe"  # the flow then is linear: one point tells all
+    start = torch.ones(1, 1) if deterministic else schedule.prior((examples, 1), g)
+    return float(generate([member(1), member(4)], schedule, start, steps, sampler, rule, g).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "rule", "variance", "error"),
+    [
+        ("heun", "arithmetic", 2.0, 0.002),  # (1 * 4)^(1/2)
+        ("heun", "sum", 4 * math.exp(-10.05), 0.02),  # collapse: times exp(-integral of beta)
+        ("heun", "moe", 2.5, 0.04),  # the mixture, up to draws
+        ("euler-maruyama", "arithmetic", 1.848, 0.035),
+        ("euler-maruyama", "sum", 0.579, 0.04),
+    ],
+)
+def test_the_flow_and_the_stochastic_process_of_an_aggregated_score_end_where_they_must(sampler, rule, variance, error):
+    assert end_variance(sampler, rule, 60 if rule == "moe" else 250) == pytest.approx(variance, rel=error)
 
 
 # -------------------------------------------------------------------------------------------------------- probabilities

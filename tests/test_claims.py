@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import TypeAdapter
+from scipy import stats
 from typer.testing import CliRunner
 
 from benchmarks.claims import words
@@ -276,12 +277,67 @@ def test_the_temperature_scaled_effect_stands_beside_the_raw_one() -> None:
     assert verdict.deciding.twin == ""
 
 
+def test_a_subject_may_have_a_size_of_its_own() -> None:
+    rows = results(
+        summary={
+            ("ED (long)", 5): {"macs_rel": 1.0, "dee_raw": 7.0, "dee_raw_low": 6.5, "dee_raw_high": 7.5},
+            ("ED (long)", 3): {"macs_rel": 1.0, "dee_raw": 5.0, "dee_raw_low": 4.5, "dee_raw_high": 5.5},
+        }
+    )
+    six = {"kind": "threshold", "metric": "dee_raw", "of": {}, "side": "above", "bound": 6.0}
+    found = decide(claim(six, subjects=("ED (long)@5", "ED (long)@3")), rows)
+    assert [(v.subject, v.verdict) for v in found] == [("ED (long)@5", "holds"), ("ED (long)@3", "does not")]
+    assert found[0].sentence.startswith("The DEE (raw) of ED (long) of size 5 is 7.00 [6.50, 7.50]:")
+    assert words.quantity(found[0].deciding.test, "the method") == "DEE (raw) of the method"
+    with pytest.raises(ValueError, match="a test without a size needs subjects that have one"):
+        claim(six, subjects=("ED (long)@5", "ED"))
+
+
+@pytest.mark.parametrize(
+    ("gap", "p", "verdict", "says"),
+    [
+        ((-0.03, -0.05, -0.01), 0.004, "holds", "lies wholly below 0 with p < 0.01"),
+        ((-0.03, -0.05, -0.01), 0.04, "undecided", "lies wholly below 0, but p is not below 0.01"),
+        ((-0.03, -0.07, 0.01), 0.2, "undecided", "reaches across 0"),
+        ((0.03, 0.01, 0.05), 0.004, "does not", "lies wholly above 0"),
+    ],
+)
+def test_a_difference_may_have_to_be_significant_at_a_level(gap: tuple, p: float, verdict: str, says: str) -> None:
+    rows = with_difference(*gap)
+    rows.comparisons["p_holm"] = p  # the corrected one counts, not the 0.5 beside it
+    [found] = decide(claim(against("DE", 3, side="below", p_below=0.01)), rows)
+    assert found.verdict == verdict
+    assert found.sentence.endswith(f"the interval {says}.")
+    with pytest.raises(ValueError, match="'p_below' is about a difference of zero"):
+        claim(against("DE", 3, side="below", p_below=0.01, bound=-0.1))
+
+
+def test_without_a_comparison_the_p_value_is_that_of_the_repetitions() -> None:
+    scores = {("A", 3): {"nll": [0.20, 0.22, 0.24]}, ("B", 3): {"nll": [0.30, 0.325, 0.35]}}
+    p = stats.ttest_rel(*(s["nll"] for s in scores.values())).pvalue
+    for level, verdict in ((1.01 * p, "holds"), (0.99 * p, "undecided")):
+        [found] = decide(claim(against("B", 3, side="below", p_below=level)), results(scores))
+        assert (found.deciding.estimate.p_value, found.verdict) == (pytest.approx(p), verdict)
+
+
+def test_a_claim_of_ours_is_without_data_until_its_suite_has_rows(tmp_path: Path) -> None:
+    render_claims([ROOT / "results/reference/digits"], tmp_path)
+    page = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    own = page[page.index("## This project") :]
+    ours = load_claims().of("own")
+    assert {entry.suite for entry in ours} == {"cifar10-cpu"}
+    assert own.count("* **cifar10-cpu: undecided.** No data: there are no rows of this suite yet.") == len(ours)
+    assert "Published: " not in own
+    assert "arXiv" not in own
+    assert "**digits, ED@5: " in own  # beside it, what another suite says
+
+
 # ----------------------------------------------------------------------------------------------------- the claims file
 
 
 def test_the_built_in_claims_cover_the_papers() -> None:
     claims = load_claims()
-    assert set(claims.papers) == {"dbn", "bn", "b-dense", "score-ensembles"}
+    assert set(claims.papers) == {"dbn", "bn", "b-dense", "score-ensembles", "own"}
     assert all(claims.of(paper) for paper in claims.papers)
     assert {test.kind for c in claims.claims for test in c.tests} == {"threshold", "difference", "equivalence"}
     assert {c.mark for c in claims.claims if c.mark} <= set(MARKS)

@@ -73,8 +73,16 @@ def test_what_is_deleted_or_damaged_is_made_again_alone(report: Path, rendered: 
 
 
 @pytest.mark.parametrize("note", ["", "{", "[]", '"x"', '{"figures": 3, "scripts": "x"}', '{"figures": [[]]}'])
-def test_a_damaged_note_is_no_note(report: Path, rendered: Path, note: str) -> None:
-    (report / ".made.json").write_text(note)
+def test_a_damaged_note_is_no_note(tmp_path: Path, note: str) -> None:
+    (tmp_path / ".made.json").write_text(note)
+    found = made.Note(tmp_path)
+    assert not any(found.knows(part, "key", "name", b"content") for part in made.PARTS)
+    found.keep("figures", "key", {"name": b"content"})
+    assert made.Note(tmp_path).knows("figures", "key", "name", b"content")
+
+
+def test_a_report_with_a_damaged_note_is_made_again(report: Path, rendered: Path) -> None:
+    (report / ".made.json").write_text('{"figures": 3, "scripts": "x"}')
     render(ROWS, report)
     assert same_bytes(report, rendered)
 

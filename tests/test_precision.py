@@ -46,8 +46,11 @@ WAYS: dict[str, list[str]] = {
         f"dbn[{MINI},perturb_input=true]",
     ],
     "direct": [f"direct[{MINI}]", f"direct[{MINI},loss=kl]"],
+    "hydra": ["hydra[at=block2,mixup=0.4,cutmix=1]"],
+    "perturbed": ["perturbed[at=block2]"],
+    "student-bridge": [f"student-bridge[{MINI},source_members=1,group=1,joint={joint}]" for joint in ("false", "true")],
 }
-SPECS = [spec for name in methods() for spec in WAYS.get(name, [name])]
+SPECS = [spec for name, cls in methods().items() if cls.task == "classification" for spec in WAYS.get(name, [name])]
 SIZES = {"single": 1, "ts": 1}
 SUITE = """
 title = "Matrix"

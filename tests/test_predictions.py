@@ -249,7 +249,7 @@ def test_a_bad_file_is_one_sentence_that_names_it(
         (["score", "p.npy", "--labels", "y.npy", "--values", "odds"], "'odds'"),
         (["score", "p.npy", "--labels", "y.npy", "--key", "x"], "--key"),
         (["score", "p.npy", "--labels", "y.npy", "--macs", "5"], "--suite"),
-        (["score", "p.npy", "--labels", "y.npy", "--suite", "smoke"], "--label and --size"),
+        (["score", "p.npy", "--labels", "y.npy", "--suite", "smoke", "--label", "x"], "--label and --size"),
         (["score", "p.npy", "--labels", "y.npy", "--suite", "smoke", "--remove", "X"], "two steps"),
         (["score", "p.npy", "--labels", "y.npy", "--validation-labels", "y.npy"], "add --validation"),
         (["score", "--suite", "smoke", "--remove", "X"], "run it first"),

@@ -185,7 +185,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-FIGURES = ("dee_vs_flops", "nll_vs_size", "acc_vs_size", "reliability", "training_cost")
+FIGURES = (
+    *("dee_vs_flops", "pareto_flops", "pareto_training", "nll_vs_size", "acc_vs_size", "reliability"),
+    "training_cost",
+)
 
 
 def test_writes_every_file_twice_with_the_same_bytes(report: Path, tmp_path: Path) -> None:

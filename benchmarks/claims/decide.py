@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.claims import words
-from benchmarks.claims.model import Claim, Equivalence, Selection, Test, Threshold
+from benchmarks.claims.model import Claim, Difference, Equivalence, Selection, Test, Threshold
 from benchmarks.results.pairing import method_name
 from benchmarks.statistics import independent
 
@@ -33,13 +33,17 @@ TWINS = _TWINS | {scaled: raw for raw, scaled in _TWINS.items()}
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % interval, from `n` repetitions; `basis` says how the interval was made."""
+    """A value and its 95 % interval, from `n` repetitions; `basis` says how the interval was made.
+
+    `p_value` is that of a difference's test against zero, from the same data.
+    """
 
     value: float
     low: float
     high: float
     n: int
     basis: str
+    p_value: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ def _outcome(test: Test, subject: str, results: Results, suite: str) -> Outcome:
     elif estimate.basis == EXACT:
         reason = f"{what}{',' if word == 'holds' else ', not'} {words.bound(test)}."
     else:
-        reason = f"{what}: the interval {words.finding(test, word)}."
+        reason = f"{what}: the interval {words.finding(test, word, estimate.low, estimate.high)}."
     return Outcome(test, word, reason, estimate, _twin(test, subject, results))
 
 
@@ -147,6 +151,8 @@ def _word(test: Test, estimate: Estimate) -> Word:
         holds, fails = low > test.bound, high <= test.bound
     else:
         holds, fails = high < test.bound, low >= test.bound
+    if isinstance(test, Difference) and test.p_below is not None:
+        holds = holds and estimate.p_value < test.p_below
     # Comparisons with NaN, the ends of a missing interval, are all false.
     return "holds" if holds else "does not" if fails else "undecided"
 
@@ -211,9 +217,10 @@ def _difference(results: Results, of: tuple[str, int], to: tuple[str, int], metr
         if len(row) and row[["difference", "low", "high"]].iloc[0].notna().all():
             value, low, high = (sign * float(row[key].iloc[0]) for key in ("difference", "low", "high"))
             basis = PAIRED_BOOTSTRAP if results.bootstrapped else PAIRED_CROSSED
-            return Estimate(value, min(low, high), max(low, high), len(gaps), basis)
+            p_value = float(row["p_holm" if "p_holm" in row else "p_value"].iloc[0])
+            return Estimate(value, min(low, high), max(low, high), len(gaps), basis, p_value)
     interval = independent(np.asarray(gaps))
-    return Estimate(interval.value, interval.low, interval.high, len(gaps), PAIRED_T)
+    return Estimate(interval.value, interval.low, interval.high, len(gaps), PAIRED_T, interval.p_value)
 
 
 def _by_repetition(rows: pd.DataFrame, label: str, size: int, metric: str) -> pd.Series:

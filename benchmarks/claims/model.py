@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from importlib.resources import files
@@ -20,14 +21,26 @@ class _Model(BaseModel):
 
 
 class Selection(_Model):
-    """Rows of one method at one size; without a label, of the subject that the claim is tested for."""
+    """Rows of one method at one size; without a label, of the subject that the claim is tested for.
+
+    A selection without a size takes that of its subject, which is then written `label@size`.
+    """
 
     label: str | None = Field(None, min_length=1)
-    size: int = Field(ge=1)
+    size: int | None = Field(None, ge=1)
 
     def of(self, subject: str) -> tuple[str, int]:
         """Label and size for one subject."""
-        return self.label or subject, self.size
+        label, own = split_subject(subject)
+        size = self.size or own
+        assert size is not None, "checked by Claim"
+        return self.label or label, size
+
+
+def split_subject(subject: str) -> tuple[str, int | None]:
+    """Label and size of a subject: `ED@5`, or `ED` where each test says the size."""
+    found = re.fullmatch(r"(.+)@([1-9]\d*)", subject)
+    return (found[1], int(found[2])) if found else (subject, None)
 
 
 class Threshold(_Model):
@@ -41,14 +54,24 @@ class Threshold(_Model):
 
 
 class Difference(_Model):
-    """A method's value minus another's lies above, or below, a bound: zero, or the margin that the claim allows."""
+    """A method's value minus another's lies above, or below, a bound: zero, or the margin that the claim allows.
+
+    `p_below` asks for a p-value below it as well: corrected for their number, where the rows have it corrected.
+    """
 
     kind: Literal["difference"]
-    metric: Literal["acc", "nll", "cnll", "ece", "cece", "macs_rel"]
+    metric: Literal["acc", "nll", "cnll", "ece", "cece", "macs_rel", "dsm", "energy", "fd", "w1_test", "noise_mse"]
     of: Selection
     to: Selection
     side: Literal["above", "below"]
     bound: float = 0.0
+    p_below: float | None = Field(None, gt=0, lt=0.05)
+
+    @model_validator(mode="after")
+    def _tests_zero(self) -> Difference:
+        if self.p_below is not None and (self.bound or self.metric == "macs_rel"):
+            raise ValueError("'p_below' is about a difference of zero in a score: drop it, or 'bound'")
+        return self
 
 
 class Equivalence(_Model):
@@ -65,11 +88,12 @@ Test = Annotated[Threshold | Difference | Equivalence, Field(discriminator="kind
 
 
 class Claim(_Model):
-    """One claim of one paper.
+    """One claim of one paper, or of this project.
 
     Args:
         name: a few words, for the overview.
         sentence: what is claimed, in our words.
+        suite: the one whose rows the claim is about, for claims of this project; others' verdicts are context.
         published: the paper's figures, and `mark`: where we have them from (see `benchmarks/published.py`).
         data: what the paper's figures were measured on.
         subjects: labels that the claim is about; it is tested for each of them by itself.
@@ -84,6 +108,7 @@ class Claim(_Model):
     published: str | None = Field(None, min_length=1)
     mark: str | None = None
     data: str = Field(min_length=1)
+    suite: str | None = Field(None, min_length=1)
     subjects: tuple[str, ...] = Field(min_length=1)
     tests: tuple[Test, ...] = Field(min_length=1)
     why: str = Field(min_length=1)
@@ -101,15 +126,18 @@ class Claim(_Model):
             raise ValueError("'published' and 'mark' go together: give both or neither")
         if len(set(self.subjects)) < len(self.subjects):
             raise ValueError("a subject is named twice")
+        sides = [side for test in self.tests for side in (test.of, getattr(test, "to", test.of))]
+        if any(side.size is None for side in sides) and not all(split_subject(name)[1] for name in self.subjects):
+            raise ValueError("a test without a size needs subjects that have one: write them as 'label@size'")
         return self
 
 
 class Paper(_Model):
-    """A paper, and what a reader of its claims should know first."""
+    """A paper, and what a reader of its claims should know first; this project, where there is no number of arXiv."""
 
     name: str = Field(min_length=1)
     title: str = Field(min_length=1)
-    arxiv: str = Field(pattern=r"^\d{4}\.\d{5}$")
+    arxiv: str | None = Field(None, pattern=r"^\d{4}\.\d{5}$")
     note: str = Field(min_length=1)
 
 

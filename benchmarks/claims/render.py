@@ -17,7 +17,7 @@ import jinja2
 
 from benchmarks.claims import words
 from benchmarks.claims.decide import EXACT, Outcome, Verdict, decide
-from benchmarks.claims.model import Claim, Claims, Paper, load_claims
+from benchmarks.claims.model import Claim, Claims, Paper, load_claims, split_subject
 from benchmarks.claims.overview import KINDS, overview
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results, load_results
@@ -54,7 +54,7 @@ class SuiteRows:
 
 def reference_folders(root: Path = REFERENCE) -> list[Path]:
     """Return the folders of committed result rows that have a method which some claim is about, by name."""
-    subjects = {subject for claim in load_claims().claims for subject in claim.subjects}
+    subjects = {split_subject(subject)[0] for claim in load_claims().claims for subject in claim.subjects}
     folders = sorted(path.parent for path in root.glob("*/meta.json"))
     return [folder for folder in folders if subjects & _labels(folder)]
 
@@ -165,11 +165,13 @@ def _shown(claim: Claim, suites: Sequence[SuiteRows], found: Sequence[Verdict]) 
     # What is exactly tested is said once for all subjects: "the method" stands for each of them.
     subject = claim.subjects[0] if len(claim.subjects) == 1 else "the method"
     tests = [f"{words.quantity(test, subject)}: {words.bound(test)}" for test in claim.tests]
-    missing = [
+    missing: list[dict[str, Any]] = [
         {"suite": suite.name, "reasons": list(dict.fromkeys(v.sentence for v in lacking))}
         for suite in suites
         if (lacking := [v for v in mine if v.suite == suite.name and not v.measured])
     ]
+    if claim.suite and claim.suite not in [suite.name for suite in suites]:
+        missing.insert(0, {"suite": claim.suite, "reasons": ["No data: there are no rows of this suite yet."]})
     examples = {suite.name: suite.test_examples for suite in suites}
     rows: list[dict[str, Any]] = [
         {"verdict": verdict, "lines": [_line(outcome, verdict.subject) for outcome in verdict.outcomes]}

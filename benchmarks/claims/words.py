@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from benchmarks.claims.model import Difference, Equivalence, Test, Threshold
+from benchmarks.claims.model import Difference, Equivalence, Selection, Test, Threshold, split_subject
 from benchmarks.results.pairing import method_name
 
 
@@ -28,6 +28,11 @@ METRICS = {
     "dee_raw": Metric("DEE (raw)", 1, 2),
     "dee_cal": Metric("DEE (calibrated)", 1, 2),
     "macs_rel": Metric("relative FLOPs", 1, 3, "×"),
+    "dsm": Metric("denoising loss", 1, 4),
+    "energy": Metric("energy distance", 1, 4),
+    "fd": Metric("classifier-FD", 1, 2),
+    "w1_test": Metric("W1 to test rows", 1, 3),
+    "noise_mse": Metric("noise MSE", 1, 3),
 }
 
 
@@ -59,19 +64,31 @@ def is_signed(test: Test) -> bool:
 
 def quantity(test: Test, subject: str) -> str:
     """Return what is estimated: `accuracy of DBN (fixed) of size 3 minus DE-3`."""
-    name = f"{METRICS[test.metric].name} of {method_name(*test.of.of(subject))}"
-    return name if isinstance(test, Threshold) else f"{name} minus {method_name(*test.to.of(subject))}"
+    name = f"{METRICS[test.metric].name} of {_side(test.of, subject)}"
+    return name if isinstance(test, Threshold) else f"{name} minus {_side(test.to, subject)}"
+
+
+def _side(side: Selection, subject: str) -> str:
+    """A method and its size; without the size where "the method" stands for subjects of several sizes."""
+    if side.size is None and split_subject(subject)[1] is None:
+        return side.label or subject
+    return method_name(*side.of(subject))
 
 
 def bound(test: Test) -> str:
     """Return what is demanded of it: `above −0.30 points`."""
-    return f"within {_edge(test)}" if isinstance(test, Equivalence) else f"{test.side} {_edge(test)}"
+    if isinstance(test, Equivalence):
+        return f"within {_edge(test)}"
+    p_below = test.p_below if isinstance(test, Difference) else None
+    return f"{test.side} {_edge(test)}" + (f" with p < {p_below:g}" if p_below else "")
 
 
-def finding(test: Test, verdict: str) -> str:
+def finding(test: Test, verdict: str, low: float, high: float) -> str:
     """Return where the interval lies: wholly on the claimed side, wholly on the other, or across the bound."""
     if verdict == "holds":
         return f"lies wholly {bound(test)}"
+    if verdict == "undecided" and isinstance(test, Difference) and test.p_below and not low <= 0 <= high:
+        return f"lies wholly {test.side} {_edge(test)}, but p is not below {test.p_below:g}"
     if verdict == "undecided":
         return f"reaches across {_edge(test)}"
     if isinstance(test, Equivalence):

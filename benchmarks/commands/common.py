@@ -66,6 +66,16 @@ Set = Annotated[
     ),
 ]
 
+Add = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--add",
+        help="Let a method join the suite, one of yours (--plugin) or any other: its spec and size, for example mine@3 "
+        "or ed[lr_scale=1]@3; may be repeated.",
+        metavar="METHOD@SIZE",
+    ),
+]
+
 STORE = Path("results/store")
 # What users run lies in folders that git ignores; what is committed is written only when asked for.
 RUNS, RUN_REPORTS = Path("results/runs"), Path("reports/runs")
@@ -132,17 +142,40 @@ def load_plugins(paths: list[str] | None) -> None:
         load_plugin(path)
 
 
+def open_store(folder: Path) -> Store:
+    """The store, which reads through to released results."""
+    from benchmarks.store.artefacts import Store
+    from benchmarks.store.released import released_root, released_suites
+
+    return Store(folder, released_suites(released_root()))
+
+
 def planned(
-    name: str, store: Path, set_: list[str] | None, data_root: Path | None, plugin: list[str] | None
+    name: str,
+    store: Path,
+    set_: list[str] | None,
+    data_root: Path | None,
+    plugin: list[str] | None,
+    add: list[str] | None = None,
 ) -> tuple[Plan, Store]:
     """The plan of a suite as the options change it, with plugins loaded, and the store."""
-    from benchmarks.store.artefacts import Store
+    from benchmarks.suite.adding import with_methods
     from benchmarks.suite.schema import load_suite
     from benchmarks.work.planning import plan_suite
 
     load_plugins(plugin)
-    the_store = Store(store)
-    return plan_suite(load_suite(name, overrides(set_, data_root, False)), the_store), the_store
+    the_store = open_store(store)
+    suite = with_methods(load_suite(name, overrides(set_, data_root, False)), add or [])
+    return plan_suite(suite, the_store), the_store
+
+
+def must_classify(plan: Plan, command: str) -> None:
+    """Raise SpecError where a suite is about something else than classes, which a command is for."""
+    if plan.suite.task.name != "classification":
+        raise SpecError(
+            f"`{command}` is for predicted classes, and the suite '{plan.suite.name}' is about {plan.suite.task.name}: "
+            "its scores are in the report and in its summary.csv."
+        )
 
 
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:

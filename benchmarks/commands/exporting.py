@@ -18,6 +18,7 @@ from benchmarks.commands.common import (
     StoreDir,
     SuiteName,
     command_line,
+    must_classify,
     planned,
     say,
 )
@@ -46,6 +47,7 @@ def export(
     from benchmarks.export.folder import export_cell, find_cell
 
     plan, the_store = planned(suite, store, set_, data_root, plugin)
+    must_classify(plan, "export")
     cell = find_cell(plan, method, repetition - 1)
     name = plan.suite.name
     folder = out or Path("results/exports") / name / f"{_short(cell.label)}-{cell.size}"

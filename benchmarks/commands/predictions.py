@@ -15,6 +15,7 @@ from rich.table import Table
 
 from benchmarks.commands.common import (
     STORE,
+    Add,
     DataRoot,
     Plugins,
     ReportsDir,
@@ -23,6 +24,7 @@ from benchmarks.commands.common import (
     StoreDir,
     console,
     errors,
+    must_classify,
     places,
     planned,
     say,
@@ -72,7 +74,10 @@ def score(
     values: Values = "auto",
     suite: Annotated[
         str | None,
-        typer.Option(help="Add the predictions to the tables and figures of this suite, which has been run before."),
+        typer.Option(
+            help="Compare the predictions with the deep ensembles of this suite, which has been run or comes with "
+            "released results; --label and --size add them to its tables and figures."
+        ),
     ] = None,
     label: Annotated[str | None, typer.Option(help="With --suite: what its tables call the method.")] = None,
     size: Annotated[
@@ -117,7 +122,8 @@ def score(
         raise SpecError("There is nothing to score: name a file of predictions.")
     if predictions is not None and remove is not None:
         raise SpecError("Adding and removing are two steps: give a file of predictions or --remove, not both.")
-    if predictions is not None and suite is not None and (label is None or size is None):
+    joins = suite is not None and any(name != "--repetition" for name in given)
+    if predictions is not None and joins and (label is None or size is None):
         raise SpecError("A row of a suite needs a name and a size: give --label and --size.")
     result: dict[str, Any] = {}
     arrays = {}
@@ -130,8 +136,19 @@ def score(
             result["notes"].append("No validation predictions, so no temperature is fitted and scores are raw only.")
         if not json_:
             _print_scores(result)
-    if suite is not None:
+    if suite is not None and not joins:
+        from benchmarks.results.outside.comparing import ensemble_equivalents
+
         plan, the_store = planned(suite, store, set_, data_root, plugin)
+        must_classify(plan, "score")
+        equivalents = ensemble_equivalents(plan, the_store, arrays, repetition - 1, str(predictions))
+        result |= {"suite": plan.suite.name, "dee": {name: vars(dee) for name, dee in equivalents.items()}}
+        result["max_size"] = max(cell.size for cell in plan.cells if cell.is_reference)
+        if not json_:
+            _print_equivalents(result)
+    elif suite is not None:
+        plan, the_store = planned(suite, store, set_, data_root, plugin)
+        must_classify(plan, "score")
         result |= _change_suite(
             plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
@@ -151,6 +168,7 @@ def compare(
     key: KeyOption = None,
     values: Values = "auto",
     suite: Annotated[str | None, typer.Option(help="Suite whose stored results are compared.")] = None,
+    add: Add = None,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
     plugin: Plugins = None,
@@ -165,7 +183,9 @@ def compare(
     else:
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
-        found = compare_stored(*planned(suite, store, set_, data_root, plugin), a, b)
+        plan, the_store = planned(suite, store, set_, data_root, plugin, add)
+        must_classify(plan, "compare")
+        found = compare_stored(plan, the_store, a, b)
     if json_:
         _print_json(
             vars(found) | {"rows": [vars(row) for row in found.rows], "method": found.method, "verdict": found.verdict}
@@ -204,6 +224,7 @@ def _change_suite(
 
     from benchmarks.results.external import Entry, StatedCost, add_external, remove_external, suite_labels
     from benchmarks.run import Options, run_suite
+    from benchmarks.store.released import released_root
     from benchmarks.work.progress import Reporter
 
     suite_labels(plan, store)  # a suite that was never run has no rows to join or leave
@@ -211,7 +232,7 @@ def _change_suite(
         remove_external(plan, store, remove)
     else:
         add_external(plan, store, Entry(**entry | {"cost": StatedCost(**entry["cost"])}), arrays)
-    options = Options(store=store.root, rows=rows, reports=reports, plugins=plugins, only=())
+    options = Options(store.root, rows, reports, plugins=plugins, only=(), released=released_root())
     with suppress(OSError, ValueError):  # the report goes on naming the command that made the suite
         meta = json.loads((options.rows_of(plan.suite) / "meta.json").read_text(encoding="utf-8"))
         options = replace(options, command=str(meta.get("command", "")))
@@ -257,6 +278,19 @@ def _print_scores(result: Mapping[str, Any]) -> None:
         for name, metric in result["metrics"].items()
     ]
     _table(["score", "value", "95 % interval over examples"], rows)
+
+
+def _print_equivalents(result: Mapping[str, Any]) -> None:
+    from benchmarks.report.tables import dee_text
+
+    for name, dee in result["dee"].items():
+        text = dee_text(dee["value"], dee["low"], dee["high"], result["max_size"])
+        say(f"Deep-ensemble equivalent, {name}: {text}")
+    say(
+        f"Paired with the deep ensembles of the suite {result['suite']} over {result['examples']} examples; the "
+        "intervals are of 95 % and speak of other examples, not of other trainings."
+    )
+    say("To add a row to its tables and figures, give --label and --size.")
 
 
 def _print_row(result: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import typer
 
 from benchmarks.commands.common import (
     STORE,
+    Add,
     DataRoot,
     Plugins,
     Publish,
@@ -59,6 +60,7 @@ def run(
             help="Make only this method: its name, label or spec, * allowed; may be repeated.", metavar="METHOD"
         ),
     ] = None,
+    add: Add = None,
     max_time: Annotated[
         str | None,
         typer.Option(
@@ -81,9 +83,12 @@ def run(
 ) -> None:
     """Train what is missing, measure everything, and write the report.
 
-    A second run of an unchanged suite trains nothing.  Exit code 1: something failed; 3: the time was up; 130: stopped.
+    A second run of an unchanged suite trains nothing, nor does the first one of a suite that comes with released
+    results.  Exit code 1: something failed; 3: the time was up; 130: stopped.
     """
     from benchmarks.run import run_suite
+    from benchmarks.store.released import released_root
+    from benchmarks.suite.adding import with_methods
     from benchmarks.suite.schema import load_suite
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
@@ -95,11 +100,12 @@ def run(
     _check_tensorboard(tensorboard)
     seconds = None if max_time is None else _seconds(max_time)
     load_plugins(plugin)
-    chosen = load_suite(suite, overrides(set_, data_root, download))
+    chosen = with_methods(load_suite(suite, overrides(set_, data_root, download)), add or [])
     rows, reports = places(chosen.name, rows, reports, publish)
     options = Options(
-        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, command_line()
-    )
+        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, command_line(),
+        released_root(),
+    )  # fmt: skip
     if dry_run:
         _show_plan(chosen, options)
         return
@@ -161,13 +167,12 @@ def status(
 
 def _show_plan(suite: Suite, options: Options) -> None:
     """The plan, by method and by kind of artefact, and what it is estimated to cost."""
-    from benchmarks.store.artefacts import Store
     from benchmarks.work.estimate import announce
     from benchmarks.work.make import select_cells
     from benchmarks.work.planning import plan_suite
     from benchmarks.work.schedule import missing_nodes
 
-    store = Store(options.store)
+    store = options.open_store()
     plan = plan_suite(suite, store)
     cells = select_cells(plan, options.only)
     nodes = missing_nodes(plan, store, {key for cell in cells for key in (cell.predictions, cell.cost)})

@@ -1,4 +1,4 @@
-"""``dbn-bench store``: verify, gc, export, import."""
+"""``dbn-bench store``: verify, gc, export, import, release."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from benchmarks.commands.common import (
     SuiteName,
     errors,
     load_plugins,
+    open_store,
     places,
     planned,
     say,
     table,
 )
 
-store_app = typer.Typer(no_args_is_help=True, help="Look after the store: verify, gc, export, import.")
+store_app = typer.Typer(no_args_is_help=True, help="Look after the store: verify, gc, export, import, release.")
 
 
 @store_app.command()
 def verify(store: StoreDir = STORE) -> None:
-    """Read every artefact and check it; what is damaged is set aside, and made again by the next run."""
-    from benchmarks.store.artefacts import Store
+    """Read every artefact and check it; what is damaged is set aside, and made again by the next run.
+
+    Released results are checked too; git restores a file of them that is damaged.
+    """
     from benchmarks.store.storage import verify_store
 
-    the_store = Store(store)
+    the_store = open_store(store)
     counts = verify_store(the_store)
     table(f"Store {store}", ["artefacts", "intact"], [(kind, str(n)) for kind, n in sorted(counts.items())])
     if the_store.damaged:
@@ -58,10 +61,9 @@ def gc(
     plugin: Plugins = None,
 ) -> None:
     """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses."""
-    from benchmarks.store.artefacts import Store
     from benchmarks.store.storage import collect, remove
 
-    the_store = Store(store)
+    the_store = open_store(store)
     load_plugins(plugin)
     plans = [planned(name, store, None, data_root, plugin)[0] for name in keep or []]
     litter = collect(the_store, plans if keep else None)
@@ -107,3 +109,39 @@ def import_(
     suite, count, folder = import_bundle(file, Store(store), rows)
     say(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")
     say(f"Report: dbn-bench report {suite}" + (f" --rows {folder}" if rows else ""))
+
+
+@store_app.command()
+def release(
+    suite: SuiteName,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that gets one folder a suite.  [default: results/released]")
+    ] = None,
+    pools: Annotated[
+        int | None,
+        typer.Option(help="Members' weights of so many pools, from the first; 0: none.  [default: all]", min=0),
+    ] = None,
+    store: StoreDir = STORE,
+    data_root: DataRoot = None,
+    plugin: Plugins = None,
+    set_: Set = None,
+) -> None:
+    """For maintainers: write what the store has of a suite as files to commit, from which any clone goes on.
+
+    A suite need not be complete; released again, its folder has what is new.
+    """
+    from benchmarks.store.release import release_suite
+    from benchmarks.store.released import FOLDER
+
+    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    folder = (out or FOLDER) / plan.suite.name
+    done = release_suite(plan, the_store, folder, pools)
+    table(
+        f"Suite {plan.suite.name} in {folder}",
+        ["artefacts", "released", "planned"],
+        [(kind, str(n), "" if of is None else str(of)) for kind, (n, of) in done.counts.items()],
+    )
+    table("", ["file", "MiB"], [(name, f"{size / 2**20:.2f}") for name, size in done.files.items()])
+    for line in done.left_out:
+        say(line)
+    say(f"{sum(done.files.values()) / 2**20:.1f} MiB in {folder}: commit it.")

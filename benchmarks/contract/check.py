@@ -99,6 +99,9 @@ def _check_part(part: Part, size: int, seen: set[str]) -> None:
     if part.settings is not None:
         _json(f"the settings of part '{part.name}'", dict(part.settings))
     assert part.taught_mixup is None or part.taught_mixup >= 0, f"part '{part.name}': taught_mixup must be at least 0"
+    shown = set(part.taught_augmentation) - {"crop_pad", "flip", "cutmix"}
+    assert not shown, f"part '{part.name}': taught_augmentation takes crop_pad, flip and cutmix, not '{min(shown)}'"
+    assert not (part.owner and part.settings is None), f"part '{part.name}' has an owner: give it the owner's settings"
 
 
 def _positions(what: str, members: Any, size: int) -> None:

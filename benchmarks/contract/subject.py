@@ -187,8 +187,9 @@ class Subject:
     def views(self, part: Part, unseen: bool, count: int = 2) -> dict[str, Any]:
         """Options of :meth:`fit` under which a part's teachers speak from stored logits, perhaps on unseen images."""
         assert part.taught_mixup is not None
-        split = self.data.validation if unseen else self.data.train
-        views = Views(split, Augmentation(RECIPE.crop_pad, False, part.taught_mixup), count, {"check": "views"})
+        split, recipe = self.data.validation if unseen else self.data.train, part.shown(RECIPE)
+        how = Augmentation(recipe.crop_pad, bool(recipe.flip), recipe.mixup, recipe.cutmix)
+        views = Views(split, how, count, {"check": "views"})
         everything = torch.arange(len(split))
         with torch.no_grad():
             shown = [views.batch(view, everything).images for view in range(count)]
@@ -227,7 +228,7 @@ def _world(name: str) -> tuple[Task, Any, Dataset, list[nn.Module]]:
     for index in range(LARGEST_SIZE):
         context = FitContext(data=data, spec=spec, device=_CPU, axes={"check": index}, recipe=RECIPE, task=task)
         network, draws = context.new_network(), context.generator("train")
-        if index < 3:  # enough to differ from an initialisation; the rest only fills the pool
+        if index < 3 and task.trains_members:  # enough to differ from an initialisation; the rest only fills the pool
             context.train(network, task.member_step(network, RECIPE, draws), RECIPE, step_generator=draws)
         members.append(freeze(network))
     return task, spec, data, members

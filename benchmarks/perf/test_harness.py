@@ -63,7 +63,7 @@ def test_stored_run(benchmark: Any, stored: list[str]) -> None:
 SCORES = f"""
 import resource, time
 import numpy as np
-from benchmarks.results.scoring import score_arrays
+from dbn_core.tasks.classification import score_arrays
 
 rng = np.random.default_rng(0)
 def predictions(n):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import points_caption
 from benchmarks.report.ranges import MIN_BIN_COUNT, spans
+from benchmarks.report.training import NOT_RECORDED
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,20 @@ class Caption:
     title: str
     text: str
     alt: str
+
+
+FRONT_CAPTION = (
+    "The black line is the Pareto front of the methods: no other method is as good at less cost, or better at the "
+    "same; the names of the others are grey. Rings mark what is on the front when deep ensembles, the dashed "
+    "yardstick, take part as well; dearer ones than the methods are not drawn. The front is one of estimates: bars "
+    "are 95 % intervals, and neighbours whose bars overlap may change places."
+)
+
+
+def _unrecorded(results: Results) -> str:
+    rows = results.others[results.others["train_member_equivalents"].isna()]
+    names = ", ".join(dict.fromkeys(rows["label"]))
+    return f" Training cost {NOT_RECORDED}, hence not drawn: {names}." if names else ""
 
 
 def captions(results: Results) -> Mapping[str, Caption]:
@@ -46,6 +61,21 @@ def captions(results: Results) -> Mapping[str, Caption]:
             + omitted
             + points_caption(results),
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
+        ),
+        "pareto_flops": Caption(
+            "Quality and what a prediction costs",
+            "Test NLL (left, lower is better) and deep-ensemble equivalent (right, higher is better), raw above and "
+            f"after temperature scaling below, against FLOPs relative to one network. {FRONT_CAPTION}{dots}{omitted}",
+            f"Four scatter plots of NLL and deep-ensemble equivalent against relative FLOPs for {labels}.",
+        ),
+        "pareto_training": Caption(
+            "Quality and what training costs",
+            "As above, against training in trainings of one member: the members that a method needs, a third for each "
+            "pass of a frozen teacher, and its own training. What the trained network costs is not recorded and is "
+            "taken to be what a prediction costs: exact for students, too much for bridges, so every point stands at "
+            "most there; the dotted line is the method's own training, and begins where its members and teachers "
+            f"end. Front and rings as above.{dots}{_unrecorded(results)}",
+            f"Four scatter plots of NLL and deep-ensemble equivalent against training cost for {labels}.",
         ),
         "nll_vs_size": Caption(
             "NLL against ensemble size",

@@ -21,7 +21,7 @@ from benchmarks.report.overlay import CERTAIN, Point, draw_points, drawn, point_
 from benchmarks.report.ranges import spans
 from benchmarks.report.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 
-_TITLES = {"raw": "raw NLL", "cal": "temperature-scaled NLL"}
+TITLES = {"raw": "raw NLL", "cal": "temperature-scaled NLL"}
 _WIDTH, _GRID = 9.6, 6.1  # width of the figure and height of its two rows of panels, in inches
 _CHARACTER = 0.058  # width of one in a label, in inches
 _OVERVIEW = 2.5  # width of the panel of all costs where a part of them is enlarged, in inches
@@ -59,6 +59,17 @@ class Scale:
         """Heights at which values beyond the scale are drawn."""
         return self.floor - 0.5 * self.strip, self.top + self.strip * (0.4 if self.above else -0.25)
 
+    def decorate(self, ax: Axes, max_size: int | None) -> None:
+        """Shade the bands, and say at the axis what they hold."""
+        ax.axhspan(self.limits[0], self.floor, color="#f1f1f1", zorder=0)
+        whole = MaxNLocator(8, integer=True).tick_values(self.floor, self.top)
+        ticks = {tick: f"{tick:g}" for tick in whole if self.floor <= tick <= self.top}
+        ticks[self.floor - self.strip / 2] = "< 1"
+        if self.above:
+            ax.axhspan(self.top, self.limits[1], color="#f1f1f1", zorder=0)
+            ticks[self.top + self.strip / 2] = f"> {max_size}"
+        ax.set_yticks([*ticks], [*ticks.values()])
+
 
 def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
     """Draw the deep-ensemble equivalent against relative FLOPs; deep ensembles are the diagonal.
@@ -68,14 +79,14 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
     points = published_points(results)
     whole, near = spans(results)
     figure = Figure(figsize=(_WIDTH, _GRID + 1.15))
-    legend(figure, [*_handles(results), *point_handles(points)])
+    legend(figure, [*handles(results), *point_handles(points)])
     top = figure.get_figheight() - 0.25
     place = {"left": 0.6, "right": _WIDTH - 0.05, "bottom": top - _GRID, "top": top}
     edges = {side: at / (_WIDTH if side in ("left", "right") else top + 0.25) for side, at in place.items()}
     panels = [_Panel.of(results, points, kind, style) for kind in ("raw", "cal")]
     named = [label for panel in panels for label in panel.labels(near or whole)]
     middle = _middle([label.x for label in named]) if near else -math.inf
-    columns = [_column(label.text for label in named if (label.x > middle) == right) for right in (False, True)]
+    columns = [column_width(label.text for label in named if (label.x > middle) == right) for right in (False, True)]
     room = _WIDTH - 0.65
     widths = (
         [_OVERVIEW, columns[0], room - _OVERVIEW - sum(columns), columns[1]]
@@ -86,7 +97,7 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
     for row, panel in enumerate(panels):
         ax = figure.add_subplot(grid[row, 0])
         panel.draw(ax, whole, 28 if near else 50)
-        ax.set_title(f"DEE on {_TITLES[panel.kind]}", loc="left")
+        ax.set_title(f"DEE on {TITLES[panel.kind]}", loc="left")
         ax.set_ylabel("deep-ensemble equivalent (members)", fontsize=9)
         if row == 1:
             ax.set_xlabel("relative FLOPs (one network = 1)", fontsize=9)
@@ -136,21 +147,13 @@ class _Panel:
         sizes = self.results.reference["size"]
         sizes = sizes[sizes <= end]
         ax.plot(sizes, sizes, "o", color=REFERENCE_COLOUR, markersize=5, zorder=2)
-        ax.axhspan(scale.limits[0], scale.floor, color="#f1f1f1", zorder=0)
-        if scale.above:
-            ax.axhspan(scale.top, scale.limits[1], color="#f1f1f1", zorder=0)
         controls = self.rows[self.rows["control"]]
         y = np.clip(controls[f"dee_{self.kind}"], *scale.borders)
         ax.plot(controls["macs_rel"], y, ".", color=CONTROL_COLOUR, alpha=0.6, markersize=5, zorder=1.5)
         self._methods(ax, span, area)
         draw_points(ax, self.points, self.kind, area)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=span[1] > 4, steps=[1, 2, 2.5, 5, 10]))
-        whole = MaxNLocator(8, integer=True).tick_values(scale.floor, scale.top)
-        ticks = {tick: f"{tick:g}" for tick in whole if scale.floor <= tick <= scale.top}
-        ticks[scale.floor - scale.strip / 2] = "< 1"
-        if scale.above:
-            ticks[scale.top + scale.strip / 2] = f"> {self.results.max_size}"
-        ax.set_yticks([*ticks], [*ticks.values()])
+        scale.decorate(ax, self.results.max_size)
         open_frame(ax)
 
     def _methods(self, ax: Axes, span: tuple[float, float], area: float) -> None:
@@ -208,7 +211,8 @@ def _middle(costs: Sequence[float]) -> float:
     return float(ordered[first - 1]) if first else -math.inf
 
 
-def _column(texts: Iterable[str]) -> float:
+def column_width(texts: Iterable[str]) -> float:
+    """Return the width of a column of labels, in inches."""
     return _CHARACTER * max(map(len, texts), default=0) + 0.28
 
 
@@ -226,8 +230,8 @@ def _connect(whole: Axes, enlarged: Axes, scale: Scale, near: tuple[float, float
         )
 
 
-def _handles(results: Results) -> list[Line2D]:
-    """What the labels do not name: the deep ensembles, and the controls."""
+def handles(results: Results) -> list[Line2D]:
+    """Return the legend's entries for what the labels do not name: the deep ensembles, and the controls."""
     found = []
     if len(results.reference):
         dashes: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "marker": "o", "markersize": 5}

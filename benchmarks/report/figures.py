@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report.dee import dee_vs_flops
 from benchmarks.report.diagnostics import reliability, training_cost
+from benchmarks.report.fronts import pareto_flops, pareto_training
 from benchmarks.report.load import Results
 from benchmarks.report.style import Look, legend, literal, looks, open_frame
 from benchmarks.report.tables import PERCENT
@@ -114,6 +115,8 @@ def _repetitions(ax: Axes, rows: pd.DataFrame, label: str, score: str, nudge: fl
 
 FIGURES = {
     "dee_vs_flops": dee_vs_flops,
+    "pareto_flops": pareto_flops,
+    "pareto_training": pareto_training,
     "nll_vs_size": nll_vs_size,
     "acc_vs_size": acc_vs_size,
     "reliability": reliability,

@@ -20,12 +20,13 @@ _GAP = 0.2  # between the axes and a column of labels, in inches
 
 @dataclass(frozen=True)
 class Label:
-    """A text for the point at `x`, `y`, in data units; colour of the line between the two."""
+    """A text, faint or not, for the point at `x`, `y`, in data units; colour of the line between the two."""
 
     x: float
     y: float
     text: str
     colour: Any
+    faint: bool = False
 
 
 def stack(heights: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
@@ -63,7 +64,8 @@ def label_column(ax: Axes, labels: Sequence[Label], side: Literal["left", "right
         line: dict[str, Any] = {"color": label.colour, "linewidth": 0.9, "alpha": 0.8, "zorder": 1.8}
         ax.plot(across, [label.y, height, height], transform=transform, clip_on=False, **line)
         start = edge + sign * 0.15 * beyond
-        ax.text(start, height, label.text, transform=transform, ha=align, va="center", fontsize=FONT_SIZE)
+        how: dict[str, Any] = {"fontsize": FONT_SIZE} | ({"color": "#767676"} if label.faint else {})
+        ax.text(start, height, label.text, transform=transform, ha=align, va="center", **how)
 
 
 # Where the nearest corner or edge of a label may stand, in points from its point, and in which direction it extends.

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.published import Published, published_for
+from benchmarks.report.training import with_training
 from dbn_core.errors import ArtefactError, shown
 
 SCORES = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece", "temperature", "kl_to_ensemble")
@@ -27,6 +28,7 @@ COSTS = (
     *("latency_b1_p50_ms", "latency_b1_p95_ms", "latency_b1_ratio", "latency_batch_ratio", "throughput_examples_per_s"),
     *("train_seconds", "train_seconds_with_members", "student_passes", "teacher_passes"),
 )
+TRAINING = ("train_member_equivalents", "train_member_equivalents_least")  # derived, see `training`
 # Rows of before there were several runtimes have columns of eager torch alone, and not its time for a batch.
 _RUNTIMES = tuple(
     f"{prefix}_{place}_{value}"
@@ -108,7 +110,8 @@ class Results:
     @property
     def costs(self) -> list[str]:
         """The columns of cost that the summary has."""
-        return [*COSTS, *(column for column in _RUNTIMES if self.runtimes and column in self.summary)]
+        runtimes = (column for column in _RUNTIMES if self.runtimes and column in self.summary)
+        return [*COSTS, *TRAINING, *runtimes]
 
     @property
     def max_size(self) -> int | None:
@@ -140,13 +143,17 @@ def load_results(rows_dir: Path) -> Results:
         text=(*_NAMES, *(f"{score}_mark" for score in marked)),
         numbers=("size", "n", *(f"{s}_{end}" for s in scores for end in ("mean", "low", "high")), *dee, *COSTS),
         flags=("latency_noisy",),
-        newer=(*(f"{s}_{end}" for s in NEWER_SCORES for end in ("mean", "low", "high")), *_FITTED, *_RUNTIMES),
+        newer=(
+            *(f"{s}_{end}" for s in NEWER_SCORES for end in ("mean", "low", "high")),
+            *(*_FITTED, *_RUNTIMES, "member_passes"),
+        ),
     )
     if "cost_stated" not in summary:  # rows of before methods could state a cost
         summary["cost_stated"] = "False"
     summary["cost_stated"] = summary["cost_stated"].str.lower() == "true"
     if summary.empty:
         raise ArtefactError(f"{rows_dir / 'summary.csv'} holds no row; {_REMEDY}.")
+    summary = with_training(summary, REFERENCE_FAMILY)
     rows = _read(
         rows_dir / "rows.csv",
         text=("suite", *_NAMES, "split", "metric"),

@@ -19,7 +19,10 @@ from typing import Any
 from benchmarks.report.load import Results
 
 PARTS = ("figures", "scripts")
-FIGURES = ("dee_vs_flops", "nll_vs_size", "acc_vs_size", "reliability", "training_cost")
+FIGURES = (
+    *("dee_vs_flops", "pareto_flops", "pareto_training", "nll_vs_size", "acc_vs_size", "reliability"),
+    "training_cost",
+)
 _DRAWN_BY = ("matplotlib", "seaborn", "numpy", "pandas", "pillow", "fonttools")
 
 

@@ -21,6 +21,7 @@ COST_NAMES = {
     "latency_onnxruntime_b1_ratio": "Latency at batch 1 in onnxruntime (one network = 1)",
     "latency_onnxruntime_batch_ratio": "Latency at a large batch in onnxruntime (one network = 1)",
     "throughput_examples_per_s": "Throughput (examples a second)",
+    "train_member_equivalents": "Training, at most (one member = 1)",
     "train_seconds_with_members": "Training with the members that it needs (s)",
     "train_seconds": "Its own training (s)",
     "student_passes": "Example-passes through what it trains",

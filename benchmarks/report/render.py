@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.report import tables
+from benchmarks.report.budget import budget_frame, budget_note, budget_table
 from benchmarks.report.captions import captions
 from benchmarks.report.explorer import explorer
 from benchmarks.report.lead import lead, test_name
@@ -55,6 +56,8 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
     texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
     if (published := published_table(results)) is not None:
         frames["published"], texts["published"] = published_frame(results), published
+    if (budgets := budget_table(results)) is not None:
+        frames["budgets"], texts["budgets"] = budget_frame(results), budgets
     for name, frame in frames.items():
         write(folder / f"{name}.csv", frame.to_csv(**CSV))
     for name, table in texts.items():
@@ -89,6 +92,8 @@ def _context(results: Results) -> dict[str, Any]:
         "tuning": tables.tuning_table(results),
         "runtimes": runtimes_table(results),
         "flattered": flattered(results),
+        "budgets": budget_table(results),
+        "budgets_note": budget_note(results),
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
         "published": published_table(results),
@@ -126,4 +131,8 @@ def _conventions(results: Results) -> list[str]:
         "FLOPs = 2 multiply-adds, per example, for the whole predictor with every member and every sampler step; "
         "relative values and latency ratios are to one member.",
         "Training seconds: the method's own training, on top of the members that it needs.",
+        "Training in members: passes of examples through the members that a method needs, plus a third of those "
+        "through frozen teachers, since a backward pass takes twice a forward pass, plus those through what it trains "
+        "times the relative FLOPs of its predictor, over the passes of one member. The last part is exact where the "
+        "trained network is the predictor, else at most that. What choosing settings took is not in it.",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path) -> dict[st
     """Draw all figures as PNG and PDF; return their captions, in the order of the report."""
     task = results.task
     assert task
+    order = list(zip(results.summary["label"], results.summary["size"], strict=True))
+    results = _in_series(results)
     folder.mkdir(parents=True, exist_ok=True)
     style, labels = looks(results), ", ".join(dict.fromkeys(results.main["label"]))
     drawn: dict[str, tuple[Figure, Caption]] = {}
@@ -46,7 +49,7 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path) -> dict[st
                     "Scores against size", "As above, against the size of the ensemble.", f"The same by size, {labels}."
                 )
                 drawn["scores_vs_size"] = _scores(results, names, "size", "ensemble size", style), caption
-        shown = _exhibits(rows_dir)
+        shown = _exhibits(rows_dir, [f"{label}@{size}" for label, size in order])
         for name, exhibit in task["exhibits"].items():
             panels = {who: arrays[name] for who, arrays in shown.items() if name in arrays}
             if panels:
@@ -59,13 +62,22 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path) -> dict[st
     return {name: caption for name, (_, caption) in drawn.items()}
 
 
-def _exhibits(rows_dir: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays by method and name, of the first repetition."""
+def _in_series(results: Results) -> Results:
+    """Entries of one series under its name, so that they share a look and are connected."""
+    names = results.meta.get("series") or {}
+    return replace(results, summary=results.summary.assign(label=results.summary["label"].replace(names)))
+
+
+def _exhibits(rows_dir: Path, order: list[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays by method and name, of the first repetition, in this order after the data themselves."""
     path = rows_dir / "exhibits.safetensors"
-    found: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in load_file(path).items() if path.is_file() else ():
-        who, _, name = key.rpartition("/")
-        found.setdefault(who, {})[name] = array
+    found: dict[str, dict[str, np.ndarray]] = {"Data": {}}
+    arrays = load_file(path) if path.is_file() else {}
+    for who in order:
+        for key in (key for key in arrays if key.rpartition("/")[0] == who):
+            name = key.rpartition("/")[2]
+            place, name = ("Data", name.removeprefix("data:")) if name.startswith("data:") else (who, name)
+            found.setdefault(place, {})[name] = arrays[key]
     return found
 
 
@@ -112,8 +124,8 @@ def _panels(panels: Mapping[str, np.ndarray], kind: str) -> Figure:
     for ax in axes:
         ax.set_axis_off()
     for ax, (who, array) in zip(axes, panels.items(), strict=False):
-        label, _, size = who.rpartition("@")
-        ax.set_title(f"{literal(label)}, {size}", fontsize=7.5)
+        label, _, size = who.rpartition("@") if "@" in who else (who, "", "")
+        ax.set_title(literal(label) + (f", {size}" if size not in ("", "1") else ""), fontsize=7.5)
         {"points": _points, "images": _images, "paths": _paths}[kind](ax, array)
     if kind != "images":  # the same window for all, so that they can be compared; outliers do not set it
         corner = np.concatenate([array.reshape(-1, 2) for array in panels.values()])

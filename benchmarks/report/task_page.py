@@ -167,7 +167,7 @@ def _lead(results: Results) -> list[str]:
             f"The yardstick, {first['label']}, has a {score['title']} of {_value(first, name, score)} at size "
             f"{first['size']}{way}."
         )
-    others = results.others[results.others[f"{name}_mean"].notna()]
+    others = results.others[results.others[f"{name}_mean"].notna() & ~results.others["control"]]
     if others.empty:
         return [*sentences, "No other method was measured."]
     best = others.sort_values(f"{name}_mean", kind="stable", ascending=score["better"] == "lower").iloc[0]

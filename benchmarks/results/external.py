@@ -85,7 +85,7 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
     if not entry.label.strip() or not entry.label.isprintable():
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
-    _check(arrays, suite_labels(plan, store, entry.repetition), len(plan.data.classes), entry.source)
+    check_arrays(plan, store, entry.repetition, arrays, entry.source)
     arrays = {**arrays, **_ids(plan, store, entry.repetition)}
     content = save({name: _compact(array) for name, array in arrays.items()})
     made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
@@ -185,7 +185,14 @@ def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
     return where | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
 
 
-def _check(arrays: Mapping[str, Array], own: Mapping[str, Array], classes: int, source: str) -> None:
+def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str, Array], source: str) -> None:
+    """Whether predictions are of the suite's own examples, in its order.
+
+    Raises:
+        SpecError: the suite has no predictions of its own yet.
+        DataError: the labels are not those of the suite, or the number of classes differs.
+    """
+    own, classes = suite_labels(plan, store, repetition), len(plan.data.classes)
     for split in ("test", "validation"):
         if split not in arrays:
             continue

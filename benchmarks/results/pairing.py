@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.statistics import Interval, Means, MemberEffects, Shared, Tested, shared_members
 from benchmarks.suite.plan import Cell
 from dbn_core.metrics.scores import Array
-from dbn_core.task import Scores
+from dbn_core.task import Scores, tasks
 
 Key = tuple[str, int]  # what a summary row is of: (spec, size)
 Contrast = tuple[tuple[str, int], tuple[str, int]]  # two of (label, size) to be compared
@@ -32,9 +32,10 @@ class CellResult:
         return self.scores.values(score)
 
 
-def method_name(label: str, size: int, reference: str = "DE") -> str:
-    """Return `DE-3` for a deep ensemble and `DBN (fixed) of size 3` for anything else; so does `comparisons.csv`."""
-    return f"{label}-{size}" if label == reference else f"{label} of size {size}"
+def method_name(label: str, size: int) -> str:
+    """Return `DE-3` for a yardstick and `DBN (fixed) of size 3` for anything else; so does `comparisons.csv`."""
+    yardsticks = {task.reference_label for task in tasks().values()}
+    return f"{label}-{size}" if label in yardsticks else f"{label} of size {size}"
 
 
 def by_method(results: Sequence[CellResult]) -> dict[Key, list[CellResult]]:

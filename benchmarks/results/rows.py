@@ -251,7 +251,7 @@ def _contrasted(
         known = of in keys and to in keys
         if known and not (groups[keys[to]][0].cell.is_reference and to[1] in (1, of[1])):  # compared above
             cell = groups[keys[of]][0].cell
-            name = method_name(*to, task.reference_label)
+            name = method_name(*to)
             rows += _comparison_rows(task, cell, name, keys[of], keys[to], pairing)
     return rows
 

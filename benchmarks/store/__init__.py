@@ -1,5 +1,6 @@
 """Where artefacts lie: written whole or not at all, checksummed, content-addressed (``artefacts``).
 
-``storage`` verifies and cleans a store, ``bundle`` carries a part of it to another machine.  Change things here when
+``storage`` verifies and cleans a store, ``bundle`` carries a part of it to another machine; ``released`` is what the
+repository holds for every store to read through to, and ``release`` writes that.  Change things here when
 the layout on disk changes.  Imports ``suite`` and the leaves; knows of keys and plans, not of networks.
 """

@@ -6,6 +6,8 @@ without a sidecar does not exist, one whose checksum fails is set aside.
 
 Several runs, on several machines, may share a store on a common file system: whoever makes an artefact holds its lock,
 which the operating system releases when the process dies.
+
+What the store lacks is looked up in released results (:mod:`benchmarks.store.released`), which are never written to.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.store.released import Released, opened
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import digest
@@ -27,10 +30,15 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """Artefacts under one folder, by kind and key."""
+    """Artefacts under one folder, by kind and key.
 
-    def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+    Args:
+        root: the folder, the only one that is written to.
+        released: where to look for what it lacks.
+    """
+
+    def __init__(self, root: Path | str, released: Sequence[Released] = ()) -> None:
+        self.root, self.released = Path(root), tuple(released)
         self.damaged: list[str] = []  # what this object has set aside, for people to read
 
     def _base(self, kind: str, key: str) -> Path:
@@ -76,6 +84,9 @@ class Store:
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the artefact is complete (its sidecar is there, and its tensors if it says so)."""
+        return self._holds(kind, key) or any(layer.has(kind, key) for layer in self.released)
+
+    def _holds(self, kind: str, key: str) -> bool:
         sidecar = self.sidecar_path(kind, key)
         if not sidecar.is_file():
             return False
@@ -87,7 +98,7 @@ class Store:
 
     def described(self, kind: str, key: str) -> bool:
         """Whether it is known how the artefact was made; its tensors may be elsewhere."""
-        return self.sidecar_path(kind, key).is_file()
+        return self.sidecar_path(kind, key).is_file() or any(layer.described(kind, key) for layer in self.released)
 
     def lost_description(self, kind: str, key: str) -> bool:
         """Whether the artefact was described, in a way that is now damaged; it is set aside."""
@@ -96,7 +107,7 @@ class Store:
         try:
             self.value(kind, key)
         except ArtefactError:
-            return True
+            return not self.described(kind, key)  # released results may describe it too
         return False
 
     def intact(self, kind: str, key: str) -> bool:
@@ -131,28 +142,36 @@ class Store:
 
     def value(self, kind: str, key: str) -> dict[str, Any]:
         """The JSON of an artefact; raises :class:`ArtefactError` when it is missing or altered."""
-        path = self.sidecar_path(kind, key)
+        return self._described(kind, key)[0]
+
+    def sidecar(self, kind: str, key: str) -> bytes:
+        """The description of an artefact as it lies on disk, verified; raises as :meth:`value` does."""
+        return self._described(kind, key)[1]
+
+    def _described(self, kind: str, key: str) -> tuple[dict[str, Any], bytes]:
         try:
-            meta = json.loads(path.read_text(encoding="utf-8"))
-            seal = dict(meta)["meta_sha256"]
-            del meta["meta_sha256"]
+            content = self.sidecar_path(kind, key).read_bytes()
         except FileNotFoundError as error:
+            for layer in self.released:
+                if layer.described(kind, key):
+                    return layer.description(kind, key)
             raise ArtefactError(
                 f"Artefact {kind}/{key} is not in the store '{self.root}': run the suite again."
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._set_aside(kind, key, "its description is unreadable") from error
-        if seal != digest(meta, 64):
-            raise self._set_aside(kind, key, "its description was altered")
-        if (meta.get("kind"), meta.get("key")) != (kind, key):
-            raise self._set_aside(kind, key, f"it is another one, {meta.get('kind')}/{meta.get('key')}")
-        return meta
+        try:
+            return opened(content, kind, key), content
+        except ValueError as error:
+            raise self._set_aside(kind, key, str(error)) from error
 
     def content(self, kind: str, key: str) -> bytes:
         """The verified bytes of an artefact's tensors, none for one that is JSON alone."""
         meta = self.value(kind, key)
         if not meta["bytes"]:
             return b""
+        if not (self.sidecar_path(kind, key).is_file() and self.tensors_path(kind, key).is_file()):
+            for layer in self.released:
+                if layer.has(kind, key):
+                    return layer.content(kind, key)
         try:
             content = self.tensors_path(kind, key).read_bytes()
         except FileNotFoundError as error:  # no damage: bundles may leave weights out
@@ -182,8 +201,12 @@ class Store:
         self.damaged.append(message)
         return ArtefactError(message)
 
-    def artefacts(self, kind: str = "*") -> Iterator[tuple[str, str]]:
-        """(kind, key) of everything that has a sidecar, of one kind or of all, in order."""
+    def own(self, kind: str = "*") -> Iterator[tuple[str, str]]:
+        """(kind, key) of everything under ``root`` that has a sidecar, of one kind or of all, in order."""
         for path in sorted(self.root.glob(f"{kind}/??/*.json")):
             if path.stem.startswith(path.parent.name):
                 yield path.parent.parent.name, path.stem
+
+    def artefacts(self, kind: str = "*") -> Iterator[tuple[str, str]]:
+        """(kind, key) of everything that is described here or in released results, in order."""
+        yield from sorted({*self.own(kind), *(found for layer in self.released for found in layer.artefacts(kind))})

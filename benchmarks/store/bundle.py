@@ -53,7 +53,7 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     wanted += _external(plan, store)
     contents = {f"rows/{name}": (rows / name).read_bytes() for name in _ROWS}
     for kind, key in dict.fromkeys(wanted):
-        contents[f"store/{kind}/{key[:2]}/{key}.json"] = store.sidecar_path(kind, key).read_bytes()
+        contents[f"store/{kind}/{key[:2]}/{key}.json"] = store.sidecar(kind, key)
         if (kind not in TRAINED or weights) and (content := store.content(kind, key)):
             contents[f"store/{kind}/{key[:2]}/{key}.safetensors"] = content
     manifest = {

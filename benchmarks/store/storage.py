@@ -11,17 +11,24 @@ from benchmarks.suite.plan import Plan
 
 
 def verify_store(store: Store) -> Counter[str]:
-    """Read every artefact; what is damaged is set aside and named in ``store.damaged``.
+    """Read every artefact; what is damaged is named in ``store.damaged``, and set aside unless it is released.
 
     Returns:
         How many are intact, by kind.  An artefact whose tensors are elsewhere counts as ``<kind> (described only)``.
     """
     counts: Counter[str] = Counter()
-    for kind, key in list(store.artefacts()):
-        if store.intact(kind, key):
+    own = Store(store.root)
+    for kind, key in list(own.own()):
+        if own.intact(kind, key):
             counts[kind] += 1
-        elif store.described(kind, key):
+        elif own.described(kind, key):
             counts[f"{kind} (described only)"] += 1
+    store.damaged += own.damaged
+    for layer in store.released:
+        if damage := layer.damage():
+            store.damaged += damage
+        else:
+            counts[f"released: {layer.folder}"] = len(layer.manifest["artefacts"])
     return counts
 
 
@@ -47,7 +54,7 @@ def collect(store: Store, keep: Iterable[Plan] | None = None) -> dict[str, list[
         needed = _needed(store, keep)
         litter["artefacts that no kept suite needs"] = [
             path
-            for kind, key in store.artefacts()
+            for kind, key in store.own()
             if key not in needed and kind not in _ALWAYS_KEPT
             for path in (store.sidecar_path(kind, key), store.tensors_path(kind, key))
             if path.is_file()
@@ -61,7 +68,7 @@ _ALWAYS_KEPT = ("data", "latency", "external")
 
 def _needed(store: Store, plans: Iterable[Plan]) -> set[str]:
     needed = {key for plan in plans for key in plan.nodes}
-    for kind, key in store.artefacts("external"):
+    for kind, key in store.own("external"):
         value = store.value(kind, key)["value"]
         needed |= {value["predictions"], value["cost"]}
     return needed

@@ -187,6 +187,8 @@ def _member(plan: Plan, repetition: int, position: int) -> str:
     if (repetition, position) not in plan.members:
         pool, index = member_identity(plan.suite, repetition, position)
         recipe = _base(plan, repetition) | {"pool": pool, "index": index}
+        if plan.suite.pool.weights != "fp32":  # part of the key only where set, so that older keys stay
+            recipe["weights"] = plan.suite.pool.weights
         plan.members[repetition, position] = _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
     return plan.members[repetition, position]
 
@@ -210,9 +212,10 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
         )
     needs = {name: made[name] for name in part.needs}
     settings = options_key(use.method.config) if part.settings is None else dict(part.settings)
+    owner = part.owner or use.method
     recipe = _base(plan, repetition) | {
-        "method": use.method.name,
-        "version": use.method.version,
+        "method": owner.name,
+        "version": owner.version,
         "part": part.name,
         "settings": settings,
         "student_epochs": plan.suite.students.epochs,
@@ -236,13 +239,14 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
 
 def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None, repetition: int) -> list[str]:
     """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
-    recipe = plan.suite.recipe
+    recipe = part.shown(plan.suite.recipe)
     shown: dict[str, Any] = {
         "count": count,
         "crop_pad": recipe.crop_pad,
         "flip": recipe.flip,
         "mixup": part.taught_mixup,
     }
+    shown |= {"cutmix": recipe.cutmix} if recipe.cutmix else {}
     shown |= ({"unseen": unseen} if unseen else {}) | _split(plan.suite, repetition)
     keys = []
     for member in members:
@@ -281,6 +285,10 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
         "members": payload["members"],
         "parts": payload["parts"],
     }
+    if plan.suite.task.draws_predictions:
+        recipe["repetition"] = repetition
+    if plan.suite.predictions != "fp32":
+        recipe["predictions"] = plan.suite.predictions
     return _add(
         plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
     )

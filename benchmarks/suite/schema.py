@@ -42,10 +42,14 @@ class PoolSpec(_Model):
 
     ``independent``: each repetition has a pool of its own.  ``shared``: one pool; each repetition draws another source
     and another order of members from it, as the papers do where members are expensive.
+
+    ``weights = "bf16"``: the kernels of a finished member are rounded, so that half the bytes hold it exactly; what
+    uses it computes in float32.
     """
 
     members: int = Field(8, ge=1, le=1000)
     sharing: Literal["independent", "shared"] = "independent"
+    weights: Literal["fp32", "bf16"] = "fp32"
 
 
 # ``online``: teachers run on every augmented batch, as in the papers.  ``views(V)``: they run once, on V seeded
@@ -119,12 +123,14 @@ class MethodEntry(_Model):
     """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others.
 
     A ``control`` answers a question about another method: tables list it apart, and figures keep it in the background.
+    Entries of one ``series`` are connected in the figures of tasks other than classification.
     """
 
     use: str
     sizes: tuple[Annotated[int, Field(le=1000)], ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
     label: str | None = None
+    series: str | None = None
     teachers: Teachers | None = None
     control: bool = False
     tuning: TuningSpec | None = None
@@ -142,7 +148,10 @@ def _task(given: Any) -> Any:
 
 
 class Suite(_Model):
-    """A whole suite; see ``benchmarks/suites/digits.toml`` for a commented example."""
+    """A whole suite; see ``benchmarks/suites/digits.toml`` for a commented example.
+
+    ``predictions = "fp16"``: log-probabilities are rounded when they are made, and all scores are those of the rounded.
+    """
 
     task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.key())] = Classification()
     name: str = ""
@@ -150,6 +159,7 @@ class Suite(_Model):
     description: str = ""
     seed: int = Field(0, ge=0)
     repetitions: int = Field(3, ge=1, le=1000)
+    predictions: Literal["fp32", "fp16"] = "fp32"
     data: DataSpec
     network: SerializeAsAny[BaseModel]
     pool: PoolSpec = PoolSpec()
@@ -198,6 +208,8 @@ class Suite(_Model):
     def _task_can(self) -> Suite:
         if self.recipe.keep != "last" and not self.task.validates:
             raise ValueError(f"trainings for {self.task.name} are not validated between epochs: set keep = 'last'")
+        if self.task.name != "classification" and (self.pool.weights, self.predictions) != ("fp32", "fp32"):
+            raise ValueError(f"nothing of {self.task.name} is rounded: leave [pool] weights and predictions out")
         if not self.task.stored_views and any(self.teachers(entry) != "online" for entry in self.methods):
             raise ValueError(f"the teachers of {self.task.name} run online: leave `teachers` out")
         return self

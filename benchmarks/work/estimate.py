@@ -96,7 +96,8 @@ def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
     if curve:
         epochs = _count(settings.get("curve_epochs"), suite.recipe.epochs)
     else:
-        epochs = _count(settings.get("epochs"), suite.students.epochs)
+        own_length = "bridge_epochs" if "bridge_epochs" in settings else "epochs"  # the other is its source's
+        epochs = _count(settings.get(own_length), suite.students.epochs)
     share = settings.get("distill_share")
     if bridge and isinstance(share, float) and 0 < share < 1:
         short = max(1, round(epochs * share))
@@ -196,6 +197,8 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         device = "cuda" if torch.cuda.is_available() else "cpu"
     jobs = jobs if jobs >= 0 else os.cpu_count() or 1
     work = count_work(plan, nodes)
+    if not plan.suite.task.trains_members:
+        return f"Fitting {_several(work.parts, 'part')}"
     text = f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')}: "
     text += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.store.artefacts import Store
+from benchmarks.store.released import released_suites
 from benchmarks.suite.plan import Cell, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
@@ -36,6 +37,7 @@ class Options:
             sequence makes nothing: what is stored is analysed again.  None: everything.
         max_seconds: stop and report after so long; None: never.
         tensorboard: folder for event files of the trainings; None: none.
+        released: folder of released results, a folder each suite (:mod:`benchmarks.store.released`); None: none.
     """
 
     store: Path = Path("results/store")
@@ -50,6 +52,11 @@ class Options:
     max_seconds: float | None = None
     tensorboard: Path | None = None
     command: str = ""
+    released: Path | None = None
+
+    def open_store(self) -> Store:
+        """The store, which reads through to what is released."""
+        return Store(self.store, released_suites(self.released))
 
     @property
     def processes(self) -> int:
@@ -84,7 +91,8 @@ def select_cells(plan: Plan, only: Sequence[str] | None) -> list[Cell]:
         }
         if not found:
             labels = {cell.label for cell in plan.cells} | {cell.method.name for cell in plan.cells}
-            raise SpecError(f"--only {pattern}: the suite has no such method{did_you_mean(pattern, labels)}.")
+            hint = did_you_mean(pattern, labels)
+            raise SpecError(f"--only {pattern}: the suite has no such method{hint}; --add METHOD@SIZE adds one.")
         chosen |= found
     return [chosen[index] for index in sorted(chosen)]
 
@@ -133,6 +141,7 @@ def _make(
         tuple(str(Path(path).resolve()) for path in options.plugins),
         options.threads,
         ticket,
+        tuple(str(layer.folder.resolve()) for layer in store.released),
     )
 
     def submit(executor: Executor, node: Node) -> Future[str]:

@@ -34,7 +34,7 @@ def predictor_latencies(
     recipe = {
         "kind": "latency",
         "costs": {name: cell.cost for name, cell in cells.items()},
-        "spec": spec.model_dump(),
+        "spec": spec.model_dump(mode="json"),  # compared with what was stored
         "threads": options.threads,
         "device": options.device,
         "hardware": hardware(),
@@ -65,13 +65,19 @@ def predictor_latencies(
 
 
 def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Timings of the same predictors on another machine, or with other options; the report names the machine."""
+    """Timings of the same predictors on another machine, or with other options; the report names the machine.
+
+    If there are none, of as many of them as were timed together.
+    """
+    best, most = None, 0
     for kind, key in store.artefacts("latency"):
         if store.intact(kind, key):
             value = store.value(kind, key)["value"]
-            if all(value["recipe"][name] == recipe[name] for name in ("costs", "spec")):
-                return value
-    return None
+            costs = value["recipe"]["costs"]
+            same = costs.items() <= recipe["costs"].items() and value["recipe"]["spec"] == recipe["spec"]
+            if same and len(costs) > most:
+                best, most = value, len(costs)
+    return best
 
 
 def _time_predictors(

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from benchmarks.store.artefacts import Store
+from benchmarks.store.released import Released
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.live import Ticket, watched
@@ -33,7 +34,7 @@ from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import predictor_cost
 from dbn_core.registry import load_plugin, parse_method
 from dbn_core.seeds import generator
-from dbn_core.tensors import check_storable, is_finite, pack, unpack
+from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
 
@@ -104,21 +105,25 @@ class Bench:
         network, draws = context.new_network(), context.generator("train")
         step = self.suite.task.member_step(network, self.suite.recipe, draws)
         context.train(network, step, self.suite.recipe, step_generator=draws)
-        return self._training_value(context), pack(network.state_dict())
+        state = network.state_dict()
+        return self._training_value(context), pack(state if self.suite.pool.weights == "fp32" else in_bf16(state))
 
-    def _views(self, count: int, mixup: float, unseen: bool = False) -> Views:
-        recipe, data = self.suite.recipe, self.data
+    def _views(self, count: int, mixup: float, unseen: bool = False, **augmentation: Any) -> Views:
+        recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self.data
         split = data.unseen if unseen else data.train
         assert split is not None, "the suite refuses unseen images where the data have none"
-        augmentation = Augmentation(recipe.crop_pad, data.flip if recipe.flip is None else recipe.flip, mixup)
+        flip = data.flip if recipe.flip is None else recipe.flip
+        how = Augmentation(recipe.crop_pad, flip, mixup, recipe.cutmix)
         # The member is no axis: all teachers see the same images.
-        return Views(split, augmentation, count, {"seed": self.suite.seed, "data": data.fingerprint})
+        return Views(split, how, count, {"seed": self.suite.seed, "data": data.fingerprint})
 
     @torch.no_grad()
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
         """A member's logits on every view, in half precision: [V, N, K]."""
         started = time.monotonic()
-        views = self._views(node.recipe["count"], node.recipe["mixup"], "unseen" in node.recipe)
+        made = node.recipe
+        shown = {"crop_pad": made["crop_pad"], "flip": made["flip"], "cutmix": made.get("cutmix", 0.0)}
+        views = self._views(made["count"], made["mixup"], "unseen" in made, **shown)
         member = self._member(node.recipe["member"])
         chunks = torch.arange(len(views.split)).split(EVALUATION_BATCH)
         logits = torch.stack(
@@ -167,7 +172,8 @@ class Bench:
         context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
         if node.payload["views"]:
             assert part.taught_mixup is not None
-            context.views = self._views(node.payload["view_count"], part.taught_mixup, "unseen" in node.recipe)
+            count, unseen = node.payload["view_count"], "unseen" in node.recipe
+            context.views = self._views(count, part.taught_mixup, unseen, **part.taught_augmentation)
             context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
@@ -201,8 +207,12 @@ class Bench:
         return freeze(module.to(self.device))
 
     def _predict(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        predictor, draws = self.predictor(node.payload), generator(node=node.key, purpose="predict")
+        # The method is no axis: all of them start from the same noise, and are tested on the same.
+        axes = {name: node.recipe.get(name) for name in ("seed", "data", "repetition")}
+        predictor, draws = self.predictor(node.payload), generator(**axes, purpose="predict")
         tensors = self.suite.task.predict(predictor, self.data, self.device, draws, node.payload["spec"])
+        if self.suite.predictions == "fp16":
+            tensors |= {name: in_fp16(tensors[name]) for name in ("validation", "test") if name in tensors}
         if self.suite.data.resplits:
             assert self.data.test_ids is not None, "a source that resplits names its examples"
             tensors["test_ids"] = self.data.test_ids
@@ -233,11 +243,13 @@ def _method_and_part(node: Node) -> tuple[Method, Part]:
 
 
 @lru_cache(maxsize=1)
-def _bench(suite_json: str, store: str, device: str, plugins: tuple[str, ...], threads: int) -> Bench:
+def _bench(
+    suite_json: str, store: str, released: tuple[str, ...], device: str, plugins: tuple[str, ...], threads: int
+) -> Bench:
     torch.set_num_threads(threads)
     for plugin in plugins:
         load_plugin(plugin)
-    return Bench(Suite.model_validate_json(suite_json), Store(store), device)
+    return Bench(Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device)
 
 
 def run_node(job: Job, node: Node) -> str:
@@ -255,7 +267,7 @@ def run_node(job: Job, node: Node) -> str:
             "file system that all workers share, and name it by the same path everywhere."
         )
     device = _DEVICE or job.device
-    bench = _bench(job.suite, job.ticket.store, device, job.plugins, job.threads)
+    bench = _bench(job.suite, job.ticket.store, job.released, device, job.plugins, job.threads)
     with bench.store.locked(node.key) as mine:
         if bench.store.has(node.kind, node.key):
             return "found"
@@ -274,6 +286,7 @@ class Job:
     plugins: tuple[str, ...]
     threads: int
     ticket: Ticket
+    released: tuple[str, ...] = ()  # folders of released suites
 
 
 _DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own

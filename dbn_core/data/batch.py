@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dbn_core.data.augment import mix, mixup_coefficients, random_crop, random_flip, to_float
+from dbn_core.data.augment import random_crop, random_flip, to_float
 from dbn_core.data.dataset import Split
+from dbn_core.data.mixing import draw_mixtures
 from dbn_core.train.recipe import Recipe
 
 
@@ -18,10 +19,10 @@ class Batch:
     Attributes:
         images: float [B, C, H, W] in [0, 1], cropped, flipped and mixed.
         labels: int64 [B], of the images before mixing.
-        partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without mixup).
-        lam: float [B, 1], the weight of the partner.
+        partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without any).
+        lam: float [B, 1], the share of the partner: its weight in mixup, its part of the pixels in cutmix.
         indices: int64 [B], positions in the training split.
-        mixed: the two images of each mixture, float [B, C, H, W] each: its own and its partner's; None without mixup.
+        mixed: the two images of each mixture, float [B, C, H, W] each: its own and its partner's; None without any.
         view: which view of the training split this is, None for a batch augmented online.
     """
 
@@ -38,14 +39,14 @@ class Batch:
 
     @property
     def dominant(self) -> torch.Tensor:
-        """Of each mixture the image with the larger weight, float [B, C, H, W]; ``images`` without mixup."""
+        """Of each mixture the image with the larger share, float [B, C, H, W]; ``images`` without mixtures."""
         if self.mixed is None:
             return self.images
         own, other = self.mixed
         return torch.where(self.lam[:, :, None, None] > 0.5, other, own)
 
     def mixed_labels(self, classes: int) -> torch.Tensor:
-        """Label probabilities [B, K] of the mixed images: one-hot without mixup."""
+        """Label probabilities [B, K] of the mixed images: one-hot without mixtures."""
         # Not torch's one_hot, which looks at the largest label and so waits for the device.
         zeros = self.lam.new_zeros(len(self), classes)
         own, partner = (zeros.scatter(1, y[:, None], 1.0) for y in (self.labels, self.partner_labels))
@@ -62,11 +63,12 @@ def make_batch(
     if flip:
         images = random_flip(images, generator)
     lam, partners, mixed = torch.zeros(len(labels), 1, device=device), labels, None
-    if recipe.mixup:
-        coefficients = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")
+    if recipe.mixup or recipe.cutmix:
+        size, alphas = (images.shape[-2], images.shape[-1]), (recipe.mixup, recipe.cutmix)
+        mixtures = draw_mixtures(len(labels), size, *alphas, generator, recipe.mixup_per == "example")
         permutation = torch.randperm(len(labels), generator=generator).to(device)
-        lam, partners = coefficients.to(device)[:, None], labels[permutation]
+        lam, partners = mixtures.lam.to(device)[:, None], labels[permutation]
         mixed = images, images[permutation]
-        images = mix(*mixed, lam[:, 0])
+        images = mixtures.apply(*mixed)
     images = images.contiguous(memory_format=torch.channels_last)
     return Batch(images, labels, partners, lam, indices, mixed)

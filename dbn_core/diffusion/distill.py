@@ -106,8 +106,8 @@ def distillation_loss(
 ) -> torch.Tensor:
     """``sum_k w_k max(alpha_t^2 / sigma_t^2, 1) || x_k - x~_k ||^2``, mean over coordinates and batch.
 
-    One grid of ``steps * substeps`` times serves both: the student's is every K-th of the teacher's.  The target x~_k
-    is the data that DDIM would have to be told to land on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r alpha_t), with
+    One grid of ``steps * substeps`` times serves both, every K-th of which is the student's.  The target x~_k is
+    the data that DDIM would have to be told to land on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r alpha_t), with
     r = sigma_k / sigma_t.  A student of one branch is held to the end point alone: progressive distillation.
 
     Args:
@@ -174,7 +174,7 @@ def distil(
             "Distillation of steps takes a teacher that predicts 'x' or 'v', not 'noise': train such a one."
         )
     branches, weights = (1, branch_weights(1)) if weights is None else (len(weights), weights)
-    found = []
+    teacher, found = endpoint(teacher).eval(), []
     for steps in students:
         student = widened(teacher, branches)
 

@@ -9,7 +9,7 @@
 >>> generator, truth = torch.Generator().manual_seed(0), ring(modes=8)
 >>> network = ScoreMLP(2, width=32)
 >>> network.reset(generator)
->>> model = ScoreModel(network, VP())
+>>> model = ScoreModel(network, VP(), prediction="noise")
 >>> losses = fit(model, lambda: training_loss(model, VP(), truth.sample(128, generator), generator), updates=60)
 >>> sum(losses[-10:]) < sum(losses[:10])
 True

@@ -5,8 +5,8 @@
 >>> from dbn_core.diffusion.schedules import VP
 >>> truth = ring(modes=8, std=0.3)
 >>> x = truth.sample(4, torch.Generator().manual_seed(0))
->>> found = log_likelihood(truth.score(VP()), VP(), x, steps=100)
->>> bool((found - truth.log_prob(x)).abs().max() < 0.02)
+>>> found = log_likelihood(truth.score(VP()), VP(), x, steps=40)
+>>> bool((found - truth.log_prob(x)).abs().max() < 0.05)
 True
 """
 

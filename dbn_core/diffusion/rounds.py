@@ -17,8 +17,10 @@ def rounds(start: int, stop: int, substeps: int = 2) -> list[int]:
         steps //= substeps
         found.append(steps)
     if steps != stop or not found:
-        raise SpecError(f"Rounds of {substeps} from {start} steps do not end at {stop}: take a start of {stop} times a "
-                        f"power of {substeps}.")  # fmt: skip
+        raise SpecError(
+            f"Rounds of {substeps} from {start} steps do not end at {stop}: start from {stop} times a power of "
+            f"{substeps}."
+        )
     return found
 
 

@@ -71,7 +71,7 @@ def energy_distance(first: Array, second: Array) -> float:
     def mean(x: Array, y: Array) -> float:
         return sum(cdist(x[i : i + _ROWS], y).sum() for i in range(0, len(x), _ROWS)) / (len(x) * len(y))
 
-    return 2 * mean(first, second) - mean(first, first) - mean(second, second)
+    return float(2 * mean(first, second) - mean(first, first) - mean(second, second))
 
 
 def features(extractor: nn.Module, samples: torch.Tensor, batch_size: int = 512) -> Array:

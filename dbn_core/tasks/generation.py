@@ -87,6 +87,7 @@ class Generation(Task):
     }
     reference: ClassVar[str] = "score-ensemble"
     reference_label: ClassVar[str] = "SE"
+    draws_predictions: ClassVar[bool] = True
     networks: ClassVar[Any] = ScoreSpec
 
     def make_schedule(self) -> Schedule:

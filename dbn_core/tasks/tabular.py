@@ -75,6 +75,7 @@ class Tabular(Task):
     }
     reference: ClassVar[str] = "forest"
     reference_label: ClassVar[str] = "Forest"
+    draws_predictions: ClassVar[bool] = True
     networks: ClassVar[Any] = NoNetwork
     optional: ClassVar[tuple[str, ...]] = ("network", "recipe", "students")
 

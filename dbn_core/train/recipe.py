@@ -8,16 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 # Fields that came after the first stored weights, with their defaults: keys leave them out while they have these, so
 # that a new field does not make every stored network look unknown.
-ADDED_LATER: dict[str, Any] = {"cosine_length": 1.0}
+ADDED_LATER: dict[str, Any] = {"cosine_length": 1.0, "cutmix": 0.0}
 
 
 class Recipe(BaseModel):
     """Optimiser, schedule, augmentation and model selection of one training run.
 
-    Units: ``epochs`` and ``warmup_epochs`` in passes over the training split; ``crop_pad`` in pixels; ``mixup`` is the
-    alpha of Beta(alpha, alpha), 0 for none.  ``cosine_length`` is the length of the cosine in units of the run: 2 stops
-    it half-way, at half of the peak rate.  ``weight_decay`` is L2 added to the gradient for SGD and decoupled for
-    AdamW, over every parameter.
+    Units: ``epochs`` and ``warmup_epochs`` in passes over the training split; ``crop_pad`` in pixels; ``mixup`` and
+    ``cutmix`` are the alphas of Beta(alpha, alpha), 0 for none; with both, each is used half of the time.
+    ``cosine_length`` is the length of the cosine in units of the run: 2 stops it half-way, at half of the peak rate.
+    ``weight_decay`` is L2 added to the gradient for SGD and decoupled for AdamW, over every parameter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,8 @@ class Recipe(BaseModel):
     crop_pad: int = Field(4, ge=0, le=1000)
     flip: bool | None = None  # None: wherever a mirrored image of the data set keeps its label
     mixup: float = Field(0.0, ge=0, allow_inf_nan=False)
-    mixup_per: Literal["example", "batch"] = "example"
+    cutmix: float = Field(0.0, ge=0, allow_inf_nan=False)
+    mixup_per: Literal["example", "batch"] = "example"  # cutmix too
     ema_decay: float | None = Field(None, ge=0, lt=1)
     keep: Literal["last", "best_accuracy", "best_nll"] = "last"
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results.external import check_arrays
 from benchmarks.results.outside.predictions import arrays_of, load_predictions
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_cells
-from benchmarks.statistics import LEVEL, Tested, holm, independent
+from benchmarks.statistics import LEVEL, Interval, Means, Tested, equivalent, holm, independent
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
@@ -141,6 +142,39 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
             mine, theirs = (pairing.scores(key, metric, repetitions) for key in keys)
             tests[metric] = (mine, theirs, independent((mine - theirs)[0]) if len(repetitions) == 1 else test)
     found.fill(tests)
+    return found
+
+
+def ensemble_equivalents(
+    plan: Plan, store: Store, arrays: Mapping[str, Array], repetition: int, source: str
+) -> dict[str, Interval]:
+    """Deep-ensemble equivalents, ``raw`` and ``calibrated``, of predictions that stay outside the suite.
+
+    They are paired with the suite's deep ensembles of one repetition, example by example: the intervals speak of these
+    predictions and ensembles on other test examples, not of other trainings.
+
+    Args:
+        arrays: as :func:`dbn_core.tasks.classification.score_arrays` takes them.
+        source: what errors call them.
+
+    Raises:
+        SpecError: the store has no two sizes of deep ensemble, from one network on, of this repetition.
+        DataError: the predictions are not of the suite's examples.
+    """
+    check_arrays(plan, store, repetition, arrays, source)
+    cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition == repetition]
+    ensembles = {result.cell.size: result for result in score_cells(plan.suite.task, cells, store)[0]}
+    if len(ensembles) < 2 or 1 not in ensembles:
+        raise SpecError(
+            f"The store '{store.root}' lacks the deep ensembles of repetition {repetition + 1} of "
+            f"'{plan.suite.name}', one network among them: `dbn-bench run {plan.suite.name} --only de` makes them."
+        )
+    mine, sizes = score_arrays(arrays), sorted(ensembles)
+    found = {}
+    for name, score in (("raw", "nll"), ("calibrated", "cnll")):
+        if score in mine:
+            gaps = np.stack([mine.values(score) - ensembles[size].values(score) for size in sizes])
+            found[name] = equivalent(Means(gaps[:, :, None]), sizes)
     return found
 
 

@@ -1,0 +1,103 @@
+"""Hydra: one student with a head for each teacher, so that what tells the teachers apart is learnt too.
+
+Tran et al., 2020, arXiv 2001.04694.  For teachers f_i with logits z_i, a body b and heads h_i:
+
+    loss = tau^2 mean_i CE(softmax(z_i / tau), softmax(h_i(b(x)) / tau)),    p(y | x) = mean_i softmax(h_i(b(x)))
+
+The paper first trains one head on the mean prediction and copies it M times; here all heads are trained from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from dbn_core.method import Method, Part
+from dbn_core.registry import register
+from dbn_core.student import StudentOptions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.context import FitContext, PredictContext, Workspace
+    from dbn_core.data.batch import Batch
+    from dbn_core.predictors import FeatureMixture
+
+
+@register("hydra")
+class Hydra(Method):
+    """One student body with M heads, each taught by a member of its own (Hydra)."""
+
+    title = "Hydra"
+    reference = "Tran et al., 2020, arXiv 2001.04694"
+
+    class Config(StudentOptions):
+        """The options of ``ed``, and where the heads begin."""
+
+        tau: float = Field(4.0, gt=0, description="distillation temperature")
+        at: str = Field("block12", description="last block of the body; the network's last one leaves linear heads")
+        slim: float = Field(1.0, gt=0, description="the student's widths are the suite's divided by it; < 1: wider")
+
+    def parts(self, size: int) -> list[Part]:
+        """One student of all teachers."""
+        config, members = self.config, tuple(range(size))
+        return [Part("student", members, taught_mixup=config.mixup, taught_augmentation=config.augmentation())]
+
+    def heads(self, size: int) -> int:
+        """How many heads learn from ``size`` teachers."""
+        return size
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """Train body and heads, each head on its teacher's softened prediction."""
+        student = self.student(len(part.members), context)
+
+        def step(batch: Batch) -> torch.Tensor:
+            return self.loss(student(batch.images), context.teach(batch))
+
+        self.train(student, step, context)
+        return student
+
+    def loss(self, heads: torch.Tensor, teachers: torch.Tensor) -> torch.Tensor:
+        """The mean of the heads' losses, each with its own teacher; one head alone learns from the mean of all.
+
+        Args:
+            heads: log-probabilities [heads, B, K], which serve as logits: a softmax does not see the difference.
+            teachers: logits [M, B, K].
+        """
+        from dbn_core.distillation import ed_loss
+
+        if len(heads) == 1:
+            return ed_loss(heads[0], teachers, self.config.tau)
+        return ed_loss(heads.flatten(0, 1), teachers.flatten(0, 1)[None], self.config.tau)
+
+    def train(
+        self,
+        student: nn.Module,
+        step: Callable[[Batch], torch.Tensor],
+        context: FitContext,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Train by the student's recipe; validation looks at the mean of the heads' probabilities."""
+        context.train(
+            student,
+            step,
+            context.student_recipe(**self.config.changes()),
+            predict=lambda current, images: current(images).logsumexp(0),
+            step_generator=generator,
+        )
+
+    def student(self, size: int, context: Workspace) -> FeatureMixture:
+        """A network, which has the first head itself, and heads of others on its features."""
+        from dbn_core.predictors import FeatureMixture
+
+        config = self.config
+        purposes = ["init", *(f"head-{index}" for index in range(1, self.heads(size)))]
+        networks = [context.new_network(purpose, context.spec.slimmed(config.slim)) for purpose in purposes]
+        return FeatureMixture(networks[0], config.at, [network.split(config.at)[1] for network in networks[1:]])
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The body once, then every head."""
+        return context.load(self.student(size, context), "student")

@@ -1,0 +1,201 @@
+"""Bridges that start from a distilled student, towards members that the student was not taught by.
+
+The bridges of BN and DBN start from one member.  Here the source s is the student of ``ed``, taught by the first
+members, and bridge l, a score network eps_l on its features h(x), learns from a group G_l of others without diffusion:
+
+    z_l(x) = s(x) / t - eps_l(h(x))
+    loss_l = KL(mean_{i in G_l} softmax(f_i(x)) || softmax(z_l(x)))
+    p(y | x) = mean of softmax(s(x)) and softmax(z_l(x)), l = 1 ... L
+
+With ``joint``, source and bridges go on from the trained student together, by the sum of these losses and ED's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from baselines.ensemble_distillation import EnsembleDistillation
+from dbn_core.errors import SpecError
+from dbn_core.method import Method, Part, options_key
+from dbn_core.registry import register
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dbn_core.bridge.denoiser import Denoiser
+    from dbn_core.context import FitContext, PredictContext, Workspace
+    from dbn_core.data.batch import Batch
+    from dbn_core.nets.resnet import Classifier
+    from dbn_core.train.recipe import Recipe
+
+
+@register("student-bridge")
+class StudentBridge(Method):
+    """A distilled student as the source of bridges towards further members."""
+
+    title = "Student + bridges"
+    reference = "a combination of arXiv 1503.02531 (ED) and arXiv 2404.15814 (DBN) without its diffusion"
+
+    class Config(EnsembleDistillation.Config):
+        """The options of ``ed`` are the source's; the student of an ``ed`` entry with the same ones is used again."""
+
+        source_members: int = Field(2, ge=1, description="members that teach the source, from the first one on")
+        group: int = Field(2, ge=1, description="members that teach each bridge")
+        bridge_from: int | None = Field(
+            None, ge=0, description="position of the first member that teaches a bridge; default: after the source's"
+        )
+        source_term: bool = Field(True, description="average the source's own prediction in")
+        joint: bool = Field(False, description="train the source on, together with its bridges")
+        at: str = Field("block1", description="block whose output the bridges read")
+        score_network: str = Field("v1.1.8", description="architecture of a bridge, as in dbn")
+        score_width: float = Field(1.0, gt=0, description="multiplier of its channels")
+        temperature: float = Field(1.0, gt=0, description="t, by which a bridge divides the source's logits")
+        bridge_mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while bridges are trained")
+        bridge_lr: float = Field(2.5e-4, gt=0, description="peak learning rate of bridges (AdamW, no weight decay)")
+        bridge_epochs: int | None = Field(None, ge=2, description="length; default: the suite's student budget")
+
+    @property
+    def _first(self) -> int:
+        config = self.config
+        return config.source_members if config.bridge_from is None else config.bridge_from
+
+    def check_size(self, size: int) -> None:
+        """All teachers of the source, and whole groups of teachers of bridges."""
+        config, left = self.config, size - self._first
+        if size < config.source_members or left < config.group or left % config.group:
+            raise SpecError(
+                f"student-bridge: {config.source_members} members teach the source, and from member {self._first + 1} "
+                f"on each {config.group} teach a bridge; that cannot be done with {size}: change the size, "
+                "source_members, group or bridge_from."
+            )
+
+    def _groups(self, size: int) -> list[tuple[int, ...]]:
+        """Positions of the members that teach each bridge."""
+        return [tuple(range(low, low + self.config.group)) for low in range(self._first, size, self.config.group)]
+
+    def parts(self, size: int) -> list[Part]:
+        """The student, which is ED's; then its bridges one by one, or all at once with the source."""
+        config, distillation, groups = self.config, self._distillation(), self._groups(size)
+        (student,) = distillation.parts(config.source_members)
+        parts = [dataclasses.replace(student, settings=options_key(distillation.config), owner=EnsembleDistillation)]
+        # Who teaches is told by the members of a part, and by the key of the student.
+        settings = options_key(config, {"source_term", "source_members", "bridge_from", "group"})
+        shown: dict[str, Any] = {"taught_mixup": config.bridge_mixup, "taught_augmentation": config.augmentation()}
+        if config.joint:
+            members = tuple(sorted({*student.members, *(member for group in groups for member in group)}))
+            settings["groups"] = [list(group) for group in groups]
+            return [*parts, Part("joint", members, (student.name,), settings, **shown)]
+        names = [f"bridge-{index}" for index in range(1, len(groups) + 1)]
+        needs = (student.name,)
+        return parts + [Part(name, group, needs, settings, **shown) for name, group in zip(names, groups, strict=True)]
+
+    def fit(self, part: Part, context: FitContext) -> nn.Module:
+        """The student as ``ed`` trains it, a bridge of the frozen student, or student and bridges together."""
+        from torch import nn
+
+        from dbn_core.context import freeze
+
+        if part.name == "student":
+            return self._distillation().fit(part, context)
+        source = context.load(self._source(context), "student")
+        groups = part.settings["groups"] if self.config.joint and part.settings else [part.members]
+        places = [[part.members.index(member) for member in group] for group in groups]
+        bridges = nn.ModuleList(self._bridge(context, f"init-{index}") for index in range(len(groups)))
+        trained = nn.ModuleDict({"source": source, "bridges": bridges}) if self.config.joint else bridges
+        if not self.config.joint:
+            freeze(source)
+        self._train(trained, source, bridges, places, context)
+        return trained if self.config.joint else bridges[0]
+
+    def _train(
+        self, trained: nn.Module, source: Classifier, bridges: Any, places: list[list[int]], context: FitContext
+    ) -> None:
+        """Train bridges, and their source where that is joint.
+
+        Args:
+            trained: what is optimised: the bridges, or source and bridges.
+            places: of each bridge's teachers among the part's members, which the source's teachers come first of.
+        """
+        import torch
+
+        from dbn_core.bridge.denoiser import kl_to
+        from dbn_core.bridge.process import target_logits
+        from dbn_core.distillation import ed_loss
+
+        config, joint = self.config, self.config.joint
+        features, head = source.split(config.at)
+
+        def step(batch: Batch) -> torch.Tensor:
+            teachers = context.teach(batch)
+            with torch.set_grad_enabled(joint):
+                h = features(batch.images)
+                logits = head(h)
+            losses = []
+            for bridge, group in zip(bridges, places, strict=True):
+                target = target_logits(torch.stack([teachers[place] for place in group]))
+                losses.append(kl_to(bridge(h, logits / config.temperature, 1), target))
+            if joint:
+                labels = batch.mixed_labels(context.classes)
+                losses.append(ed_loss(logits, teachers[: config.source_members], config.tau, config.alpha, labels))
+            return torch.stack(losses).sum()
+
+        def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
+            ends = (current["source"], current["bridges"]) if joint else (source, current)
+            return self._predictor(*ends)(images).logsumexp(0)
+
+        context.train(trained, step, self._recipe(context), predict=predict)
+
+    def _recipe(self, context: FitContext) -> Recipe:
+        """As of ``direct``: AdamW and an average of the weights."""
+        from baselines.dbn.training import bridge_recipe
+        from baselines.direct import DirectRegression
+
+        config = self.config
+        direct = DirectRegression.Config(lr=config.bridge_lr, mixup=config.bridge_mixup, epochs=config.bridge_epochs)
+        recipe = context.recipe.replace(**config.augmentation())
+        return bridge_recipe(direct, dataclasses.replace(context, recipe=recipe))
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The source once, then every bridge on its features and logits."""
+        from torch import nn
+
+        source, count = self._source(context), len(self._groups(size))
+        bridges = [self._bridge(context) for _ in range(count)]
+        if self.config.joint:
+            context.load(nn.ModuleDict({"source": source, "bridges": nn.ModuleList(bridges)}), "joint")
+        else:
+            context.load(source, "student")
+            for index, bridge in enumerate(bridges, 1):
+                context.load(bridge, f"bridge-{index}")
+        return self._predictor(source, bridges)
+
+    def _predictor(self, source: Classifier, bridges: Iterable[Denoiser]) -> nn.Module:
+        from dbn_core.predictors import BridgedSource
+
+        config = self.config
+        return BridgedSource(source, config.at, bridges, config.temperature, own_term=config.source_term)
+
+    def _distillation(self) -> EnsembleDistillation:
+        """ED with the options of the source."""
+        fields = set(EnsembleDistillation.Config.model_fields)
+        return EnsembleDistillation(EnsembleDistillation.Config(**self.config.model_dump(include=fields)))
+
+    def _source(self, context: Workspace) -> Classifier:
+        return context.new_network(spec=context.spec.slimmed(self.config.slim))
+
+    def _bridge(self, context: Workspace, purpose: str = "init") -> Denoiser:
+        """A fresh score network that takes one step of displacement."""
+        from dbn_core.bridge.denoiser import Denoiser
+        from dbn_core.bridge.schedule import step_variances
+        from dbn_core.nets.score import ScoreNetwork
+
+        config = self.config
+        slimmed = dataclasses.replace(context, spec=context.spec.slimmed(config.slim))
+        channels = slimmed.feature_channels(config.at)
+        network = ScoreNetwork(channels, context.classes, config.score_network, config.score_width)
+        return context.initialise(Denoiser(network, step_variances(1, 1.0, 1.0)), purpose)

@@ -1,0 +1,147 @@
+"""Release a suite: what a store holds of it as a folder that is committed (:mod:`benchmarks.store.released` reads it).
+
+A release needs nothing to be complete: members of a pool can be released before there is any result, and whatever has
+been added since goes into the next one.  The same artefacts give the same archives, to the byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import subprocess
+import zipfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.environment import versions
+from benchmarks.store.artefacts import Store
+from benchmarks.store.released import DESCRIPTIONS, FORMAT, MANIFEST, entry
+from benchmarks.suite.plan import Node, Plan
+from dbn_core.errors import SpecError
+from dbn_core.files import atomic_write
+from dbn_core.seeds import digest
+
+
+@dataclass(frozen=True)
+class Release:
+    """What was released: artefacts by kind, with how many the suite plans; what was left out; bytes of each file."""
+
+    counts: dict[str, tuple[int, int | None]]
+    left_out: list[str]
+    files: dict[str, int]
+
+
+def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = None) -> Release:
+    """Write the released folder of a suite from what the store, with the releases it reads through to, holds of it.
+
+    Args:
+        folder: files in it that the release does not have are removed.
+        pools: of how many pools the members' weights go along, from the first; None: of all.
+
+    Raises:
+        SpecError: the store has nothing of the suite.
+        ArtefactError, StoreError: an artefact is damaged, or the folder cannot be written to.
+    """
+    nodes = [node for node in plan.nodes.values() if store.described(node.kind, node.key)]
+    if not nodes:
+        raise SpecError(
+            f"The store '{store.root}' has nothing of the suite '{plan.suite.name}': `dbn-bench run {plan.suite.name}` "
+            "makes what can be released."
+        )
+    places = {(node.kind, node.key): _archive(node, store, pools) for node in nodes}
+    places |= dict.fromkeys(_beside(plan, store), "")
+    archives: dict[str, dict[str, bytes]] = {DESCRIPTIONS: {}}
+    for (kind, key), archive in places.items():
+        archives[DESCRIPTIONS][entry(kind, key, "json")] = store.sidecar(kind, key)
+        if archive:
+            archives.setdefault(archive, {})[entry(kind, key, "safetensors")] = store.content(kind, key)
+    files = {name: _zipped(contents) for name, contents in sorted(archives.items())}
+    manifest = {
+        "format": FORMAT,
+        "suite": plan.suite.name,
+        "definition": plan.suite.model_dump(mode="json", exclude={"data": {"root", "obtain", "download"}}),
+        "commit": _commit(),
+        "versions": versions(),
+        "files": {
+            name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+            for name, content in files.items()
+        },
+        "artefacts": {f"{kind}/{key}": archive for (kind, key), archive in sorted(places.items())},
+    }
+    manifest["sha256"] = digest(manifest, 64)
+    files[MANIFEST] = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    for name, content in files.items():  # the manifest last: it lists the others
+        atomic_write(folder / name, content)
+    for path in folder.glob("*.zip"):
+        if path.name not in files:
+            path.unlink()
+    return Release(_counts(plan, places), _left_out(plan, store, places), {n: len(c) for n, c in files.items()})
+
+
+def _archive(node: Node, store: Store, pools: int | None) -> str | None:
+    """Where the tensors of an artefact go: "" where it has none, None where they stay behind."""
+    if node.kind == "member" and store.has(node.kind, node.key):
+        pool = node.recipe["pool"]
+        return f"pool-{pool + 1:02d}.zip" if pools is None or pool < pools else None
+    if node.kind == "predictions" and store.has(node.kind, node.key):
+        return DESCRIPTIONS
+    return "" if node.kind == "cost" else None
+
+
+def _beside(plan: Plan, store: Store) -> list[tuple[str, str]]:
+    """What is in no plan but belongs to it: facts about its data, and timings of its predictors."""
+    costs = {f"{cell.spec}@{cell.size}": cell.cost for cell in plan.cells}
+    found = []
+    for kind, key in store.artefacts("data"):
+        if store.value(kind, key)["value"]["facts"]["fingerprint"] == plan.data.fingerprint:
+            found.append((kind, key))
+    for kind, key in store.artefacts("latency"):
+        if store.value(kind, key)["value"]["recipe"]["costs"] == costs:
+            found.append((kind, key))
+    return found
+
+
+def _zipped(contents: Mapping[str, bytes]) -> bytes:
+    """A zip archive without times and owners."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in sorted(contents.items()):
+            info = zipfile.ZipInfo(name)  # of 1980
+            info.create_system, info.external_attr = 3, 0o644 << 16  # whatever the system
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED, 9)
+    return file.getvalue()
+
+
+def _commit() -> str:
+    """The commit of the code, marked where files differ from it; empty outside a repository."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def _counts(plan: Plan, places: Mapping[tuple[str, str], str | None]) -> dict[str, tuple[int, int | None]]:
+    planned = Counter(node.kind for node in plan.nodes.values())
+    found = Counter(kind for kind, _ in places)
+    return {kind: (found[kind], planned.get(kind)) for kind in [*planned, *(k for k in found if k not in planned)]}
+
+
+def _left_out(plan: Plan, store: Store, places: Mapping[tuple[str, str], str | None]) -> list[str]:
+    """In words."""
+    lines = []
+    only_described = Counter(kind for (kind, _), archive in places.items() if archive is None)
+    if only_described:
+        words = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(only_described.items()))
+        lines.append(f"Released without tensors, as recipe and cost of training: {words}.")
+    if absent := len(plan.nodes) - sum(key in plan.nodes for _, key in places):
+        lines.append(f"Not made yet: {absent} artefacts of the suite; release it again when they are.")
+    others = [key for kind, key in store.artefacts("external")
+              if store.value(kind, key)["value"]["suite"] == plan.suite.name]  # fmt: skip
+    if others:
+        lines.append(f"Not released: {len(others)} predictions that were made elsewhere.")
+    return lines

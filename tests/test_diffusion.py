@@ -1,0 +1,422 @@
+"""Diffusion models against closed forms: normal laws and mixtures, whose scores, flows and densities are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from dbn_core.diffusion.fit import fit
+from dbn_core.diffusion.likelihood import bits_per_dimension, log_likelihood
+from dbn_core.diffusion.loss import WEIGHTS, draw_times, dsm_loss, held_out_loss, training_loss
+from dbn_core.diffusion.mixture import GaussianMixture, ring
+from dbn_core.diffusion.networks import ScoreMLP, ScoreUNet, thinned
+from dbn_core.diffusion.process import ScoreModel, perturb
+from dbn_core.diffusion.samplers import SAMPLERS, Ensemble, ddim_step, sample
+from dbn_core.diffusion.schedules import EDM, VP
+from dbn_core.errors import SpecError, TrainingDivergedError
+from dbn_core.metrics.generation import energy_distance
+from dbn_core.seeds import generator
+
+SCHEDULES = [VP(), EDM()]
+both = pytest.mark.parametrize("schedule", SCHEDULES, ids=["vp", "edm"])
+skewed = GaussianMixture(
+    torch.tensor([1.0, 3.0]),
+    torch.tensor([[-1.0, 0.5], [0.8, -0.3]]),
+    torch.tensor([[[0.5, 0.2], [0.2, 0.3]], [[0.1, 0.0], [0.0, 0.4]]]),
+)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=generator(seed=seed, purpose="normal"), dtype=torch.float64)
+
+
+def gaussian(variance, dimension=1):
+    return GaussianMixture(torch.ones(1), torch.zeros(1, dimension), torch.tensor([float(variance)]))
+
+
+# ------------------------------------------------------------------------------------------------------------ schedules
+
+
+@both
+def test_drift_and_diffusion_are_the_derivatives_of_signal_and_noise(schedule):
+    t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64, requires_grad=True)
+    alpha, variance = schedule.alpha(t), schedule.sigma(t).square()
+    f, g_squared = schedule.drift(t), schedule.diffusion(t)
+    (rate,) = (
+        torch.autograd.grad(alpha.sum(), t, allow_unused=True, retain_graph=True) if alpha.requires_grad else (0 * t,)
+    )
+    torch.testing.assert_close(rate, f * alpha)
+    (rate,) = torch.autograd.grad(variance.sum(), t)
+    torch.testing.assert_close(rate, g_squared + 2 * f * variance)
+
+
+def test_the_schedules_are_the_published_ones():
+    t = torch.tensor([1e-3, 0.1, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(VP().alpha(t).log(), -(t**2) * (20 - 0.1) / 4 - t * 0.1 / 2)
+    torch.testing.assert_close(VP().alpha(t).square() + VP().sigma(t).square(), torch.ones_like(t))
+    grid = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)]
+    assert EDM().times(17).tolist() == pytest.approx(grid)
+
+
+@both
+@given(steps=st.integers(1, 9), factor=st.integers(1, 5))
+@settings(max_examples=15, deadline=None)
+def test_a_grid_is_a_part_of_a_finer_one(schedule, steps, factor):
+    torch.testing.assert_close(schedule.times(steps), schedule.times(steps * factor)[::factor], rtol=1e-12, atol=0)
+    assert bool((schedule.times(steps).diff() < 0).all())
+    with pytest.raises(SpecError, match="at least one step"):
+        schedule.times(0)
+
+
+# ------------------------------------------------------------------------------------------------------- exact mixtures
+
+
+@pytest.mark.parametrize("mixture", [skewed, ring(5, weights=torch.arange(1.0, 6.0))], ids=["skewed", "ring"])
+def test_densities_and_scores_are_those_of_torch_distributions(mixture):
+    x = normal(20, 2).requires_grad_()
+    alpha, sigma = torch.linspace(0.1, 1, 20).double(), torch.linspace(0, 2, 20).double()
+    log_probs = mixture.log_prob(x, alpha, sigma)
+    covariances = mixture.axes @ torch.diag_embed(mixture.variances) @ mixture.axes.transpose(1, 2)
+    for i in (0, 7, 19):
+        components = torch.distributions.MultivariateNormal(
+            alpha[i] * mixture.means, alpha[i] ** 2 * covariances + sigma[i] ** 2 * torch.eye(2)
+        )
+        law = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(mixture.weights), components)
+        torch.testing.assert_close(log_probs[i], law.log_prob(x[i]))
+    (slope,) = torch.autograd.grad(log_probs.sum(), x)
+    torch.testing.assert_close(mixture.score_at(x.detach(), alpha, sigma), slope)
+
+
+def test_samples_have_the_moments_of_the_mixture():
+    x = skewed.sample(40_000, generator(seed=1)).double()
+    means = skewed.weights @ skewed.means
+    torch.testing.assert_close(x.mean(0), means, rtol=0, atol=0.02)
+    covariances = skewed.axes @ torch.diag_embed(skewed.variances) @ skewed.axes.transpose(1, 2)
+    second = (skewed.weights[:, None, None] * (covariances + skewed.means[:, :, None] * skewed.means[:, None])).sum(0)
+    torch.testing.assert_close(x.T.cov(), second - means[:, None] * means, rtol=0, atol=0.04)
+    torch.testing.assert_close(ring(8).sample(40_000, generator(seed=1)).var(0), torch.ones(2), rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("weights", "covariances"),
+    [(torch.ones(3), torch.ones(2)), (torch.tensor([1.0, -1.0]), torch.ones(2)), (torch.ones(2), -torch.ones(2))],
+)
+def test_what_is_no_mixture_is_refused(weights, covariances):
+    with pytest.raises(SpecError, match="needs"):
+        GaussianMixture(weights, torch.zeros(2, 2), covariances)
+    with pytest.raises(SpecError, match="ring"):
+        ring(2)
+
+
+# ------------------------------------------------------------------------------------------------- predictions and loss
+
+
+@both
+@pytest.mark.parametrize("prediction", ["noise", "x", "v"])
+def test_a_perfect_network_gives_noise_data_and_score_whatever_it_predicts(schedule, prediction):
+    x_0, noise, t = normal(6, 3), normal(6, 3, seed=1), schedule.times(5).clone()
+    alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+    answer = {"noise": noise, "x": x_0, "v": (alpha * noise - sigma * x_0) / (alpha**2 + sigma**2).sqrt()}[prediction]
+    model, x_t = ScoreModel(lambda x, level: answer, schedule, prediction), perturb(schedule, x_0, t, noise)
+    torch.testing.assert_close(model.denoised(x_t, t), x_0, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(model.noise(x_t, t), noise, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(model(x_t, t), -noise / sigma, rtol=1e-6, atol=1e-9)
+    for weight in WEIGHTS:
+        assert float(dsm_loss(model, schedule, x_0, t, noise, weight).max()) < 1e-9
+
+
+@both
+def test_a_network_is_asked_the_same_at_the_same_signal_to_noise_ratio(schedule):
+    seen = {}
+
+    def network(x, level):
+        seen.update(x=x, level=level)
+        return x
+
+    t = torch.tensor([0.3], dtype=torch.float64)
+    ScoreModel(network, schedule)(perturb(schedule, normal(1, 4), t, normal(1, 4, seed=1)), t)
+    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
+    angle = math.atan2(sigma, alpha)
+    torch.testing.assert_close(seen["x"], math.cos(angle) * normal(1, 4) + math.sin(angle) * normal(1, 4, seed=1))
+    assert float(seen["level"]) == pytest.approx(math.log(math.tan(angle)))
+
+
+@both
+def test_weights_are_the_squared_errors_that_they_are_named_for(schedule):
+    network, x_0, noise, t = ScoreMLP(3).double(), normal(5, 3), normal(5, 3, seed=1), schedule.times(4).clone()
+    network.out.weight.data = 0.1 * normal(*network.out.weight.shape)
+    model, x_t = ScoreModel(network, schedule, "v"), perturb(schedule, x_0, t, noise)
+    alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+    v = (alpha * noise - sigma * x_0) / (alpha**2 + sigma**2).sqrt()
+    of_data = (model.denoised(x_t, t) - x_0).square().mean(1)
+    expected = {
+        "noise": (model.noise(x_t, t) - noise).square().mean(1),
+        "x": of_data,
+        "v": (model.branches(x_t, t)[-1] - v).square().mean(1),
+        "truncated-snr": torch.clamp((alpha / sigma).square(), min=1)[:, 0] * of_data,
+    }
+    assert set(expected) == set(WEIGHTS)
+    for weight, loss in expected.items():
+        torch.testing.assert_close(dsm_loss(model, schedule, x_0, t, noise, weight), loss, rtol=1e-5, atol=1e-9)
+    with pytest.raises(SpecError, match="did you mean 'noise'"):
+        dsm_loss(model, schedule, x_0, t, noise, "noises")
+
+
+@both
+def test_times_of_training_follow_the_grid(schedule):
+    t = draw_times(schedule, 1000, generator(seed=0))
+    fractions = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
+    grid = schedule.times(10)[[9, 5, 1]]
+    torch.testing.assert_close(t.sort().values.quantile(fractions), grid, rtol=0.02, atol=0)
+    assert schedule.t_min <= float(t.min()) < float(t.max()) <= schedule.t_max
+
+
+@both
+def test_the_exact_score_has_the_least_loss(schedule):
+    x_0 = skewed.sample(2000, generator(seed=3))
+    exact = skewed.score(schedule)
+
+    def loss(score):
+        return float(held_out_loss(score, schedule, x_0, generator(seed=4), draws=2).mean())
+
+    least = loss(exact)
+    for factor in (0.8, 1.2):
+        assert loss(lambda x, t, factor=factor: factor * exact(x, t)) > least + 0.01
+
+
+def test_the_loss_of_a_normal_law_is_known():
+    # For N(0, v) the least loss at t is alpha^2 v / (alpha^2 v + sigma^2): the noise's variance given x_t.
+    t = torch.full((40_000,), 0.3)
+    x_0 = 2 * normal(40_000, 1)
+    loss = dsm_loss(gaussian(4).score(VP()), VP(), x_0, t, normal(40_000, 1, seed=1)).mean()
+    signal, noise = float(VP().alpha(t[:1])) ** 2 * 4, float(VP().sigma(t[:1])) ** 2
+    assert float(loss) == pytest.approx(signal / (signal + noise), rel=0.03)
+
+
+@given(members=st.integers(2, 5), seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_what_the_mean_score_gains_in_loss_is_the_diversity_of_its_members(members, seed):
+    x_0, noise, t = normal(6, 2, seed=seed), normal(6, 2, seed=seed + 1), torch.rand(6).double() * 0.9 + 0.05
+    scores = [gaussian(0.3 + m, 2).score(VP()) for m in range(members)]
+    mean = Ensemble(scores, "arithmetic", 6)
+    losses = torch.stack([dsm_loss(score, VP(), x_0, t, noise) for score in scores])
+    x_t = perturb(VP(), x_0, t, noise)
+    each = torch.stack([VP().sigma(t)[:, None] * score(x_t, t) for score in scores])
+    diversity = (each - each.mean(0)).square().mean((0, 2))
+    torch.testing.assert_close(losses.mean(0) - dsm_loss(mean, VP(), x_0, t, noise), diversity, rtol=1e-5, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------------- samplers
+
+
+@both
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_exact_scores_lead_to_the_distribution(schedule, sampler):
+    mixture = ring(4, std=0.3, weights=torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    g = generator(seed=5)
+    start = schedule.prior((1200, 2), g)
+    got = sample(mixture.score(schedule), schedule, start, 40, sampler, generator=g)
+    real, other = mixture.sample(1200, g), ring(4, std=0.3).sample(1200, g)
+    assert energy_distance(got, real) < 0.02 < energy_distance(got, other)
+
+
+def test_ddpm_draws_from_the_posterior_of_its_paper():
+    # One step from t to s, then a last one: compare the first with the posterior written with betas.
+    schedule, x = VP(), torch.tensor([[0.7]], dtype=torch.float64).expand(60_000, 1)
+    t, s = schedule.times(2)[:2]
+    bar_t, bar_s = float(schedule.alpha(t)) ** 2, float(schedule.alpha(s)) ** 2
+    x_0, beta = 0.4, 1 - bar_t / bar_s
+    mean = (bar_s**0.5 * beta * x_0 + (bar_t / bar_s) ** 0.5 * (1 - bar_s) * 0.7) / (1 - bar_t)
+    variance = (1 - bar_s) / (1 - bar_t) * beta
+    seen = []
+
+    def score(x, t):
+        seen.append(x)
+        alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
+        return (alpha * x_0 - x) / sigma**2
+
+    sample(score, schedule, x, 2, "ddpm", generator=generator(seed=6))
+    assert float(seen[1].mean()) == pytest.approx(mean, abs=4 * (variance / 60_000) ** 0.5)
+    assert float(seen[1].var()) == pytest.approx(variance, rel=0.03)
+
+
+@both
+def test_a_deterministic_step_follows_the_flow_of_a_normal_law(schedule):
+    # Along the flow of N(0, v) x keeps its rank: it grows with the standard deviation of p_t.
+    x = torch.tensor([[1.5]], dtype=torch.float64)
+    spread = (schedule.alpha(schedule.times(1)).square() * 2 + schedule.sigma(schedule.times(1)).square()).sqrt()
+    for sampler, error in (("heun", 3e-3), ("ddim", 5e-2)):
+        end = sample(gaussian(2).score(schedule), schedule, x, 80, sampler)
+        assert float(end) == pytest.approx(1.5 * float(spread[1] / spread[0]), rel=error)
+
+
+def test_a_step_of_ddim_with_the_truth_lands_on_the_truth():
+    x_0, noise = normal(4, 2), normal(4, 2, seed=1)
+    t, s = torch.tensor([0.9, 0.5, 0.4, 0.2]).double(), torch.tensor([0.1, 0.2, 0.3, 0.1]).double()
+    landed = ddim_step(VP(), perturb(VP(), x_0, t, noise), x_0, t, s)
+    torch.testing.assert_close(landed, perturb(VP(), x_0, s, noise))
+
+
+def test_bad_settings_of_samplers_are_refused():
+    start = torch.zeros(3, 2)
+    score = ring().score(VP())
+    with pytest.raises(SpecError, match="did you mean 'heun'"):
+        sample(score, VP(), start, 4, "huen")
+    with pytest.raises(SpecError, match="Unknown rule"):
+        sample(score, VP(), start, 4, rule="best")
+    with pytest.raises(SpecError, match="at least one step"):
+        sample(score, VP(), start, 0)
+    for settings_ in ({"sampler": "ddpm"}, {"rule": "moe"}):
+        with pytest.raises(ValueError, match="Generator"):
+            sample(score, VP(), start, 4, **settings_)
+
+
+def test_an_ensemble_runs_one_member_on_an_example_where_a_rule_draws_one():
+    counts = [0, 0, 0]
+
+    def member(m):
+        def score(x, t):
+            counts[m] += len(x)
+            return torch.full_like(x, float(m))
+
+        return score
+
+    field = Ensemble([member(m) for m in range(3)], "alternating", 50, generator(seed=1))
+    x, t = torch.zeros(50, 2), torch.ones(50)
+    first, again, second = field(x, t, 0), field(x, t, 0), field(x, t, 1)
+    assert sum(counts) == 150
+    assert min(counts) > 0
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_each_expert_of_a_mixture_leads_its_trajectories_to_its_own_place():
+    places = [GaussianMixture(torch.ones(1), torch.tensor([[c, 0.0]]), torch.tensor([0.01])) for c in (-3.0, 3.0)]
+    scores = [place.score(VP()) for place in places]
+    start = VP().prior((300, 2), generator(seed=2))
+    experts = sample(scores, VP(), start, 30, rule="moe", generator=generator(seed=3))[:, 0]
+    assert float((experts.abs() - 3).abs().max()) < 1
+    assert 0.35 < float((experts > 0).float().mean()) < 0.65
+    ends = sample(scores, VP(), start, 30, rule="mean-predictions")
+    torch.testing.assert_close(ends, torch.stack([sample(s, VP(), start, 30) for s in scores]).mean(0))
+
+
+# ----------------------------------------------------------------------------------------------------------- likelihood
+
+
+@both
+def test_the_likelihood_of_a_mixture_by_the_flow(schedule):
+    x = skewed.sample(40, generator(seed=7)).double()
+    expected = skewed.log_prob(
+        x, float(schedule.alpha(schedule.times(1)[1])), float(schedule.sigma(schedule.times(1)[1]))
+    )
+    found = log_likelihood(skewed.score(schedule), schedule, x, steps=50)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.03)
+    one = log_likelihood(Ensemble([skewed.score(schedule)] * 2, "arithmetic", 40), schedule, x, steps=2)
+    torch.testing.assert_close(one, log_likelihood(skewed.score(schedule), schedule, x, steps=2))
+
+
+def test_probes_are_right_on_average_and_exact_for_round_laws():
+    x, law = normal(3, 2, 2), lambda x, t: -x / (VP().alpha(t).square() * 2 + VP().sigma(t).square()).reshape(-1, 1, 1)
+    exact = log_likelihood(law, VP(), x, steps=30)
+    torch.testing.assert_close(log_likelihood(law, VP(), x, steps=30, probes=1, generator=generator(seed=1)), exact)
+    # The flow ends at the standard normal law but for alpha at t_max.
+    expected = torch.distributions.Normal(0, math.sqrt(2)).log_prob(x).sum((1, 2))
+    torch.testing.assert_close(exact, expected, rtol=0, atol=0.01)
+    torch.testing.assert_close(bits_per_dimension(exact, 4), -exact / 4 / math.log(2))
+    skew = skewed.score(VP())
+    points = skewed.sample(2, generator(seed=8)).double()
+    many = log_likelihood(skew, VP(), points.repeat(400, 1), steps=15, probes=2, generator=generator(seed=2))
+    many, least = many.reshape(400, 2), log_likelihood(skew, VP(), points, steps=15)
+    assert float(many.std(0).min()) > 0.05
+    assert bool(((many.mean(0) - least).abs() < 4 * many.std(0) / 20).all())
+    with pytest.raises(ValueError, match="Generator"):
+        log_likelihood(law, VP(), x, probes=1)
+
+
+@pytest.mark.parametrize("rule", ["alternating", "mean-predictions"])
+def test_rules_without_a_density_are_refused(rule):
+    field = Ensemble([ring().score(VP())] * 2, rule, 3, generator(seed=0))
+    with pytest.raises(SpecError, match="no density"):
+        log_likelihood(field, VP(), torch.zeros(3, 2))
+
+
+# ------------------------------------------------------------------------------------------------ networks and training
+
+
+def networks():
+    points, images = ScoreMLP(2, width=16, dropout=0.3), ScoreUNet(1, width=8, dropout=0.3)
+    for network in (points, images):
+        network.reset(generator(seed=1))
+        network.out.weight.data.normal_(generator=generator(seed=2))
+    return [(points, torch.zeros(4, 2)), (images, torch.zeros(4, 1, 8, 8))]
+
+
+@pytest.mark.parametrize("network_and_x", networks(), ids=["mlp", "unet"])
+def test_masks_of_a_thinned_network_are_fixed_and_differ_between_members(network_and_x):
+    network, x = network_and_x
+    level, (one, two) = torch.zeros(4), [thinned(network, generator(seed=s)) for s in (3, 4)]
+    assert torch.equal(one(x, level), one(x, level))
+    assert torch.equal(one(x, level), thinned(network, generator(seed=3))(x, level))
+    assert not torch.equal(one(x, level), two(x, level))
+    assert torch.equal(one(x, level)[0], one(x, level)[1])  # the same mask for all examples
+    network.eval()
+    network.requires_grad_(False)
+    whole, many = network(x, level), torch.stack([thinned(network, generator(seed=s))(x, level) for s in range(40)])
+    assert float((many.mean(0) - whole).abs().max()) < float((many - whole).abs().max()) / 2  # scaled to keep the mean
+
+
+@pytest.mark.parametrize("network_and_x", networks(), ids=["mlp", "unet"])
+def test_networks_tell_levels_apart_and_start_at_zero(network_and_x):
+    network, x = network_and_x
+    network.eval()
+    low, high = network(x, torch.full((4,), -6.0)), network(x, torch.full((4,), 4.0))
+    assert (low - high).abs().max().item() > 1e-3
+    network.reset(generator(seed=9))
+    assert network(x, torch.zeros(4)).abs().max().item() == 0
+
+
+def test_the_unet_has_the_size_that_it_says():
+    count = sum(parameter.numel() for parameter in ScoreUNet().parameters())
+    assert 160_000 < count < 165_000
+
+
+def test_training_approaches_the_exact_score_and_repeats_to_the_bit():
+    truth, schedule = gaussian(0.05, 2), VP()
+
+    def train(updates):
+        network, g = ScoreMLP(2, width=32, depth=2), generator(seed=1)
+        network.reset(g)
+        model = ScoreModel(network, schedule)
+        fit(model, lambda: training_loss(model, schedule, truth.sample(128, g), g), updates, 5e-3, ema_decay=0.9)
+        return model
+
+    model, x = train(100), truth.sample(1000, generator(seed=2))
+    untrained = ScoreModel(lambda x, level: torch.zeros_like(x), schedule)
+    loss = {
+        name: float(held_out_loss(score, schedule, x, generator(seed=3), draws=4).mean())
+        for name, score in {"exact": truth.score(schedule), "fitted": model, "untrained": untrained}.items()
+    }
+    assert loss["exact"] < loss["fitted"] < loss["exact"] + 0.3 * (loss["untrained"] - loss["exact"])
+    assert not model.training
+    assert all(torch.equal(a, b) for a, b in zip(train(5).parameters(), train(5).parameters(), strict=True))
+
+
+def test_a_training_that_diverges_says_so():
+    module = nn.Linear(1, 1)
+    with pytest.raises(TrainingDivergedError, match="learning rate"):
+        fit(module, lambda: module(torch.ones(1)).sum() * math.nan, updates=2)
+
+
+def test_digits_of_8x8_pass_through_a_unet_of_either_schedule():
+    network = ScoreUNet(1, width=8)
+    network.reset(generator(seed=1))
+    for schedule in SCHEDULES:
+        model, g = ScoreModel(network, schedule), generator(seed=2)
+        images = sample(model, schedule, schedule.prior((3, 1, 8, 8), g), 3, "heun")
+        assert images.shape == (3, 1, 8, 8)
+        assert np.isfinite(images.numpy()).all()

@@ -1,0 +1,310 @@
+"""Students beyond plain ED: patient ones, heads, perturbed images, no teachers, and bridges that start from one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from benchmarks.suite.plan import Plan, build_plan
+from benchmarks.suite.schema import load_suite
+from dbn_core.context import FitContext, PredictContext, freeze
+from dbn_core.data import Dataset, Split
+from dbn_core.distillation import ed_loss
+from dbn_core.errors import SpecError
+from dbn_core.method import Part
+from dbn_core.nets.spec import NetworkSpec
+from dbn_core.perturbation import diversified
+from dbn_core.registry import methods, parse_method
+from dbn_core.seeds import generator
+from dbn_core.student import ImageOptions
+from dbn_core.train.recipe import Recipe
+from tests.test_keys import FACTS
+
+seeds = st.integers(0, 2**32)
+CPU = torch.device("cpu")
+NETWORK = NetworkSpec(name="resnet8", channels=4, width=1.0)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=generator(seed=seed), dtype=torch.float64)
+
+
+def dataset() -> Dataset:
+    images = torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8, generator=generator(purpose="students"))
+    split, names = Split(images, torch.arange(24) % 4), tuple("abcd")
+    return Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, False, "random")
+
+
+def plan(folder: Path, entries: str, members: int = 8) -> Plan:
+    (folder / "mine.toml").write_text(
+        'title = "Students"\nrepetitions = 1\n[data]\nsource = "digits"\n[network]\nname = "resnet8"\n[pool]\n'
+        f"members = {members}\n[recipe]\nepochs = 2\n[students]\nepochs = 2\n{entries}"
+    )
+    return build_plan(load_suite(str(folder / "mine.toml")), FACTS)
+
+
+# --------------------------------------------------------------------------------------------------------- options
+
+
+PATIENT = """
+[[methods]]
+use = "ed"
+label = "Patient ED"
+sizes = [8]
+teachers = "views(30)"
+options = { tau = 1, epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, slim = 0.5 }
+[[methods]]
+use = "ensemble-of-singles"
+label = "The same without teachers"
+sizes = [1, 4]
+options = { epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, slim = 0.5 }
+"""
+
+
+def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: Path) -> None:
+    made = plan(tmp_path, PATIENT)
+    patient, *alone = made.cells
+    shown = [made.nodes[key].recipe for key in patient.views]
+    assert len(shown) == 8
+    assert {(r["count"], r["mixup"], r["cutmix"]) for r in shown} == {(30, 0.4, 1.0)}
+    assert [len(cell.parts) for cell in alone] == [1, 4]
+    assert set(alone[0].parts) < set(alone[1].parts)
+    assert not any(cell.members or cell.views for cell in alone)
+
+
+def test_a_student_may_be_wider_than_a_member() -> None:
+    context = PredictContext(dataset(), NETWORK, CPU, {})
+    count = [sum(p.numel() for p in context.new_network(spec=NETWORK.slimmed(s)).parameters()) for s in (1.0, 0.5)]
+    assert 3.5 < count[1] / count[0] < 4
+
+
+@pytest.mark.parametrize("name", [n for n, cls in methods().items() if issubclass(cls.Config, ImageOptions)])
+def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name: str) -> None:
+    options = {"crop_pad": 3, "flip": False, "cutmix": 0.7}
+    method = parse_method(name, options)
+    assert method.config.augmentation() == options
+    assert parse_method(name).config.augmentation() == {}
+    for part in method.parts(next(s for s in range(1, 9) if _serves(name, s))):
+        if part.taught_mixup is not None:
+            shown = part.shown(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
+            assert (shown.crop_pad, shown.flip, shown.cutmix) == (3, False, 0.7)
+            assert shown.mixup == part.taught_mixup
+
+
+def _serves(name: str, size: int) -> bool:
+    try:
+        parse_method(name).check_size(size)
+    except SpecError:
+        return False
+    return True
+
+
+def test_an_option_that_came_later_changes_keys_where_it_is_used(tmp_path: Path) -> None:
+    for name in ("ed", "end2", "direct[group=2]"):
+        entry = f'[[methods]]\nuse = "{name}"\nsizes = [2]\nteachers = "{{}}"\n'
+        bare, used = (
+            {t: plan(tmp_path, (entry + tail).format(t)).cells[0] for t in ("online", "views(2)")}
+            for tail in ("", "options = {{ cutmix = 1.0 }}\n")
+        )
+        for teachers, cell in used.items():
+            assert cell.predictions != bare[teachers].predictions
+            assert cell.parts != bare[teachers].parts
+        assert not set(used["views(2)"].views) & set(bare["views(2)"].views)
+
+
+# ----------------------------------------------------------------------------------------------------------- heads
+
+
+@given(seed=seeds, members=st.integers(2, 4), tau=st.floats(0.5, 5))
+@settings(max_examples=25, deadline=None)
+def test_the_loss_of_hydra_is_the_mean_of_its_heads(seed: int, members: int, tau: float) -> None:
+    hydra = parse_method("hydra", {"tau": tau})
+    heads, teachers = 2 * normal(members, 3, 5, seed=seed), 3 * normal(members, 3, 5, seed=seed + 1)
+    total = 0.0
+    for head, teacher in zip(heads, teachers, strict=True):
+        for z, target in zip(head.tolist(), teacher.tolist(), strict=True):
+            p, q = ([math.exp(x / tau) for x in row] for row in (target, z))
+            total -= tau**2 * sum(a / sum(p) * math.log(b / sum(q)) for a, b in zip(p, q, strict=True))
+    assert float(hydra.loss(heads.log_softmax(-1), teachers)) == pytest.approx(total / (3 * members), rel=1e-9)
+
+
+def test_a_head_learns_from_its_own_teacher_and_one_head_alone_from_all() -> None:
+    hydra, teachers = parse_method("hydra"), 3 * normal(3, 4, 5, seed=1)
+    gradients = []
+    for shift in (0.0, 2.0):
+        heads = normal(3, 4, 5).requires_grad_()
+        moved = teachers + shift * normal(3, 4, 5, seed=2) * torch.tensor([0, 1, 0])[:, None, None]
+        gradients.append(torch.autograd.grad(hydra.loss(heads, moved), heads)[0])
+    changed = (gradients[0] - gradients[1]).abs().amax((1, 2)) > 1e-6
+    assert changed.tolist() == [False, True, False]
+    one = normal(1, 4, 5)
+    assert hydra.loss(one, teachers) == ed_loss(one[0], teachers, 4.0)
+
+
+@pytest.mark.parametrize("at", ["block1", "block3"])
+def test_heads_start_apart_and_share_the_body(at: str) -> None:
+    context = PredictContext(dataset(), NETWORK, CPU, {})
+    student = parse_method(f"hydra[at={at}]").student(3, context).eval()
+    terms = student(torch.rand(2, 3, 8, 8))
+    assert terms.shape == (3, 2, 4)
+    assert len(terms.unique(dim=0)) == 3
+    owned = sum(p.numel() for p in {id(p): p for p in student.parameters()}.values())
+    network = context.new_network()
+    body, head = (sum(p.numel() for p in half.parameters()) for half in network.split(at))
+    assert owned == body + 3 * head
+
+
+# ------------------------------------------------------------------------------------------------------- perturbed
+
+
+class Linear(nn.Module):
+    def __init__(self, matrix: torch.Tensor) -> None:
+        super().__init__()
+        self.matrix = matrix
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ self.matrix
+
+
+@given(seed=seeds, tau=st.floats(0.5, 4), by_confidence=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_a_perturbation_is_the_gradient_of_a_linear_network_in_closed_form(
+    seed: int, tau: float, by_confidence: bool
+) -> None:
+    images, matrix = normal(4, 1, 2, 3, seed=seed), normal(6, 5, seed=seed + 1)
+    weights = normal(4, 5, seed=seed + 2)
+    p = ((images.flatten(1) @ matrix) / tau).softmax(-1)
+    gradient = (p * (weights - (p * weights).sum(1, keepdim=True))) @ matrix.T / tau
+    expected = 0.01 * gradient / gradient.square().mean(1, keepdim=True).sqrt()
+    if by_confidence:
+        expected *= p.amax(1, keepdim=True)
+    moved = diversified(images, Linear(matrix), weights, 0.01, tau, by_confidence)
+    torch.testing.assert_close((moved - images).flatten(1), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_saturated_network_moves_nothing_or_as_far_as_asked() -> None:
+    images = torch.rand(3, 1, 2, 3, generator=generator(seed=0))
+    for factor in (20.0, 80.0, 1e4):  # gradients from small to none at all in float32
+        matrix = factor * normal(6, 5, seed=1).float()
+        change = diversified(images, Linear(matrix), normal(3, 5).float(), 0.01, by_confidence=False) - images
+        length = change.square().mean((1, 2, 3)).sqrt()
+        assert torch.isfinite(change).all()
+        assert all(x == 0 or x == pytest.approx(0.01, rel=1e-3) for x in length.tolist())
+
+
+# --------------------------------------------------------------------------------------------------------- bridges
+
+
+SHARED = """
+[[methods]]
+use = "ed[epochs=4,mixup=0.4,cutmix=1]"
+sizes = [2]
+[[methods]]
+use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,bridge_mixup=0]"
+sizes = [4, 6]
+[[methods]]
+use = "student-bridge[epochs=5]"
+sizes = [4]
+[[methods]]
+use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,joint=true]"
+sizes = [4]
+"""
+
+
+@pytest.mark.parametrize("teachers", ["online", "views(2)"])
+def test_a_bridge_and_an_ed_entry_share_their_student(tmp_path: Path, teachers: str) -> None:
+    made = plan(tmp_path, SHARED.replace("sizes", f'teachers = "{teachers}"\nsizes'))
+    ed, four, six, other, joint = made.cells
+    (student,) = ed.parts
+    assert student == four.parts[0] == six.parts[0] == joint.parts[0] != other.parts[0]
+    assert four.parts == six.parts[:2]
+    source, first, second = (made.nodes[key] for key in six.parts)
+    pool = [made.members[0, position] for position in range(6)]
+    assert [node.payload["members"] for node in (source, first, second)] == [pool[:2], pool[2:4], pool[4:]]
+    assert joint.parts[1] not in {first.key, second.key}
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "groups"),
+    [
+        ({"source_members": 3, "group": 1}, 5, [(3,), (4,)]),
+        ({"source_members": 3, "group": 5, "bridge_from": 0}, 5, [(0, 1, 2, 3, 4)]),
+        ({"source_members": 2, "group": 2, "bridge_from": 1}, 5, [(1, 2), (3, 4)]),
+    ],
+)
+def test_who_teaches_a_bridge(options: dict[str, int], size: int, groups: list[tuple[int, ...]]) -> None:
+    method = parse_method("student-bridge", options)
+    method.check_size(size)
+    student, *bridges = method.parts(size)
+    assert student.members == tuple(range(options["source_members"]))
+    assert [part.members for part in bridges] == groups
+    (_, joint) = parse_method("student-bridge", {**options, "joint": True}).parts(size)
+    assert set(joint.members) == {*student.members, *(m for group in groups for m in group)}
+
+
+@pytest.mark.parametrize(("options", "size"), [({}, 3), ({}, 2), ({"source_members": 3, "bridge_from": 0}, 2)])
+def test_a_bridge_needs_its_teachers(options: dict[str, int], size: int) -> None:
+    with pytest.raises(SpecError, match="change the size"):
+        parse_method("student-bridge", options).check_size(size)
+
+
+BRIDGE = "student-bridge[at=block2,score_network=mini,source_members=1,group=1"
+
+
+def fitted(spec: str, size: int) -> tuple[dict[str, dict[str, torch.Tensor]], nn.Module]:
+    """The parts of a method on random members, and its predictor."""
+    method, parts = parse_method(spec), dict[str, dict[str, torch.Tensor]]()
+    recipe = Recipe(epochs=2, batch_size=12, lr=0.01, crop_pad=1)
+    for part in method.parts(size):
+        context = _context(part, recipe, parts)
+        parts[part.name] = {k: v.clone() for k, v in method.fit(part, context).state_dict().items()}
+    predict = PredictContext(dataset(), NETWORK, CPU, {}, parts=parts)
+    return parts, freeze(method.predictor(size, predict))
+
+
+def _context(part: Part, recipe: Recipe, parts: dict[str, dict[str, torch.Tensor]]) -> FitContext:
+    context = FitContext(
+        dataset(), NETWORK, CPU, {"part": part.name}, parts=dict(parts), recipe=recipe, student_epochs=2
+    )
+    context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
+    return context
+
+
+def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> None:
+    images = torch.rand(5, 3, 8, 8, generator=generator(seed=0))
+    parts, predictor = fitted(BRIDGE + "]", 3)
+    student = freeze(PredictContext(dataset(), NETWORK, CPU, {}, parts=parts).new_network())
+    student.load_state_dict(parts["student"])
+    terms = predictor(images)
+    assert terms.shape == (3, 5, 4)
+    torch.testing.assert_close(terms[0], student(images).log_softmax(-1))
+    assert len(terms.unique(dim=0)) == 3
+    without = fitted(BRIDGE + ",source_term=false]", 3)[1](images)
+    assert torch.equal(without, terms[1:])
+    joint, together = fitted(BRIDGE + ",joint=true]", 3)
+    assert all(torch.equal(joint["student"][k], v) for k, v in parts["student"].items())
+    assert together(images).shape == (3, 5, 4)
+    moved = [k for k, v in parts["student"].items() if not torch.equal(joint["joint"][f"source.{k}"], v)]
+    assert moved
+
+
+def test_a_bridge_nears_its_teacher() -> None:
+    # One bridge from a student of member 0 to member 1: long trained, it is nearer to that than the student is.
+    method = parse_method(BRIDGE + ",mixup=0,bridge_mixup=0,bridge_lr=0.005,bridge_epochs=60,batch_size=12,crop_pad=0]")
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    recipe, images = Recipe(epochs=2, batch_size=12, lr=0.01, crop_pad=0), dataset().train.images / 255
+    for part in method.parts(2):
+        context = _context(part, recipe, parts)
+        for member in context.members:  # untrained members all say nearly the same
+            member.head.linear.weight.data *= 5
+        parts[part.name] = {k: v.clone() for k, v in method.fit(part, context).state_dict().items()}
+    source, bridge = freeze(method.predictor(2, PredictContext(dataset(), NETWORK, CPU, {}, parts=parts)))(images)
+    target = context.members[0](images).log_softmax(-1)
+    gap = [float((target.exp() * (target - term)).sum(-1).mean()) for term in (source, bridge)]
+    assert gap[1] < 0.5 * gap[0]
