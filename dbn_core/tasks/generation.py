@@ -127,9 +127,11 @@ class Generation(Task):
         import torch
 
         from dbn_core.data.augment import to_float
+        from dbn_core.draws import seeded
 
         start = torch.randn(self.samples, data.channels, *data.image_size, generator=generator)
-        samples = torch.cat([predictor(part.to(device)).cpu() for part in start.split(_BATCH)])
+        with seeded(device, purpose="samples", seed=generator.initial_seed()):  # the same for every method
+            samples = torch.cat([predictor(part.to(device)).cpu() for part in start.split(_BATCH)])
         if samples.shape != start.shape:
             raise PluginError(
                 f"Method '{name}': the predictor returned samples of shape {list(samples.shape)}: return "

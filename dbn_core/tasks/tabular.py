@@ -100,13 +100,15 @@ class Tabular(Task):
         """Scores of each generated table [sets], and the first of them beside the test rows."""
         import torch
 
+        from dbn_core.draws import seeded
         from dbn_core.tabular.protocol import scores
 
         train, test = (table_of(data, split) for split in ("train", "test"))
         noise = torch.zeros(len(train), len(train.columns), 1, 1)
         fakes = []
-        for _ in range(self.sets + 1):
-            rows = predictor(noise)
+        for seed in torch.randint(2**31, (self.sets + 1,), generator=generator).tolist():
+            with seeded(device, purpose="table", seed=seed):  # the same for every method
+                rows = predictor(noise)
             if rows.shape != noise.shape:
                 raise PluginError(
                     f"Method '{name}': the predictor returned rows of shape {list(rows.shape)}: return "
