@@ -154,7 +154,7 @@ def test_what_a_rule_gives_follows_from_its_generator():
             parse_rule(spec).start(members=5, examples=30)
 
 
-# ----------------------------------------------------------------------------------------- where scores of normal laws end
+# ------------------------------------------------------------------------------------ where scores of normal laws end
 
 
 def end_variance(sampler, rule, steps, examples=20_000):

@@ -43,7 +43,7 @@ class Ensemble:
         examples: int,
         generator: torch.Generator | None = None,
     ) -> None:
-        self.members = list(members)
+        self.members: list[Score] = [*members]
         self.rule = parse_rule(rule) if isinstance(rule, str) else rule
         self.state = self.rule.start(len(self.members), examples, generator)
 
@@ -167,7 +167,7 @@ def sample(
     """
     if sampler not in SAMPLERS:
         raise SpecError(f"Unknown sampler '{sampler}'{did_you_mean(sampler, SAMPLERS)}.")
-    members = list(scores) if isinstance(scores, Sequence | nn.ModuleList) else [scores]
+    members: list[Score] = [*scores] if isinstance(scores, Sequence | nn.ModuleList) else [scores]
     rule = parse_rule(rule) if isinstance(rule, str) else rule
     walk, times = SAMPLERS[sampler], schedule.times(steps)
     if rule.pools == "states":
