@@ -26,6 +26,7 @@ class Vectors(nn.Module):
         return x
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
 def test_frechet_and_kernel_distances_are_those_of_torchmetrics():
     first, second = normal(300, 6), normal(300, 6, seed=1, shift=0.3, scale=1.4)
     frechet = FrechetInceptionDistance(feature=Vectors(), normalize=True, input_img_size=(6,))
