@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -23,7 +23,7 @@ FIGURES = (
     *("dee_vs_flops", "pareto_flops", "pareto_training", "nll_vs_size", "acc_vs_size", "reliability"),
     "training_cost",
 )
-_DRAWN_BY = ("matplotlib", "seaborn", "numpy", "pandas", "pillow", "fonttools")
+DRAWN_BY = ("matplotlib", "seaborn", "numpy", "pandas", "pillow", "fonttools")
 
 
 class Note:
@@ -71,20 +71,37 @@ def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, b
     # What the figures are given is what the key covers: the rest of `meta.json` changes with every run.
     shown = replace(results, comparisons=results.comparisons.iloc[:0], meta={"dee": (results.meta.get("dee") or {})})
     tables = (frame.to_csv().encode() for frame in (shown.summary, shown.rows, shown.reliability))
-    key = key_of(_DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
+    key = key_of(DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
+
+    def draw(names: list[str]) -> None:
+        from benchmarks.report.figures import save_figures
+
+        save_figures(shown, folder, names)
+
+    return standing(note, folder, FIGURES, key, draw)
+
+
+def standing(
+    note: Note, folder: Path, names: Iterable[str], key: str, draw: Callable[[list[str]], None]
+) -> dict[str, dict[str, bytes]]:
+    """Have those figures drawn that do not stand yet; return the content of every file, by figure and file name.
+
+    Args:
+        key: of everything that the figures show (:func:`key_of`).
+        draw: writes the named figures into ``folder``.
+    """
+    names = list(names)
     missing = [
         name
-        for name in FIGURES
+        for name in names
         if not all(
             path.is_file() and note.knows("figures", key, path.name, path.read_bytes()) for path in _files(folder, name)
         )
     ]
     if missing:
-        from benchmarks.report.figures import save_figures
-
         folder.mkdir(parents=True, exist_ok=True)
-        save_figures(shown, folder, missing)
-    drawn = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in FIGURES}
+        draw(missing)
+    drawn = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in names}
     if missing:
         note.keep("figures", key, {name: content for files in drawn.values() for name, content in files.items()})
     return drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,42 +24,57 @@ _PER_ROW = 6  # panels of exhibits beside each other
 _GRID = 8  # images beside each other in a panel
 
 
-def save_task_figures(results: Results, rows_dir: Path, folder: Path) -> dict[str, Caption]:
-    """Draw all figures as PNG and PDF; return their captions, in the order of the report."""
+def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
+    """The figures that there are, in the order of the report."""
     task = results.task
     assert task
-    order = list(zip(results.summary["label"], results.summary["size"], strict=True))
-    results = _in_series(results)
-    folder.mkdir(parents=True, exist_ok=True)
-    style, labels = looks(results), ", ".join(dict.fromkeys(results.main["label"]))
-    drawn: dict[str, tuple[Figure, Caption]] = {}
-    with matplotlib.rc_context(RC):
-        names = [name for name in task["figured"] if results.main[f"{name}_mean"].notna().any()]
-        if names:
-            column, title = task["axis"]
-            caption = Caption(
-                "Scores against cost",
-                f"Each score against {title}; bars, and the yardstick's band, are 95 % intervals. Lines connect the "
-                "sizes of a method. Controls are left out.",
-                f"Line plots of {', '.join(task['scores'][name]['title'] for name in names)} for {labels}.",
+    labels = ", ".join(dict.fromkeys(results.main["label"]))
+    found, scores = {}, _figured(results)
+    if scores:
+        names = ", ".join(task["scores"][name]["title"] for name in scores)
+        found["scores_vs_cost"] = Caption(
+            "Scores against " + ("size" if task["axis"][0] == "size" else "cost"),
+            f"Each score against {task['axis'][1]}; bars, and the yardstick's band, are 95 % intervals. Lines connect "
+            "the sizes of a method. Controls are left out.",
+            f"Line plots of {names} for {labels}.",
+        )
+        if results.main["size"].nunique() > 1 and task["axis"][0] != "size":
+            found["scores_vs_size"] = Caption(
+                "Scores against size", "As above, against the size of the ensemble.", f"The same by size, {labels}."
             )
-            drawn["scores_vs_cost"] = _scores(results, names, column, title, style), caption
-            if results.main["size"].nunique() > 1:
-                caption = Caption(
-                    "Scores against size", "As above, against the size of the ensemble.", f"The same by size, {labels}."
-                )
-                drawn["scores_vs_size"] = _scores(results, names, "size", "ensemble size", style), caption
-        shown = _exhibits(rows_dir, [f"{label}@{size}" for label, size in order])
-        for name, exhibit in task["exhibits"].items():
-            panels = {who: arrays[name] for who, arrays in shown.items() if name in arrays}
-            if panels:
-                caption = Caption(exhibit["title"], exhibit["text"], f"{exhibit['title']}: a panel each.")
-                drawn[name] = _panels(panels, exhibit["kind"]), caption
-        for name, (figure, _) in drawn.items():
+    shown = {name for arrays in exhibited(results, rows_dir).values() for name in arrays}
+    for name, exhibit in task["exhibits"].items():
+        if name in shown:
+            found[name] = Caption(exhibit["title"], exhibit["text"], f"{exhibit['title']}: a panel each.")
+    return found
+
+
+def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Iterable[str]) -> None:
+    """Draw the named figures into `folder` as PNG and PDF; the same results give the same bytes."""
+    import matplotlib
+
+    task = results.task
+    assert task
+    in_series = _in_series(results)
+    style = looks(in_series)
+    with matplotlib.rc_context(RC):
+        for name in names:
+            if name == "scores_vs_cost":
+                figure = _scores(in_series, task["axis"][0], task["axis"][1], style)
+            elif name == "scores_vs_size":
+                figure = _scores(in_series, "size", "ensemble size", style)
+            else:
+                shown = exhibited(results, rows_dir)
+                panels = {who: arrays[name] for who, arrays in shown.items() if name in arrays}
+                figure = _panels(panels, task["exhibits"][name]["kind"])
             figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
             figure.savefig(folder / f"{name}.pdf", metadata=metadata)
-    return {name: caption for name, (_, caption) in drawn.items()}
+
+
+def _figured(results: Results) -> list[str]:
+    assert results.task
+    return [name for name in results.task["figured"] if results.main[f"{name}_mean"].notna().any()]
 
 
 def _in_series(results: Results) -> Results:
@@ -68,8 +83,9 @@ def _in_series(results: Results) -> Results:
     return replace(results, summary=results.summary.assign(label=results.summary["label"].replace(names)))
 
 
-def _exhibits(rows_dir: Path, order: list[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Arrays by method and name, of the first repetition, in this order after the data themselves."""
+def exhibited(results: Results, rows_dir: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays by method and name, of the first repetition, in the order of tables after the data themselves."""
+    order = [f"{row.label}@{row.size_}" for row in results.summary.rename(columns={"size": "size_"}).itertuples()]
     path = rows_dir / "exhibits.safetensors"
     found: dict[str, dict[str, np.ndarray]] = {"Data": {}}
     arrays = load_file(path) if path.is_file() else {}
@@ -81,8 +97,9 @@ def _exhibits(rows_dir: Path, order: list[str]) -> dict[str, dict[str, np.ndarra
     return found
 
 
-def _scores(results: Results, names: list[str], column: str, title: str, style: Mapping[str, Look]) -> Figure:
+def _scores(results: Results, column: str, title: str, style: Mapping[str, Look]) -> Figure:
     assert results.task
+    names = _figured(results)
     rows = math.ceil(len(names) / 3)
     columns = math.ceil(len(names) / rows)
     figure = Figure(figsize=(3.4 * columns + 0.6, 3.1 * rows + 0.8), layout="constrained")

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.report import tables
 from benchmarks.report.captions import Caption
 from benchmarks.report.load import Results
-from benchmarks.report.made import write
+from benchmarks.report.made import DRAWN_BY, Note, key_of, standing, write
 from benchmarks.report.pages import CSV, as_lines, facts, write_pages
 from benchmarks.report.tables import Block, Cell, Table
 
@@ -22,7 +22,7 @@ _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     """Write the pages, tables and figures of a suite; return the files of the report."""
-    from benchmarks.report.task_figures import save_task_figures
+    from benchmarks.report.task_figures import figure_captions, save_task_figures
 
     main, comparisons = main_table(results), comparisons_table(results)
     folder = out_dir / "tables"
@@ -33,8 +33,17 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
         write(folder / f"{name}.csv", frame.to_csv(**CSV))
     for name, table in {"main": main, "comparisons": comparisons}.items():
         write(folder / f"{name}.tex", tables.to_latex(table))
-    captions = save_task_figures(results, rows_dir, out_dir / "figures")
-    images = {n: base64.b64encode((out_dir / "figures" / f"{n}.png").read_bytes()).decode() for n in captions}
+    captions, exhibits = figure_captions(results, rows_dir), rows_dir / "exhibits.safetensors"
+    about = repr([results.meta.get(name) for name in ("task", "series", "controls")]).encode()
+    shown = exhibits.read_bytes() if exhibits.is_file() else b""
+    drawn = standing(
+        Note(out_dir),
+        out_dir / "figures",
+        captions,
+        key_of(DRAWN_BY, results.summary.to_csv().encode(), about, shown),
+        lambda names: save_task_figures(results, rows_dir, out_dir / "figures", names),
+    )
+    images = {name: base64.b64encode(files[f"{name}.png"]).decode() for name, files in drawn.items()}
     context = _context(results, main, comparisons, captions) | {"images": images}
     written = [*(folder / f"{n}.csv" for n in frames), *(folder / f"{n}.tex" for n in ("main", "comparisons"))]
     written += [out_dir / "figures" / f"{name}.{end}" for name in captions for end in ("png", "pdf")]
