@@ -50,7 +50,7 @@ def options_key(config: Config, exclude: Collection[str] = ()) -> dict[str, Any]
     return {
         name: value
         for name, value in values.items()
-        if fields[name].json_schema_extra != ADDED_LATER or value != fields[name].default
+        if name not in fields or fields[name].json_schema_extra != ADDED_LATER or value != fields[name].default
     }
 
 
