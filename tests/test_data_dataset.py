@@ -119,6 +119,8 @@ def test_an_inconsistent_dataset_is_refused(changes, words):
 
 def test_wrong_tensor_types_are_refused():
     with pytest.raises(DataError, match="uint8"):
-        Split(torch.zeros(2, 1, 3, 3), torch.zeros(2, dtype=torch.int64))
+        Split(torch.zeros(2, 1, 3, 3, dtype=torch.float64), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(DataError, match="uint8"):
+        Split(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(DataError, match="int64"):
         Split(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
