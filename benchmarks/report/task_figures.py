@@ -154,7 +154,7 @@ def _panels(panels: Mapping[str, np.ndarray], kind: str) -> Figure:
 
 
 def _points(ax: Axes, points: np.ndarray) -> None:
-    ax.scatter(points[:, 0], points[:, 1], s=1.2, color="#0173b2", alpha=0.5, linewidths=0)
+    ax.scatter(points[:, 0], points[:, 1], s=1.2 if len(points) > 400 else 4, color="#0173b2", alpha=0.5, linewidths=0)
     ax.set_aspect("equal")
 
 
