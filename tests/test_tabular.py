@@ -6,7 +6,6 @@ import doctest
 import importlib
 import pkgutil
 import random
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 import dbn_core.tabular
 from dbn_core.aggregate import parse_rule
-from dbn_core.errors import BenchError, DataError, SpecError
+from dbn_core.errors import DataError, SpecError
 from dbn_core.tabular.coding import Coding
 from dbn_core.tabular.data import Column, Table, load_table, make_table
 from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
@@ -296,12 +295,9 @@ def test_coverage_grows_with_the_neighbours() -> None:
         coverage(real, fake, 0)
 
 
-def test_distances_without_points_or_without_pot_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distances_without_points_are_refused() -> None:
     with pytest.raises(DataError, match="at least one row"):
         wasserstein(np.zeros((0, 2)), np.zeros((3, 2)))
-    monkeypatch.setitem(sys.modules, "ot", None)
-    with pytest.raises(BenchError, match=r"POT: pip install 'dbn-bench\[tabular\]'"):
-        wasserstein(np.zeros((1, 2)), np.zeros((3, 2)))
 
 
 def test_learners_do_well_on_real_rows_and_badly_on_nonsense(iris: tuple[Table, Table]) -> None:

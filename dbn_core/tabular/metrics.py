@@ -21,12 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from dbn_core.errors import BenchError, DataError, SpecError
+from dbn_core.errors import DataError, SpecError
 from dbn_core.seeds import seed_for
 from dbn_core.tabular.coding import Coding
 from dbn_core.tabular.data import Array, Table
-
-INSTALL = "pip install 'dbn-bench[tabular]'"
 
 
 def gower_points(table: Table, train: Table) -> Array:
@@ -56,14 +54,11 @@ def wasserstein(a: Array, b: Array) -> float:
     """Exact Wasserstein-1 distance with L1 cost between the empirical distributions of points [N, E] and [M, E].
 
     Raises:
-        BenchError: when POT, which solves the transport problem, is not installed.
         DataError: when there are no points.
     """
+    import ot
+
     cost = _distances(a, b)
-    try:
-        import ot
-    except ImportError as error:
-        raise BenchError(f"The Wasserstein distance of tables needs POT: {INSTALL}.") from error
     weights = (np.full(len(points), 1 / len(points)) for points in (a, b))
     return max(0.0, float(ot.emd2(*weights, cost, numItermax=10_000_000)))
 
