@@ -155,7 +155,7 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
         return columns | {"student_passes": passes, "teacher_passes": np.nan, "member_passes": np.nan}
     own, pool = [], []
     for result in group:
-        parts = [_value(store, "part", key) for key in result.cell.parts]
+        parts = [_with_time(_value(store, "part", key)) for key in result.cell.parts]
         # Charged in full to every method that used them: that is what the method costs by itself.
         own.append(parts + [_value(store, "views", key) for key in result.cell.views])
         pool.append([_value(store, "member", key) for key in result.cell.members])
@@ -179,6 +179,11 @@ def _value(store: Store, kind: str, key: str) -> dict[str, Any]:
         return store.value(kind, key)["value"]
     except ArtefactError:  # damaged since the run began; it is set aside, and made again by the next
         return {}
+
+
+def _with_time(part: dict[str, Any]) -> dict[str, Any]:
+    """What is fitted outside the training loop, as forests are, is charged the whole time of its making."""
+    return part if part.get("logs", True) else part | {"train_seconds": part["seconds"]}
 
 
 def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:

@@ -175,9 +175,7 @@ class Bench:
             count, unseen = node.payload["view_count"], "unseen" in node.recipe
             context.views = self._views(count, part.taught_mixup, unseen, **part.taught_augmentation)
             context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
-        started = time.monotonic()
         fitted = method.fit(part, context)
-        took = time.monotonic() - started
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
         if not isinstance(state, Mapping):
             raise PluginError(
@@ -189,10 +187,7 @@ class Bench:
                 raise TrainingDivergedError(
                     f"{node.title}: '{name}' is not finite after training: lower the learning rate."
                 )
-        value = self._training_value(context)
-        if not context.logs:  # fitted without the loop, as forests are
-            value["train_seconds"] = took
-        return value, pack(state)
+        return self._training_value(context), pack(state)
 
     def _predict_context(self, payload: Mapping[str, Any]) -> tuple[Method, PredictContext]:
         method = parse_method(payload["spec"])
