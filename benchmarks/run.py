@@ -114,12 +114,10 @@ def _meta(
         "repetitions": suite.repetitions,
         "budget": _budget(suite),
         "protocol": [
-            f"Pool: {pool}.",
+            *([f"Pool: {pool}."] if suite.task.trains_members else []),
             *_splitting(suite),
             *_rounding(suite),
-            _teaching(suite),
-            "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
-            "A method of size m draws on the first m members of the pool, the source first.",
+            *_protocol(suite),
             *(
                 f"{label}: {canonical(method)}" + (f", teachers: {entry.teachers}" if entry.teachers else "")
                 for entry, method, label in suite.entries()
@@ -149,6 +147,20 @@ def _rows_option(rows: Path | None, suite: str) -> str:
     if rows is None or rows == Path("results/runs") / suite:
         return ""
     return " --publish" if rows == Path("results/reference") / suite else f" --rows {rows}"
+
+
+def _protocol(suite: Suite) -> list[str]:
+    if suite.task.name != "classification":
+        options = ", ".join(f"{name} = {value}" for name, value in suite.task.key().items())
+        return [
+            f"Task: {options}.",
+            "All methods of a repetition start from the same draws, and are tested on the same.",
+        ]
+    return [
+        _teaching(suite),
+        "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
+        "A method of size m draws on the first m members of the pool, the source first.",
+    ]
 
 
 def _splitting(suite: Suite) -> list[str]:
@@ -201,9 +213,16 @@ def _teaching(suite: Suite) -> str:
 
 def _budget(suite: Suite) -> list[str]:
     recipe = suite.recipe
-    return [
+    if not suite.task.trains_members:
+        return []
+    members = (
         f"Members: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer.upper()} at peak rate "
-        f"{recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule} schedule.",
+        f"{recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule} schedule."
+    )
+    if suite.task.name != "classification":
+        return [members, f"Every student, and every round of one: {suite.students.epochs} epochs."]
+    return [
+        members,
         f"Every trained component of a method (student, bridge with its distillation): {suite.students.epochs} epochs "
         "unless its options below say otherwise; "
         "a Bridge Network's curves take the members' epochs on top. The training-cost figure shows what each spent.",

@@ -101,11 +101,12 @@ class Pairing:
         known = [self._groups[key][0].cell.is_reference for key in keys]
         return shared_members(members, known, self._effects[score])
 
-    def statement(self, sharing: str) -> list[str]:
+    def statement(self, sharing: str, classes: bool = True) -> list[str]:
         """What intervals and p-values are, and what they speak of, in sentences for the report.
 
         Args:
             sharing: whether the pool is ``shared`` or each repetition has one, ``independent``.
+            classes: whether classes are predicted, so that something is to be said of DEE and ECE.
         """
         if len({result.cell.repetition for result in self._results}) < 2:
             return ["There is one repetition, so no interval and no p-value: how far other trainings lie is not known."]
@@ -136,7 +137,7 @@ class Pairing:
                 "They speak of other draws from this pool, other trainings and other test examples, not of other "
                 "pools: without a deep ensemble nothing shows what its members do."
             )
-        return [*lines, *_TESTS]
+        return [*lines, *(_TESTS if classes else _TESTS[:1])]
 
 
 _TESTS = (

@@ -111,7 +111,7 @@ def analyse(
         pd.DataFrame(summary),
         _corrected(task, _compare(task, groups, pairing) + _contrasted(task, groups, pairing, contrasts)),
         pd.DataFrame(_reliability_rows(groups)),
-        pairing.statement(plan.suite.pool.sharing),
+        pairing.statement(plan.suite.pool.sharing, task.name == "classification"),
         _exhibits(results),
     )
 

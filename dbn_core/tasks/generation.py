@@ -206,6 +206,7 @@ class Generation(Task):
             shown = (samples[: _SHOWN["images"], 0] / scale, test[: _SHOWN["images"], 0] / scale)
             exhibits = {"images": shown[0], "data:images": shown[1]}
         return Scores(
+            ids=arrays.get("test_ids"),
             examples={name: arrays[name].astype(float) for name in ("dsm", "score_error", "nll") if name in arrays},
             split=split,
             exhibits={name: array.astype("float32") for name, array in exhibits.items()},

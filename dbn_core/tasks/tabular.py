@@ -126,9 +126,13 @@ class Tabular(Task):
         """Means over the generated tables."""
         split = {name: float(arrays[name].mean()) for name in self.scores if name in arrays}
         first = arrays["test_rows"].shape[1] // 2  # away from the target, and in iris the petals
-        columns = [min(first, arrays["test_rows"].shape[1] - 2), min(first, arrays["test_rows"].shape[1] - 2) + 1]
+        columns = [first, first + 1]
         exhibits = {"rows": arrays["rows"][:, columns], "data:rows": arrays["test_rows"][:, columns]}
-        return Scores(split=split, exhibits={key: array.astype("float32") for key, array in exhibits.items()})
+        return Scores(
+            split=split,
+            ids=arrays.get("test_ids"),
+            exhibits={key: array.astype("float32") for key, array in exhibits.items()},
+        )
 
     def trial(self) -> tuple[NoNetwork, Dataset]:
         """Iris."""
