@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from dbn_core.errors import SpecError
@@ -184,6 +185,6 @@ def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
     for index, column in enumerate(columns):
         drawn.add_column(column, style="bold" if index == 0 else None, overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*map(escape, row))
     console.print(drawn)
     console.print()

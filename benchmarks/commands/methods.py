@@ -18,7 +18,9 @@ def list_(plugin: Plugins = None) -> None:
     from dbn_core.registry import methods
 
     load_plugins(plugin)
-    table("Methods", ["name", "what it is", "reference"], [(n, m.summary(), m.reference) for n, m in methods().items()])
+    for task in dict.fromkeys(["classification", *(method.task for method in methods().values())]):
+        found = [(name, m.summary(), m.reference) for name, m in methods().items() if m.task == task]
+        table(f"Methods of {task}", ["name", "what it is", "reference"], found)
     table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
     table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])
     console.print("Options of a method: dbn-bench show NAME", highlight=False)
