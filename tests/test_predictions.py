@@ -416,7 +416,7 @@ def test_a_row_without_cost_or_validation_is_reported_replaced_and_removed(
     assert "predictions made outside this suite (raw.npz" in report.replace("\\", "")
     assert "their cost is not stated. A note." in report
     assert "Without a known cost, hence not drawn: Bare." in report
-    assert len(list((folder / "reports" / "tiny" / "figures").glob("*.png"))) == 5
+    assert len(list((folder / "reports" / "tiny" / "figures").glob("*.png"))) == 7
 
     # Predictions that were lost are a failure with a remedy, and harm nothing else.
     store = Store(folder / "store")

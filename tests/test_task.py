@@ -132,7 +132,7 @@ def test_a_suite_holds_its_task_with_its_options(suite: Path) -> None:
         ({"task": {"floor": 1.0}}, "a table [task] needs a name"),
         ({"recipe.keep": "best_nll"}, "not validated between epochs"),
         ({"students.teachers": "views(2)"}, "run online"),
-        ({"network": {"name": "resnet8", "hidden": "x"}}, "hidden"),
+        ({"network": {"name": "resnet8"}}, "unknown key 'name' in [network]"),
     ],
 )
 def test_what_a_task_cannot_have_is_one_sentence(suite: Path, changes: dict[str, object], sentence: str) -> None:

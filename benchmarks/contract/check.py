@@ -181,12 +181,19 @@ def check_nested_terms(subject: Subject) -> None:
     if not subject.method.nested or len(subject.sizes) < 2:
         return
     small, large = subject.sizes[:2]
-    a, b = (_predict(subject, size)["test"] for size in (small, large))
+    a, b = (_terms(subject, size) for size in (small, large))
     terms = subject.method.terms(small)
     assert len(a) == terms, f"terms({small}) says {terms}, but the predictor returns {len(a)}: make them agree"
     assert torch.equal(a, b[: len(a)]), (
         f"the terms at size {small} are not the first terms at size {large}: order them so, or set nested = False"
     )
+
+
+def _terms(subject: Subject, size: int) -> torch.Tensor:
+    """All terms [M, B, ...] of a size on some images."""
+    with seeded(_CPU, check="predict"), torch.no_grad():
+        output: torch.Tensor = subject.predictor(size)(_images(subject))
+    return output[None] if output.ndim == 2 else output
 
 
 def check_cost(subject: Subject) -> None:

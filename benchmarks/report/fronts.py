@@ -19,6 +19,7 @@ from benchmarks.report.load import Results
 from benchmarks.report.pareto import front
 from benchmarks.report.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 
+_LEAST = 1.6  # width of a panel, in inches
 _WIDTH, _EDGE, _BETWEEN = 9.6, 0.62, 0.6  # of the figure, left of a panel, and between two rows of them, in inches
 _FRONT: dict[str, Any] = {"color": "#222222", "linewidth": 1.3}
 _COSTS = {
@@ -41,18 +42,19 @@ def _figure(results: Results, style: dict[str, Look], cost: str) -> Figure:
     panels = [[_Panel.of(results, cost, kind, score, style) for score in ("nll", "dee")] for kind in ("raw", "cal")]
     labels = panels[0][0].labels()
     names = column_width(label.text for label in labels) + 0.08
+    width = max(_WIDTH, 2 * (_EDGE + names + _LEAST))  # long names make the figure wider
     height = max(2.7, 1.45 * FONT_SIZE / 72 * len(labels) + 0.4)
-    figure = Figure(figsize=(_WIDTH, 2 * height + _BETWEEN + 1.35))
+    figure = Figure(figsize=(width, 2 * height + _BETWEEN + 1.35))
     marks = [
         Line2D([], [], **_FRONT, label="Pareto front of the methods"),
         Line2D([], [], marker="o", markersize=11, linestyle="none", label="also with deep ensembles", **_ring()),
     ]
     legend(figure, [*handles(results), *marks])
-    top, room = figure.get_figheight() - 0.3, _WIDTH / 2 - _EDGE - names
+    top, room = figure.get_figheight() - 0.3, width / 2 - _EDGE - names
     for row, pair in enumerate(panels):
         for column, panel in enumerate(pair):
-            left, bottom = _EDGE + column * _WIDTH / 2, top - (row + 1) * height - row * _BETWEEN
-            box = (left / _WIDTH, bottom / (top + 0.3), room / _WIDTH, height / (top + 0.3))
+            left, bottom = _EDGE + column * width / 2, top - (row + 1) * height - row * _BETWEEN
+            box = (left / width, bottom / (top + 0.3), room / width, height / (top + 0.3))
             ax = figure.add_axes(box)
             panel.draw(ax)
             ax.set_title(panel.title, loc="left")

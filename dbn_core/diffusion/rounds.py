@@ -1,4 +1,17 @@
-"""How often steps can be halved.  Imports no torch."""
+"""How often steps can be halved, or divided by K.  Imports no torch.
+
+>>> rounds(start=16, stop=2)
+[8, 4, 2]
+>>> rounds(start=9, stop=1, substeps=3)
+[3, 1]
+>>> try:
+...     rounds(start=6, stop=1)
+... except SpecError as error:
+...     print(error)
+2 does not divide a teacher's 3 steps: choose a number of branches that does, 2 or more.
+>>> rounds(start=4, stop=2)
+[2]
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,15 @@
-"""Forests as a module that a suite can ask for rows."""
+"""Forests as a module that a suite can ask for rows.
+
+>>> import torch
+>>> from dbn_core.aggregate import parse_rule
+>>> from dbn_core.tabular.data import load_table
+>>> from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
+>>> train, test = load_table("iris").split(seed=0)
+>>> model = ForestDiffusion.fit(train, ForestOptions(trees=3, levels=3, duplicates=1), seed=0)
+>>> predictor = ForestPredictor(model, parse_rule("median"))
+>>> predictor(torch.zeros(4, 5, 1, 1)).shape, sorted(predictor.pointwise(test))
+(torch.Size([4, 5, 1, 1]), ['mse', 'rms'])
+"""
 
 from __future__ import annotations
 
