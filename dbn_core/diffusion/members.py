@@ -20,7 +20,7 @@ from torch import nn
 
 from dbn_core.aggregate import parse_rule
 from dbn_core.diffusion.process import Prediction, ScoreModel
-from dbn_core.diffusion.samplers import Ensemble, sample
+from dbn_core.diffusion.samplers import SAMPLERS, Ensemble, sample
 from dbn_core.diffusion.schedules import Schedule
 
 
@@ -101,13 +101,19 @@ class SamplingPredictor(nn.Module):
 
     @torch.no_grad()
     def paths(self, noise: torch.Tensor) -> torch.Tensor:
-        """The states of each trajectory where a score was asked for, and its end, as data: [B, T, C, H, W]."""
-        seen: list[torch.Tensor] = []
-        first = self.members[0]
-        handle = first.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-        try:
-            end = self(noise)
-        finally:
-            handle.remove()
-        states = [first.decode(z) for z in seen if z.shape == noise.shape]
-        return torch.stack([*states, end], 1)
+        """The states of each trajectory where a score was asked for, and its end, as data: [B, T, C, H, W].
+
+        Of a rule that pools the ends of several trajectories there are the start and the end alone.
+        """
+        start, decode = self.schedule.prior_std * noise, self.members[0].decode
+        if self.rule.pools == "ends":
+            return torch.stack([decode(start), self(noise)], 1)
+        field, seen = self.field(len(start), torch.default_generator), []
+
+        def watched(x: torch.Tensor, t: torch.Tensor, step: int = 0) -> torch.Tensor:
+            seen.append(decode(x))
+            return field(x, t, step)
+
+        walk: Any = SAMPLERS[self.sampler]
+        end = walk(watched, self.schedule, start, self.schedule.times(self.steps), torch.default_generator)
+        return torch.stack([*seen, decode(end)], 1)

@@ -147,7 +147,8 @@ class Generation(Task):
         if hasattr(predictor, "field"):
             found |= self._errors(predictor, to_float(data.test.images).to(device), data, generator)
         if hasattr(predictor, "paths") and data.image_size == (1, 1):
-            found["paths"] = predictor.paths(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
+            with seeded(device, purpose="paths", seed=generator.initial_seed()):
+                found["paths"] = predictor.paths(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
         if self.extractors and pictures:
             found |= _distances(data, samples, self.extractors)
         if data.truth is not None:
