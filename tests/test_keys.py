@@ -20,7 +20,10 @@ KEYS: dict[str, tuple[int, str]] = {
     "digits": (739, "7936533b96945de2"),
     "digits-branches": (252, "11da35206d1f990e"),
     "digits-views": (170, "13ee661bcb536735"),
+    "digits-diffusion": (185, "38b79937325a6897"),
     "imagenet64": (203, "8a4e03e19f754413"),
+    "iris-forest": (65, "57e20ec49c51ac20"),
+    "mixture2d": (240, "b3a16a8e235cadb8"),
     "smoke": (45, "72123e483ad4e293"),
     "tinyimagenet": (185, "7e8f76df0f9efdae"),
 }
