@@ -174,9 +174,9 @@ def _lead(results: Results) -> list[str]:
     sentences, curve = [], results.reference[results.reference[f"{name}_mean"].notna()]
     if len(curve):
         first, last = curve.iloc[0], curve.iloc[-1]
-        way = f" to {_value(last, name, score)} at size {last['size']}" if len(curve) > 1 else ""
+        way = f" and {_value(last, name, score)} at size {last['size']}" if len(curve) > 1 else ""
         sentences.append(
-            f"The yardstick, {first['label']}, has a {score['title']} of {_value(first, name, score)} at size "
+            f"The yardstick is {first['label']}: its {score['title']} is {_value(first, name, score)} at size "
             f"{first['size']}{way}."
         )
     others = results.others[results.others[f"{name}_mean"].notna() & ~results.others["control"]]
