@@ -19,7 +19,9 @@ def list_(plugin: Plugins = None) -> None:
 
     load_plugins(plugin)
     for task in dict.fromkeys(["classification", *(method.task for method in methods().values())]):
-        found = [(name, m.summary(), m.reference) for name, m in methods().items() if m.task == task]
+        found: list[tuple[str, ...]] = [
+            (name, m.summary(), m.reference) for name, m in methods().items() if m.task == task
+        ]
         table(f"Methods of {task}", ["name", "what it is", "reference"], found)
     table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
     table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])

@@ -191,8 +191,9 @@ def check_nested_terms(subject: Subject) -> None:
 
 def _terms(subject: Subject, size: int) -> torch.Tensor:
     """All terms [M, B, ...] of a size on some images."""
+    predictor = subject.predictor(size)  # may train the parts it needs
     with seeded(_CPU, check="predict"), torch.no_grad():
-        output: torch.Tensor = subject.predictor(size)(_images(subject))
+        output: torch.Tensor = predictor(_images(subject))
     return output[None] if output.ndim == 2 else output
 
 
