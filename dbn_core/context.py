@@ -103,7 +103,7 @@ class FitContext(Workspace):
         members: frozen members in the order of the part's ``members``; the first is the source where there is one.
         parts: states of the parts that this one needs.
         views: images that the part is trained on when its teachers' logits are stored; None: teachers run online.
-        stored_logits: [V, N, K] for each member, on ``views``.
+        stored_logits: [V, N, K] for each member, on ``views``; on the device where it has room for them.
         checkpoint: where trainings keep their state, a file for each purpose; None: nowhere.
         monitor: told about the progress of every training.
     """
@@ -164,7 +164,7 @@ class FitContext(Workspace):
     def teach(self, batch: Batch) -> torch.Tensor:
         """Float32 logits [M, B, K] of all members of the part on the batch as augmented and mixed, or stored."""
         if batch.view is not None:
-            stored = [logits[batch.view, batch.indices.cpu()] for logits in self.stored_logits]
+            stored = [logits[batch.view, batch.indices.to(logits.device)] for logits in self.stored_logits]
             return torch.stack([full_precision(logits.to(self.device)) for logits in stored])
         return self.teach_images(batch.images)
 

@@ -187,8 +187,9 @@ def test_the_cost_of_the_cifar_10_suite() -> None:
         # 12 steps of 100 s and six billion forward passes of 10 ns are 1,260 s.
         (0, "cpu", "roughly 21 min on 1 process"),
         (3, "cpu", "roughly 7 min on 3 processes"),
-        (3, "cuda:1", "roughly 21 min on the GPU"),
-        (-1, "cuda", "roughly 10 min on 2 GPUs"),
+        (1, "cuda:1", "roughly 21 min on the GPU"),
+        (2, "cuda:1", "roughly 10 min on the GPU"),
+        (-1, "cuda", "roughly 4 min on 2 GPUs"),
     ],
 )
 def test_the_time_follows_the_work_and_the_workers(
@@ -198,6 +199,7 @@ def test_the_time_follows_the_work_and_the_workers(
     monkeypatch.setattr(estimate, "count_work", lambda *a: Work(3, 5, 2_000_000, 6_000_000_000, 12.0))
     monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(100.0, 1e-8))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
     sentence = announce(plan, plan.nodes, jobs, 1, device)
     assert sentence is not None
     assert "2.0 million example-passes, 6.0 billion more by teachers" in sentence

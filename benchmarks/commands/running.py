@@ -50,7 +50,7 @@ def run(
         str, typer.Option(help="processes, inline, dask (a cluster on this machine), or dask://HOST:PORT.")
     ] = "processes",
     jobs: Annotated[
-        int, typer.Option(help="Worker processes; -1: one a GPU, else one a core; 0: none, work in this process.")
+        int, typer.Option(help="Worker processes; -1: four a GPU, else one a core; 0: none, work in this process.")
     ] = -1,
     threads: Annotated[int, typer.Option(help="Torch threads of each process.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",

@@ -150,7 +150,11 @@ class Scheduler:
         return self.outcome
 
     def _ready(self) -> list[Node]:
-        """Nodes to begin with, those with the heaviest chain first, so that no worker is left with a long tail."""
+        """Nodes to begin with: those with the heaviest chain first, so that no worker is left with a long tail.
+
+        What is not trained takes a second, and comes before all: a run whose time is up has the predictions of
+        whatever it trained.
+        """
         unfinished = {*self._waiting, *(node.key for node, _ in self._running.values())}
         now = time.monotonic()
         ready = [
@@ -163,7 +167,7 @@ class Scheduler:
             return []
         others = [node for node in ready if not self._alone(node)]
         if others:
-            return sorted(others, key=lambda node: -self._height[node.key])
+            return sorted(others, key=lambda node: (node.kind in TRAINED, -self._height[node.key]))
         return [] if self._running else ready[:1]
 
     def _alone(self, node: Node) -> bool:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.suite.plan import Node, Plan
+from benchmarks.suite.plan import TRAINED, Node, Plan
 from benchmarks.work.estimate import network_share, node_work
 from benchmarks.work.schedule import heights
 from dbn_core.errors import SpecError
@@ -264,8 +264,8 @@ class _Run:
         self._timers: list[tuple[float, int, str, str]] = []  # (time, place, key, what comes next)
         self._transfers: list[tuple[float, int, str, str]] = []  # (bytes moved by then, place, key, what comes next)
 
-    def _rank(self, key: str) -> tuple[float, int, str]:
-        return -self._height[key], self._place[key], key
+    def _rank(self, key: str) -> tuple[bool, float, int, str]:
+        return self._nodes[key].kind in TRAINED, -self._height[key], self._place[key], key
 
     def run(self) -> float:
         """Time at which the last node ends."""

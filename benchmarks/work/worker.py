@@ -11,8 +11,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,12 +46,19 @@ def _datasets(suite_json: str) -> dict[int, Dataset]:
     return {}
 
 
+@lru_cache(maxsize=1)
+def _on_device(suite_json: str) -> dict[int, Dataset]:
+    """As :func:`_datasets`, of those whose training images lie on the device of this process."""
+    return {}
+
+
 class Bench:
     """A suite, its data and a store, in one process."""
 
     def __init__(self, suite: Suite, store: Store, device: str = "auto", repetition: int = 0) -> None:
         self.suite, self.store = suite, store
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        torch.backends.cudnn.allow_tf32 = False  # by torch's default convolutions of "fp32" are not
         self._suite_json = suite.model_dump_json()
         self._monitor: Monitor | None = None
         self._repetition = repetition  # whose split of the data is worked on
@@ -62,6 +70,25 @@ class Bench:
         if self._repetition not in known:
             known[self._repetition] = self.suite.data.for_repetition(self._repetition, self.suite.seed).load()
         return known[self._repetition]
+
+    @property
+    def _data_at_hand(self) -> Dataset:
+        """The data, with the images that networks are trained on where they are trained, if there is room."""
+        data = self.data
+        if not self._has_room(data.train.images, data.unseen.images if data.unseen else None):
+            return data
+        known = _on_device(self._suite_json)
+        if self._repetition not in known:
+            unseen = data.unseen.to(self.device) if data.unseen else None
+            known[self._repetition] = replace(data, train=data.train.to(self.device), unseen=unseen)
+        return known[self._repetition]
+
+    def _has_room(self, *tensors: torch.Tensor | None) -> bool:
+        """Whether the device is a GPU that tensors fit on several times: other processes may want as much of it."""
+        if self.device.type != "cuda":
+            return False
+        size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        return 8 * size < torch.cuda.mem_get_info(self.device)[0]
 
     def _shared(self, axes: Mapping[str, Any]) -> dict[str, Any]:
         suite = self.suite
@@ -109,7 +136,7 @@ class Bench:
         return self._training_value(context), pack(state if self.suite.pool.weights == "fp32" else in_bf16(state))
 
     def _views(self, count: int, mixup: float, unseen: bool = False, **augmentation: Any) -> Views:
-        recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self.data
+        recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self._data_at_hand
         split = data.unseen if unseen else data.train
         assert split is not None, "the suite refuses unseen images where the data have none"
         flip = data.flip if recipe.flip is None else recipe.flip
@@ -126,12 +153,14 @@ class Bench:
         views = self._views(made["count"], made["mixup"], "unseen" in made, **shown)
         member = self._member(node.recipe["member"])
         chunks = torch.arange(len(views.split)).split(EVALUATION_BATCH)
-        logits = torch.stack(
-            [
-                torch.cat([member(views.batch(view, indices, self.device).images).half().cpu() for indices in chunks])
-                for view in range(views.count)
-            ]
-        )
+        # TF32 has as many digits as half precision, in which the logits are kept.
+        with _tf32():
+            logits = torch.stack(
+                [
+                    torch.cat([member(views.batch(view, indices, self.device).images).half() for indices in chunks])
+                    for view in range(views.count)
+                ]
+            ).cpu()
         if not torch.isfinite(logits).all():
             raise TrainingDivergedError(f"{node.title}: they do not fit into half precision: use online teachers.")
         value = {
@@ -145,7 +174,7 @@ class Bench:
         self, node: Node, axes: Mapping[str, Any], members: list[str], parts: Mapping[str, str]
     ) -> FitContext:
         return FitContext(
-            **self._shared(axes),
+            **self._shared(axes) | {"data": self._data_at_hand},
             recipe=self.suite.recipe,
             student_epochs=self.suite.students.epochs,
             members=[self._member(key) for key in members],
@@ -174,7 +203,8 @@ class Bench:
             assert part.taught_mixup is not None
             count, unseen = node.payload["view_count"], "unseen" in node.recipe
             context.views = self._views(count, part.taught_mixup, unseen, **part.taught_augmentation)
-            context.stored_logits = [self._load("views", key)["logits"] for key in node.payload["views"]]
+            stored = [self._load("views", key)["logits"] for key in node.payload["views"]]
+            context.stored_logits = [x.to(self.device) for x in stored] if self._has_room(*stored) else stored
         fitted = method.fit(part, context)
         state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
         if not isinstance(state, Mapping):
@@ -225,6 +255,16 @@ class Bench:
             predictor, example, lambda counted: method.cost(node.payload["size"], context, counted), method.name
         )
         return {"params": cost.params, "macs": cost.macs, "flops": cost.flops, "stated": stated}, b""
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """Convolutions of float32 in TF32, where the device has it."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _summary(log: TrainLog) -> dict[str, Any]:

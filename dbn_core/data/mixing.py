@@ -35,6 +35,11 @@ class Mixtures:
             return Mixtures(self.lam[indices])
         return Mixtures(self.lam[indices], self.boxes[:, indices], self.cut[indices])
 
+    def to(self, device: torch.device | str) -> Mixtures:
+        """The same mixtures on ``device``."""
+        boxes, cut = (None if x is None else x.to(device) for x in (self.boxes, self.cut))
+        return Mixtures(self.lam.to(device), boxes, cut)
+
     def apply(self, own: Tensor, other: Tensor) -> Tensor:
         """The mixed images, float [N, C, H, W], on the device of ``own``; inside a box they are ``other`` itself."""
         if self.boxes is None or self.cut is None:

@@ -45,11 +45,18 @@ class _Draws:
     mixtures: Mixtures  # of all N
     partner: Tensor  # int64 [N]
 
+    def to(self, device: torch.device) -> _Draws:
+        """The same draws on ``device``."""
+        return _Draws(
+            self.offsets.to(device), self.mirrored.to(device), self.mixtures.to(device), self.partner.to(device)
+        )
+
 
 class Views:
     """V augmented and mixed copies of a split.
 
-    View v does not depend on V, so a larger V starts with the views of a smaller one.
+    View v does not depend on V, so a larger V starts with the views of a smaller one.  The numbers are drawn on the CPU
+    and the images made where the split lies, so that every device sees the same ones.
 
     Args:
         split: the training split.
@@ -75,28 +82,28 @@ class Views:
             offsets, mirrored = draw_offsets(n, how.crop_pad, draw), draw_flips(n, draw)
             size = self.split.images.shape[-2], self.split.images.shape[-1]
             mixtures = draw_mixtures(n, size, how.mixup, how.cutmix, draw)
-            self._current = view, _Draws(offsets, mirrored, mixtures, torch.randperm(n, generator=draw))
+            draws = _Draws(offsets, mirrored, mixtures, torch.randperm(n, generator=draw))
+            self._current = view, draws.to(self.split.images.device)
         return self._current[1]
 
     def _own(self, indices: Tensor, draws: _Draws) -> Tensor:
         """Cropped and mirrored images, float [B, C, H, W], before mixing."""
-        how, on_cpu = self.augmentation, indices.cpu()
-        images = self.split.images[indices.to(self.split.images.device)]
+        how, images = self.augmentation, self.split.images[indices]
         if how.crop_pad:
-            images = crop(images, how.crop_pad, draws.offsets[:, on_cpu])
-        return to_float(flip(images, draws.mirrored[on_cpu]) if how.flip else images)
+            images = crop(images, how.crop_pad, draws.offsets[:, indices])
+        return to_float(flip(images, draws.mirrored[indices]) if how.flip else images)
 
     def batch(self, epoch: int, indices: Tensor, device: torch.device | str = "cpu") -> Batch:
         """The examples ``indices`` [B] as view ``epoch mod V`` shows them."""
         view = epoch % self.count
-        draws = self._draws(view)
+        draws, indices = self._draws(view), indices.to(self.split.images.device)
         own = self._own(indices, draws).to(device)
-        labels = self.split.labels[indices.to(self.split.labels.device)].to(device)
+        labels = self.split.labels[indices].to(device)
         images, mixed, partner_labels, lam = own, None, labels, torch.zeros(len(indices), 1, device=device)
         if self.augmentation.mixup or self.augmentation.cutmix:
-            partners, mixtures = draws.partner[indices.cpu()], draws.mixtures[indices.cpu()]
+            partners, mixtures = draws.partner[indices], draws.mixtures[indices]
             mixed = own, self._own(partners, draws).to(device)
-            partner_labels = self.split.labels[partners.to(self.split.labels.device)].to(device)
+            partner_labels = self.split.labels[partners].to(device)
             images, lam = mixtures.apply(*mixed), mixtures.lam.to(device)[:, None]
         images = images.contiguous(memory_format=torch.channels_last)
         return Batch(images, labels, partner_labels, lam, indices, mixed, view)
