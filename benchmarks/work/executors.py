@@ -284,7 +284,7 @@ def make_engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...]
     return Processes(count, threads, tuple(devices[index % len(devices)] for index in range(count)) if devices else ())
 
 
-# Processes on one GPU: four train 2.7 times as fast as one, eight hardly more, in twice the memory (results/perf/gpu.md).
+# Processes on one GPU: four train 2.7 times as fast as one, eight hardly more in twice the memory: results/perf/gpu.md.
 PER_GPU = 4
 
 
