@@ -20,7 +20,7 @@ from benchmarks.cli import main
 from benchmarks.run import RunResult, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.release import release_suite
-from benchmarks.store.released import Released, released_root, released_suites
+from benchmarks.store.released import Released, in_pieces, piece, released_root, released_suites
 from benchmarks.store.storage import collect, remove, verify_store
 from benchmarks.suite.adding import with_methods
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
@@ -30,7 +30,7 @@ from benchmarks.work.worker import Bench
 from dbn_core.errors import SpecError, StoreError
 from dbn_core.evaluation import predict_split
 from dbn_core.tasks.classification import score_arrays
-from dbn_core.tensors import in_bf16, in_fp16
+from dbn_core.tensors import in_bf16, in_fp16, pack
 
 COMPACT = tiny.HEAD.replace("[data]", 'predictions = "fp16"\n[data]', 1).replace(
     "[pool]", '[pool]\nweights = "bf16"', 1
@@ -220,6 +220,23 @@ def test_a_release_is_the_same_bytes_wherever_it_is_made(home: tuple[Path, Plan]
     assert files(clone / "released" / "tiny") == files(folder / "released" / "tiny")
     assert done.counts["member"] == (2, 2)
     assert any("1 of kind part" in line for line in done.left_out)
+
+
+def test_what_predictions_share_is_released_once() -> None:
+    draw = torch.Generator().manual_seed(0)
+    terms = torch.randn(3, 500, 10, generator=draw).half()
+    labels = torch.arange(500)
+    alone, together, other = (
+        pack({"test": picked, "test_labels": labels}) for picked in (terms[:1], terms, terms.flip(0))
+    )
+    files = [
+        in_pieces("predictions", key, content) for key, content in zip("abc", (alone, together, other), strict=True)
+    ]
+    for key, content, its in zip("abc", (alone, together, other), files, strict=True):
+        names = its[f"predictions/{key}/{key}.pieces"].decode().split()
+        assert b"".join(its[piece(name)] for name in names) == content
+    held = {name: content for its in files for name, content in its.items() if name.startswith("pieces/")}
+    assert terms.nbytes + labels.nbytes <= sum(map(len, held.values())) < terms.nbytes + labels.nbytes + 1000
 
 
 def test_half_a_pool_is_released_and_the_rest_later(home: tuple[Path, Plan], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.environment import versions
 from benchmarks.store.artefacts import Store
-from benchmarks.store.released import DESCRIPTIONS, FORMAT, MANIFEST, entry
+from benchmarks.store.released import DESCRIPTIONS, FORMAT, MANIFEST, entry, in_pieces
 from benchmarks.suite.plan import Node, Plan
 from dbn_core.errors import SpecError
 from dbn_core.files import atomic_write
@@ -57,8 +57,11 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
     for (kind, key), archive in places.items():
         archives[DESCRIPTIONS][entry(kind, key, "json")] = store.sidecar(kind, key)
         if archive:
-            archives.setdefault(archive, {})[entry(kind, key, "safetensors")] = store.content(kind, key)
-    files = {name: _zipped(contents) for name, contents in sorted(archives.items())}
+            content, files = store.content(kind, key), archives.setdefault(archive, {})
+            files |= (
+                in_pieces(kind, key, content) if kind == "predictions" else {entry(kind, key, "safetensors"): content}
+            )
+    zipped = {name: _zipped(contents) for name, contents in sorted(archives.items())}
     manifest = {
         "format": FORMAT,
         "suite": plan.suite.name,
@@ -67,18 +70,18 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
         "versions": versions(),
         "files": {
             name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-            for name, content in files.items()
+            for name, content in zipped.items()
         },
         "artefacts": {f"{kind}/{key}": archive for (kind, key), archive in sorted(places.items())},
     }
     manifest["sha256"] = digest(manifest, 64)
-    files[MANIFEST] = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
-    for name, content in files.items():  # the manifest last: it lists the others
+    zipped[MANIFEST] = (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
+    for name, content in zipped.items():  # the manifest last: it lists the others
         atomic_write(folder / name, content)
     for path in folder.glob("*.zip"):
-        if path.name not in files:
+        if path.name not in zipped:
             path.unlink()
-    return Release(_counts(plan, places), _left_out(plan, store, places), {n: len(c) for n, c in files.items()})
+    return Release(_counts(plan, places), _left_out(plan, store, places), {n: len(c) for n, c in zipped.items()})
 
 
 def _archive(node: Node, store: Store, pools: int | None) -> str | None:

@@ -1,7 +1,8 @@
 """Released results: a folder of the repository for each suite, which stores read through to and never write.
 
 A folder holds ``manifest.json`` and the zip archives that it lists, each with its checksum.  In an archive artefacts
-lie as in a store, byte for byte; what is released without its tensors (trained parts) is described only.
+lie as in a store, byte for byte; what is released without its tensors (trained parts) is described only.  Predictions
+are cut into pieces, since a deep ensemble of eight repeats what those of seven and of one say (:func:`in_pieces`).
 """
 
 from __future__ import annotations
@@ -100,7 +101,11 @@ class Released:
     def content(self, kind: str, key: str) -> bytes:
         """The verified bytes of the tensors of an artefact that has some."""
         archive = self.manifest["artefacts"][f"{kind}/{key}"]
-        content = self._read(archive, entry(kind, key, "safetensors"))
+        if kind == "predictions":
+            names = self._read(archive, entry(kind, key, "pieces")).decode().split()
+            content = b"".join(self._read(archive, piece(name)) for name in names)
+        else:
+            content = self._read(archive, entry(kind, key, "safetensors"))
         if hashlib.sha256(content).hexdigest() != self.description(kind, key)[0]["sha256"]:
             raise self._damaged(archive)
         return content
@@ -145,6 +150,31 @@ class Released:
 def entry(kind: str, key: str, suffix: str) -> str:
     """The name of a file in an archive, as in a store."""
     return f"{kind}/{key[:2]}/{key}.{suffix}"
+
+
+def piece(sha256: str) -> str:
+    """The name in an archive of a piece of predictions."""
+    return f"pieces/{sha256[:2]}/{sha256}"
+
+
+def in_pieces(kind: str, key: str, content: bytes) -> dict[str, bytes]:
+    """Predictions as files of an archive: header, tensors and terms one by one, and a list that puts them together.
+
+    Args:
+        content: a safetensors file; its tensors [M, N, K] are cut into their M terms.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    cuts = {0, start}
+    for name, tensor in json.loads(content[8:start]).items():
+        if name != "__metadata__":
+            low, high = tensor["data_offsets"]
+            terms = tensor["shape"][0] if len(tensor["shape"]) == 3 else 1
+            cuts |= {start + low + (high - low) * term // terms for term in range(terms)}
+    ends = [*sorted(cuts)[1:], len(content)]
+    pieces = [content[low:high] for low, high in zip(sorted(cuts), ends, strict=True)]
+    names = [hashlib.sha256(each).hexdigest() for each in pieces]
+    files = {piece(name): each for name, each in zip(names, pieces, strict=True)}
+    return files | {entry(kind, key, "pieces"): "".join(name + "\n" for name in names).encode()}
 
 
 def opened(sidecar: bytes, kind: str, key: str) -> dict[str, Any]:
