@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -27,11 +28,13 @@ from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.worker import Bench
+from dbn_core.data.augment import to_float
 from dbn_core.errors import SpecError, StoreError
 from dbn_core.evaluation import predict_split
 from dbn_core.tasks.classification import score_arrays
-from dbn_core.tensors import in_bf16, in_fp16, pack
+from dbn_core.tensors import in_bf16, in_fp16, pack, unpack
 
+ROOT = Path(__file__).parents[1]
 COMPACT = tiny.HEAD.replace("[data]", 'predictions = "fp16"\n[data]', 1).replace(
     "[pool]", '[pool]\nweights = "bf16"', 1
 )
@@ -220,6 +223,36 @@ def test_a_release_is_the_same_bytes_wherever_it_is_made(home: tuple[Path, Plan]
     assert files(clone / "released" / "tiny") == files(folder / "released" / "tiny")
     assert done.counts["member"] == (2, 2)
     assert any("1 of kind part" in line for line in done.left_out)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "results" / "released").glob("*/")), ids=lambda path: path.name)
+def test_what_is_committed_is_whole_and_gives_the_committed_rows(folder: Path, tmp_path: Path) -> None:
+    assert Released(folder).damage() == []
+    options = Options(tmp_path / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, released=folder.parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.report.render", lambda *folders: [])
+        result = run_suite(load_suite(folder.name), options, lambda event: None)
+    assert not result.outcome.made
+    assert not result.failures
+    for name in ("rows", "comparisons"):
+        committed = ROOT / "results" / "reference" / folder.name / f"{name}.csv"
+        made, known = (pd.read_csv(path) for path in (tmp_path / "rows" / f"{name}.csv", committed))
+        pd.testing.assert_frame_equal(made, known, rtol=1e-5, atol=1e-9)
+
+
+def test_released_members_predict_on_this_processor_what_was_released() -> None:
+    store = Store(ROOT / "nowhere", released_suites(ROOT / "results" / "released"))
+    suite = load_suite("cifar10-cpu")
+    plan = plan_suite(suite, store)
+    cell = next(cell for cell in plan.cells if cell.is_reference and cell.size == 1)
+    node = plan.nodes[cell.predictions]
+    known, _ = unpack(store.content("predictions", cell.predictions))
+    bench = Bench(suite, store, "cpu")
+    member = bench._member(node.payload["members"]["0"])
+    images = bench.data.test.images[:200]
+    with torch.no_grad():
+        found = member(to_float(images)).double().log_softmax(1)
+    torch.testing.assert_close(found, known["test"][0, :200].double(), rtol=2**-11, atol=1e-3)
 
 
 def test_what_predictions_share_is_released_once() -> None:
