@@ -105,7 +105,7 @@ def training_speed(
     spec: NetworkSpec, precision: str, path: str, device: torch.device, steps: int, rounds: int
 ) -> float:
     work = context(spec, device, BATCH * steps)
-    recipe = Recipe(epochs=1, batch_size=BATCH, lr=0.01, precision=precision)  # type: ignore[arg-type]
+    recipe = Recipe(epochs=1, batch_size=BATCH, lr=0.01, precision=precision)
     network, draws = work.new_network(), work.generator("train")
     called: Any = network
     if path == "compiled":
@@ -193,7 +193,7 @@ def _often(call: Callable[..., object], *arguments: object) -> None:
 
 def pieces(device: torch.device, compiled: bool) -> dict[str, Callable[[], Iterator[dict[str, Any]]]]:
     """Every piece by its name, in the order of measurement."""
-    found: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {"ceilings": lambda: ceilings(device)}
+    found: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {"ceilings": partial(ceilings, device)}
     paths = [
         ("fp32", "eager"),
         ("bf16", "eager"),
@@ -201,13 +201,14 @@ def pieces(device: torch.device, compiled: bool) -> dict[str, Callable[[], Itera
         *([("bf16", "compiled")] if compiled else []),
     ]
     for name in NETWORKS:
-        for how in paths:
-            found[f"training | {name} | {how[0]} | {how[1]}"] = lambda name=name, how=how: training(name, *how, device)
+        for precision, path in paths:
+            piece = f"training | {name} | {precision} | {path}"
+            found[piece] = partial(training, name, precision, path, device)
     for count in (1, 2, 4, 8, 14):
-        found[f"side by side{MPS} | {count}"] = lambda count=count: side_by_side(count, device)
+        found[f"side by side{MPS} | {count}"] = partial(side_by_side, count, device)
     for name in (SIDE_BY_SIDE, "ResNet-32 x2, FRN"):
         for batch in (1, 128, 1024):
-            found[f"prediction | {name} | {batch}"] = lambda name=name, batch=batch: prediction(name, batch, device)
+            found[f"prediction | {name} | {batch}"] = partial(prediction, name, batch, device)
     return found
 
 
