@@ -98,12 +98,14 @@ def training(
     name: str, precision: str, path: str, device: torch.device, steps: int = 60, rounds: int = 3
 ) -> Iterator[dict[str, Any]]:
     """Images a second of a member's training, augmentation and optimiser included."""
-    yield {"images_per_s": training_speed(NETWORKS[name], precision, path, device, steps, rounds)}
+    epoch = member_epoch(NETWORKS[name], precision, path, device, steps)
+    yield {"images_per_s": BATCH * steps / timed(epoch, device, rounds)}
 
 
-def training_speed(
-    spec: NetworkSpec, precision: str, path: str, device: torch.device, steps: int, rounds: int
-) -> float:
+def member_epoch(
+    spec: NetworkSpec, precision: str, path: str, device: torch.device, steps: int
+) -> Callable[[], object]:
+    """An epoch of a member's training, ready: kernels are set up."""
     work = context(spec, device, BATCH * steps)
     recipe = Recipe(epochs=1, batch_size=BATCH, lr=0.01, precision=precision)
     network, draws = work.new_network(), work.generator("train")
@@ -115,30 +117,19 @@ def training_speed(
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
             called = torch.cuda.make_graphed_callables(network, (sample,))
     step = work.task.member_step(called, recipe, draws)
-
-    def epoch() -> None:
-        train(network, step, work.data.train, recipe, flip=True, generator=draws, device=device)
-
-    epoch()  # sets kernels up
-    return BATCH * steps / timed(epoch, device, rounds)
-
-
-def _worker(index: int, gate: Any, results: Any, device: str, path: str, steps: int) -> None:
-    torch.set_num_threads(1)
-    where = torch.device(device)
-    work = context(NETWORKS[SIDE_BY_SIDE], where, BATCH * steps)
-    recipe = Recipe(epochs=1, batch_size=BATCH, lr=0.01, precision="bf16")
-    network, draws = work.new_network(), work.generator("train")
-    step = work.task.member_step(network, recipe, draws)
-
-    def epoch() -> None:
-        train(network, step, work.data.train, recipe, flip=True, generator=draws, device=where)
-
+    epoch = partial(train, network, step, work.data.train, recipe, flip=True, generator=draws, device=device)
     epoch()
+    return epoch
+
+
+def _worker(gate: Any, results: Any, device: torch.device, steps: int) -> None:
+    torch.set_num_threads(1)
+    epoch = member_epoch(NETWORKS[SIDE_BY_SIDE], "bf16", "eager", device, steps)
+    wait(device)
     gate.wait()
     started = time.perf_counter()
     epoch()
-    wait(where)
+    wait(device)
     results.put((started, time.perf_counter()))
 
 
@@ -146,9 +137,7 @@ def side_by_side(count: int, device: torch.device, steps: int = 400) -> Iterator
     """Images a second of ``count`` trainings in as many processes, all together."""
     spawn = multiprocessing.get_context("spawn")
     gate, results = spawn.Barrier(count), spawn.Queue()
-    workers = [
-        spawn.Process(target=_worker, args=(i, gate, results, str(device), "eager", steps)) for i in range(count)
-    ]
+    workers = [spawn.Process(target=_worker, args=(gate, results, device, steps)) for _ in range(count)]
     for worker in workers:
         worker.start()
     spans = [results.get(timeout=300) for _ in workers]
@@ -214,9 +203,7 @@ def pieces(device: torch.device, compiled: bool) -> dict[str, Callable[[], Itera
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown, each with its ratio to the plain path or to one network."""
-    plain = {
-        tuple(r["piece"].split(" | ")[1:2]): r["images_per_s"] for r in rows if r["piece"].endswith("fp32 | eager")
-    }
+    plain = {r["piece"].split(" | ")[1]: r["images_per_s"] for r in rows if r["piece"].endswith("fp32 | eager")}
     one = next((r["images_per_s"] for r in rows if r["piece"] == "side by side | 1"), None)
     bf16 = next((r["TFLOP_per_s"] for r in rows if r.get("what") == "matrix product, bf16"), None)
     lines = [f"# {rows[0]['device']}, torch {rows[0]['torch']}", "", "## Ceilings", ""]
@@ -231,7 +218,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         if row["piece"].startswith("training"):
             _, name, precision, path = row["piece"].split(" | ")
-            ratio = row["images_per_s"] / plain[(name,)] if (name,) in plain else float("nan")
+            ratio = row["images_per_s"] / plain[name] if name in plain else float("nan")
             share = f"{6e-12 * row['macs'] * row['images_per_s'] / bf16:.2%}" if bf16 else ""
             lines.append(f"| {name} | {precision} | {path} | {row['images_per_s']:,.0f} | {ratio:.2f} | {share} |")
     lines += ["", f"## Trainings side by side on one GPU ({SIDE_BY_SIDE}, bf16, eager)", ""]
