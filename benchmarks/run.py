@@ -14,6 +14,7 @@ import pandas as pd
 from benchmarks.claims.model import load_claims
 from benchmarks.environment import hardware, versions
 from benchmarks.results.external import describe_external
+from benchmarks.results.records import meanings
 from benchmarks.results.rows import Results, analyse, load_cells
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
@@ -72,6 +73,8 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
     rows = options.rows_of(suite)
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
+    if len(tables.records):
+        meta["recorded"] = meanings(tables.records, plan.cells)
     meta["protocol"] += [*released, *describe_external(plan, store)]
     write_results(rows, tables, meta)
     report("Rendering tables and figures")
@@ -235,7 +238,10 @@ def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:
         from safetensors.numpy import save
 
         atomic_write(folder / "exhibits.safetensors", save(tables.exhibits))
-    for name in ("rows", "summary", "comparisons", "reliability"):
+    for name in ("rows", "summary", "comparisons", "reliability", "records"):
         frame: pd.DataFrame = getattr(tables, name)
+        if name == "records" and frame.empty:
+            (folder / "records.csv").unlink(missing_ok=True)  # of a run before
+            continue
         atomic_write(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g").encode())
     atomic_write(folder / "meta.json", (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())

@@ -132,7 +132,8 @@ class FitContext(Workspace):
     def record(self, **numbers: float) -> None:
         """Store numbers of this training beside its part, by name; what is not finite as null.
 
-        They are for people to read: nothing is computed from them, and no key depends on them.
+        They are for people to read: a report shows their means over repetitions, with the meanings that
+        :attr:`Method.records` gives.  No score and no key depends on them.
 
         Raises:
             SpecError: what is no number.

@@ -97,6 +97,8 @@ class Method(ABC):
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
     # The cheap predictors compete for the best cell of the report; the yardstick (deep ensembles) does not.
     yardstick: ClassVar[bool] = False
+    # What the numbers mean that `fit` gives to `context.record`, by name or pattern (`branch_*_mse`), for the report.
+    records: ClassVar[Mapping[str, str]] = {}
 
     class Config(Config):
         """No options."""

@@ -70,6 +70,9 @@ def _check_class(name: str, cls: Any) -> None:
         raise PluginError(f"Method '{name}': its summary() fails ({error}): leave it out, or mend it.") from error
     if not all(isinstance(word, str) for word in words):
         raise PluginError(f"Method '{name}': title, reference and summary() must be text.")
+    records = cls.records
+    if not (isinstance(records, Mapping) and all(isinstance(word, str) for item in records.items() for word in item)):
+        raise PluginError(f"Method '{name}': records must map names of recorded numbers to what they mean, as text.")
     required = [option for option, field in cls.Config.model_fields.items() if field.is_required()]
     if required:
         raise PluginError(f"Method '{name}': option '{required[0]}' has no default: give it the paper's value.")

@@ -23,7 +23,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from baselines.dbn.beyond import PREDICTION, DBNConfig
-from baselines.dbn.options import PRESETS
+from baselines.dbn.options import PRESETS, RECORDED
 from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
 from dbn_core.method import Method, Part, options_key
@@ -47,6 +47,7 @@ class DiffusionBridgeNetwork(Method):
 
     title = "DBN"
     reference = "Kim, Yoon and Lee, 2024, arXiv 2404.15814"
+    records = RECORDED
 
     class Config(DBNConfig):
         """See :class:`DBNConfig`."""

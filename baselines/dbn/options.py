@@ -14,6 +14,14 @@ from pydantic import Field, field_validator, model_validator
 
 from dbn_core import method
 
+# What a distillation records beside its part.
+RECORDED = {
+    "*kappa": "how far the teacher's states stray from the straight way between the two ends of its path, relative to "
+    "their distance, on validation images; near 0 the states say little that the end does not",
+    "*branch_*_mse": "mean squared error of a branch from the teacher's state that it aims at, on validation images; "
+    "the last branch, the end of the path, is the one that is kept",
+}
+
 # What the released code does, and what mends it.  Each entry can be set alone: ``dbn[preset=paper,ema=standard]``.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {

@@ -52,7 +52,7 @@ _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
 @dataclass(frozen=True)
 class Results:
-    """The five result files of one suite, see `load_results` for their columns, and the papers' figures beside them."""
+    """The result files of one suite, see `load_results` for their columns, and the papers' figures beside them."""
 
     summary: pd.DataFrame
     rows: pd.DataFrame
@@ -60,6 +60,7 @@ class Results:
     reliability: pd.DataFrame
     meta: dict[str, Any]
     published: Published | None = None
+    records: pd.DataFrame | None = None
 
     @property
     def task(self) -> dict[str, Any] | None:
@@ -124,6 +125,8 @@ class Results:
 def load_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv`, `reliability.csv` and `meta.json` of `rows_dir`.
 
+    So is `records.csv`, which suites have whose methods recorded something while they trained.
+
     Where the suite names a data set of the papers, their figures come along (see `benchmarks.published`).
     The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size;
     controls, which their column `control` marks, go last.
@@ -169,18 +172,25 @@ def load_results(rows_dir: Path) -> Results:
     reliability = pd.DataFrame(columns=["label", "method"])
     if not task:
         reliability = _read(rows_dir / "reliability.csv", text=_NAMES, numbers=bins, flags=("calibrated",))
+    records = None
+    if (rows_dir / "records.csv").is_file():
+        records = _read(
+            rows_dir / "records.csv",
+            text=(*_NAMES, "part", "training", "name"),
+            numbers=("size", "repetition", "value"),
+        )
     reference = task["reference"] if task else REFERENCE_FAMILY
     summary["control"] = summary["label"].isin(meta.get("controls") or [])
     if summary.loc[summary["family"] != reference, "control"].all():
         summary["control"] = False  # a run of controls alone is about them
     renamed = _clashing_labels(summary)
-    for frame in (summary, rows, comparisons, reliability):
+    for frame in (summary, rows, comparisons, reliability, *([] if records is None else [records])):
         frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
     if (twice := summary.duplicated(["label", "size"])).any():
         label, size = summary.loc[twice, ["label", "size"]].iloc[0]
         raise ArtefactError(f"{rows_dir / 'summary.csv'} has two rows of '{label}' at size {size}; {_REMEDY}.")
     published = _published(meta, rows_dir / "meta.json")
-    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published)
+    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published, records)
 
 
 def _read(
@@ -254,6 +264,7 @@ class _Meta(BaseModel):
     tuning: dict[str, Tuning | None] | None = None
     task: _Task | None = None
     statistics: list[str] = []
+    recorded: dict[str, dict[str, str]] = {}
 
 
 def _read_meta(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from benchmarks.report.load import MARKED_SCORES, Results, load_results
 from benchmarks.report.made import Note, figures, write
 from benchmarks.report.pages import CSV, as_lines, facts, write_pages
 from benchmarks.report.published import published_frame, published_notes, published_table
+from benchmarks.report.records import recorded_tables
 from benchmarks.report.runtimes import flattered, runtimes_table
 
 
@@ -58,6 +59,8 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
         frames["published"], texts["published"] = published_frame(results), published
     if (budgets := budget_table(results)) is not None:
         frames["budgets"], texts["budgets"] = budget_frame(results), budgets
+    if results.records is not None:
+        frames["records"] = results.records
     for name, frame in frames.items():
         write(folder / f"{name}.csv", frame.to_csv(**CSV))
     for name, table in texts.items():
@@ -96,6 +99,7 @@ def _context(results: Results) -> dict[str, Any]:
         "budgets_note": budget_note(results),
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
+        "records": recorded_tables(results),
         "published": published_table(results),
         "published_data": results.published.data if results.published else "",
         "published_notes": published_notes(results),

@@ -15,6 +15,7 @@ from benchmarks.report.captions import Caption
 from benchmarks.report.load import Results
 from benchmarks.report.made import DRAWN_BY, Note, key_of, standing, write
 from benchmarks.report.pages import CSV, as_lines, facts, write_pages
+from benchmarks.report.records import recorded_tables
 from benchmarks.report.tables import Block, Cell, Table
 
 _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
@@ -29,6 +30,8 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     columns = ["label", "method", "family", "size", "n", *_columns(results), *results.costs, "latency_noisy"]
     frames = {"main": results.summary[columns], "comparisons": results.comparisons}
+    if results.records is not None:
+        frames["records"] = results.records
     for name, frame in frames.items():
         write(folder / f"{name}.csv", frame.to_csv(**CSV))
     for name, table in {"main": main, "comparisons": comparisons}.items():
@@ -145,6 +148,7 @@ def _context(results: Results, main: Table, comparisons: Table, captions: Mappin
         "captions": captions,
         "main": main,
         "comparisons": comparisons,
+        "records": recorded_tables(results),
         "tuning": tables.tuning_table(results),
         "marks": "Bold: best mean among the methods that are no yardstick. Underlined: not significantly different "
         "from it (paired t test, corrected by Holm, 5 %). ↑ higher is better, ↓ lower is better; “rel.” is relative to "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class CellResult:
     def values(self, score: str) -> Array:
         """Its value for each example, [N], or for the whole split, [1]."""
         return self.scores.values(score)
+
+
+def identity(cell: Cell) -> dict[str, Any]:
+    """The columns that say which method and size a row is of."""
+    return {"method": cell.spec, "label": cell.label, "family": cell.method.name, "size": cell.size}
 
 
 def method_name(label: str, size: int) -> str:

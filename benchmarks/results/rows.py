@@ -11,8 +11,9 @@ import pandas as pd
 
 from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.results.external import External, load_external
-from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, method_name
+from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, identity, method_name
 from benchmarks.results.pools import pool_effects
+from benchmarks.results.records import recorded
 from benchmarks.statistics import LEVEL, Interval, equivalent, fitted, holm
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
@@ -31,6 +32,7 @@ class Results:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     reliability: pd.DataFrame
+    records: pd.DataFrame
     statistics: list[str]
     exhibits: dict[str, Array]  # of the first repetition, by label, size and name
 
@@ -111,13 +113,10 @@ def analyse(
         pd.DataFrame(summary),
         _corrected(task, _compare(task, groups, pairing) + _contrasted(task, groups, pairing, contrasts)),
         pd.DataFrame(_reliability_rows(groups)),
+        recorded(plan, [result.cell for result in results], store),
         pairing.statement(plan.suite.pool.sharing, task.name == "classification"),
         _exhibits(results),
     )
-
-
-def _identity(cell: Cell) -> dict[str, Any]:
-    return {"method": cell.spec, "label": cell.label, "family": cell.method.name, "size": cell.size}
 
 
 def _tidy(plan: Plan, results: list[CellResult]) -> list[dict[str, Any]]:
@@ -127,7 +126,7 @@ def _tidy(plan: Plan, results: list[CellResult]) -> list[dict[str, Any]]:
             if name in result:
                 value = float(result.values(name).mean())
                 where = {"repetition": result.cell.repetition, "split": "test", "metric": name, "value": value}
-                rows.append({"suite": plan.suite.name, **_identity(result.cell), **where})
+                rows.append({"suite": plan.suite.name, **identity(result.cell), **where})
     return rows
 
 
@@ -135,7 +134,7 @@ def _summary_row(
     plan: Plan, key: Key, group: list[CellResult], store: Store, latency: Mapping[str, Any], pairing: Pairing
 ) -> dict[str, Any]:
     cell = group[0].cell
-    row: dict[str, Any] = {**_identity(cell), "n": len(group)}
+    row: dict[str, Any] = {**identity(cell), "n": len(group)}
     for score in plan.suite.task.scores:
         interval = pairing.mean(score, key)
         row |= {f"{score}_mean": interval.value, f"{score}_low": interval.low, f"{score}_high": interval.high}
@@ -144,7 +143,7 @@ def _summary_row(
 
 def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str, Any]:
     cell = group[0].cell
-    cost, one = _value(store, "cost", cell.cost), _unit_cost(plan, store)
+    cost, one = store.known("cost", cell.cost), _unit_cost(plan, store)
     columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in ("params", "macs", "flops")}
     for name in ("params", "macs"):
         columns[f"{name}_rel"] = columns[name] / one.get(name, np.nan)
@@ -155,10 +154,10 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
         return columns | {"student_passes": passes, "teacher_passes": np.nan, "member_passes": np.nan}
     own, pool = [], []
     for result in group:
-        parts = [_with_time(_value(store, "part", key)) for key in result.cell.parts]
+        parts = [_with_time(store.known("part", key)) for key in result.cell.parts]
         # Charged in full to every method that used them: that is what the method costs by itself.
-        own.append(parts + [_value(store, "views", key) for key in result.cell.views])
-        pool.append([_value(store, "member", key) for key in result.cell.members])
+        own.append(parts + [store.known("views", key) for key in result.cell.views])
+        pool.append([store.known("member", key) for key in result.cell.members])
 
     def total(of: list[list[dict[str, Any]]], name: str) -> float:
         return float(np.mean([sum(value.get(name, np.nan) for value in values) for values in of]))
@@ -171,16 +170,6 @@ def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str
     return columns
 
 
-def _value(store: Store, kind: str, key: str) -> dict[str, Any]:
-    """What the store knows of an artefact; nothing when it holds the predictions alone."""
-    if not store.described(kind, key):
-        return {}
-    try:
-        return store.value(kind, key)["value"]
-    except ArtefactError:  # damaged since the run began; it is set aside, and made again by the next
-        return {}
-
-
 def _with_time(part: dict[str, Any]) -> dict[str, Any]:
     """What is fitted outside the training loop, as forests are, is charged the whole time of its making."""
     return part if part.get("logs", True) else part | {"train_seconds": part["seconds"]}
@@ -190,7 +179,7 @@ def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:
     """Cost of one member: the cell of a yardstick method at size 1."""
     for cell in plan.cells:
         if cell.method.yardstick and cell.size == 1:
-            return _value(store, "cost", cell.cost)
+            return store.known("cost", cell.cost)
     return {}
 
 
@@ -264,12 +253,12 @@ def _contrasted(
 def _comparison_rows(
     task: Task, cell: Cell, reference: str, mine: Key, theirs: Key, pairing: Pairing
 ) -> list[dict[str, Any]]:
-    identity = {k: v for k, v in _identity(cell).items() if k != "family"}
+    which = {k: v for k, v in identity(cell).items() if k != "family"}
     rows = []
     for score in task.compared:
         if gap := pairing.difference(score, mine, theirs):
             values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": gap.p_value}
-            rows.append({**identity, "reference": reference, "metric": score, **values})
+            rows.append({**which, "reference": reference, "metric": score, **values})
     return rows
 
 
@@ -347,5 +336,5 @@ def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> lis
                     "confidence": bins.confidence[index],
                     "accuracy": bins.accuracy[index],
                 }
-                rows.append({**_identity(group[0].cell), **values})
+                rows.append({**identity(group[0].cell), **values})
     return rows

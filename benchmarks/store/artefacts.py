@@ -144,6 +144,15 @@ class Store:
         """The JSON of an artefact; raises :class:`ArtefactError` when it is missing or altered."""
         return self._described(kind, key)[0]
 
+    def known(self, kind: str, key: str) -> dict[str, Any]:
+        """What the maker of an artefact left in its JSON; nothing where that is missing or damaged."""
+        if not self.described(kind, key):
+            return {}
+        try:
+            return self.value(kind, key)["value"]
+        except ArtefactError:  # damaged since the run began; it is set aside, and made again by the next
+            return {}
+
     def sidecar(self, kind: str, key: str) -> bytes:
         """The description of an artefact as it lies on disk, verified; raises as :meth:`value` does."""
         return self._described(kind, key)[1]

@@ -22,9 +22,12 @@ from dbn_core.files import atomic_write
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
+_SOME_ROWS = ("records.csv", "exhibits.safetensors")  # which not every suite has
 # Nothing else is ever written to disk, whatever an archive calls its files.
 _NAME = re.compile(
-    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/(" + "|".join(map(re.escape, _ROWS)) + ")"
+    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/("
+    + "|".join(map(re.escape, (*_ROWS, *_SOME_ROWS)))
+    + ")"
 )
 
 
@@ -51,7 +54,8 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     wanted = [(node.kind, node.key) for node in plan.nodes.values() if store.described(node.kind, node.key)]
     wanted += [(kind, key) for kind in ("data", "latency") for _, key in store.artefacts(kind)]
     wanted += _external(plan, store)
-    contents = {f"rows/{name}": (rows / name).read_bytes() for name in _ROWS}
+    there = [*_ROWS, *(name for name in _SOME_ROWS if (rows / name).is_file())]
+    contents = {f"rows/{name}": (rows / name).read_bytes() for name in there}
     for kind, key in dict.fromkeys(wanted):
         contents[f"store/{kind}/{key[:2]}/{key}.json"] = store.sidecar(kind, key)
         if (kind not in TRAINED or weights) and (content := store.content(kind, key)):
@@ -117,8 +121,11 @@ def import_bundle(file: Path, store: Store, rows: Path | None = None) -> tuple[s
             continue
         new += suffix == "json" and not store.described(kind, key)
         atomic_write(store.root / kind / key[:2] / leaf, contents[name])
-    for name in _ROWS:  # meta.json last: it says that the others are complete
-        atomic_write(folder / name, contents[f"rows/{name}"])
+    for name in (*_SOME_ROWS, *_ROWS):  # meta.json last: it says that the others are complete
+        if f"rows/{name}" in contents:
+            atomic_write(folder / name, contents[f"rows/{name}"])
+        else:
+            (folder / name).unlink(missing_ok=True)
     return suite, new, folder
 
 

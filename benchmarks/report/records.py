@@ -1,0 +1,75 @@
+"""What methods recorded while they trained: a table for each of them, and what its numbers mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchmarks.report.load import Results
+from benchmarks.report.tables import MISSING, Block, Cell, Table, decimals, with_interval
+from benchmarks.statistics import independent
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The numbers of one method: a row for each training, a column for each number."""
+
+    method: str
+    table: Table
+    meanings: list[str]
+
+
+def recorded_tables(results: Results) -> list[Recorded]:
+    """The tables of all methods that recorded something; none for rows of before there were such."""
+    if results.records is None or results.records.empty:
+        return []
+    meanings = results.meta.get("recorded") or {}
+    return [
+        Recorded(str(family), _table(frame, results.summary), _lines(frame, meanings.get(family, {})))
+        for family, frame in results.records.groupby("family", sort=False)
+    ]
+
+
+def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
+    names = list(dict.fromkeys(frame["name"]))
+    planned = {(label, size): int(n) for label, size, n in zip(*(summary[c] for c in ("label", "size", "n")))}
+    # What several methods share was trained once, and has one row.
+    users: dict[tuple[str, ...], dict[tuple[str, int], pd.DataFrame]] = {}
+    for (label, size, _), group in frame.groupby(["label", "size", "part"], sort=False):
+        trainings = tuple(dict.fromkeys(group["training"]))
+        users.setdefault(trainings, {})[label, size] = group
+    rows = []
+    for whose in users.values():
+        (first, group), labels = next(iter(whose.items())), list(dict.fromkeys(label for label, _ in whose))
+        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        sizes = ", ".join(map(str, sorted({size for _, size in whose})))
+        repetitions = max(planned.get(first, 0), group["repetition"].nunique())
+        cells = [_cell(group.loc[group["name"] == name, "value"], repetitions) for name in names]
+        rows.append([Cell(labels[0] + more), Cell(sizes), Cell(str(group["part"].iloc[0])), *cells])
+    return Table(["Method", "Size", "Training", *names], [Block("", rows)])
+
+
+def _cell(values: pd.Series, repetitions: int) -> Cell:
+    """The mean of the repetitions that recorded the number, how many where that is not all, and its interval."""
+    known = values.dropna().to_numpy()
+    if not len(known):
+        return Cell(MISSING if values.empty else "not finite")
+    mean = independent(known)
+    half = (mean.high - mean.low) / 2
+    digits = decimals([half], 0, 99)
+    if not half > 0 or digits > 6:  # without an interval, or too small for decimals
+        text = f"{mean.value:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
+    else:
+        text = with_interval(mean.value, mean.low, mean.high, digits)
+    return Cell(text + (f" ({len(known)} of {repetitions})" if len(known) < repetitions else ""))
+
+
+def _lines(frame: pd.DataFrame, meanings: dict[str, str]) -> list[str]:
+    """A line for each meaning, with the numbers that have it."""
+    names: dict[str, list[str]] = {}
+    for name in dict.fromkeys(frame["name"]):
+        if name in meanings:
+            names.setdefault(meanings[name], []).append(name)
+    return [f"{', '.join(those)}: {meaning}." for meaning, those in names.items()]
