@@ -9,7 +9,6 @@ import pandas as pd
 
 from benchmarks.report.load import Results
 from benchmarks.report.tables import MISSING, Block, Cell, Table, decimals, with_interval
-from benchmarks.statistics import independent
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def recorded_tables(results: Results) -> list[Recorded]:
 
 def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
     names = list(dict.fromkeys(frame["name"]))
-    planned = {(label, size): int(n) for label, size, n in zip(*(summary[c] for c in ("label", "size", "n")))}
+    planned = summary.set_index(["label", "size"])["n"]
     # What several methods share was trained once, and has one row.
     users: dict[tuple[str, ...], dict[tuple[str, int], pd.DataFrame]] = {}
     for (label, size, _), group in frame.groupby(["label", "size", "part"], sort=False):
@@ -45,7 +44,7 @@ def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
         (first, group), labels = next(iter(whose.items())), list(dict.fromkeys(label for label, _ in whose))
         more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
         sizes = ", ".join(map(str, sorted({size for _, size in whose})))
-        repetitions = max(planned.get(first, 0), group["repetition"].nunique())
+        repetitions = max(int(planned.get(first, 0)), group["repetition"].nunique())
         cells = [_cell(group.loc[group["name"] == name, "value"], repetitions) for name in names]
         rows.append([Cell(labels[0] + more), Cell(sizes), Cell(str(group["part"].iloc[0])), *cells])
     return Table(["Method", "Size", "Training", *names], [Block("", rows)])
@@ -53,6 +52,8 @@ def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
 
 def _cell(values: pd.Series, repetitions: int) -> Cell:
     """The mean of the repetitions that recorded the number, how many where that is not all, and its interval."""
+    from benchmarks.statistics import independent  # here, since reports without records need no SciPy
+
     known = values.dropna().to_numpy()
     if not len(known):
         return Cell(MISSING if values.empty else "not finite")
