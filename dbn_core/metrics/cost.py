@@ -99,7 +99,7 @@ def predictor_cost(
     counted = count_in_torch(predictor, example)
     stated = state(counted)
     if stated is None:
-        return measure_cost(predictor, example), False
+        return measure_cost(predictor, example, counted), False
     if not isinstance(stated, Cost):
         raise CostError(f"Method '{name}': cost() returned {type(stated).__name__}: return a Cost, or None.")
     for field in ("params", "macs"):
@@ -112,8 +112,11 @@ def predictor_cost(
     return stated, True
 
 
-def measure_cost(predictor: nn.Module, example: torch.Tensor) -> Cost:
+def measure_cost(predictor: nn.Module, example: torch.Tensor, counted: Cost | None = None) -> Cost:
     """Count a forward pass on ``example`` [1, C, H, W].
+
+    Args:
+        counted: what :func:`count_in_torch` says of it, where that is known already; a sampler takes seconds.
 
     Raises:
         CostError: fvcore and torch disagree by more than 0.1 %, so that one of them skipped an operation, or the
@@ -148,7 +151,7 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor) -> Cost:
             ) from error
         finally:
             fvcore_log.setLevel(level)
-    total = 2 * count_in_torch(predictor, example).macs
+    total = 2 * (counted or count_in_torch(predictor, example)).macs
     uncounted = sorted(_UNCOUNTED & set(skipped))
     if uncounted or abs(total - 2 * macs) > 1e-3 * max(total, 1):
         raise CostError(
