@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from benchmarks.report.explorer import scale_of, sort_key
 from benchmarks.report.load import SCORES
 from benchmarks.report.made import FIGURES
 from benchmarks.report.quantities import data, families, quantities
-from benchmarks.report.style import MARKERS
+from benchmarks.report.style import MARKERS, in_series
 from benchmarks.report.tables import comparisons_table, main_table, sizes_table
 
 
@@ -137,6 +138,52 @@ def test_the_figure_is_a_valid_specification_that_starts_at_dee_against_flops(re
     bound = [signal["bind"]["name"] for signal in compiled["signals"] if "bind" in signal]
     families_shown = ["DE", "ED", "END²", "BN", "DBN", "a_b & c%"]
     assert bound == ["Horizontal", "Vertical", *families_shown, "Controls", "Every size of the deep ensemble"]
+
+
+GENERATION = Path(__file__).parents[1] / "results/reference/digits-diffusion"
+
+
+def test_another_task_starts_at_its_headline_against_its_axis() -> None:
+    results = in_series(load_results(GENERATION))
+    assert results.task
+    spec = chart(results)
+    params = {param["name"]: param for param in spec["params"]}
+    assert (params["x"]["value"], params["y"]["value"]) == ("nfe", "energy")
+    assert set(results.task["figured"]) - {"modes", "score_error", "nll"} <= set(params["y"]["bind"]["options"])
+    assert params["titles"]["value"]["fd"] == "classifier-FD ↓"
+    compiled = vl_convert.vegalite_to_vega(spec)
+    bound = [signal["bind"] for signal in compiled["signals"] if "bind" in signal]
+    switches = {bind["name"] for bind in bound if bind["input"] == "checkbox"}
+    # A family of several labels is called by its name, one of a single label by that.
+    families_shown = {"SE", "Training data", "aggregate", "MC dropout", "experts", "step-distillation"}
+    assert switches == families_shown | {"Controls", "Every size of SE"}
+
+
+def test_the_points_of_a_series_share_a_look_and_keep_their_names() -> None:
+    rows = data(in_series(load_results(GENERATION)))
+    summary = pd.read_csv(GENERATION / "summary.csv").set_index(["label", "size"])
+    assert len(rows) == len(summary)
+    for row in rows:
+        known = summary.loc[row["name"], row["size"]]
+        assert (row["energy"], row["fd_low"]) == pytest.approx((known["energy_mean"], known["fd_low"]))
+        assert row["reference"] == (known["family"] == "score-ensemble")
+    assert {row["name"] for row in rows if row["label"] == "Branches"} == {"Branches, 2 steps", "Branches, 4 steps"}
+
+
+def test_scores_in_per_cent_and_equivalents_are_those_of_the_task() -> None:
+    known = load_results(GENERATION)
+    task = json.loads(json.dumps(known.task))
+    task["scores"]["energy"]["percent"] = True
+    task |= {"curves": ["worth"], "axis": ["size", "trees"]}
+    values = {f"worth{end}": 1.5 for end in ("", "_low", "_high")}
+    results = replace(known, meta=known.meta | {"task": task}, summary=known.summary.assign(**values))
+    spec = chart(in_series(results))
+    params = {param["name"]: param for param in spec["params"]}
+    assert params["titles"]["value"] | {"size": "Trees", "worth": "Equivalent members ↑"} == params["titles"]["value"]
+    factors = params["factors"]["value"]
+    assert (factors["energy"], factors["fd"], factors["worth"]) == (100, 1, 1)
+    assert """indexof(["worth"], x) >= 0""" in spec["encoding"]["x"]["axis"]["labelExpr"]
+    vl_convert.vegalite_to_vega(spec)
 
 
 def test_one_method_alone_is_a_valid_figure(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +240,7 @@ def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) ->
     assert summary["cost_stated"].all()
     assert summary.loc[("Mixture of experts", 4), "macs_rel"] == 1
     assert (tmp_path / "reports" / "iris-forest" / "figures" / "rows.png").is_file()
+    page = (tmp_path / "reports" / "iris-forest" / "report.html").read_text()
+    (chart,) = re.findall(r'<script type="application/json" id="explore-chart">(.*?)</script>', page)
+    shown = {(row["label"], row["size"]): row["w1_test"] for row in json.loads(chart)["data"]["values"]}
+    assert shown == pytest.approx(summary["w1_test_mean"].to_dict(), rel=1e-5)

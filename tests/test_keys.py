@@ -29,6 +29,12 @@ KEYS: dict[str, tuple[int, str]] = {
 }
 
 
+def test_a_larger_pool_keeps_what_its_first_members_made() -> None:
+    suite = load_suite("digits-branches")
+    larger = load_suite("digits-branches", {"pool.members": suite.pool.members + 2})
+    assert set(build_plan(suite, FACTS).nodes) == set(build_plan(larger, FACTS).nodes)
+
+
 @pytest.mark.parametrize("name", sorted(KEYS))
 def test_the_artefacts_of_a_built_in_suite_keep_their_keys(name: str) -> None:
     nodes = sorted(build_plan(load_suite(name), FACTS).nodes)

@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 from benchmarks.report.load import Results
-from benchmarks.report.quantities import COST_NAMES, data, families, quantities
+from benchmarks.report.quantities import COST_NAMES, data, equivalents, factor, families, quantities
 from benchmarks.report.style import CONTROL_COLOUR, looks
-from benchmarks.report.tables import PERCENT
 
 # Matplotlib's markers as Vega's shapes, or as paths in the square from -1 to 1.
 SHAPES = {
@@ -40,8 +39,8 @@ def chart(results: Results) -> dict[str, Any]:
         },
         "data": {"name": "summary", "values": data(results)},
         "params": _params(results),
-        "transform": _transforms(),
-        "encoding": {"x": _axis("x"), "y": _axis("y")},
+        "transform": _transforms(results),
+        "encoding": {axis: _axis(results, axis) for axis in ("x", "y")},
         "layer": _layers(results),
     }
 
@@ -53,18 +52,21 @@ def _params(results: Results) -> list[dict[str, Any]]:
     scores = [name for name in titles if name not in COST_NAMES]
     shown = {family: f"family_{i}" for i, family in enumerate(families(results))}
     colours = {label: look.colour for label, look in looks(results).items()}
+    yardstick, start = "the deep ensemble", ("macs_rel", "dee_raw")
+    if task := results.task:
+        yardstick, start = task["reference_label"], (task["axis"][0].removesuffix("_mean"), task["headline"])
     has_controls, has_ensembles = bool(results.summary["control"].any()), bool(len(results.reference))
     return [
-        _choice("x", "Horizontal", [*costs, *scores], titles, "macs_rel"),
-        _choice("y", "Vertical", [*scores, *costs], titles, "dee_raw"),
+        _choice("x", "Horizontal", [*costs, *scores], titles, start[0]),
+        _choice("y", "Vertical", [*scores, *costs], titles, start[1]),
         *(_switch(shown[family], name, True) for family, name in families(results).items()),
         _switch("controls", "Controls", False) if has_controls else {"name": "controls", "value": False},
-        _switch("all_sizes", "Every size of the deep ensemble", False)
+        _switch("all_sizes", f"Every size of {yardstick}", False)
         if has_ensembles
         else {"name": "all_sizes", "value": True},
         {"name": "titles", "value": titles},
         {"name": "colours", "value": colours},
-        {"name": "factors", "value": {name: 100 if name.split("_")[0] in PERCENT else 1 for name in titles}},
+        {"name": "factors", "value": {name: factor(results, name) for name in titles}},
         {"name": "shown", "expr": f"{{{', '.join(f'{json.dumps(f)}: {name}' for f, name in shown.items())}}}"},
         {"name": "beyond", "value": (results.max_size or 1) + 0.5},  # where a DEE above the largest ensemble stands
     ]
@@ -101,7 +103,7 @@ def _layers(results: Results) -> list[dict[str, Any]]:
         layer(
             f"isValid(datum.{axis}_low) && isValid(datum.{axis}_high)",
             interval,
-            {axis: _axis(axis, f"{axis}_low"), f"{axis}2": {"field": f"{axis}_high"}, "stroke": drawn},
+            {axis: _axis(results, axis, f"{axis}_low"), f"{axis}2": {"field": f"{axis}_high"}, "stroke": drawn},
         )
         for axis in ("x", "y")
     ]
@@ -118,9 +120,6 @@ def _layers(results: Results) -> list[dict[str, Any]]:
     ]
 
 
-_IS_DEE = {axis: f"indexof({axis}, 'dee_') == 0" for axis in ("x", "y")}
-
-
 def _choice(name: str, title: str, options: list[str], titles: dict[str, str], default: str) -> dict[str, Any]:
     labels = [titles[option] for option in options]
     bind = {"input": "select", "name": title, "options": options, "labels": labels, "element": "#explore-axes"}
@@ -131,27 +130,29 @@ def _switch(name: str, title: str, on: bool) -> dict[str, Any]:
     return {"name": name, "value": on, "bind": {"input": "checkbox", "name": title, "element": "#explore-shown"}}
 
 
-def _axis(axis: str, field: str = "") -> dict[str, Any]:
+def _axis(results: Results, axis: str, field: str = "") -> dict[str, Any]:
     """An axis of the chosen quantity; an equivalent beyond the measured curve stands at a label that says so."""
+    is_dee = equivalents(results).format(axis=axis)
     beyond = "datum.value < 1 ? '< 1' : datum.value >= beyond ? '> ' + (beyond - 0.5) : datum.label"
     return {
         **{"field": field or axis, "type": "quantitative", "scale": {"zero": False, "nice": False, "padding": 14}},
         "axis": {
             "title": {"expr": f"titles[{axis}]"},
-            "labelExpr": f"{_IS_DEE[axis]} ? ({beyond}) : datum.label",
-            "tickMinStep": {"expr": f"{_IS_DEE[axis]} ? 0.5 : 0"},
+            "labelExpr": f"{is_dee} ? ({beyond}) : datum.label",
+            "tickMinStep": {"expr": f"{is_dee} ? 0.5 : 0"},
         },
     }
 
 
-def _transforms() -> list[dict[str, Any]]:
+def _transforms(results: Results) -> list[dict[str, Any]]:
     """Fill `x`, `y`, the ends of their intervals and `about` from the columns that the axes ask for."""
+    is_dee = {axis: equivalents(results).format(axis=axis) for axis in ("x", "y")}
     steps: list[dict[str, Any]] = [{"filter": "shown[datum.family] && (controls || !datum.control)"}]
     for axis in ("x", "y"):
         for end in ("", "_low", "_high"):
             # An equivalent beyond the curve stands below 1, or above the largest ensemble.
             value = f"toNumber(datum[{axis} + '{end}'])"
-            clamped = f"{_IS_DEE[axis]} ? clamp({value}, 0.5, beyond) : {value} * factors[{axis}]"
+            clamped = f"{is_dee[axis]} ? clamp({value}, 0.5, beyond) : {value} * factors[{axis}]"
             steps.append({"calculate": f"isValid({value}) ? ({clamped}) : null", "as": f"{axis}{end}"})
     steps.append({"filter": "isValid(datum.x) && isValid(datum.y)"})
     # Deep ensembles that cost far more than any method would press the methods together.
@@ -171,10 +172,11 @@ def _transforms() -> list[dict[str, Any]]:
         # As in the other figures, the estimates set the scale of an equivalent, and a longer interval is cut off.
         cut = f"min(datum.{axis}_high, datum.{axis}_most * 1.15 + 0.3)"
         high = f"datum.{axis}_high"
-        known = f"isValid({high}) && {_IS_DEE[axis]}"
+        known = f"isValid({high}) && {is_dee[axis]}"
         steps.append({"calculate": f"{known} ? {cut} : {high}", "as": f"{axis}_high"})
     noisy = "(indexof(x + y, 'latency') >= 0 && datum.latency_noisy ? '\\nlatency: a noisy measurement' : '')"
-    name = "datum.label + ', size ' + datum.size + ', n = ' + datum.n"
+    label = "name" if "name" in results.summary else "label"
+    name = f"datum.{label} + ', size ' + datum.size + ', n = ' + datum.n"
     about = f"{name} + '\\n' + {_words('y')} + '\\n' + {_words('x')} + {noisy}"
     colour = f"datum.control ? '{CONTROL_COLOUR}' : colours[datum.label]"
     return [*steps, {"calculate": about, "as": "about"}, {"calculate": colour, "as": "colour"}]

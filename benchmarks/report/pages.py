@@ -18,11 +18,17 @@ from benchmarks.report.made import write
 CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
 
 
-def write_pages(out_dir: Path, template: str, context: Mapping[str, Any]) -> list[Path]:
-    """Write `report.md` and `report.html` from `<template>.md.j2` and `<template>.html.j2`; return their paths."""
-    written = []
+def write_pages(out_dir: Path, template: str, context: Mapping[str, Any], calibrates: bool = True) -> list[Path]:
+    """Write `report.md` and `report.html` from `<template>.md.j2` and `<template>.html.j2`; return their paths.
+
+    Args:
+        calibrates: whether there are scores after temperature scaling, which tables may leave out then.
+    """
+    templates, written = environment(Path(__file__).parent), []
+    if not calibrates:
+        templates.filters["scale"] = lambda name: ""
     for end in ("md", "html"):
-        text = environment(Path(__file__).parent).get_template(f"{template}.{end}.j2").render(**context)
+        text = templates.get_template(f"{template}.{end}.j2").render(**context)
         path = out_dir / f"report.{end}"
         write(path, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
         written.append(path)

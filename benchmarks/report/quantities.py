@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.report.load import REFERENCE_FAMILY, Results
-from benchmarks.report.tables import SCORE_NAMES
+from benchmarks.report.load import Results
+from benchmarks.report.tables import PERCENT, SCORE_NAMES
+
+_ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+_IS_DEE = "indexof({axis}, 'dee_') == 0"
 
 COST_NAMES = {
     "macs_rel": "FLOPs (one network = 1)",
@@ -43,8 +48,29 @@ def quantities(results: Results) -> dict[str, str]:
     titles = {name: f"DEE ({_kind(name)}), members ↑" for name in dees}
     titles |= {name: SCORE_NAMES.get(name, name.replace("_", " ")) for name in scores}
     titles |= {name: title for name, title in COST_NAMES.items() if name in summary}
+    if task := results.task:  # whose scores and equivalents have titles, and whose sizes may count something else
+        titles |= {name: score_title(name, score) for name, score in task["scores"].items() if name in scores}
+        titles = {name: "Equivalent members ↑" for name in task["curves"] if name in summary} | titles
+        titles |= {"size": task["axis"][1].capitalize()} if task["axis"][0] == "size" else {}
     columns = {name: f"{name}_mean" if name in scores else name for name in titles}
     return {name: title for name, title in titles.items() if _numbers(summary[columns[name]]).notna().any()}
+
+
+def score_title(name: str, score: Mapping[str, Any]) -> str:
+    """Return the heading of a task's score: its title, with % and the arrow of the better direction."""
+    return str(score["title"]) + (" %" if score["percent"] else "") + _ARROWS[score["better"]]
+
+
+def equivalents(results: Results) -> str:
+    """A test, with {axis} for an axis, of whether it shows an equivalent, as the figure's expressions are written."""
+    return f"indexof({json.dumps(results.task['curves'])}, {{axis}}) >= 0" if results.task else _IS_DEE
+
+
+def factor(results: Results, name: str) -> int:
+    """What a quantity is multiplied by to be shown: 100 where that is in per cent."""
+    if results.task:
+        return 100 if results.task["scores"].get(name, {}).get("percent") else 1
+    return 100 if name.split("_")[0] in PERCENT else 1
 
 
 def _has_interval(name: str, names: list[str]) -> bool:
@@ -64,7 +90,8 @@ def data(results: Results) -> list[dict[str, Any]]:
     summary = results.summary
     columns: dict[str, list[Any]] = {
         **{name: summary[name].tolist() for name in ("label", "family", "n", "control", "latency_noisy")},
-        "reference": (summary["family"] == REFERENCE_FAMILY).tolist(),
+        "reference": (summary["family"] == results.reference_family).tolist(),
+        **({"name": summary["name"].tolist()} if "name" in summary else {}),
         "size": summary["size"].tolist(),
     }
     for name in quantities(results):
@@ -84,6 +111,10 @@ def _json(value: float) -> float | str | None:
 def families(results: Results) -> dict[str, str]:
     """Return the families and what they are called: what their labels begin with, or a whole label in case of doubt."""
     first = results.summary.drop_duplicates("family")
+    if results.task:  # a method's labels may have nothing in common
+        counts = results.summary.groupby("family")["label"].nunique()
+        pairs = zip(first["family"], first["label"], strict=True)
+        return {family: label if counts[family] == 1 else family for family, label in pairs}
     names = {family: label.split(" (")[0] for family, label in zip(first["family"], first["label"], strict=True)}
     taken = list(names.values())
     whole = dict(zip(first["family"], first["label"], strict=True))

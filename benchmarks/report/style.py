@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.load import Results
@@ -38,6 +38,12 @@ def looks(results: Results) -> dict[str, Look]:
     for i, label in enumerate(others):
         chosen[label] = Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)])
     return chosen
+
+
+def in_series(results: Results) -> Results:
+    """Entries of one series under its name, so that they share a look and are connected; `name` is their own label."""
+    labels, names = results.summary["label"], results.meta.get("series") or {}
+    return replace(results, summary=results.summary.assign(label=labels.replace(names), name=labels))
 
 
 def literal(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from safetensors.numpy import load_file
 from benchmarks.report.captions import Caption
 from benchmarks.report.figures import RC, curve, handle
 from benchmarks.report.load import Results
-from benchmarks.report.style import Look, legend, literal, looks, open_frame
+from benchmarks.report.style import Look, in_series, legend, literal, looks, open_frame
 
 _PER_ROW = 6  # panels of exhibits beside each other
 _GRID = 8  # images beside each other in a panel
@@ -55,17 +54,17 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Ite
 
     task = results.task
     assert task
-    in_series = _in_series(results)
-    style = looks(in_series)
+    shown = in_series(results)
+    style = looks(shown)
     with matplotlib.rc_context(RC):
         for name in names:
             if name == "scores_vs_cost":
-                figure = _scores(in_series, task["axis"][0], task["axis"][1], style)
+                figure = _scores(shown, task["axis"][0], task["axis"][1], style)
             elif name == "scores_vs_size":
-                figure = _scores(in_series, "size", "ensemble size", style)
+                figure = _scores(shown, "size", "ensemble size", style)
             else:
-                shown = exhibited(results, rows_dir)
-                panels = {who: arrays[name] for who, arrays in shown.items() if name in arrays}
+                arrays = exhibited(results, rows_dir)
+                panels = {who: named[name] for who, named in arrays.items() if name in named}
                 figure = _panels(panels, task["exhibits"][name]["kind"])
             figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
@@ -75,12 +74,6 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Ite
 def _figured(results: Results) -> list[str]:
     assert results.task
     return [name for name in results.task["figured"] if results.main[f"{name}_mean"].notna().any()]
-
-
-def _in_series(results: Results) -> Results:
-    """Entries of one series under its name, so that they share a look and are connected."""
-    names = results.meta.get("series") or {}
-    return replace(results, summary=results.summary.assign(label=results.summary["label"].replace(names)))
 
 
 def exhibited(results: Results, rows_dir: Path) -> dict[str, dict[str, np.ndarray]]:

@@ -12,13 +12,14 @@ import pandas as pd
 
 from benchmarks.report import tables
 from benchmarks.report.captions import Caption
+from benchmarks.report.explorer import explorer
 from benchmarks.report.load import Results
 from benchmarks.report.made import DRAWN_BY, Note, key_of, standing, write
 from benchmarks.report.pages import CSV, as_lines, facts, write_pages
+from benchmarks.report.quantities import score_title
 from benchmarks.report.records import recorded_tables
+from benchmarks.report.style import in_series
 from benchmarks.report.tables import Block, Cell, Table
-
-_ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 
 
 def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
@@ -39,8 +40,9 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     captions, exhibits = figure_captions(results, rows_dir), rows_dir / "exhibits.safetensors"
     about = repr([results.meta.get(name) for name in ("task", "series", "controls")]).encode()
     shown = exhibits.read_bytes() if exhibits.is_file() else b""
+    note = Note(out_dir)
     drawn = standing(
-        Note(out_dir),
+        note,
         out_dir / "figures",
         captions,
         key_of(DRAWN_BY, results.summary.to_csv().encode(), about, shown),
@@ -48,9 +50,10 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     )
     images = {name: base64.b64encode(files[f"{name}.png"]).decode() for name, files in drawn.items()}
     context = _context(results, main, comparisons, captions) | {"images": images}
+    context |= {"explorer": explorer(in_series(results), note, out_dir / "report.html")}
     written = [*(folder / f"{n}.csv" for n in frames), *(folder / f"{n}.tex" for n in ("main", "comparisons"))]
     written += [out_dir / "figures" / f"{name}.{end}" for name in captions for end in ("png", "pdf")]
-    return written + write_pages(out_dir, "task", context)
+    return written + write_pages(out_dir, "task", context, calibrates=False)
 
 
 def _columns(results: Results) -> list[str]:
@@ -58,11 +61,6 @@ def _columns(results: Results) -> list[str]:
     scores = [f"{s}_{end}" for s in results.task["scores"] for end in ("mean", "low", "high", "mark")]
     curves = [f"{c}{fit}{end}" for c in results.task["curves"] for fit in ("", "_fit") for end in ("", "_low", "_high")]
     return [column for column in (*scores, *curves) if column in results.summary]
-
-
-def score_title(name: str, score: Mapping[str, Any]) -> str:
-    """Return a score's heading: its title, with % and the arrow of the better direction."""
-    return str(score["title"]) + (" %" if score["percent"] else "") + _ARROWS[score["better"]]
 
 
 def main_table(results: Results) -> Table:
