@@ -48,6 +48,13 @@ def test_cost_by_hand():
     assert cost.flops == 2 * cost.macs
 
 
+def test_a_count_that_is_known_is_still_compared():
+    known = measure_cost(Small(), IMAGE)
+    assert measure_cost(Small(), IMAGE, known) == known
+    with pytest.raises(CostError, match="torch counts 2"):
+        measure_cost(Small(), IMAGE, Cost(known.params, 1))
+
+
 def test_matrix_products_count_however_they_are_written():
     class Products(nn.Module):
         def __init__(self):

@@ -36,9 +36,9 @@ def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
     planned = summary.set_index(["label", "size"])["n"]
     # What several methods share was trained once, and has one row.
     users: dict[tuple[str, ...], dict[tuple[str, int], pd.DataFrame]] = {}
-    for (label, size, _), group in frame.groupby(["label", "size", "part"], sort=False):
+    for _, group in frame.groupby(["label", "size", "part"], sort=False):
         trainings = tuple(dict.fromkeys(group["training"]))
-        users.setdefault(trainings, {})[label, size] = group
+        users.setdefault(trainings, {})[str(group["label"].iloc[0]), int(group["size"].iloc[0])] = group
     rows = []
     for whose in users.values():
         (first, group), labels = next(iter(whose.items())), list(dict.fromkeys(label for label, _ in whose))
