@@ -68,7 +68,8 @@ class Regression(Task):
             "crps": crps(mean, sd, target),
         }
         error = mean.mean(0) - target
-        return Scores(examples=examples, split={"rmse": float(np.sqrt((error**2).mean()))})
+        split = {"rmse": float(np.sqrt((error**2).mean()))}
+        return Scores(examples=examples, split=split, ids=arrays.get("test_ids"))
 
     def trial(self):
         from dbn_core.tasks.classification import Classification

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import norm, ttest_rel
 
 from benchmarks.cli import main
 from benchmarks.contract.check import check_method
@@ -64,6 +64,18 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(suite: Path) -> Path:
+    """The suite's folder, after a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert command(patch, "run", str(suite), *places(suite.parent), f"--plugin={PLUGIN}", "--jobs=0") == 0
+    return suite.parent
+
+
+def places(folder: Path) -> list[str]:
+    return [f"--{name}={folder / name}" for name in ("store", "rows", "reports")]
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
     with pytest.raises(SystemExit) as end:
@@ -72,11 +84,9 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def test_a_task_in_one_file_runs_through_the_whole_harness(
-    suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = suite.parent
-    places = [f"--store={folder / 'store'}", f"--rows={folder / 'rows'}", f"--reports={folder / 'reports'}"]
-    assert command(monkeypatch, "run", str(suite), *places, f"--plugin={PLUGIN}", "--jobs=0") == 0
+    folder = finished
     summary = pd.read_csv(folder / "rows" / "summary.csv").set_index(["family", "size"])
     student = summary.loc["mean-student", 3]
     assert {"nll_mean", "crps_low", "rmse_high", "equivalent", "equivalent_high", "macs_rel"} <= set(summary)
@@ -94,10 +104,33 @@ def test_a_task_in_one_file_runs_through_the_whole_harness(
     assert "continuous ranked probability score" in page
     assert "deep ensemble" not in page.partition("## How it was measured")[0]
     before = page, (folder / "reports" / "numbers" / "figures" / "scores_vs_cost.png").read_bytes()
-    capsys.readouterr()
-    assert command(monkeypatch, "report", str(suite), *places[1:]) == 0
+    assert command(monkeypatch, "report", str(suite), *places(folder)[1:]) == 0
     after = (folder / "reports" / "numbers" / "report.md").read_text()
     assert before == (after, (folder / "reports" / "numbers" / "figures" / "scores_vs_cost.png").read_bytes())
+
+
+def test_stored_results_are_compared_over_their_repetitions(
+    finished: Path, suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "Student@3", "GE@3", f"--suite={suite}", f"--plugin={PLUGIN}", places(finished)[0]]
+    assert command(monkeypatch, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = pd.read_csv(finished / "rows" / "rows.csv")
+    assert [row["metric"] for row in found["rows"]] == ["nll", "crps"]
+    for row in found["rows"]:  # each repetition has a test split of its own, so it counts as one observation
+        values = rows[(rows["metric"] == row["metric"]) & (rows["size"] == 3)].pivot(
+            index="repetition", columns="label", values="value"
+        )
+        assert row["p_value"] == pytest.approx(ttest_rel(values["Student"], values["GE"]).pvalue, rel=1e-3)
+    assert command(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert "Paired Student's t over 3 repetitions; p corrected by Holm for the number of scores." in said
+    assert "CRPS" in said
+
+    assert command(monkeypatch, *words, "--set=repetitions=1") == 0
+    said = capsys.readouterr().out
+    assert "examples. One repetition: it speaks of these two sets of predictions on other examples" in said
+    assert "–" not in said
 
 
 def test_the_contract_is_checked_in_the_world_of_the_task() -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,13 +35,14 @@ from dbn_core.errors import SpecError
 if TYPE_CHECKING:
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.plan import Plan
+    from dbn_core.task import Task
 
+# Of classification, whose tables have shorter titles.
 _NAMES = {
     **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
     **{"cnll": "NLL, calibrated", "cbrier": "Brier, calibrated", "cece": "ECE, calibrated"},
     **{"ece_debiased": "ECE, debiased", "cece_debiased": "ECE, calibrated, debiased"},
 }
-_PERCENT = ("acc", "ece", "cece", "ece_debiased", "cece_debiased")
 
 Labels = Annotated[
     Path | None,
@@ -108,7 +110,7 @@ def score(
 ) -> None:
     """Score predictions made anywhere, and add them to a suite if asked to."""
     from benchmarks.results.outside.predictions import arrays_of, load_predictions
-    from dbn_core.tasks.classification import score_arrays
+    from dbn_core.tasks.classification import Classification, score_arrays
 
     only_suite = {
         **{"--label": label, "--size": size, "--macs": macs, "--params": params, "--remove": remove},
@@ -127,15 +129,16 @@ def score(
         raise SpecError("A row of a suite needs a name and a size: give --label and --size.")
     result: dict[str, Any] = {}
     arrays = {}
+    task: Task = Classification()
     if predictions is not None:
         loaded = load_predictions(predictions, labels, validation, validation_labels, key, values)
         arrays = arrays_of(*loaded)
-        result = _scored(score_arrays(arrays))
+        result = _scored(task, score_arrays(arrays))
         result["notes"] = [note for part in loaded if part for note in part.notes]
         if loaded[1] is None:
             result["notes"].append("No validation predictions, so no temperature is fitted and scores are raw only.")
         if not json_:
-            _print_scores(result)
+            _print_scores(task, result)
     if suite is not None and not joins:
         from benchmarks.results.outside.comparing import ensemble_equivalents
 
@@ -184,26 +187,26 @@ def compare(
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
         plan, the_store = planned(suite, store, set_, data_root, plugin, add)
-        must_classify(plan, "compare")
         found = compare_stored(plan, the_store, a, b)
     if json_:
-        _print_json(
-            vars(found) | {"rows": [vars(row) for row in found.rows], "method": found.method, "verdict": found.verdict}
-        )
+        said = {name: getattr(found, name) for name in ("a", "b", "examples", "repetitions", "notes")}
+        rows = [vars(row) for row in found.rows]
+        _print_json(said | {"rows": rows, "method": found.method, "verdict": found.verdict})
         return
     for line in found.notes:
         say(line)
     say(f"A: {found.a}")
     say(f"B: {found.b}")
-    lines = [
-        (
-            *(_NAMES[row.metric], _number(row.metric, row.a), _number(row.metric, row.b)),
-            _signed(row.metric, row.difference),
-            f"[{_signed(row.metric, row.low)}, {_signed(row.metric, row.high)}]",
-            *("< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row.p_value, row.p_holm)),
+    names, lines = _names(found.task), []
+    for row in found.rows:
+        number = partial(_number, found.task, row.metric)
+        lines.append(
+            (
+                *(names[row.metric], number(row.a), number(row.b), number(row.difference, sign="+")),
+                f"[{number(row.low, sign='+')}, {number(row.high, sign='+')}]",
+                *("–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row.p_value, row.p_holm)),
+            )
         )
-        for row in found.rows
-    ]
     _table(["score", "A", "B", "A - B", "95 % interval", "p", "p (Holm)"], lines)
     say(found.method)
     say(found.verdict)
@@ -253,7 +256,7 @@ def _change_suite(
     return result
 
 
-def _scored(scores: Any) -> dict[str, Any]:
+def _scored(task: Task, scores: Any) -> dict[str, Any]:
     from benchmarks.statistics import independent
 
     metrics: dict[str, dict[str, float | None]] = {}
@@ -262,21 +265,17 @@ def _scored(scores: Any) -> dict[str, Any]:
         metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
     for name, value in scores.split.items():
         metrics[name] = {"value": value, "low": None, "high": None}
-    order = [name for name in _NAMES if name in metrics]
+    order = [name for name in _names(task) if name in metrics]
     return {"examples": len(scores.labels), "metrics": {name: metrics[name] for name in order}}
 
 
-def _print_scores(result: Mapping[str, Any]) -> None:
+def _print_scores(task: Task, result: Mapping[str, Any]) -> None:
     for line in result["notes"]:
         say(line)
-    rows = [
-        (
-            _NAMES[name],
-            _number(name, metric["value"]),
-            "" if metric["low"] is None else f"[{_number(name, metric['low'])}, {_number(name, metric['high'])}]",
-        )
-        for name, metric in result["metrics"].items()
-    ]
+    names, rows = _names(task), []
+    for name, metric in result["metrics"].items():
+        value, low, high = (None if end is None else _number(task, name, end) for end in metric.values())
+        rows.append((names[name], value or "", "" if low is None else f"[{low}, {high}]"))
     _table(["score", "value", "95 % interval over examples"], rows)
 
 
@@ -305,12 +304,15 @@ def _print_row(result: Mapping[str, Any]) -> None:
     say(f"Report: {result['report']}")
 
 
-def _number(metric: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if metric in _PERCENT else f"{value:.4f}"
+def _names(task: Task) -> Mapping[str, str]:
+    """What tables call the scores of a task, in their order."""
+    return _NAMES if task.name == "classification" else {name: score.title for name, score in task.scores.items()}
 
 
-def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+.2f} %" if metric in _PERCENT else f"{value:+.4f}"
+def _number(task: Task, metric: str, value: float, sign: str = "") -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:{sign}.2f} %" if task.scores[metric].percent else f"{value:{sign}.4f}"
 
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
