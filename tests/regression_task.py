@@ -13,7 +13,19 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from torch import nn
 
-from dbn_core import Dataset, Method, Part, PredictContext, Score, Scores, Task, predict_split, register, register_task
+from dbn_core import (
+    Dataset,
+    Method,
+    Part,
+    PredictContext,
+    Score,
+    Scores,
+    Task,
+    checked_arrays,
+    predict_split,
+    register,
+    register_task,
+)
 from dbn_core.nets.spec import NetworkOptions
 
 
@@ -57,6 +69,10 @@ class Regression(Task):
             "test": self.parameters_of(predict_split(predictor, data.test, device)),
             "targets": data.test.labels.float(),
         }
+
+    def accept(self, arrays, data):
+        given = checked_arrays(arrays, {"test": (None, len(data.test), 2)})
+        return {"test": torch.from_numpy(given["test"]).float(), "targets": data.test.labels.float()}
 
     def numbers(self, output):
         return output.movedim(-2, 0)

@@ -15,10 +15,12 @@ from scipy.stats import norm, ttest_rel
 
 from benchmarks.cli import main
 from benchmarks.contract.check import check_method
+from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.work.planning import plan_suite
 from dbn_core.errors import PluginError, SpecError
 from dbn_core.registry import load_plugin, parse_method
-from dbn_core.task import register_task, task_named
+from dbn_core.task import Task, register_task, task_named
 
 PLUGIN = Path(__file__).with_name("regression_task.py")
 load_plugin(PLUGIN)
@@ -131,6 +133,32 @@ def test_stored_results_are_compared_over_their_repetitions(
     said = capsys.readouterr().out
     assert "examples. One repetition: it speaks of these two sets of predictions on other examples" in said
     assert "–" not in said
+
+
+def test_predictions_made_elsewhere_join_a_suite_of_the_task(
+    finished: Path, suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.report.render", lambda *paths: [])
+    store, before = Store(finished / "store"), (finished / "rows" / "summary.csv").read_text()
+    words = [f"--suite={suite}", f"--plugin={PLUGIN}", *places(finished)]
+    for cell in plan_suite(load_suite(str(suite)), store).cells:
+        if (cell.method.name, cell.size) == ("gaussian-ensemble", 2):
+            terms = store.arrays("predictions", cell.predictions)["test"][:2]
+            np.savez(finished / f"mine-{cell.repetition + 1}.npz", test=terms)
+    for repetition in (1, 2, 3):
+        file = str(finished / f"mine-{repetition}.npz")
+        said = ["--label=Mine", "--size=3", f"--repetition={repetition}", "--params=1e3"]
+        assert command(monkeypatch, "score", file, *words, *said) == 0
+    assert "Equivalent members of GE: 2.00 [" in capsys.readouterr().out
+    summary = pd.read_csv(finished / "rows" / "summary.csv").set_index(["label", "size"])
+    own, mine = (summary.loc[key, ["n", "nll_mean", "nll_high", "crps_mean"]] for key in (("GE", 2), ("Mine", 3)))
+    assert mine.tolist() == own.tolist()
+    assert command(monkeypatch, "score", str(finished / "mine-1.npz"), *words, "--labels=y.npy") == 1
+    assert "--labels is for predicted classes" in capsys.readouterr().err
+    assert command(monkeypatch, "score", "--remove=Mine", *words) == 0
+    assert (finished / "rows" / "summary.csv").read_text() == before
+    with pytest.raises(SpecError, match="takes no predictions that were made elsewhere"):
+        Task.accept(load_suite(str(suite)).task, {}, None)
 
 
 def test_the_contract_is_checked_in_the_world_of_the_task() -> None:
