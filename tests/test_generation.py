@@ -205,6 +205,31 @@ def test_samples_made_elsewhere_join_the_suite_and_leave_it_again(
     assert (folder / "rows" / "summary.csv").read_text() == before
 
 
+def test_a_trained_sampler_runs_from_python_as_the_documents_say(
+    points: tuple[Path, RunResult, Options, Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _, options, suite = points
+    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text().partition("```python\n")[2]
+    code = text.partition("```")[0]
+    for told, own in {
+        '"results/store"': repr(str(options.store)),
+        'load_suite("mixture2d")': "suite",
+        "SE@5": "SE@3",
+        "2000": "80",
+        "mine.npz": str(folder / "python.npz"),
+    }.items():
+        assert told in code
+        code = code.replace(told, own)
+    exec(code, {"suite": suite})
+    with np.load(folder / "python.npz") as file:
+        drawn = file["samples"]
+    assert len(suite.task.accept({"samples": drawn}, suite.data.load())["samples"]) == 80
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", "export", "mixture2d", "SE@5", f"--store={folder / 'new'}"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "docs/tasks.md says how to run its trained predictors from Python" in capsys.readouterr().err
+
+
 SAMPLES = np.zeros((50, 2, 1, 1))
 
 

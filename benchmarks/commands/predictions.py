@@ -285,7 +285,9 @@ def _print_scores(task: Task, result: Mapping[str, Any]) -> None:
     for name, metric in result["metrics"].items():
         value, low, high = (None if end is None else score_number(task, name, end) for end in metric.values())
         rows.append((names[name], value or "", "" if low is None else f"[{low}, {high}]"))
-    print_table(["score", "value", "95 % interval over examples"], rows)
+    columns = ["score", "value", "95 % interval over examples"]
+    width = 3 if any(row[-1] for row in rows) else 2  # numbers of a whole split have no interval
+    print_table(columns[:width], [row[:width] for row in rows])
 
 
 def _print_equivalents(result: Mapping[str, Any]) -> None:
