@@ -26,6 +26,7 @@ _PUBLIC = {
     "Score": "dbn_core.task",
     "Scores": "dbn_core.task",
     "register_task": "dbn_core.task",
+    "checked_arrays": "dbn_core.task",
     # What it is handed.
     "FitContext": "dbn_core.context",
     "PredictContext": "dbn_core.context",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from dbn_core.task import Score as Score
     from dbn_core.task import Scores as Scores
     from dbn_core.task import Task as Task
+    from dbn_core.task import checked_arrays as checked_arrays
     from dbn_core.task import register_task as register_task
     from dbn_core.train.recipe import Recipe as Recipe
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from dbn_core.errors import PluginError, SpecError, did_you_mean
+from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean
 from dbn_core.nets.spec import NetworkOptions
 
 if TYPE_CHECKING:
@@ -177,6 +177,21 @@ class Task(BaseModel, ABC):
             PluginError: the predictor of the method ``name`` does not give what the task needs; one sentence says what.
         """
 
+    def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
+        """What :meth:`predict` would have stored, of predictions that were made elsewhere.
+
+        Args:
+            arrays: what their file holds, by name; :func:`checked_arrays` checks them.
+            data: those of the repetition that was predicted.
+
+        Raises:
+            DataError: an array is missing or wrong; a sentence without the name of the file.
+            SpecError: the task takes none.
+        """
+        raise SpecError(
+            f"The task '{self.name}' takes no predictions that were made elsewhere: write a method of it instead."
+        )
+
     @abstractmethod
     def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
         """Scores of stored predictions; ``terms``: how many terms count where a method is nested.  No torch."""
@@ -209,6 +224,46 @@ class NoNetwork(NetworkOptions):
     def label(self) -> str:
         """In words."""
         return "none: methods bring their own models"
+
+
+def checked_arrays(
+    arrays: Mapping[str, Array], shapes: Mapping[str, Sequence[int | None]], optional: Container[str] = ()
+) -> dict[str, Array]:
+    """Arrays that were made elsewhere, for :meth:`Task.accept`.
+
+    Args:
+        shapes: of the arrays that are asked for, by name; None for an axis of any length but zero, () for a number.
+        optional: those that may be missing.
+
+    Raises:
+        DataError: an array is missing, not asked for, of another shape, or no finite numbers.
+    """
+    import numpy as np  # here, since to plan needs no NumPy
+
+    for name in shapes:
+        if name not in arrays and name not in optional:
+            raise DataError(
+                f"There is no array '{name}'{did_you_mean(name, arrays)}: save one of shape {_shown(shapes[name])}."
+            )
+    for name, array in arrays.items():
+        if name not in shapes:
+            raise DataError(f"Nothing asks for the array '{name}'{did_you_mean(name, shapes)}: leave it out.")
+        if array.dtype.kind not in "fiu":
+            raise DataError(f"The array '{name}' is of type {array.dtype}: save it as numbers.")
+        shape = shapes[name]
+        if array.ndim != len(shape) or not all(
+            length if size is None else length == size for size, length in zip(shape, array.shape, strict=True)
+        ):
+            raise DataError(f"The array '{name}' has the shape {list(array.shape)}: save one of shape {_shown(shape)}.")
+        with np.errstate(over="ignore"):
+            bad = int(np.sum(~np.isfinite(array.astype(np.float32))))  # as numbers are stored
+        if bad:
+            raise DataError(f"The array '{name}' has {bad} values that are NaN or infinite: make them anew.")
+    return dict(arrays)
+
+
+def _shown(shape: Sequence[int | None]) -> str:
+    return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
 
 
 _TASKS: dict[str, type[Task]] = {}

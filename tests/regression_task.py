@@ -13,7 +13,19 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from torch import nn
 
-from dbn_core import Dataset, Method, Part, PredictContext, Score, Scores, Task, predict_split, register, register_task
+from dbn_core import (
+    Dataset,
+    Method,
+    Part,
+    PredictContext,
+    Score,
+    Scores,
+    Task,
+    checked_arrays,
+    predict_split,
+    register,
+    register_task,
+)
 from dbn_core.nets.spec import NetworkOptions
 
 
@@ -58,6 +70,10 @@ class Regression(Task):
             "targets": data.test.labels.float(),
         }
 
+    def accept(self, arrays, data):
+        given = checked_arrays(arrays, {"test": (None, len(data.test), 2)})
+        return {"test": torch.from_numpy(given["test"]).float(), "targets": data.test.labels.float()}
+
     def numbers(self, output):
         return output.movedim(-2, 0)
 
@@ -68,7 +84,8 @@ class Regression(Task):
             "crps": crps(mean, sd, target),
         }
         error = mean.mean(0) - target
-        return Scores(examples=examples, split={"rmse": float(np.sqrt((error**2).mean()))})
+        split = {"rmse": float(np.sqrt((error**2).mean()))}
+        return Scores(examples=examples, split=split, ids=arrays.get("test_ids"))
 
     def trial(self):
         from dbn_core.tasks.classification import Classification

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import ttest_rel
 from torch import nn
 
-from benchmarks.run import run_suite
+from benchmarks.cli import main
+from benchmarks.report.load import load_results
+from benchmarks.report.task_figures import figure_captions
+from benchmarks.report.task_page import main_table
+from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.builtin import available
 from benchmarks.suite.plan import build_plan
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
 from dbn_core.data import DigitsSource, Mixture2dSource, TableSource
 from dbn_core.diffusion.members import Member, SamplingPredictor
 from dbn_core.diffusion.schedules import VP
-from dbn_core.errors import PluginError, SpecError
+from dbn_core.errors import DataError, PluginError, SpecError
 from dbn_core.metrics.extractor import extractors
 from dbn_core.registry import parse_method
 from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
 from dbn_core.tasks.generation import Generation
-from dbn_core.tasks.tabular import table_of
+from dbn_core.tasks.tabular import Tabular, table_of
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -112,14 +118,24 @@ def test_the_true_score_has_no_error_its_likelihood_and_its_modes() -> None:
     assert scores.exhibits["samples"].shape == (1500, 2)
     assert scores.exhibits["paths"].shape == (40, 41, 2)
     assert scores.exhibits["paths"][:, -1] == pytest.approx(scores.exhibits["samples"][:40], abs=1e-4)
+    again = task.accept({"samples": arrays["samples"].numpy(), "nfe": np.array(40)}, data)
+    assert set(again) == {"samples", "test", "modes", "nfe"}
+    assert all(torch.equal(again[name], arrays[name]) for name in again)
 
 
-def test_a_suite_of_points_runs_from_end_to_end(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult, Options, Suite]:
+    """A folder with a suite of points that was run."""
+    tmp_path = tmp_path_factory.mktemp("points")
     text = available()["mixture2d"].read_text().partition("[[methods]]")[0] + CHOSEN
     (tmp_path / "mixture2d.toml").write_text(text)
     suite = load_suite(str(tmp_path / "mixture2d.toml"), {**SMALL, "pool.members": 3})
     options = options_in(tmp_path)
-    result = run_suite(suite, options, lambda event: None)
+    return tmp_path, run_suite(suite, options, lambda event: None), options, suite
+
+
+def test_a_suite_of_points_runs_from_end_to_end(points: tuple[Path, RunResult, Options, Suite]) -> None:
+    tmp_path, result, options, suite = points
     assert not result.failures
     summary = pd.read_csv(tmp_path / "rows" / "summary.csv").set_index(["label", "size"])
     cost = summary["macs_rel"]
@@ -134,6 +150,125 @@ def test_a_suite_of_points_runs_from_end_to_end(tmp_path: Path) -> None:
     assert "denoising score-matching loss" in page
     again = run_suite(suite, options, lambda event: None)
     assert not again.outcome.made
+
+
+def test_samples_made_elsewhere_join_the_suite_and_leave_it_again(
+    points: tuple[Path, RunResult, Options, Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, result, options, _ = points
+    before = (folder / "rows" / "summary.csv").read_text()
+    rows = pd.read_csv(folder / "rows" / "rows.csv").set_index(["label", "size", "repetition", "metric"])["value"]
+    where = [f"--suite={folder / 'mixture2d.toml'}", f"--store={options.store}", "--set=pool.members=3"]
+    where += [f"--set={key}={value}" for key, value in SMALL.items()]
+    write = [f"--rows={folder / 'rows'}", f"--reports={folder / 'reports'}"]
+
+    def command(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["dbn-bench", str(words[0]), *where, *map(str, words[1:])])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        output = capsys.readouterr()
+        assert not end.value.code, output.err
+        return output.out
+
+    mine = [cell for cell in result.plan.cells if (cell.label, cell.size) == ("SE", 3)]
+    for cell in mine:  # what a user would have drawn with the very same networks
+        arrays = Store(options.store).arrays("predictions", cell.predictions)
+        np.savez(folder / f"drawn-{cell.repetition + 1}.npz", samples=arrays["samples"])
+    scored = json.loads(command("score", folder / "drawn-1.npz", "--json"))["metrics"]
+    for name in ("energy", "modes"):
+        assert scored[name]["value"] == pytest.approx(rows["SE", 3, 0, name], rel=1e-5)
+    said = ("--label=Drawn", "--size=2", "--note=By hand.")
+    monkeypatch.setattr("benchmarks.report.render", lambda *paths: [])
+    command("score", folder / "drawn-2.npz", "--repetition=2", *said, "--macs=1e6", *write)
+    command("score", folder / "drawn-1.npz", *said, "--macs=1e6", *write)
+    summary = pd.read_csv(folder / "rows" / "summary.csv").set_index(["label", "size"])
+    row, own = summary.loc["Drawn", 2], summary.loc["SE", 3]
+    assert row["n"] == 2
+    assert row[["energy_mean", "modes_high"]].tolist() == own[["energy_mean", "modes_high"]].tolist()
+    assert row["macs"] == 1e6
+    assert row[["dsm_mean", "nll_mean", "nfe_mean", "params", "train_seconds"]].isna().all()  # nobody said them
+    tables = load_results(folder / "rows")
+    assert "hence not drawn: Drawn." in figure_captions(tables, folder / "rows")["scores_vs_cost"].text
+    assert "Drawn" in [line[0].text for block in main_table(tables).blocks for line in block.rows]
+    line = "Drawn, size 2: predictions made outside this suite (drawn-1.npz, drawn-2.npz; as repetition 1, 2;"
+    assert any(each.startswith(line) for each in tables.meta["protocol"])
+    found = json.loads(command("compare", "Drawn@2", "SE@1", "--json"))
+    assert [row["metric"] for row in found["rows"]] == ["energy", "modes"]
+    for row in found["rows"]:
+        a, b = ([rows[*key, repetition, row["metric"]] for repetition in (0, 1)] for key in (("SE", 3), ("SE", 1)))
+        assert row["p_value"] == pytest.approx(ttest_rel(a, b).pvalue, rel=1e-3)
+    both = command("compare", "SE@3", "SE@1")
+    assert "2 repetitions and 60 test examples; energy distance and mode error: over repetitions alone;" in both
+    alone = command("compare", "Drawn@2", "SE@1", "--set=repetitions=1")
+    assert "With one repetition the difference in energy distance and mode error has no test" in alone
+    command("score", "--remove=Drawn", *write)
+    assert (folder / "rows" / "summary.csv").read_text() == before
+
+
+def test_a_trained_sampler_runs_from_python_as_the_documents_say(
+    points: tuple[Path, RunResult, Options, Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _, options, suite = points
+    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text().partition("```python\n")[2]
+    code = text.partition("```")[0]
+    for told, own in {
+        '"results/store"': repr(str(options.store)),
+        'load_suite("mixture2d")': "suite",
+        "SE@5": "SE@3",
+        "2000": "80",
+        "mine.npz": str(folder / "python.npz"),
+    }.items():
+        assert told in code
+        code = code.replace(told, own)
+    exec(code, {"suite": suite})
+    with np.load(folder / "python.npz") as file:
+        drawn = file["samples"]
+    assert len(suite.task.accept({"samples": drawn}, suite.data.load())["samples"]) == 80
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", "export", "mixture2d", "SE@5", f"--store={folder / 'new'}"])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    assert "docs/tasks.md says how to run its trained predictors from Python" in capsys.readouterr().err
+
+
+SAMPLES = np.zeros((50, 2, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        ({"sample": SAMPLES}, "There is no array 'samples' (did you mean 'sample'?): save one of shape [50, 2, 1, 1]."),
+        ({"samples": SAMPLES[:-1]}, "The array 'samples' has the shape [49, 2, 1, 1]: save one of shape [50, 2, 1, 1]"),
+        ({"samples": SAMPLES[..., 0]}, "has the shape [50, 2, 1]"),
+        ({"samples": SAMPLES.astype(str)}, "of type <U32: save it as numbers"),
+        ({"samples": SAMPLES + np.nan}, "has 100 values that are NaN or infinite"),
+        ({"samples": SAMPLES + 1e39}, "has 100 values that are NaN or infinite"),
+        ({"samples": SAMPLES, "NFE": 3}, "Nothing asks for the array 'NFE'"),
+        ({"samples": SAMPLES, "nfe": -1}, "'nfe' is -1"),
+    ],
+)
+def test_a_file_that_a_suite_cannot_take_is_one_sentence(
+    arrays: dict[str, np.ndarray], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    np.savez(tmp_path / "mine.npz", **arrays)
+    words = ["score", str(tmp_path / "mine.npz"), "--suite=mixture2d", "--set=task.samples=50", f"--store={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
+    with pytest.raises(SystemExit, match="1"):
+        main()
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: '{tmp_path / 'mine.npz'}': ")
+    assert error.count("\n") == 1
+    assert sentence in error
+
+
+def test_images_made_elsewhere_come_in_bytes_or_in_shares_of_white() -> None:
+    data, task = DigitsSource().load(), Generation(samples=30)
+    images = data.train.images[:30].numpy()
+    for given in (images, images.astype(np.int64), images / 255):
+        assert torch.equal(task.accept({"samples": given}, data)["samples"], data.train.images[:30])
+    for wrong in (images.astype(float), images.astype(int) + 100, -(images / 255)):
+        with pytest.raises(DataError, match="save images as uint8, or as floats in"):
+            task.accept({"samples": wrong}, data)
 
 
 def test_repetitions_of_what_is_drawn_differ_and_methods_start_alike(tmp_path: Path) -> None:
@@ -197,6 +332,8 @@ def test_extractors_know_digits_and_are_the_same_again() -> None:
     real = arrays.predict(Shuffled(images), data, CPU, torch.Generator().manual_seed(0), "real")
     noise = arrays.predict(nn.Sigmoid(), data, CPU, torch.Generator().manual_seed(0), "noise")
     assert real["fd"].item() < noise["fd"].item() / 5
+    again = arrays.accept({"samples": noise["samples"].numpy()}, data)
+    assert all(torch.equal(again[name], noise[name]) for name in ("samples", "test", "fd", "kd"))
 
 
 class Shuffled(nn.Module):
@@ -206,6 +343,30 @@ class Shuffled(nn.Module):
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
         return self.images[: len(noise)]
+
+
+class Given(nn.Module):
+    def __init__(self, tables: torch.Tensor) -> None:
+        super().__init__()
+        self.tables = iter(tables)
+
+    def forward(self, noise: torch.Tensor) -> torch.Tensor:
+        return next(self.tables)[:, :, None, None]
+
+
+def test_tables_made_elsewhere_are_scored_as_those_of_a_method() -> None:
+    data, task = TableSource(name="iris").for_repetition(1).load(), Tabular(sets=1)
+    rows = data.train.images.flatten(1)
+    tables = torch.stack([rows.roll(1, 0), rows.flip(0)])
+    tables[0, :, 0] += 0.5
+    stored = task.predict(Given(tables), data, CPU, torch.Generator().manual_seed(0), "given")
+    again = task.accept({"tables": tables.numpy()}, data)
+    assert set(again) == set(stored)
+    assert all(torch.equal(again[name], stored[name]) for name in stored)
+    assert task.score({name: tensor.numpy() for name, tensor in again.items()}).split["w1_train"] > 0
+    tables[1, 3, -1] = 7
+    with pytest.raises(DataError, match=r"column 'class': codes must be 0\.\.2"):
+        task.accept({"tables": tables.numpy()}, data)
 
 
 def test_tables_are_cut_anew_and_forests_survive_storing() -> None:

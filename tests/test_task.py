@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
-from scipy.stats import norm
+from scipy.stats import norm, ttest_rel
 
 from benchmarks.cli import main
 from benchmarks.contract.check import check_method
+from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.work.planning import plan_suite
 from dbn_core.errors import PluginError, SpecError
 from dbn_core.registry import load_plugin, parse_method
-from dbn_core.task import register_task, task_named
+from dbn_core.task import Task, register_task, task_named
 
 PLUGIN = Path(__file__).with_name("regression_task.py")
 load_plugin(PLUGIN)
@@ -64,6 +66,18 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def finished(suite: Path) -> Path:
+    """The suite's folder, after a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        assert command(patch, "run", str(suite), *places(suite.parent), f"--plugin={PLUGIN}", "--jobs=0") == 0
+    return suite.parent
+
+
+def places(folder: Path) -> list[str]:
+    return [f"--{name}={folder / name}" for name in ("store", "rows", "reports")]
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
     with pytest.raises(SystemExit) as end:
@@ -72,11 +86,9 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def test_a_task_in_one_file_runs_through_the_whole_harness(
-    suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, suite: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = suite.parent
-    places = [f"--store={folder / 'store'}", f"--rows={folder / 'rows'}", f"--reports={folder / 'reports'}"]
-    assert command(monkeypatch, "run", str(suite), *places, f"--plugin={PLUGIN}", "--jobs=0") == 0
+    folder = finished
     summary = pd.read_csv(folder / "rows" / "summary.csv").set_index(["family", "size"])
     student = summary.loc["mean-student", 3]
     assert {"nll_mean", "crps_low", "rmse_high", "equivalent", "equivalent_high", "macs_rel"} <= set(summary)
@@ -94,10 +106,59 @@ def test_a_task_in_one_file_runs_through_the_whole_harness(
     assert "continuous ranked probability score" in page
     assert "deep ensemble" not in page.partition("## How it was measured")[0]
     before = page, (folder / "reports" / "numbers" / "figures" / "scores_vs_cost.png").read_bytes()
-    capsys.readouterr()
-    assert command(monkeypatch, "report", str(suite), *places[1:]) == 0
+    assert command(monkeypatch, "report", str(suite), *places(folder)[1:]) == 0
     after = (folder / "reports" / "numbers" / "report.md").read_text()
     assert before == (after, (folder / "reports" / "numbers" / "figures" / "scores_vs_cost.png").read_bytes())
+
+
+def test_stored_results_are_compared_over_their_repetitions(
+    finished: Path, suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["compare", "Student@3", "GE@3", f"--suite={suite}", f"--plugin={PLUGIN}", places(finished)[0]]
+    assert command(monkeypatch, *words, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = pd.read_csv(finished / "rows" / "rows.csv")
+    assert [row["metric"] for row in found["rows"]] == ["nll", "crps"]
+    for row in found["rows"]:  # each repetition has a test split of its own, so it counts as one observation
+        values = rows[(rows["metric"] == row["metric"]) & (rows["size"] == 3)].pivot(
+            index="repetition", columns="label", values="value"
+        )
+        assert row["p_value"] == pytest.approx(ttest_rel(values["Student"], values["GE"]).pvalue, rel=1e-3)
+    assert command(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert "Paired Student's t over 3 repetitions; p corrected by Holm for the number of scores." in said
+    assert "CRPS" in said
+
+    assert command(monkeypatch, *words, "--set=repetitions=1") == 0
+    said = capsys.readouterr().out
+    assert "examples. One repetition: it speaks of these two sets of predictions on other examples" in said
+    assert "–" not in said
+
+
+def test_predictions_made_elsewhere_join_a_suite_of_the_task(
+    finished: Path, suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.report.render", lambda *paths: [])
+    store, before = Store(finished / "store"), (finished / "rows" / "summary.csv").read_text()
+    words = [f"--suite={suite}", f"--plugin={PLUGIN}", *places(finished)]
+    for cell in plan_suite(load_suite(str(suite)), store).cells:
+        if (cell.method.name, cell.size) == ("gaussian-ensemble", 2):
+            terms = store.arrays("predictions", cell.predictions)["test"][:2]
+            np.savez(finished / f"mine-{cell.repetition + 1}.npz", test=terms)
+    for repetition in (1, 2, 3):
+        file = str(finished / f"mine-{repetition}.npz")
+        said = ["--label=Mine", "--size=3", f"--repetition={repetition}", "--params=1e3"]
+        assert command(monkeypatch, "score", file, *words, *said) == 0
+    assert "Equivalent members of GE: 2.00 [" in capsys.readouterr().out
+    summary = pd.read_csv(finished / "rows" / "summary.csv").set_index(["label", "size"])
+    own, mine = (summary.loc[key, ["n", "nll_mean", "nll_high", "crps_mean"]] for key in (("GE", 2), ("Mine", 3)))
+    assert mine.tolist() == own.tolist()
+    assert command(monkeypatch, "score", str(finished / "mine-1.npz"), *words, "--labels=y.npy") == 1
+    assert "--labels is for predicted classes" in capsys.readouterr().err
+    assert command(monkeypatch, "score", "--remove=Mine", *words) == 0
+    assert (finished / "rows" / "summary.csv").read_text() == before
+    with pytest.raises(SpecError, match="takes no predictions that were made elsewhere"):
+        Task.accept(load_suite(str(suite)).task, {}, None)
 
 
 def test_the_contract_is_checked_in_the_world_of_the_task() -> None:

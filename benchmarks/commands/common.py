@@ -170,15 +170,6 @@ def planned(
     return plan_suite(suite, the_store), the_store
 
 
-def must_classify(plan: Plan, command: str) -> None:
-    """Raise SpecError where a suite is about something else than classes, which a command is for."""
-    if plan.suite.task.name != "classification":
-        raise SpecError(
-            f"`{command}` is for predicted classes, and the suite '{plan.suite.name}' is about {plan.suite.task.name}: "
-            "its scores are in the report and in its summary.csv."
-        )
-
-
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
     """Print a table without frames."""
     drawn = Table(title=title, title_justify="left", show_edge=False, pad_edge=False, box=None)

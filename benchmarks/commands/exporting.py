@@ -18,10 +18,10 @@ from benchmarks.commands.common import (
     StoreDir,
     SuiteName,
     command_line,
-    must_classify,
     planned,
     say,
 )
+from dbn_core.errors import SpecError
 
 
 def export(
@@ -47,7 +47,11 @@ def export(
     from benchmarks.export.folder import export_cell, find_cell
 
     plan, the_store = planned(suite, store, set_, data_root, plugin)
-    must_classify(plan, "export")
+    if plan.suite.task.name != "classification":
+        raise SpecError(
+            f"`export` writes classifiers, and the suite '{plan.suite.name}' is about {plan.suite.task.name}: "
+            "docs/tasks.md says how to run its trained predictors from Python."
+        )
     cell = find_cell(plan, method, repetition - 1)
     name = plan.suite.name
     folder = out or Path("results/exports") / name / f"{_short(cell.label)}-{cell.size}"

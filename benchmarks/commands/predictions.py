@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from benchmarks.commands.common import (
     STORE,
@@ -22,25 +22,19 @@ from benchmarks.commands.common import (
     RowsDir,
     Set,
     StoreDir,
-    console,
     errors,
-    must_classify,
     places,
     planned,
     say,
 )
+from benchmarks.commands.scores import print_json, print_table, score_names, score_number
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.plan import Plan
+    from dbn_core.task import Task
 
-_NAMES = {
-    **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
-    **{"cnll": "NLL, calibrated", "cbrier": "Brier, calibrated", "cece": "ECE, calibrated"},
-    **{"ece_debiased": "ECE, debiased", "cece_debiased": "ECE, calibrated, debiased"},
-}
-_PERCENT = ("acc", "ece", "cece", "ece_debiased", "cece_debiased")
 
 Labels = Annotated[
     Path | None,
@@ -56,7 +50,8 @@ def score(
         Path | None,
         typer.Argument(
             help="Predictions [N, K], or [M, N, K] for M members: .npz, .npy, .csv or .parquet. An .npz may also hold "
-            "labels, validation and validation_labels; a table may have the columns label and member.",
+            "labels, validation and validation_labels; a table may have the columns label and member. For a suite that "
+            "is not about classes: the .npz that docs/tasks.md describes.",
         ),
     ] = None,
     labels: Labels = None,
@@ -76,7 +71,8 @@ def score(
         str | None,
         typer.Option(
             help="Compare the predictions with the deep ensembles of this suite, which has been run or comes with "
-            "released results; --label and --size add them to its tables and figures."
+            "released results; --label and --size add them to its tables and figures. A suite that is not about "
+            "classes scores them with its own data."
         ),
     ] = None,
     label: Annotated[str | None, typer.Option(help="With --suite: what its tables call the method.")] = None,
@@ -107,8 +103,10 @@ def score(
     json_: Json = False,
 ) -> None:
     """Score predictions made anywhere, and add them to a suite if asked to."""
+    from benchmarks.results.outside.accepted import load_accepted
+    from benchmarks.results.outside.comparing import ensemble_equivalents
     from benchmarks.results.outside.predictions import arrays_of, load_predictions
-    from dbn_core.tasks.classification import score_arrays
+    from dbn_core.tasks.classification import Classification
 
     only_suite = {
         **{"--label": label, "--size": size, "--macs": macs, "--params": params, "--remove": remove},
@@ -126,29 +124,31 @@ def score(
     if predictions is not None and joins and (label is None or size is None):
         raise SpecError("A row of a suite needs a name and a size: give --label and --size.")
     result: dict[str, Any] = {}
-    arrays = {}
-    if predictions is not None:
+    arrays: dict[str, Any] = {}
+    task: Task = Classification()
+    if suite is not None:
+        plan, the_store = planned(suite, store, set_, data_root, plugin)
+        task = plan.suite.task
+    classes = isinstance(task, Classification)
+    if predictions is not None and classes:
         loaded = load_predictions(predictions, labels, validation, validation_labels, key, values)
         arrays = arrays_of(*loaded)
-        result = _scored(score_arrays(arrays))
-        result["notes"] = [note for part in loaded if part for note in part.notes]
+        result = _scored(task, arrays, [note for part in loaded if part for note in part.notes])
         if loaded[1] is None:
             result["notes"].append("No validation predictions, so no temperature is fitted and scores are raw only.")
-        if not json_:
-            _print_scores(result)
-    if suite is not None and not joins:
-        from benchmarks.results.outside.comparing import ensemble_equivalents
-
-        plan, the_store = planned(suite, store, set_, data_root, plugin)
-        must_classify(plan, "score")
-        equivalents = ensemble_equivalents(plan, the_store, arrays, repetition - 1, str(predictions))
-        result |= {"suite": plan.suite.name, "dee": {name: vars(dee) for name, dee in equivalents.items()}}
-        result["max_size"] = max(cell.size for cell in plan.cells if cell.is_reference)
-        if not json_:
-            _print_equivalents(result)
-    elif suite is not None:
-        plan, the_store = planned(suite, store, set_, data_root, plugin)
-        must_classify(plan, "score")
+    elif predictions is not None:
+        for name, value in {"labels": labels, "validation": validation, "validation-labels": validation_labels,
+                            "key": key, "values": None if values == "auto" else values}.items():  # fmt: skip
+            if value is not None:
+                raise SpecError(
+                    f"--{name} is for predicted classes, and the suite '{plan.suite.name}' is about {task.name}: "
+                    "leave it out."
+                )
+        arrays, held = load_accepted(plan, predictions, repetition - 1)
+        result = _scored(task, arrays, [held])
+    if result and not json_:
+        _print_scores(task, result)
+    if suite is not None and joins:
         result |= _change_suite(
             plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
@@ -156,9 +156,19 @@ def score(
              "cost": {"params": params, "macs": macs, "student_passes": train_passes, "train_seconds": train_seconds}},
         )  # fmt: skip
         if not json_:
-            _print_row(result)
+            _print_row(task, result)
+    elif suite is not None:
+        result["suite"] = plan.suite.name
+        if classes:
+            equivalents = ensemble_equivalents(plan, the_store, arrays, repetition - 1, str(predictions))
+            result["dee"] = {name: vars(dee) for name, dee in equivalents.items()}
+            result["max_size"] = max(cell.size for cell in plan.cells if cell.is_reference)
+            if not json_:
+                _print_equivalents(result)
+        if not json_:
+            say("To add a row to its tables and figures, give --label and --size.")
     if json_:
-        _print_json(result)
+        print_json(result)
 
 
 def compare(
@@ -184,27 +194,27 @@ def compare(
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
         plan, the_store = planned(suite, store, set_, data_root, plugin, add)
-        must_classify(plan, "compare")
         found = compare_stored(plan, the_store, a, b)
     if json_:
-        _print_json(
-            vars(found) | {"rows": [vars(row) for row in found.rows], "method": found.method, "verdict": found.verdict}
-        )
+        said = {name: getattr(found, name) for name in ("a", "b", "examples", "repetitions", "notes")}
+        rows = [vars(row) for row in found.rows]
+        print_json(said | {"rows": rows, "method": found.method, "verdict": found.verdict})
         return
     for line in found.notes:
         say(line)
     say(f"A: {found.a}")
     say(f"B: {found.b}")
-    lines = [
-        (
-            *(_NAMES[row.metric], _number(row.metric, row.a), _number(row.metric, row.b)),
-            _signed(row.metric, row.difference),
-            f"[{_signed(row.metric, row.low)}, {_signed(row.metric, row.high)}]",
-            *("< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row.p_value, row.p_holm)),
+    names, lines = score_names(found.task), []
+    for row in found.rows:
+        number = partial(score_number, found.task, row.metric)
+        lines.append(
+            (
+                *(names[row.metric], number(row.a), number(row.b), number(row.difference, sign="+")),
+                f"[{number(row.low, sign='+')}, {number(row.high, sign='+')}]",
+                *("–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row.p_value, row.p_holm)),
+            )
         )
-        for row in found.rows
-    ]
-    _table(["score", "A", "B", "A - B", "95 % interval", "p", "p (Holm)"], lines)
+    print_table(["score", "A", "B", "A - B", "95 % interval", "p", "p (Holm)"], lines)
     say(found.method)
     say(found.verdict)
 
@@ -222,12 +232,12 @@ def _change_suite(
     """Add or remove, then write the suite's rows and report again."""
     import pandas as pd
 
-    from benchmarks.results.external import Entry, StatedCost, add_external, remove_external, suite_labels
+    from benchmarks.results.external import Entry, StatedCost, add_external, own_arrays, remove_external
     from benchmarks.run import Options, run_suite
     from benchmarks.store.released import released_root
     from benchmarks.work.progress import Reporter
 
-    suite_labels(plan, store)  # a suite that was never run has no rows to join or leave
+    own_arrays(plan, store)  # a suite that was never run has no rows to join or leave
     if remove is not None:
         remove_external(plan, store, remove)
     else:
@@ -253,31 +263,31 @@ def _change_suite(
     return result
 
 
-def _scored(scores: Any) -> dict[str, Any]:
+def _scored(task: Task, arrays: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     from benchmarks.statistics import independent
 
+    scores = task.score(arrays)
     metrics: dict[str, dict[str, float | None]] = {}
     for name, examples in scores.examples.items():
         interval = independent(examples)
         metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
     for name, value in scores.split.items():
         metrics[name] = {"value": value, "low": None, "high": None}
-    order = [name for name in _NAMES if name in metrics]
-    return {"examples": len(scores.labels), "metrics": {name: metrics[name] for name in order}}
+    order = [name for name in score_names(task) if name in metrics]
+    count = {"examples": len(arrays["test_labels"])} if task.name == "classification" else {}
+    return {**count, "metrics": {name: metrics[name] for name in order}, "notes": notes}
 
 
-def _print_scores(result: Mapping[str, Any]) -> None:
+def _print_scores(task: Task, result: Mapping[str, Any]) -> None:
     for line in result["notes"]:
         say(line)
-    rows = [
-        (
-            _NAMES[name],
-            _number(name, metric["value"]),
-            "" if metric["low"] is None else f"[{_number(name, metric['low'])}, {_number(name, metric['high'])}]",
-        )
-        for name, metric in result["metrics"].items()
-    ]
-    _table(["score", "value", "95 % interval over examples"], rows)
+    names, rows = score_names(task), []
+    for name, metric in result["metrics"].items():
+        value, low, high = (None if end is None else score_number(task, name, end) for end in metric.values())
+        rows.append((names[name], value or "", "" if low is None else f"[{low}, {high}]"))
+    columns = ["score", "value", "95 % interval over examples"]
+    width = 3 if any(row[-1] for row in rows) else 2  # numbers of a whole split have no interval
+    print_table(columns[:width], [row[:width] for row in rows])
 
 
 def _print_equivalents(result: Mapping[str, Any]) -> None:
@@ -290,49 +300,17 @@ def _print_equivalents(result: Mapping[str, Any]) -> None:
         f"Paired with the deep ensembles of the suite {result['suite']} over {result['examples']} examples; the "
         "intervals are of 95 % and speak of other examples, not of other trainings."
     )
-    say("To add a row to its tables and figures, give --label and --size.")
 
 
-def _print_row(result: Mapping[str, Any]) -> None:
+def _print_row(task: Task, result: Mapping[str, Any]) -> None:
     from benchmarks.report.tables import dee_text, ratio_text
 
     if row := result.get("row"):
-        for kind, name in (("raw", "raw"), ("cal", "calibrated")):
-            value, low, high = (row[f"dee_{kind}{end}"] for end in ("", "_low", "_high"))
-            say(f"Deep-ensemble equivalent, {name}: {dee_text(value, low, high, result['max_size'])}")
+        known = {"dee_raw": "Deep-ensemble equivalent, raw", "dee_cal": "Deep-ensemble equivalent, calibrated"}
+        for column in task.curves:
+            value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+            name = known.get(column, f"Equivalent members of {task.reference_label}")
+            say(f"{name}: {dee_text(value, low, high, result['max_size'])}")
         say(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
     say(f"Rows:   {result['rows']}")
     say(f"Report: {result['report']}")
-
-
-def _number(metric: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if metric in _PERCENT else f"{value:.4f}"
-
-
-def _signed(metric: str, value: float) -> str:
-    return f"{100 * value:+.2f} %" if metric in _PERCENT else f"{value:+.4f}"
-
-
-def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(show_edge=False, pad_edge=False, box=None)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(_plain(value), ensure_ascii=False))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: unknown is null, a censored equivalent the text "inf" or "-inf"."""
-    if isinstance(value, Mapping):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    value = value.item() if hasattr(value, "item") else value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
-    return value

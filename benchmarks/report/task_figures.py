@@ -34,7 +34,7 @@ def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
         found["scores_vs_cost"] = Caption(
             "Scores against " + ("size" if task["axis"][0] == "size" else "cost"),
             f"Each score against {task['axis'][1]}; bars, and the yardstick's band, are 95 % intervals. Lines connect "
-            "the sizes of a method. Controls are left out.",
+            "the sizes of a method. Controls are left out." + _undrawn(results),
             f"Line plots of {names} for {labels}.",
         )
         if results.main["size"].nunique() > 1 and task["axis"][0] != "size":
@@ -76,6 +76,14 @@ def _figured(results: Results) -> list[str]:
     return [name for name in results.task["figured"] if results.main[f"{name}_mean"].notna().any()]
 
 
+def _undrawn(results: Results) -> str:
+    """A sentence about methods made elsewhere of which nobody said what they cost."""
+    assert results.task
+    known = np.isfinite(results.main[results.task["axis"][0]])
+    missing = dict.fromkeys(label for label in results.main["label"] if not known[results.main["label"] == label].any())
+    return f" Without a known cost, hence not drawn: {', '.join(missing)}." if missing else ""
+
+
 def exhibited(results: Results, rows_dir: Path) -> dict[str, dict[str, np.ndarray]]:
     """Arrays by method and name, of the first repetition, in the order of tables after the data themselves."""
     order = [f"{row.label}@{row.size_}" for row in results.summary.rename(columns={"size": "size_"}).itertuples()]
@@ -110,7 +118,8 @@ def _scores(results: Results, column: str, title: str, style: Mapping[str, Look]
         open_frame(ax)
     for ax in panels[len(names) :]:
         ax.remove()
-    legend(figure, [handle(label, look) for label, look in style.items()])
+    drawn = {*results.main["label"][np.isfinite(results.main[column])]}
+    legend(figure, [handle(label, look) for label, look in style.items() if label in drawn])
     return figure
 
 

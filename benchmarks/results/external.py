@@ -21,6 +21,7 @@ from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.method import Method
 from dbn_core.metrics.scores import Array
 from dbn_core.seeds import digest
+from dbn_core.tasks.classification import Classification
 
 KIND = "external"
 _COST_WORDS = {
@@ -75,7 +76,8 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
     """Store predictions as a cell of the suite; the same label, size and repetition replace what was there.
 
     Args:
-        arrays: ``test`` [M, N, K] log-probabilities and ``test_labels`` [N]; ``validation`` and its labels if known.
+        arrays: as the task stores them; of classification ``test`` [M, N, K] log-probabilities and ``test_labels``
+            [N], and ``validation`` and its labels if known.
 
     Raises:
         SpecError: the label belongs to the suite, or the suite has no predictions of its own yet.
@@ -85,16 +87,18 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
     if not entry.label.strip() or not entry.label.isprintable():
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
-    check_arrays(plan, store, entry.repetition, arrays, entry.source)
+    if isinstance(plan.suite.task, Classification):
+        check_arrays(plan, store, entry.repetition, arrays, entry.source)
+        arrays = {name: _compact(array) for name, array in arrays.items()}
     arrays = {**arrays, **_ids(plan, store, entry.repetition)}
-    content = save({name: _compact(array) for name, array in arrays.items()})
+    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
     cost = {name: value for name, value in asdict(entry.cost).items() if value is not None}
     record = {**_identity(plan, entry), "source": entry.source, "note": entry.note, "stated": cost}
     record |= {kind: digest({"kind": kind, **made, "stated": cost}) for kind in ("predictions", "cost")}
     key = digest({"kind": KIND, **_identity(plan, entry)})
     old = store.value(KIND, key)["value"] if store.has(KIND, key) else None
-    store.put("predictions", record["predictions"], {"recipe": made, "terms": len(arrays["test"])}, content)
+    store.put("predictions", record["predictions"], {"recipe": made}, content)
     store.put("cost", record["cost"], cost | ({"flops": 2 * cost["macs"]} if "macs" in cost else {}))
     store.put(KIND, key, record)  # last: a record names only what is stored
     if old:
@@ -159,17 +163,18 @@ def suite_labels(plan: Plan, store: Store, repetition: int | None = None) -> dic
     Raises:
         SpecError: the store has none.
     """
-    arrays = _stored(plan, store, repetition)
+    arrays = own_arrays(plan, store, repetition)
     return {name: arrays[name] for name in ("test_labels", "validation_labels")}
 
 
 def _ids(plan: Plan, store: Store, repetition: int) -> dict[str, Array]:
     """``test_ids`` of a repetition's split; nothing where all repetitions have the same."""
-    arrays = _stored(plan, store, repetition)
+    arrays = own_arrays(plan, store, repetition)
     return {name: array for name, array in arrays.items() if name == "test_ids"}
 
 
-def _stored(plan: Plan, store: Store, repetition: int | None) -> Mapping[str, Array]:
+def own_arrays(plan: Plan, store: Store, repetition: int | None = None) -> Mapping[str, Array]:
+    """What is stored of one of the suite's own methods; see :func:`suite_labels`."""
     anyones = repetition is None or not plan.suite.data.resplits
     for cell in plan.cells:
         if (anyones or cell.repetition == repetition) and store.has("predictions", cell.predictions):
@@ -216,7 +221,7 @@ def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str,
 
 def _compact(array: Array) -> Array:
     """As the harness stores its own: log-probabilities in single precision, labels as integers."""
-    return np.ascontiguousarray(array, np.float32 if array.dtype.kind == "f" else np.int64)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
 def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:

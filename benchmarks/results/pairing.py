@@ -73,9 +73,11 @@ class Pairing:
         return tuple(sorted(set.intersection(*having))) if keys else ()
 
     def scores(self, key: Key, score: str, repetitions: Sequence[int]) -> Array:
-        """Scores of a method: [R, N] where repetitions have the same test examples, else their means [R, 1]."""
+        """Scores of a method: [R, N] where the repetitions have the same test examples, else their means [R, 1]."""
         values = [result.values(score) for result in self._of(key, repetitions)]
-        return np.stack(values if self._crossed else [value.mean(keepdims=True) for value in values])
+        return np.stack(
+            values if self._crossed or len(values) == 1 else [value.mean(keepdims=True) for value in values]
+        )
 
     def mean(self, score: str, key: Key) -> Interval:
         """Mean of a method over all of its repetitions; NaN when it has none."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dbn_core.errors import PluginError, TrainingDivergedError
+from dbn_core.errors import DataError, PluginError, TrainingDivergedError
 from dbn_core.nets.score_spec import ScoreSpec
-from dbn_core.task import Exhibit, Score, Scores, Task, register_task
+from dbn_core.task import Exhibit, Score, Scores, Task, checked_arrays, register_task
 
 if TYPE_CHECKING:
     import torch
@@ -139,23 +139,54 @@ class Generation(Task):
             )
         if not torch.isfinite(samples).all():
             raise TrainingDivergedError(f"Method '{name}': its samples are not finite: look at its training losses.")
-        pictures = data.test.images.dtype == torch.uint8
-        if pictures:
-            samples = samples.clamp(0, 1).mul(255).round().to(torch.uint8)
-        found: dict[str, torch.Tensor] = {"samples": samples, "test": data.test.images}
-        found["nfe"] = torch.tensor([float(getattr(predictor, "evaluations", 0))])
+        found = {"nfe": torch.tensor([float(getattr(predictor, "evaluations", 0))])}
         if hasattr(predictor, "field"):
             found |= self._errors(predictor, to_float(data.test.images).to(device), data, generator)
         if hasattr(predictor, "paths") and data.image_size == (1, 1):
             with seeded(device, purpose="paths", seed=generator.initial_seed()):
                 found["paths"] = predictor.paths(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
-        if self.extractors and pictures:
+        return {key: value.contiguous() for key, value in (found | self._compared(samples, data)).items()}
+
+    def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
+        """Samples [N, C, H, W], as many as are drawn of a method, since distances depend on their number.
+
+        They are in the units of the data: images as uint8, or as floats in [0, 1].  ``nfe`` is the number of network
+        evaluations for one sample, if there is one to state.
+        """
+        import torch
+
+        shape = (self.samples, data.channels, *data.image_size)
+        given = checked_arrays(arrays, {"samples": shape, "nfe": ()}, optional=("nfe",))
+        samples = torch.from_numpy(given["samples"].astype("float32"))
+        if _pictures(data):
+            scale = 1 if given["samples"].dtype.kind == "f" else 255
+            if samples.min() < 0 or samples.max() > scale:
+                raise DataError(
+                    f"The array 'samples' has values from {samples.min():.4g} to {samples.max():.4g}: save images as "
+                    "uint8, or as floats in [0, 1]."
+                )
+            samples /= scale
+        found = self._compared(samples, data)
+        if "nfe" in given:
+            if given["nfe"] < 0:
+                raise DataError(f"The number 'nfe' is {given['nfe']:g}: state how many networks a sample takes.")
+            found["nfe"] = torch.tensor([float(given["nfe"])])
+        return found
+
+    def _compared(self, samples: torch.Tensor, data: Dataset) -> dict[str, torch.Tensor]:
+        """Samples, images in [0, 1], beside test examples, as both are stored, and what needs more of the data."""
+        import torch
+
+        if _pictures(data):
+            samples = samples.clamp(0, 1).mul(255).round().to(torch.uint8)
+        found = {"samples": samples, "test": data.test.images}
+        if self.extractors and _pictures(data):
             found |= _distances(data, samples, self.extractors)
         if data.truth is not None:
             near = torch.cdist(samples.flatten(1).double(), data.truth.means).argmin(1)
             shares = torch.bincount(near, minlength=len(data.truth.weights)) / len(near)
             found["modes"] = (shares - data.truth.weights).abs().sum()[None] / 2
-        return {key: value.contiguous() for key, value in found.items()}
+        return found
 
     def _errors(
         self, predictor: Any, x: torch.Tensor, data: Dataset, generator: torch.Generator
@@ -218,6 +249,11 @@ class Generation(Task):
         from dbn_core.data.points import Mixture2dSource
 
         return ScoreSpec(width=8, depth=1), Mixture2dSource(train_count=48, test_count=24).load()
+
+
+def _pictures(data: Dataset) -> bool:
+    """Whether examples are images, not points."""
+    return not data.test.images.is_floating_point()
 
 
 def _distances(data: Dataset, samples: torch.Tensor, count: int) -> dict[str, torch.Tensor]:

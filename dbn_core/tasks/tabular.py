@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from dbn_core.errors import PluginError
-from dbn_core.task import Exhibit, NoNetwork, Score, Scores, Task, register_task
+from dbn_core.task import Exhibit, NoNetwork, Score, Scores, Task, checked_arrays, register_task
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,6 @@ class Tabular(Task):
         import torch
 
         from dbn_core.draws import seeded
-        from dbn_core.tabular.protocol import scores
 
         train, test = (table_of(data, split) for split in ("train", "test"))
         noise = torch.zeros(len(train), len(train.columns), 1, 1)
@@ -115,12 +114,16 @@ class Tabular(Task):
                     f"{list(noise.shape)}, a row of the table for each example."
                 )
             fakes.append(train.with_values(rows.flatten(1).double().numpy()))
-        found = [scores(fake, fakes[-1], train, test, seed=index) for index, fake in enumerate(fakes[:-1])]
-        tensors = {key: torch.tensor([row[key] for row in found]) for key in found[0]}
+        tensors = _compared(fakes, train, test)
         if hasattr(predictor, "pointwise"):
             tensors |= {f"noise_{key}": torch.from_numpy(v) for key, v in predictor.pointwise(test).items()}
-        tensors |= {"rows": torch.from_numpy(fakes[0].values), "test_rows": torch.from_numpy(test.values)}
         return {key: value.contiguous() for key, value in tensors.items()}
+
+    def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
+        """``tables`` [sets + 1, N, D] as large as the training split, in its units; learners are tested on the last."""
+        train, test = (table_of(data, split) for split in ("train", "test"))
+        given = checked_arrays(arrays, {"tables": (self.sets + 1, len(train), len(train.columns))})
+        return _compared([train.with_values(rows) for rows in given["tables"]], train, test)
 
     def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
         """Means over the generated tables."""
@@ -139,6 +142,17 @@ class Tabular(Task):
         from dbn_core.data.points import TableSource
 
         return NoNetwork(), TableSource(test_fraction=0.8).load()
+
+
+def _compared(fakes: Sequence[Table], train: Table, test: Table) -> dict[str, torch.Tensor]:
+    """Scores of each generated table but the last [sets], and the first beside the test rows."""
+    import torch
+
+    from dbn_core.tabular.protocol import scores
+
+    found = [scores(fake, fakes[-1], train, test, seed=index) for index, fake in enumerate(fakes[:-1])]
+    tensors = {key: torch.tensor([row[key] for row in found]) for key in found[0]}
+    return tensors | {"rows": torch.from_numpy(fakes[0].values), "test_rows": torch.from_numpy(test.values)}
 
 
 def table_of(data: Dataset, split: str) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.metrics.scores import Array
+from dbn_core.task import Task
 from dbn_core.tasks.classification import Classification, score_arrays
 
-_WORDS = {
+_CLASSIFICATION = {
     **{"acc": "accuracy", "nll": "NLL", "brier": "Brier score", "ece": "ECE"},
     **{"cnll": "calibrated NLL", "cbrier": "calibrated Brier score", "cece": "calibrated ECE"},
 }
@@ -39,58 +40,80 @@ class Row:
     p_value: float
     p_holm: float
 
-    @property
-    def better(self) -> str:
-        """``A`` or ``B`` where the corrected test finds a difference, else nothing."""
-        if not self.p_holm <= 1 - LEVEL:
-            return ""
-        higher = Classification.scores[self.metric].better == "higher"
-        return "A" if (self.difference > 0) == higher else "B"
-
 
 @dataclass
 class Comparison:
-    """The paired comparison of two results on the same examples and repetitions."""
+    """The paired comparison of two results on the same examples and repetitions.
+
+    Attributes:
+        task: of which the scores are.
+        whole: scores that are one number a repetition, so that repetitions alone are paired.
+    """
 
     a: str
     b: str
     examples: int
     repetitions: int
+    task: Task
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
         """What is significant, in a sentence."""
-        parts = []
-        for winner in ("A", "B"):
-            won = [_WORDS[row.metric] for row in self.rows if row.better == winner]
-            if won:
-                parts.append(f"{winner} ({self.a if winner == 'A' else self.b}) is significantly better in {_and(won)}")
-        if open_ := [_WORDS[row.metric] for row in self.rows if not row.better]:
-            parts.append(f"the difference in {_and(open_)} is not significant")
+        parts, winners = [], {row.metric: self._winner(row) for row in self.rows}
+        for winner, name in (("A", self.a), ("B", self.b)):
+            if won := [metric for metric, who in winners.items() if who == winner]:
+                parts.append(f"{winner} ({name}) is significantly better in {self._listed(won)}")
+        if open_ := [metric for metric, who in winners.items() if who == ""]:
+            parts.append(f"the difference in {self._listed(open_)} is not significant")
+        if untested := [metric for metric, who in winners.items() if who is None]:
+            parts.append(f"with one repetition the difference in {self._listed(untested)} has no test")
         text = "; ".join(parts)
         return f"{text[0].upper()}{text[1:]} (5 %, Holm)."
+
+    def _winner(self, row: Row) -> str | None:
+        """``A`` or ``B`` where the corrected test finds a difference, else nothing; None where there is no test."""
+        if np.isnan(row.p_holm):
+            return None
+        if row.p_holm > 1 - LEVEL:
+            return ""
+        return "A" if (row.difference > 0) == (self.task.scores[row.metric].better == "higher") else "B"
+
+    def _listed(self, metrics: Sequence[str]) -> str:
+        words = [compared(self.task)[metric] for metric in metrics]
+        return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
     @property
     def method(self) -> str:
         """How intervals and p-values were made, and what they speak of."""
-        if self.repetitions == 1:
-            return (
-                f"Paired Student's t over {self.examples} examples. One repetition: it speaks of these two sets of "
-                "predictions on other examples, not of other trainings."
-            )
+        by_example = len(self.whole) < len(self.rows)
+        over = [f"{self.repetitions} repetitions"] if self.repetitions > 1 else []
+        over += [f"{self.examples} {'test ' if over else ''}examples"] if by_example else []
+        alone = f"; {self._listed(self.whole)}: over repetitions alone" if by_example and self.whole else ""
+        if self.repetitions > 1:
+            return f"Paired Student's t over {' and '.join(over)}{alone}; p corrected by Holm for the number of scores."
+        tested = f"Paired Student's t over {over[0]}. " if over else ""
         return (
-            f"Paired Student's t over {self.repetitions} repetitions and {self.examples} test examples; p corrected by "
-            "Holm for the number of scores."
+            f"{tested}One repetition: it speaks of these two sets of predictions on other examples, not of other "
+            "trainings."
         )
 
     def fill(self, tests: Mapping[str, tuple[Array, Array, Tested]]) -> None:
         """Add a row for each score, from its scores [R, N] of both and the test."""
+        self.whole += [metric for metric, (a, *_) in tests.items() if a.ndim == 2 and a.shape[1] == 1]
         corrected = holm(np.array([test.p_value for *_, test in tests.values()]))
         for (metric, (a, b, gap)), p in zip(tests.items(), corrected, strict=True):
             ends = (gap.value, gap.low, gap.high, gap.p_value)
             self.rows.append(Row(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
+
+
+def compared(task: Task) -> dict[str, str]:
+    """The scores of a task that are compared, in that order, and what a sentence calls them."""
+    if isinstance(task, Classification):
+        return _CLASSIFICATION
+    return {metric: task.scores[metric].title for metric in task.compared}
 
 
 def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values: str) -> Comparison:
@@ -105,8 +128,9 @@ def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values
         raise DataError(f"'{a}' and '{b}' have different labels: predict the same examples in the same order.")
     scores = [score_arrays(arrays_of(*pair)).examples for pair in loaded]
     notes = [note for test in tests for note in test.notes]
-    found = Comparison(str(a), str(b), len(tests[0].labels), 1, notes=notes)
-    pairs = {metric: [each[metric] for each in scores] for metric in _WORDS if all(metric in each for each in scores)}
+    found = Comparison(str(a), str(b), len(tests[0].labels), 1, Classification(), notes=notes)
+    metrics = [metric for metric in _CLASSIFICATION if all(metric in each for each in scores)]
+    pairs = {metric: [each[metric] for each in scores] for metric in metrics}
     found.fill({metric: (mine, theirs, independent(mine - theirs)) for metric, (mine, theirs) in pairs.items()})
     return found
 
@@ -129,16 +153,16 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:
             raise SpecError(f"The store '{store.root}' has no predictions of '{name}': run the suite first.")
-    pairing = Pairing(groups, pool_effects(plan, store))
-    repetitions = pairing.shared("nll", keys)
+    task, pairing = plan.suite.task, Pairing(groups, pool_effects(plan, store))
+    having = {metric: pairing.shared(metric, keys) for metric in compared(task)}
+    repetitions = max(having.values(), key=len, default=())
     if not repetitions:
         raise SpecError(f"'{a}' and '{b}' have no repetition in common: add or run the ones that are missing.")
     name_a, name_b = (_name(groups[key]) for key in keys)
-    found = Comparison(name_a, name_b, plan.data.counts["test"], len(repetitions))
+    found = Comparison(name_a, name_b, plan.data.counts["test"], len(repetitions), task)
     tests = {}
-    for metric in _WORDS:
-        test = pairing.difference(metric, *keys)
-        if test is not None and pairing.shared(metric, keys) == repetitions:
+    for metric in [metric for metric, own in having.items() if own == repetitions]:
+        if test := pairing.difference(metric, *keys):
             mine, theirs = (pairing.scores(key, metric, repetitions) for key in keys)
             tests[metric] = (mine, theirs, independent((mine - theirs)[0]) if len(repetitions) == 1 else test)
     found.fill(tests)
@@ -190,7 +214,3 @@ def _find(plan: Plan, store: Store, name: str) -> Key:
 
 def _name(group: list[CellResult]) -> str:
     return f"{group[0].cell.label}, size {group[0].cell.size}"
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

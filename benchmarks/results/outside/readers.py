@@ -35,6 +35,17 @@ def read_arrays(path: Path, key: str | None = None) -> dict[str, Array]:
     return _from_table(path, _table(path, "predictions", ".npz, .npy, .csv or .parquet"))
 
 
+def read_npz(path: Path) -> dict[str, Array]:
+    """All arrays of an .npz by name.
+
+    Raises:
+        DataError: the file is missing, unreadable, or of another kind.
+    """
+    if path.suffix != ".npz":
+        raise DataError(f"'{path}' is no .npz file: save the arrays with numpy.savez.")
+    return _numpy(path)
+
+
 def read_labels(path: Path, names: Sequence[str] = LABEL_NAMES) -> Array:
     """Labels, int64 [N].
 

@@ -1,0 +1,64 @@
+"""How commands show scores: their names and numbers, tables of them, and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.table import Table
+
+from benchmarks.commands.common import console
+
+if TYPE_CHECKING:
+    from dbn_core.task import Task
+
+# Of classification, whose titles in reports are shorter.
+_CLASSIFICATION = {
+    **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
+    **{"cnll": "NLL, calibrated", "cbrier": "Brier, calibrated", "cece": "ECE, calibrated"},
+    **{"ece_debiased": "ECE, debiased", "cece_debiased": "ECE, calibrated, debiased"},
+}
+
+
+def score_names(task: Task) -> Mapping[str, str]:
+    """What tables call the scores of a task, in their order."""
+    if task.name == "classification":
+        return _CLASSIFICATION
+    return {name: score.title for name, score in task.scores.items()}
+
+
+def score_number(task: Task, metric: str, value: float, sign: str = "") -> str:
+    """A score as tables show it; ``sign`` is ``+`` for differences."""
+    if math.isnan(value):
+        return "–"
+    return f"{100 * value:{sign}.2f} %" if task.scores[metric].percent else f"{value:{sign}.4f}"
+
+
+def print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    """Print a table without frames or colours, its numbers to the right."""
+    table = Table(show_edge=False, pad_edge=False, box=None)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object."""
+    typer.echo(json.dumps(_plain(value), ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: unknown is null, a censored equivalent the text "inf" or "-inf"."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
