@@ -22,9 +22,10 @@ from dbn_core.files import atomic_write
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
+_MORE_ROWS = ("shifts.csv",)  # of some suites
 # Nothing else is ever written to disk, whatever an archive calls its files.
 _NAME = re.compile(
-    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/(" + "|".join(map(re.escape, _ROWS)) + ")"
+    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/(" + "|".join(map(re.escape, (*_ROWS, *_MORE_ROWS))) + ")"
 )
 
 
@@ -51,7 +52,8 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     wanted = [(node.kind, node.key) for node in plan.nodes.values() if store.described(node.kind, node.key)]
     wanted += [(kind, key) for kind in ("data", "latency") for _, key in store.artefacts(kind)]
     wanted += _external(plan, store)
-    contents = {f"rows/{name}": (rows / name).read_bytes() for name in _ROWS}
+    held = [*_ROWS, *(name for name in _MORE_ROWS if (rows / name).is_file())]
+    contents = {f"rows/{name}": (rows / name).read_bytes() for name in held}
     for kind, key in dict.fromkeys(wanted):
         contents[f"store/{kind}/{key[:2]}/{key}.json"] = store.sidecar(kind, key)
         if (kind not in TRAINED or weights) and (content := store.content(kind, key)):
@@ -117,8 +119,9 @@ def import_bundle(file: Path, store: Store, rows: Path | None = None) -> tuple[s
             continue
         new += suffix == "json" and not store.described(kind, key)
         atomic_write(store.root / kind / key[:2] / leaf, contents[name])
-    for name in _ROWS:  # meta.json last: it says that the others are complete
-        atomic_write(folder / name, contents[f"rows/{name}"])
+    for name in (*_MORE_ROWS, *_ROWS):  # meta.json last: it says that the others are complete
+        if name in _ROWS or f"rows/{name}" in contents:
+            atomic_write(folder / name, contents[f"rows/{name}"])
     return suite, new, folder
 
 

@@ -54,7 +54,7 @@ def defocus_blur(images: Tensor, level: int, draws: Iterable[torch.Generator]) -
 
 
 def defocus_kernel(radius: float, sigma: float) -> Tensor:
-    """The pixels whose centres lie in a disk of ``radius`` < 2, weighted alike and blurred by 3x3 Gaussian taps; [5, 5].
+    """The pixels with centres in a disk of ``radius`` < 2, weighted alike and blurred by 3x3 Gaussian taps; [5, 5].
 
     Sums to one.
     """
@@ -130,7 +130,7 @@ def corrupt(images: Tensor, name: str, level: int, ids: Sequence[int] | None = N
         raise SpecError(f"Corruptions have levels 1 to 5, not {level}.")
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(
-            f"Corruptions are of images, uint8 [N, C, H, W], not {images.dtype} {list(images.shape)}: leave [shift] out."
+            f"Images are corrupted as uint8 [N, C, H, W], not as {images.dtype} {list(images.shape)}: convert them."
         )
     images, ids = images.cpu(), range(len(images)) if ids is None else ids
     if not len(images):

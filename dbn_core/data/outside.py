@@ -1,8 +1,8 @@
 """Images of no class: made here, or cut out of what comes with scikit-learn, at any size.
 
 They stand in for the sets that out-of-distribution detection is usually tried on, which need a download: ``svhn-like``
-for SVHN, ``patches`` and ``textures`` for scenes and textures.  A further set is a function that draws one image, and an
-entry of :data:`OUTSIDE`.  Imports no torch, so that suites can be checked without it.
+for SVHN, ``patches`` and ``textures`` for scenes and textures.  A further set is a function that draws one image, and
+an entry of :data:`OUTSIDE`.  Imports no torch, so that suites can be checked without it.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ OUTSIDE: Mapping[str, Maker] = {
     "uniform": uniform,
 }
 # What a set is cut out of is no outside of data that are the same.
-INSIDE: Mapping[str, str] = {"digits": "svhn-like"}
+INSIDE: Mapping[str, str] = {"digits": "svhn-like"}  # by source of the data
 
 
 def outside_images(name: str, count: int, channels: int, size: tuple[int, int], **axes: Any) -> Tensor:
