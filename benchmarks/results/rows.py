@@ -33,6 +33,7 @@ class Results:
     reliability: pd.DataFrame
     statistics: list[str]
     exhibits: dict[str, Array]  # of the first repetition, by label, size and name
+    shifts: pd.DataFrame | None = None  # of a suite with [shift], see :mod:`benchmarks.results.shifts`
 
 
 _COMPARISONS = [
@@ -104,7 +105,7 @@ def analyse(
     task, groups = plan.suite.task, by_method(results)
     pairing = Pairing(groups, pool_effects(plan, store))
     summary = [_summary_row(plan, key, group, store, latency, pairing) for key, group in groups.items()]
-    _add_equivalents(task, summary, groups, pairing)
+    add_equivalents(task, summary, groups, pairing)
     _mark_best(task, summary, groups, pairing)
     return Results(
         pd.DataFrame(_tidy(plan, results)),
@@ -116,7 +117,8 @@ def analyse(
     )
 
 
-def _identity(cell: Cell) -> dict[str, Any]:
+def identity_of(cell: Cell) -> dict[str, Any]:
+    """The columns by which rows name a method and size."""
     return {"method": cell.spec, "label": cell.label, "family": cell.method.name, "size": cell.size}
 
 
@@ -127,7 +129,7 @@ def _tidy(plan: Plan, results: list[CellResult]) -> list[dict[str, Any]]:
             if name in result:
                 value = float(result.values(name).mean())
                 where = {"repetition": result.cell.repetition, "split": "test", "metric": name, "value": value}
-                rows.append({"suite": plan.suite.name, **_identity(result.cell), **where})
+                rows.append({"suite": plan.suite.name, **identity_of(result.cell), **where})
     return rows
 
 
@@ -135,7 +137,7 @@ def _summary_row(
     plan: Plan, key: Key, group: list[CellResult], store: Store, latency: Mapping[str, Any], pairing: Pairing
 ) -> dict[str, Any]:
     cell = group[0].cell
-    row: dict[str, Any] = {**_identity(cell), "n": len(group)}
+    row: dict[str, Any] = {**identity_of(cell), "n": len(group)}
     for score in plan.suite.task.scores:
         interval = pairing.mean(score, key)
         row |= {f"{score}_mean": interval.value, f"{score}_low": interval.low, f"{score}_high": interval.high}
@@ -208,11 +210,15 @@ def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _add_equivalents(
+def add_equivalents(
     task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
 ) -> None:
-    """How many members of the reference a method is worth: the deep-ensemble equivalent of classification."""
-    ensembles = dict(sorted(_reference_keys(groups).items()))
+    """How many members of the reference a method is worth: the deep-ensemble equivalent of classification.
+
+    Args:
+        summary: rows with ``method`` and ``size``, which get a column for each of the task's curves, and its interval.
+    """
+    ensembles = dict(sorted(reference_keys(groups).items()))
     sizes = list(ensembles)
     for column, score in task.curves.items():
         for row in summary:
@@ -228,14 +234,14 @@ def _add_equivalents(
                 row |= {name: dee.value, f"{name}_low": dee.low, f"{name}_high": dee.high}
 
 
-def _reference_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
+def reference_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
     """The deep ensembles by size."""
     return {key[1]: key for key, group in groups.items() if group[0].cell.is_reference}
 
 
 def _compare(task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
     """Each method against one network and against the deep ensemble of its own size."""
-    references = _reference_keys(groups)
+    references = reference_keys(groups)
     rows = []
     for key, group in groups.items():
         cell = group[0].cell
@@ -264,7 +270,7 @@ def _contrasted(
 def _comparison_rows(
     task: Task, cell: Cell, reference: str, mine: Key, theirs: Key, pairing: Pairing
 ) -> list[dict[str, Any]]:
-    identity = {k: v for k, v in _identity(cell).items() if k != "family"}
+    identity = {k: v for k, v in identity_of(cell).items() if k != "family"}
     rows = []
     for score in task.compared:
         if gap := pairing.difference(score, mine, theirs):
@@ -347,5 +353,5 @@ def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> lis
                     "confidence": bins.confidence[index],
                     "accuracy": bins.accuracy[index],
                 }
-                rows.append({**_identity(group[0].cell), **values})
+                rows.append({**identity_of(group[0].cell), **values})
     return rows

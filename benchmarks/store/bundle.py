@@ -25,7 +25,9 @@ _ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.
 _MORE_ROWS = ("shifts.csv",)  # of some suites
 # Nothing else is ever written to disk, whatever an archive calls its files.
 _NAME = re.compile(
-    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/(" + "|".join(map(re.escape, (*_ROWS, *_MORE_ROWS))) + ")"
+    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/("
+    + "|".join(map(re.escape, (*_ROWS, *_MORE_ROWS)))
+    + ")"
 )
 
 

@@ -303,7 +303,9 @@ def _shifts(plan: Plan, use: _Use, size: int, repetition: int) -> tuple[str, ...
     """
     assert plan.suite.shift is not None
     shift = {"shift": plan.suite.shift.key(plan.data.counts["test"])}
-    payloads = {f"{use.label} size {size}, repetition {repetition + 1}": _predictor_payload(plan, use, size, repetition)}
+    payloads = {
+        f"{use.label} size {size}, repetition {repetition + 1}": _predictor_payload(plan, use, size, repetition)
+    }
     if use.method.name == plan.suite.task.reference:
         members = [_member(plan, repetition, position) for position in use.method.members(size)]
         alone = {"spec": canonical(use.method), "size": 1, "parts": {}}

@@ -25,7 +25,12 @@ def outside_name(outside: str) -> str:
 
 
 def shifted_sets(
-    data: Dataset, corruptions: Sequence[str], levels: Sequence[int], outside: Sequence[str], images: int, **axes: Any
+    dataset: Dataset,
+    corruptions: Sequence[str],
+    levels: Sequence[int],
+    outside: Sequence[str],
+    images: int,
+    **axes: Any,
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and images, uint8 [N, C, H, W], of each set.
 
@@ -38,10 +43,10 @@ def shifted_sets(
     Raises:
         DataError: images that a corruption cannot be applied to, or a set does not have.
     """
-    test = data.test.images[:images]
-    ids = None if data.test_ids is None else data.test_ids[:images].tolist()
+    test = dataset.test.images[:images]
+    ids = None if dataset.test_ids is None else dataset.test_ids[:images].tolist()
     for name in corruptions:
         for level in levels:
             yield corrupted_name(name, level), corrupt(test, name, level, ids, **axes)
     for name in outside:
-        yield outside_name(name), outside_images(name, len(test), data.channels, data.image_size, **axes)
+        yield outside_name(name), outside_images(name, len(test), dataset.channels, dataset.image_size, **axes)
