@@ -275,7 +275,7 @@ def kept_share(gaps: Means) -> Interval:
         gaps: scores of the method minus those of each of the two references, [2, R, N].
     """
     gain = gaps.mean[0] - gaps.mean[1]
-    if gain == 0:
+    if abs(gain) <= 1e-12 * np.abs(gaps.mean).max():  # up to rounding there is none
         return Interval(np.nan, np.nan, np.nan)
     value = float(gaps.mean[0] / gain)
     if not gaps.enough:

@@ -188,14 +188,16 @@ def _severity_rows(
 
 
 def _kept(groups: Mapping[Key, list[CellResult]], key: Key, pairing: Pairing) -> dict[str, Interval]:
-    """Which share of the gain of a deep ensemble of its size over one network a method has."""
+    """Which share of the gain of a deep ensemble of its size over one network a method has, where there is a gain."""
     ensembles = reference_keys(groups)
     if key in ensembles.values() or key[1] < 2 or not {1, key[1]} <= set(ensembles):
         return {}
     between, found = [ensembles[1], ensembles[key[1]]], {}
     for metric in KEPT:
         if repetitions := pairing.shared(metric, [key, *between]):
-            found[f"kept_{metric}"] = kept_share(pairing.gaps(metric, key, between, repetitions))
+            gaps = pairing.gaps(metric, key, between, repetitions)
+            if (gaps.mean[0] > gaps.mean[1]) == (metric == "acc"):  # else the ensemble is no better than one network
+                found[f"kept_{metric}"] = kept_share(gaps)
     return found
 
 
