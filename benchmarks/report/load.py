@@ -52,7 +52,10 @@ _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
 @dataclass(frozen=True)
 class Results:
-    """The five result files of one suite, see `load_results` for their columns, and the papers' figures beside them."""
+    """The result files of one suite, see `load_results` for their columns, and the papers' figures beside them.
+
+    `shifts` is there where the suite tries shifted images.
+    """
 
     summary: pd.DataFrame
     rows: pd.DataFrame
@@ -60,6 +63,7 @@ class Results:
     reliability: pd.DataFrame
     meta: dict[str, Any]
     published: Published | None = None
+    shifts: pd.DataFrame | None = None
 
     @property
     def task(self) -> dict[str, Any] | None:
@@ -124,6 +128,7 @@ class Results:
 def load_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv`, `reliability.csv` and `meta.json` of `rows_dir`.
 
+    `shifts.csv` is read too where it is there (its columns: :mod:`benchmarks.results.shifts`).
     Where the suite names a data set of the papers, their figures come along (see `benchmarks.published`).
     The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size;
     controls, which their column `control` marks, go last.
@@ -174,13 +179,17 @@ def load_results(rows_dir: Path) -> Results:
     if summary.loc[summary["family"] != reference, "control"].all():
         summary["control"] = False  # a run of controls alone is about them
     renamed = _clashing_labels(summary)
-    for frame in (summary, rows, comparisons, reliability):
+    shifts = None
+    if (rows_dir / "shifts.csv").exists():
+        numbers = ("size", "level", "n", "mean", "low", "high")
+        shifts = _read(rows_dir / "shifts.csv", text=(*_NAMES, "set", "metric"), numbers=numbers)
+    for frame in (summary, rows, comparisons, reliability, *(() if shifts is None else (shifts,))):
         frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
     if (twice := summary.duplicated(["label", "size"])).any():
         label, size = summary.loc[twice, ["label", "size"]].iloc[0]
         raise ArtefactError(f"{rows_dir / 'summary.csv'} has two rows of '{label}' at size {size}; {_REMEDY}.")
     published = _published(meta, rows_dir / "meta.json")
-    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published)
+    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published, shifts)
 
 
 def _read(
