@@ -23,7 +23,7 @@ STEP_PASSES = 3
 # Seconds that timing may take; one step of a very large network may exceed them.
 TIMING_SECONDS = 2.0
 _BRIDGES = ("bridge", "onestep")
-_UNTRAINED = ("aligned", "point")  # computed by Bridge Networks from weights alone
+_UNTRAINED = ("aligned", "point", "temperature")  # computed from weights alone, or from predictions on validation
 
 
 @dataclass(frozen=True)
