@@ -16,6 +16,7 @@ from benchmarks.environment import hardware, versions
 from benchmarks.results.external import describe_external
 from benchmarks.results.records import meanings
 from benchmarks.results.rows import Results, analyse, load_cells
+from benchmarks.results.shifts import shift_table
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.schema import Suite, on_unseen, view_count
@@ -54,23 +55,26 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     chosen = select_cells(plan, options.only)
     for line in (released := _released(plan, store)):
         report(line)
-    outcome, left_out = Outcome(), {cell.predictions for cell in plan.cells} - {cell.predictions for cell in chosen}
+    targets = {key for cell in chosen for key in cell.results}
+    outcome, left_out = Outcome(), {key for cell in plan.cells for key in cell.results} - targets
     if chosen:
-        outcome = make_artefacts(plan, store, {key for c in chosen for key in (c.predictions, c.cost)}, options, report)
+        outcome = make_artefacts(plan, store, targets, options, report)
     left_out |= {node.key for node in outcome.left}
     failures = [{"cell": plan.nodes[key].title, "reason": reason} for key, reason in outcome.failures.items()]
     latency = predictor_latencies(plan, store, options, report, failures)
     report("Scoring the stored predictions")
     results, problems = load_cells(plan, store)
+    shifts, unshifted = shift_table(plan, results, store)
     failures += [
         {"cell": plan.nodes[key].title if key in plan.nodes else "added", "reason": _why_absent(key, left_out, reason)}
-        for key, reason in problems.items()
+        for key, reason in (problems | unshifted).items()
         if key not in outcome.failures
     ]
     if not results:
         first = failures[0] if failures else {"cell": "everything", "reason": "no predictions"}
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
     tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
+    tables.shifts = shifts
     rows = options.rows_of(suite)
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
     if len(tables.records):
@@ -143,6 +147,7 @@ def _meta(
         "made": len(outcome.made),
         "dee": {"max_size": max(sizes, default=None)},
         **({"published": suite.published.model_dump(mode="json")} if suite.published else {}),
+        **({"shift": suite.shift.key(data.counts["test"])} if suite.shift else {}),
     }
 
 
@@ -238,10 +243,11 @@ def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:
         from safetensors.numpy import save
 
         atomic_write(folder / "exhibits.safetensors", save(tables.exhibits))
-    for name in ("rows", "summary", "comparisons", "reliability", "records"):
-        frame: pd.DataFrame = getattr(tables, name)
-        if name == "records" and frame.empty:
-            (folder / "records.csv").unlink(missing_ok=True)  # of a run before
+    # The last two not every suite has; what a run before left of them goes.
+    for name in ("rows", "summary", "comparisons", "reliability", "records", "shifts"):
+        frame: pd.DataFrame | None = getattr(tables, name)
+        if frame is None or (name == "records" and frame.empty):
+            (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
         atomic_write(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g").encode())
     atomic_write(folder / "meta.json", (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())

@@ -261,6 +261,30 @@ def fitted(gaps: Means, sizes: Sequence[int]) -> Interval:
     return Interval(value, *_around(value, inverse[0], inverse[1]))
 
 
+# Shares of a gain among which the ends of an interval are looked for.
+_SHARES = np.linspace(-4, 5, 901)
+
+
+def kept_share(gaps: Means) -> Interval:
+    """Which share of the gain of a second reference over a first one a method has: 0 as the first, 1 as the second.
+
+    The test that so much of the gain is there is inverted (Fieller, 1954); where the gain itself is uncertain, an end
+    of the interval is infinite.
+
+    Args:
+        gaps: scores of the method minus those of each of the two references, [2, R, N].
+    """
+    gain = gaps.mean[0] - gaps.mean[1]
+    if abs(gain) <= 1e-12 * np.abs(gaps.mean).max():  # up to rounding there is none
+        return Interval(np.nan, np.nan, np.nan)
+    value = float(gaps.mean[0] / gain)
+    if not gaps.enough:
+        return Interval(value, np.nan, np.nan)
+    at = np.unique(np.append(_SHARES, value))
+    low, high = _accepted(at, gaps.rejection(np.stack([1 - at, at], 1)))
+    return Interval(value, *_around(value, -np.inf if low == at[0] else low, np.inf if high == at[-1] else high))
+
+
 def _accepted(points: Array, rejection: Array) -> tuple[float, float]:
     """First and last point that is not rejected, the crossings interpolated; NaN where all are."""
     inside = np.flatnonzero(rejection <= 1)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
-from benchmarks.results.rows import _add_equivalents, _corrected, _mark_best
+from benchmarks.results.rows import _corrected, _mark_best, add_equivalents
 from benchmarks.statistics import Means, equivalent, fitted, holm, member_effects
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import expected_calibration_error
@@ -195,7 +195,7 @@ def test_equivalents_of_the_summary_are_those_of_the_engine() -> None:
     cells += [result("a", 2, r, {"nll": method[r]}) for r in range(3)]
     groups = by_method(cells)
     summary = [{"method": method_, "size": size} for method_, size in groups]
-    _add_equivalents(Classification(), summary, groups, Pairing(groups))
+    add_equivalents(Classification(), summary, groups, Pairing(groups))
     frame = pd.DataFrame(summary).set_index(["method", "size"])
     gaps = Means(method - np.stack(list(curve.values())))
     for column, expected in (("dee_raw", equivalent(gaps, [1, 2, 4])), ("dee_raw_fit", fitted(gaps, [1, 2, 4]))):

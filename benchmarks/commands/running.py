@@ -175,7 +175,7 @@ def _show_plan(suite: Suite, options: Options) -> None:
     store = options.open_store()
     plan = plan_suite(suite, store)
     cells = select_cells(plan, options.only)
-    nodes = missing_nodes(plan, store, {key for cell in cells for key in (cell.predictions, cell.cost)})
+    nodes = missing_nodes(plan, store, {key for cell in cells for key in cell.results})
     by_method: dict[str, list[Cell]] = {}
     for cell in cells:
         by_method.setdefault(cell.label, []).append(cell)
@@ -187,7 +187,7 @@ def _show_plan(suite: Suite, options: Options) -> None:
                 label,
                 " ".join(str(size) for size in sorted({cell.size for cell in group})),
                 str(len({cell.repetition for cell in group})),
-                str(sum(cell.predictions in nodes or cell.cost in nodes for cell in group)),
+                str(sum(any(key in nodes for key in cell.results) for cell in group)),
             )
             for label, group in by_method.items()
         ],

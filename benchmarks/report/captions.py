@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import points_caption
 from benchmarks.report.ranges import MIN_BIN_COUNT, spans
+from benchmarks.report.shift import levels
 from benchmarks.report.training import NOT_RECORDED
 
 
@@ -105,4 +106,18 @@ def captions(results: Results) -> Mapping[str, Caption]:
             "(forward and backward, full colour) and through its teachers (forward alone, pale)." + left_out,
             f"Stacked bars of training time and example-passes for {labels}.",
         ),
+        **_shifted(results, labels, left_out),
     }
+
+
+def _shifted(results: Results, labels: str, left_out: str) -> dict[str, Caption]:
+    if not levels(results):
+        return {}
+    text = (
+        "Accuracy, NLL and ECE, raw, on the test images corrupted more and more, each the mean over the corruptions, "
+        "and the deep-ensemble equivalent (DEE) on the NLL of the same images: the ensembles are corrupted as well. "
+        "Level 0 is the clean test images. Bars are 95 % intervals; an equivalent below one network or above the "
+        "largest ensemble is not drawn."
+    )
+    alt = f"Four line plots of accuracy, NLL, ECE and deep-ensemble equivalent against severity for {labels}."
+    return {"severity": Caption("Quality under corruption", text + left_out, alt)}

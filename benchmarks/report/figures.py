@@ -22,6 +22,7 @@ from benchmarks.report.dee import dee_vs_flops
 from benchmarks.report.diagnostics import reliability, training_cost
 from benchmarks.report.fronts import pareto_flops, pareto_training
 from benchmarks.report.load import Results
+from benchmarks.report.severity import severity
 from benchmarks.report.style import Look, legend, literal, looks, open_frame
 from benchmarks.report.tables import PERCENT
 
@@ -47,7 +48,7 @@ def save_figures(results: Results, out_dir: Path, names: Iterable[str]) -> None:
     style = looks(results)
     with matplotlib.rc_context(RC):
         for name in names:
-            figure = FIGURES[name](results, style)
+            figure = (FIGURES | SHIFTED)[name](results, style)
             figure.savefig(out_dir / f"{name}.png", dpi=160, metadata={"Software": None})
             metadata = {"CreationDate": None, "Creator": None, "Producer": None}
             figure.savefig(out_dir / f"{name}.pdf", metadata=metadata)
@@ -122,3 +123,4 @@ FIGURES = {
     "reliability": reliability,
     "training_cost": training_cost,
 }
+SHIFTED = {"severity": severity}  # of rows with shifted images

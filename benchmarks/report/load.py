@@ -52,7 +52,10 @@ _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
 @dataclass(frozen=True)
 class Results:
-    """The result files of one suite, see `load_results` for their columns, and the papers' figures beside them."""
+    """The result files of one suite, see `load_results` for their columns, and the papers' figures beside them.
+
+    `records` is there where a method recorded something while it trained, `shifts` where the suite tries shifted images.
+    """
 
     summary: pd.DataFrame
     rows: pd.DataFrame
@@ -61,6 +64,7 @@ class Results:
     meta: dict[str, Any]
     published: Published | None = None
     records: pd.DataFrame | None = None
+    shifts: pd.DataFrame | None = None
 
     @property
     def task(self) -> dict[str, Any] | None:
@@ -125,7 +129,8 @@ class Results:
 def load_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv`, `reliability.csv` and `meta.json` of `rows_dir`.
 
-    So is `records.csv`, which suites have whose methods recorded something while they trained.
+    So are `records.csv`, which suites have whose methods recorded something while they trained, and `shifts.csv` of
+    suites that try shifted images (its columns: :mod:`benchmarks.results.shifts`).
 
     Where the suite names a data set of the papers, their figures come along (see `benchmarks.published`).
     The rows of the summary come back with deep ensembles first, then each other label in order of appearance, by size;
@@ -184,13 +189,17 @@ def load_results(rows_dir: Path) -> Results:
     if summary.loc[summary["family"] != reference, "control"].all():
         summary["control"] = False  # a run of controls alone is about them
     renamed = _clashing_labels(summary)
-    for frame in (summary, rows, comparisons, reliability, *([] if records is None else [records])):
+    shifts = None
+    if (rows_dir / "shifts.csv").is_file():
+        numbers = ("size", "level", "n", "mean", "low", "high")
+        shifts = _read(rows_dir / "shifts.csv", text=(*_NAMES, "set", "metric"), numbers=numbers)
+    for frame in (summary, rows, comparisons, reliability, *(f for f in (records, shifts) if f is not None)):
         frame["label"] = frame["label"].where(~frame["label"].isin(renamed), frame["method"])
     if (twice := summary.duplicated(["label", "size"])).any():
         label, size = summary.loc[twice, ["label", "size"]].iloc[0]
         raise ArtefactError(f"{rows_dir / 'summary.csv'} has two rows of '{label}' at size {size}; {_REMEDY}.")
     published = _published(meta, rows_dir / "meta.json")
-    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published, records)
+    return Results(_ordered(summary, reference), rows, comparisons, reliability, meta, published, records, shifts)
 
 
 def _read(

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.load import Results
+from benchmarks.report.shift import levels
 
 PARTS = ("figures", "scripts")
 FIGURES = (
     *("dee_vs_flops", "pareto_flops", "pareto_training", "nll_vs_size", "acc_vs_size", "reliability"),
     "training_cost",
 )
+SHIFTED = ("severity",)  # of rows with corrupted images
 DRAWN_BY = ("matplotlib", "seaborn", "numpy", "pandas", "pillow", "fonttools")
 
 
@@ -70,7 +72,8 @@ def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, b
     """Draw what is not drawn yet into ``folder``; return the content of every file, by figure and by file name."""
     # What the figures are given is what the key covers: the rest of `meta.json` changes with every run.
     shown = replace(results, comparisons=results.comparisons.iloc[:0], meta={"dee": (results.meta.get("dee") or {})})
-    tables = (frame.to_csv().encode() for frame in (shown.summary, shown.rows, shown.reliability))
+    frames = [shown.summary, shown.rows, shown.reliability, *(() if shown.shifts is None else (shown.shifts,))]
+    tables = (frame.to_csv().encode() for frame in frames)
     key = key_of(DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
 
     def draw(names: list[str]) -> None:
@@ -78,7 +81,7 @@ def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, b
 
         save_figures(shown, folder, names)
 
-    return standing(note, folder, FIGURES, key, draw)
+    return standing(note, folder, (*FIGURES, *(SHIFTED if levels(shown) else ())), key, draw)
 
 
 def standing(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.report import tables
+from benchmarks.report import shift, tables
 from benchmarks.report.budget import budget_frame, budget_note, budget_table
 from benchmarks.report.captions import captions
 from benchmarks.report.explorer import explorer
@@ -61,11 +61,22 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
         frames["budgets"], texts["budgets"] = budget_frame(results), budgets
     if results.records is not None:
         frames["records"] = results.records
+    if results.shifts is not None:
+        frames["shifts"] = results.shifts
+        texts |= {name: table for name, table in _shifted(results).items() if table is not None}
     for name, frame in frames.items():
         write(folder / f"{name}.csv", frame.to_csv(**CSV))
     for name, table in texts.items():
         write(folder / f"{name}.tex", tables.to_latex(table))
     return [*(folder / f"{name}.csv" for name in frames), *(folder / f"{name}.tex" for name in texts)]
+
+
+def _shifted(results: Results) -> dict[str, tables.Table | None]:
+    return {
+        "severity": shift.severity_table(results),
+        "corruptions": shift.corruptions_table(results),
+        "outside": shift.detection_table(results),
+    }
 
 
 def _exists(score: str, end: str) -> bool:
@@ -100,6 +111,9 @@ def _context(results: Results) -> dict[str, Any]:
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
         "records": recorded_tables(results),
+        "shifted": _shifted(results) if results.shifts is not None else {},
+        "shift_sentences": shift.sentences(results),
+        "shift_images": (meta.get("shift") or {}).get("images", "all"),
         "published": published_table(results),
         "published_data": results.published.data if results.published else "",
         "published_notes": published_notes(results),

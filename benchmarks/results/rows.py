@@ -35,6 +35,7 @@ class Results:
     records: pd.DataFrame
     statistics: list[str]
     exhibits: dict[str, Array]  # of the first repetition, by label, size and name
+    shifts: pd.DataFrame | None = None  # of a suite with [shift], see :mod:`benchmarks.results.shifts`
 
 
 _COMPARISONS = [
@@ -106,7 +107,7 @@ def analyse(
     task, groups = plan.suite.task, by_method(results)
     pairing = Pairing(groups, pool_effects(plan, store))
     summary = [_summary_row(plan, key, group, store, latency, pairing) for key, group in groups.items()]
-    _add_equivalents(task, summary, groups, pairing)
+    add_equivalents(task, summary, groups, pairing)
     _mark_best(task, summary, groups, pairing)
     return Results(
         pd.DataFrame(_tidy(plan, results)),
@@ -197,11 +198,15 @@ def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _add_equivalents(
+def add_equivalents(
     task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
 ) -> None:
-    """How many members of the reference a method is worth: the deep-ensemble equivalent of classification."""
-    ensembles = dict(sorted(_reference_keys(groups).items()))
+    """How many members of the reference a method is worth: the deep-ensemble equivalent of classification.
+
+    Args:
+        summary: rows with ``method`` and ``size``, which get a column for each of the task's curves, and its interval.
+    """
+    ensembles = dict(sorted(reference_keys(groups).items()))
     sizes = list(ensembles)
     for column, score in task.curves.items():
         for row in summary:
@@ -217,14 +222,14 @@ def _add_equivalents(
                 row |= {name: dee.value, f"{name}_low": dee.low, f"{name}_high": dee.high}
 
 
-def _reference_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
+def reference_keys(groups: Mapping[Key, list[CellResult]]) -> dict[int, Key]:
     """The deep ensembles by size."""
     return {key[1]: key for key, group in groups.items() if group[0].cell.is_reference}
 
 
 def _compare(task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairing) -> list[dict[str, Any]]:
     """Each method against one network and against the deep ensemble of its own size."""
-    references = _reference_keys(groups)
+    references = reference_keys(groups)
     rows = []
     for key, group in groups.items():
         cell = group[0].cell

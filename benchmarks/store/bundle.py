@@ -22,7 +22,7 @@ from dbn_core.files import atomic_write
 _FORMAT = 1
 _MANIFEST = "manifest.json"
 _ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
-_SOME_ROWS = ("records.csv", "exhibits.safetensors")  # which not every suite has
+_SOME_ROWS = ("records.csv", "shifts.csv", "exhibits.safetensors")  # which not every suite has
 # Nothing else is ever written to disk, whatever an archive calls its files.
 _NAME = re.compile(
     r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/("

@@ -22,6 +22,11 @@ FORMAT = 1
 TRAINED = ("member", "views", "part")
 
 
+def turn(kind: str) -> int:
+    """Which ready nodes begin first: those that take a second, then predictions on shifted images, then trainings."""
+    return 2 if kind in TRAINED else int(kind == "shifts")
+
+
 @dataclass(frozen=True)
 class DataFacts:
     """What planning must know of the data without loading them."""
@@ -45,7 +50,8 @@ class Node:
     """One artefact to make.
 
     Attributes:
-        kind: ``member``, ``views`` (a member's logits on them), ``part``, ``predictions`` or ``cost``.
+        kind: ``member``, ``views`` (a member's logits on them), ``part``, ``predictions``, ``shifts`` (predictions on
+            shifted images) or ``cost``.
         key: hash of the recipe.
         title: what progress calls it.
         recipe: JSON that is hashed and stored beside the result.
@@ -76,6 +82,12 @@ class Cell:
     parts: tuple[str, ...]
     members: tuple[str, ...]  # all it was made from, teachers included
     views: tuple[str, ...]  # the members' stored logits that taught its parts
+    shifts: tuple[str, ...] = ()  # predictions on shifted images, whose terms follow one another; as ``terms`` says
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """Keys of what is measured of it."""
+        return self.predictions, self.cost, *self.shifts
 
     @property
     def is_reference(self) -> bool:
@@ -128,7 +140,9 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
                     predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size)
                     made_from = _ingredients(plan, use, size, repetition)
                     terms = method.terms(size) if method.nested else None
-                plan.cells.append(Cell(method, spec, label, size, repetition, predictions, terms, cost, *made_from))
+                    shifts = _shifts(plan, use, largest, repetition)[:size] if suite.shift else ()
+                identity = (method, spec, label, size, repetition)
+                plan.cells.append(Cell(*identity, predictions, terms, cost, *made_from, shifts))
     return plan
 
 
@@ -277,11 +291,44 @@ def _predictor_payload(plan: Plan, use: _Use, size: int, repetition: int) -> dic
 
 def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     payload = _predictor_payload(plan, use, size, repetition)
+    title = f"{use.label} size {size}, repetition {repetition + 1}"
+    recipe = _prediction_recipe(plan, use, payload, repetition)
+    return _add(plan, "predictions", title, recipe, _sources(payload), payload)
+
+
+def _shifts(plan: Plan, use: _Use, size: int, repetition: int) -> tuple[str, ...]:
+    """Keys of a method's predictions on shifted images.
+
+    A deep ensemble's are those of its members one by one: repetitions that draw on one pool share them.
+    """
+    assert plan.suite.shift is not None
+    shift = {"shift": plan.suite.shift.key(plan.data.counts["test"])}
+    payloads = {
+        f"{use.label} size {size}, repetition {repetition + 1}": _predictor_payload(plan, use, size, repetition)
+    }
+    if use.method.name == plan.suite.task.reference:
+        members = [_member(plan, repetition, position) for position in use.method.members(size)]
+        alone = {"spec": canonical(use.method), "size": 1, "parts": {}}
+        payloads = {plan.nodes[key].title: {**alone, "members": {"0": key}} for key in members}
+    return tuple(
+        _add(
+            plan,
+            "shifts",
+            f"{title}, on shifted images",
+            _prediction_recipe(plan, use, payload, repetition) | shift,
+            _sources(payload),
+            payload,
+        )
+        for title, payload in payloads.items()
+    )
+
+
+def _prediction_recipe(plan: Plan, use: _Use, payload: dict[str, Any], repetition: int) -> dict[str, Any]:
     recipe = _base(plan, repetition) | {
         "method": use.method.name,
         "version": use.method.version,
         "config": options_key(use.method.config),
-        "size": size,
+        "size": payload["size"],
         "members": payload["members"],
         "parts": payload["parts"],
     }
@@ -289,9 +336,7 @@ def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
         recipe["repetition"] = repetition
     if plan.suite.predictions != "fp32":
         recipe["predictions"] = plan.suite.predictions
-    return _add(
-        plan, "predictions", f"{use.label} size {size}, repetition {repetition + 1}", recipe, _sources(payload), payload
-    )
+    return recipe
 
 
 def _cost(plan: Plan, use: _Use, size: int) -> str:

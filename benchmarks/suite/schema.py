@@ -25,6 +25,8 @@ from pydantic import (
 from benchmarks.published import published_for
 from benchmarks.suite.builtin import available
 from dbn_core.data import SOURCES, DataSpec
+from dbn_core.data.corruptions import CORRUPTIONS, LEVELS
+from dbn_core.data.outside import INSIDE, OUTSIDE
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Method
 from dbn_core.nets.spec import NetworkOptions
@@ -98,6 +100,54 @@ class LatencySpec(_Model):
         return runtimes
 
 
+class ShiftSpec(_Model):
+    """On which images methods predict beside the test split: corrupted ones, and some of no class.
+
+    ``images``: how many of the test images, from the first; and how many of no class in each set.
+    """
+
+    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    levels: tuple[int, ...] = LEVELS
+    outside: tuple[str, ...] = ("svhn-like", "patches", "textures")
+    images: int = Field(2000, ge=1, le=1_000_000)
+
+    @field_validator("corruptions", "outside")
+    @classmethod
+    def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = CORRUPTIONS if info.field_name == "corruptions" else OUTSIDE
+        for name in names:
+            if name not in known:
+                raise ValueError(f"there is no '{name}'{did_you_mean(name, known)}")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_exist(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if not levels or not set(levels) <= set(LEVELS):
+            raise ValueError("levels are some of 1 to 5")
+        return tuple(sorted(set(levels)))
+
+    @model_validator(mode="after")
+    def _has_sets(self) -> ShiftSpec:
+        if not (self.corruptions or self.outside):
+            raise ValueError("name a corruption or a set of images of no class, or leave [shift] out")
+        return self
+
+    @property
+    def sets(self) -> int:
+        """How many sets of images there are."""
+        return len(self.corruptions) * len(self.levels) + len(self.outside)
+
+    def key(self, test: int) -> dict[str, Any]:
+        """JSON that identifies the images in keys, where the test split has ``test`` of them."""
+        return {
+            "corruptions": sorted(self.corruptions),
+            "levels": list(self.levels),
+            "outside": sorted(self.outside),
+            "images": min(self.images, test),
+        }
+
+
 class PublishedSpec(_Model):
     """Which published figures (``results/published``) the report shows beside the suite's own.
 
@@ -167,6 +217,7 @@ class Suite(_Model):
     recipe: Recipe
     students: StudentSpec
     latency: LatencySpec = LatencySpec()
+    shift: ShiftSpec | None = None
     published: PublishedSpec | None = None
     methods: tuple[MethodEntry, ...] = Field(min_length=1)
 
@@ -213,6 +264,16 @@ class Suite(_Model):
             raise ValueError(f"nothing of {self.task.name} is rounded: leave [pool] weights and predictions out")
         if not self.task.stored_views and any(self.teachers(entry) != "online" for entry in self.methods):
             raise ValueError(f"the teachers of {self.task.name} run online: leave `teachers` out")
+        return self
+
+    @model_validator(mode="after")
+    def _can_shift(self) -> Suite:
+        if self.shift is None:
+            return self
+        if self.task.name != "classification":
+            raise ValueError(f"nothing of {self.task.name} is tried on shifted images: leave [shift] out")
+        if (same := INSIDE.get(self.data.source)) in self.shift.outside:
+            raise ValueError(f"'{same}' is made of the images of '{self.data.source}': take it out of [shift] outside")
         return self
 
     @model_validator(mode="after")
@@ -377,6 +438,7 @@ def _known_keys(loc: list[str]) -> Iterable[str]:
         "recipe": Recipe,
         "students": StudentSpec,
         "latency": LatencySpec,
+        "shift": ShiftSpec,
         "published": PublishedSpec,
         "methods": MethodEntry,
         "tuning": TuningSpec,

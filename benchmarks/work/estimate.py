@@ -23,7 +23,7 @@ STEP_PASSES = 3
 # Seconds that timing may take; one step of a very large network may exceed them.
 TIMING_SECONDS = 2.0
 _BRIDGES = ("bridge", "onestep")
-_UNTRAINED = ("aligned", "point")  # computed by Bridge Networks from weights alone
+_UNTRAINED = ("aligned", "point", "temperature")  # computed from weights alone, or from predictions on validation
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,22 @@ def node_passes(plan: Plan, node: Node) -> tuple[int, int, float]:
 
 
 def node_work(plan: Plan, node: Node) -> float:
-    """Training and teaching of one node, in forward passes of the suite's network on one example."""
+    """What one node trains, teaches or predicts on shifted images, in forward passes of the suite's network."""
     own, taught, share = node_passes(plan, node)
-    return STEP_PASSES * share * own + taught
+    return STEP_PASSES * share * own + taught + shifted_passes(node)
+
+
+def shifted_images(node: Node) -> int:
+    """On how many images a node of the kind ``shifts`` predicts; 0 for any other."""
+    shift = node.recipe.get("shift")
+    if not shift:
+        return 0
+    return shift["images"] * (len(shift["corruptions"]) * len(shift["levels"]) + len(shift["outside"]))
+
+
+def shifted_passes(node: Node) -> int:
+    """The same in passes through networks; a method without members is taken for one network."""
+    return shifted_images(node) * max(1, len(node.payload.get("members", ())))
 
 
 def network_share(node: Node) -> float:
@@ -185,7 +198,7 @@ SIDE_BY_SIDE = 3
 
 
 def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, device: str) -> str | None:
-    """One sentence on what a run is about to train, or None when it trains nothing.
+    """One sentence on what a run is about to train, or None when it trains nothing and nothing is shifted.
 
     Args:
         nodes: what the store lacks.
@@ -193,7 +206,9 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         threads: torch threads of each.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
     """
-    if not any(node.kind in TRAINED for node in nodes.values()):
+    trained = any(node.kind in TRAINED for node in nodes.values())
+    shifted = sum(shifted_passes(node) for node in nodes.values())
+    if not (trained or shifted):
         return None
     import torch
 
@@ -204,8 +219,13 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     work = count_work(plan, nodes)
     if not plan.suite.task.trains_members:
         return f"Fitting {_several(work.parts, 'part')}"
-    text = f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')}: "
-    text += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
+    said = []
+    if trained:
+        said += [f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')}: "]
+        said[0] += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
+    if shifted:
+        said += [("and p" if trained else "Nothing to train; p") + f"redicting {_large(shifted)} shifted images"]
+    text = ", ".join(said)
     try:
         speed = measure_speed(plan.suite, plan.data, device, threads)
     except RuntimeError:  # an estimate must not keep a run from starting; whatever is wrong shows there
@@ -214,8 +234,8 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     if gpus:
         places = gpus * max(1, min(SIDE_BY_SIDE, jobs // gpus))
         place = "the GPU" if gpus == 1 else f"{gpus} GPUs"
-    workers = max(1, min(places, work.members + work.parts))
-    total = (work.steps * speed.step_s + work.teacher_passes * speed.forward_s) / workers
+    workers = max(1, min(places, work.members + work.parts + sum(node.kind == "shifts" for node in nodes.values())))
+    total = (work.steps * speed.step_s + (work.teacher_passes + shifted) * speed.forward_s) / workers
     return f"{text}; roughly {duration(total)} on {place}"
 
 

@@ -56,5 +56,6 @@ def suite_status(plan: Plan, store: Store) -> dict[str, tuple[int, int]]:
     for node in plan.nodes.values():
         done, planned = counts.get(node.kind, (0, 0))
         counts[node.kind] = done + store.has(node.kind, node.key), planned + 1
-    complete = sum(store.has("predictions", c.predictions) and store.has("cost", c.cost) for c in plan.cells)
+    kinds = {key: node.kind for key, node in plan.nodes.items()}
+    complete = sum(all(store.has(kinds[key], key) for key in cell.results) for cell in plan.cells)
     return counts | {"cell": (complete, len(plan.cells))}

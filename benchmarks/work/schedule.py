@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from dataclasses import dataclass, field
 
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import TRAINED, Node, Plan
+from benchmarks.suite.plan import TRAINED, Node, Plan, turn
 from benchmarks.work.executors import Engine
 from dbn_core.errors import ArtefactError, BenchError, TrainingStoppedError
 
@@ -60,7 +60,7 @@ class _Clock:
             return None
         total = 0.0
         for node in nodes:
-            known = self.seconds.get(self._group(node)) or (every if node.kind in TRAINED else [0.2])
+            known = self.seconds.get(self._group(node)) or (every if turn(node.kind) else [0.2])
             total += sum(known) / len(known)
         return total / jobs
 
@@ -167,7 +167,7 @@ class Scheduler:
             return []
         others = [node for node in ready if not self._alone(node)]
         if others:
-            return sorted(others, key=lambda node: (node.kind in TRAINED, -self._height[node.key]))
+            return sorted(others, key=lambda node: (turn(node.kind), -self._height[node.key]))
         return [] if self._running else ready[:1]
 
     def _alone(self, node: Node) -> bool:

@@ -12,8 +12,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.suite.plan import TRAINED, Node, Plan
-from benchmarks.work.estimate import network_share, node_work
+from benchmarks.suite.plan import Node, Plan, turn
+from benchmarks.work.estimate import network_share, node_work, shifted_images
 from benchmarks.work.schedule import heights
 from dbn_core.errors import SpecError
 from dbn_core.registry import parse_method
@@ -165,8 +165,8 @@ def demands(plan: Plan, network: Network) -> dict[str, Demand]:
 
 def _flops(plan: Plan, node: Node, network: Network) -> float:
     forward = _FLOPS * network.macs
-    if node.kind in ("predictions", "cost"):
-        images = _evaluated(plan) if node.kind == "predictions" else 1
+    if node.kind in ("predictions", "shifts", "cost"):
+        images = {"predictions": _evaluated(plan), "shifts": shifted_images(node), "cost": 1}[node.kind]
         heads = sum(network_share(part) for part in _predicting(plan, node))
         return forward * images * (len(node.payload["members"]) + heads)
     return forward * node_work(plan, node)
@@ -182,6 +182,9 @@ def _result_bytes(plan: Plan, node: Node, network: Network) -> int:
         method, size = parse_method(node.payload["spec"]), node.payload["size"]
         terms = method.terms(size) if method.nested else max(1, len(_predicting(plan, node)))
         return 4 * terms * _evaluated(plan) * classes
+    if node.kind == "shifts":  # in half precision
+        method, size = parse_method(node.payload["spec"]), node.payload["size"]
+        return 2 * (method.terms(size) if method.nested else 1) * shifted_images(node) * classes
     return 0
 
 
@@ -264,8 +267,8 @@ class _Run:
         self._timers: list[tuple[float, int, str, str]] = []  # (time, place, key, what comes next)
         self._transfers: list[tuple[float, int, str, str]] = []  # (bytes moved by then, place, key, what comes next)
 
-    def _rank(self, key: str) -> tuple[bool, float, int, str]:
-        return self._nodes[key].kind in TRAINED, -self._height[key], self._place[key], key
+    def _rank(self, key: str) -> tuple[int, float, int, str]:
+        return turn(self._nodes[key].kind), -self._height[key], self._place[key], key
 
     def run(self) -> float:
         """Time at which the last node ends."""

@@ -26,15 +26,18 @@ from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.live import Ticket, watched
 from dbn_core.context import FitContext, PredictContext, freeze
-from dbn_core.data.dataset import Dataset
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.shifted import shifted_sets
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.draws import seeded
 from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
-from dbn_core.evaluation import EVALUATION_BATCH
+from dbn_core.evaluation import EVALUATION_BATCH, predict_split
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import predictor_cost
+from dbn_core.metrics.scores import mixture_log_probs
 from dbn_core.registry import load_plugin, parse_method
 from dbn_core.seeds import generator
+from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
@@ -118,6 +121,7 @@ class Bench:
             "views": self._teach_views,
             "part": self._fit_part,
             "predictions": self._predict,
+            "shifts": self._predict_shifted,
             "cost": self._count_cost,
         }[node.kind]
         with seeded(self.device, node=node.key):  # dropout, and modules that torch initialises
@@ -246,6 +250,20 @@ class Bench:
         if self.suite.data.resplits:
             assert self.data.test_ids is not None, "a source that resplits names its examples"
             tensors["test_ids"] = self.data.test_ids
+        return {}, pack(tensors)
+
+    def _predict_shifted(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        """Log-probabilities on each set of shifted images, in half precision: [M, N, K] of a nested method's terms.
+
+        The terms of any other method are averaged, [1, N, K].  Labels are those of the first N test images.
+        """
+        predictor, spec = self.predictor(node.payload), node.payload["spec"]
+        nested, axes = parse_method(spec).nested, {name: node.recipe[name] for name in ("seed", "data")}
+        tensors = {}
+        for name, images in shifted_sets(self.data, **node.recipe["shift"], **axes):
+            terms = predict_split(predictor, Split(images, torch.zeros(len(images), dtype=torch.int64)), self.device)
+            terms = check_log_probs(terms, len(images), self.data.num_classes, spec)
+            tensors[name] = in_fp16(terms if nested else torch.from_numpy(mixture_log_probs(terms.numpy()))[None])
         return {}, pack(tensors)
 
     def _count_cost(self, node: Node) -> tuple[dict[str, Any], bytes]:

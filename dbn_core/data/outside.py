@@ -1,0 +1,139 @@
+"""Images of no class: made here, or cut out of what comes with scikit-learn, at any size.
+
+They stand in for the sets that out-of-distribution detection is usually tried on, which need a download: ``svhn-like``
+for SVHN, ``patches`` and ``textures`` for scenes and textures.  A further set is a function that draws one image, and
+an entry of :data:`OUTSIDE`.  Imports no torch, so that suites can be checked without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dbn_core.errors import DataError, SpecError, did_you_mean
+from dbn_core.seeds import generator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def svhn_like(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
+    """A handwritten digit of scikit-learn in one colour on another, scaled to the image."""
+    import torch
+    from torch.nn import functional as F
+
+    digits = _digits()
+    digit = digits[torch.randint(len(digits), (), generator=draws)]
+    scaled = F.interpolate(digit[None, None], size, mode="bilinear", align_corners=False)[0]
+    return _in_two_colours(scaled, draws, channels)
+
+
+def patches(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
+    """A crop at random of a photograph, taken at full size or reduced to a half or a quarter of it.
+
+    Raises:
+        DataError: the photographs are smaller than the image.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    photos = _photos()
+    photo = photos[int(torch.randint(len(photos), (), generator=draws))]
+    height, width = photo.shape[1:]
+    zooms = [zoom for zoom in (1, 2, 4) if zoom * size[0] <= height and zoom * size[1] <= width]
+    if not zooms:
+        raise DataError(
+            f"'patches' are cut out of photographs of {width}x{height} pixels, images of {size[1]}x{size[0]} are "
+            "larger: take it out of `outside`."
+        )
+    zoom = zooms[int(torch.randint(len(zooms), (), generator=draws))]
+    high, wide = zoom * size[0], zoom * size[1]
+    top = int(torch.randint(height - high + 1, (), generator=draws))
+    left = int(torch.randint(width - wide + 1, (), generator=draws))
+    crop = F.avg_pool2d(photo[None, :, top : top + high, left : left + wide], zoom)[0]
+    return crop if channels == 3 else crop.mean(0, keepdim=True).expand(channels, -1, -1)
+
+
+def textures(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
+    """A grating of any direction and phase, or noise whose amplitude falls as 1 / f; in two colours."""
+    import torch
+
+    rows, columns = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])
+    if torch.rand((), generator=draws) < 0.5:
+        period = 2 + torch.rand((), generator=draws) * (max(size) / 2 - 2)  # pixels; two are the finest there are
+        angle, phase = 2 * torch.pi * torch.rand(2, generator=draws)
+        along = torch.arange(size[0])[:, None] * torch.sin(angle) + torch.arange(size[1]) * torch.cos(angle)
+        field = 0.5 + 0.5 * torch.cos(2 * torch.pi * along / period + phase)
+    else:
+        frequency = (rows**2 + columns**2).sqrt()
+        frequency[0, 0] = torch.inf  # the mean is nothing of the texture
+        noise = torch.fft.irfft2(torch.fft.rfft2(torch.randn(size, generator=draws)) / frequency, s=size)
+        field = (0.5 + 0.25 * noise / noise.std()).clamp(0, 1)
+    return _in_two_colours(field[None], draws, channels)
+
+
+def uniform(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
+    """Every pixel and channel drawn by itself."""
+    import torch
+
+    return torch.rand(channels, *size, generator=draws)
+
+
+# Draws one image, float [C, H, W] in [0, 1], from its own generator.
+Maker: TypeAlias = "Callable[[torch.Generator, int, tuple[int, int]], Tensor]"
+OUTSIDE: Mapping[str, Maker] = {
+    "svhn-like": svhn_like,
+    "patches": patches,
+    "textures": textures,
+    "uniform": uniform,
+}
+# What a set is cut out of is no outside of data that are the same.
+INSIDE: Mapping[str, str] = {"digits": "svhn-like"}  # by source of the data
+
+
+def outside_images(name: str, count: int, channels: int, size: tuple[int, int], **axes: Any) -> Tensor:
+    """``count`` images of a set, uint8 [count, channels, H, W].
+
+    Image i has a generator of its own, seeded by ``axes``, the name of the set and i.
+
+    Raises:
+        SpecError: no such set.
+        DataError: the set has no images of this size.
+    """
+    import torch
+
+    if name not in OUTSIDE:
+        raise SpecError(f"Unknown set of images of no class '{name}'{did_you_mean(name, OUTSIDE)}.")
+    images = torch.empty(count, channels, *size)
+    for index in range(count):
+        images[index] = OUTSIDE[name](generator(**axes, outside=name, example=index), channels, size)
+    return images.clamp(0, 1).mul(255).round().to(torch.uint8)
+
+
+def _in_two_colours(field: Tensor, draws: torch.Generator, channels: int) -> Tensor:
+    """A field [1, H, W] of values in [0, 1] as a blend of two colours that differ."""
+    import torch
+
+    dark, bright = torch.rand(2, channels, 1, 1, generator=draws)
+    # Colours that are nearly the same would show nothing: one channel goes to the further end.
+    one = int(torch.randint(channels, (), generator=draws))
+    bright[one] = torch.where(dark[one] < 0.5, 1.0, 0.0)
+    return dark + field * (bright - dark)
+
+
+@cache
+def _digits() -> Tensor:
+    import torch
+    from sklearn.datasets import load_digits
+
+    return torch.from_numpy(load_digits().images).float() / 16
+
+
+@cache
+def _photos() -> list[Tensor]:
+    import torch
+    from sklearn.datasets import load_sample_images
+
+    return [torch.tensor(image).permute(2, 0, 1).float() / 255 for image in load_sample_images().images]

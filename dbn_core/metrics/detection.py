@@ -1,0 +1,57 @@
+"""Telling test images from images of no class by how sure a prediction is (Hendrycks and Gimpel, 2017, 1610.02136).
+
+In-distribution is the positive class throughout: a score is the higher, the more an image looks like a test image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from dbn_core.metrics.scores import Array
+
+RECALL = 0.95
+
+
+def max_probability(log_probs: Array) -> Array:
+    """The largest softmax probability, as its logarithm, which orders alike; [N, K] to [N]."""
+    return np.asarray(np.asarray(log_probs, np.float64).max(1))
+
+
+def negative_entropy(log_probs: Array) -> Array:
+    """Minus the predictive entropy in nats; [N, K] to [N].
+
+    >>> import numpy as np
+    >>> negative_entropy(np.log([[0.5, 0.5]])).round(4).tolist()
+    [-0.6931]
+    """
+    log_probs = np.asarray(log_probs, np.float64)
+    probs = np.exp(log_probs)
+    return (probs * np.where(probs > 0, log_probs, 0.0)).sum(1)
+
+
+SCORES: Mapping[str, Callable[[Array], Array]] = {"msp": max_probability, "entropy": negative_entropy}
+
+
+def detection(inside: Array, outside: Array) -> dict[str, float]:
+    """AUROC, AUPR and FPR95 of scores [N] of test images and [M] of images of no class.
+
+    ``auroc``: the share of pairs in which the test image has the higher score, ties counting half.  ``aupr``: average
+    precision of retrieving the test images; it depends on the share of them, N / (N + M).  ``fpr95``: the share of
+    images of no class that pass a threshold which 95 % of the test images pass.
+
+    >>> import numpy as np
+    >>> detection(np.array([0.9, 0.8]), np.array([0.1, 0.85]))
+    {'auroc': 0.75, 'aupr': 0.8333333333333333, 'fpr95': 0.5}
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+    truth = np.concatenate([np.ones(len(inside)), np.zeros(len(outside))])
+    scores = np.concatenate([inside, outside])
+    false_positives, recall, _ = roc_curve(truth, scores, drop_intermediate=False)
+    return {
+        "auroc": float(roc_auc_score(truth, scores)),
+        "aupr": float(average_precision_score(truth, scores)),
+        "fpr95": float(false_positives[recall >= RECALL][0]),
+    }
