@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from sketches import sketches
 from stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
 from stress.figures import pytest_terminal_summary as pytest_terminal_summary
 
@@ -14,6 +15,12 @@ from dbn_core import registry
 os.environ["DBN_RELEASED"] = ""
 # Tests compare bits, and run beside one another.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _figures_are_sketched() -> Iterator[None]:
+    with sketches():
+        yield
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from sketches import drawn
 
 from benchmarks.report import load_results, render
 from benchmarks.report.diagnostics import representative_sizes
@@ -181,7 +182,8 @@ def write_results(folder: Path, methods: list[tuple] = METHODS, n: int = 3) -> P
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    render(write_results(folder / "rows"), folder / "out")
+    with drawn():
+        render(write_results(folder / "rows"), folder / "out")
     return folder
 
 
@@ -192,7 +194,8 @@ FIGURES = (
 
 
 def test_writes_every_file_twice_with_the_same_bytes(report: Path, tmp_path: Path) -> None:
-    written = render(report / "rows", tmp_path)
+    with drawn():
+        written = render(report / "rows", tmp_path)
     names = {path.relative_to(tmp_path).as_posix() for path in written}
     assert names == {
         *("report.md", "report.html", "tables/comparisons.csv"),
