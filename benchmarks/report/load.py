@@ -54,7 +54,7 @@ _REMEDY = "run `dbn-bench run SUITE` to write it again"
 class Results:
     """The result files of one suite, see `load_results` for their columns, and the papers' figures beside them.
 
-    `records` is there where a method recorded something while it trained, `shifts` where the suite tries shifted images.
+    `records` is there where a method recorded something in training, `shifts` where the suite tries shifted images.
     """
 
     summary: pd.DataFrame

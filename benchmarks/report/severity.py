@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,7 +50,7 @@ def severity(results: Results, style: dict[str, Look]) -> Figure:
     return figure
 
 
-def _lines(results: Results, style: dict[str, Look]) -> dict[tuple[str, int], tuple[Look, str]]:
+def _lines(results: Results, style: dict[str, Look]) -> dict[tuple[str, int], tuple[Look, Any]]:
     """Each method but controls at one size, and deep ensembles of one, of that size, and the largest."""
     lines = {}
     for label, size in representative_sizes(results.main).items():
@@ -60,7 +62,7 @@ def _lines(results: Results, style: dict[str, Look]) -> dict[tuple[str, int], tu
     return lines
 
 
-def _line(ax: Axes, x: np.ndarray, found: np.ndarray, look: Look, dash: str) -> None:
+def _line(ax: Axes, x: np.ndarray, found: np.ndarray, look: Look, dash: Any) -> None:
     mean, low, high = found.T
     low, high = np.where(np.isfinite(low), low, mean), np.where(np.isfinite(high), high, mean)
     mean, low, high = (np.where(np.isfinite(mean), end, np.nan) for end in (mean, low, high))
