@@ -23,9 +23,7 @@ def _figures_are_sketched() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def clean_registry() -> Iterator[None]:
-    """Forget the methods that a test registers."""
+def _forgetting() -> Iterator[None]:
     registry.methods()
     before, loaded = dict(registry._METHODS), set(registry._LOADED)
     yield
@@ -33,3 +31,15 @@ def clean_registry() -> Iterator[None]:
     registry._METHODS.update(before)
     registry._LOADED.clear()
     registry._LOADED.update(loaded)
+
+
+@pytest.fixture
+def clean_registry() -> Iterator[None]:
+    """Forget the methods that a test registers."""
+    yield from _forgetting()
+
+
+@pytest.fixture(scope="module")
+def clean_registry_of_module() -> Iterator[None]:
+    """Forget the methods that a module of tests registers."""
+    yield from _forgetting()

@@ -77,7 +77,7 @@ def run(folder: Path, store: str = "store", released: Path | None = None) -> Run
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+def made(tmp_path_factory: pytest.TempPathFactory, clean_registry_of_module: None) -> tuple[Path, RunResult]:
     folder = tmp_path_factory.mktemp("records")
     (folder / "recording.py").write_text(PLUGIN)
     load_plugin(folder / "recording.py")
