@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -444,18 +446,30 @@ def test_names_of_methods() -> None:
 # -------------------------------------------------------------------------------------------- the page and its sources
 
 
-def committed() -> tuple[Claims, list]:
-    return load_claims(), load_suites(reference_folders(ROOT / "results" / "reference"))
+@cache
+def committed() -> tuple[Claims, list, list]:
+    """The claims, the suites whose rows are committed, and the verdicts."""
+    claims, suites = load_claims(), load_suites(reference_folders(ROOT / "results" / "reference"))
+    return claims, suites, verdicts(claims, suites)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the committed rows, made anew."""
+    folder = tmp_path_factory.mktemp("claims")
+    with chdir(ROOT):
+        render_claims(reference_folders(), folder)
+    return folder
 
 
 def test_every_committed_verdict_is_what_the_committed_rows_give() -> None:
-    claims, suites = committed()
+    claims, suites, found = committed()
     text = (ROOT / "reports" / "claims" / "claims.csv").read_text(encoding="utf-8")
-    assert text == to_csv(claims, suites, verdicts(claims, suites)), "run `dbn-bench claims` to write it again"
+    assert text == to_csv(claims, suites, found), "run `dbn-bench claims` to write it again"
 
 
 def test_every_suite_has_a_verdict_on_every_claim() -> None:
-    claims, suites = committed()
+    claims, suites, _ = committed()
     rows = list(csv.DictReader((ROOT / "reports" / "claims" / "claims.csv").open(encoding="utf-8", newline="")))
     expected = [(c.id, s.name, subject) for c in claims.claims for s in suites for subject in c.subjects]
     assert [(row["claim"], row["suite"], row["subject"]) for row in rows] == expected
@@ -466,13 +480,11 @@ def test_every_suite_has_a_verdict_on_every_claim() -> None:
             assert low <= value <= high
 
 
-def test_the_committed_page_is_what_the_rows_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    render_claims(reference_folders(), tmp_path)
+def test_the_committed_page_is_what_the_rows_give(page: Path) -> None:
     for name in ("claims.md", "claims.csv"):  # the page itself also changes with the reports' style sheet
         committed_text = (ROOT / "reports" / "claims" / name).read_text(encoding="utf-8")
-        assert (tmp_path / name).read_text(encoding="utf-8") == committed_text
-    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+        assert (page / name).read_text(encoding="utf-8") == committed_text
+    html = (page / "index.html").read_text(encoding="utf-8")
     for entry in load_claims().claims:
         assert f'id="{entry.id}"' in html
     assert set(re.findall(r'class="word ([a-z-]+)"', html)) == {"holds", "does-not", "undecided"}
@@ -485,15 +497,11 @@ def overview_of_page(html: str) -> str:
     return html[html.index('<div class="scroll overview"') : html.index("<p>No verdict here")]
 
 
-def test_the_overview_has_a_mark_for_every_verdict_and_leads_to_its_paragraph(tmp_path: Path) -> None:
-    claims, suites = committed()
-    render_claims([suite.folder for suite in suites], tmp_path)
-    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+def test_the_overview_has_a_mark_for_every_verdict_and_leads_to_its_paragraph(page: Path) -> None:
+    _, _, found = committed()
+    html = (page / "index.html").read_text(encoding="utf-8")
     words_ = {"✓": "holds", "✗": "does not hold", "?": "undecided", "–": "no data"}
-    expected = [
-        (v.claim, f"{v.subject} on {v.suite}: {SHOWN[v.verdict] if v.measured else 'no data'}")
-        for v in verdicts(claims, suites)
-    ]
+    expected = [(v.claim, f"{v.subject} on {v.suite}: {SHOWN[v.verdict] if v.measured else 'no data'}") for v in found]
     marks = re.findall(
         r'<a class="mark ([a-z-]+)" href="#([a-z0-9-]+)" title="([^"]+)" aria-label="\3">(.)</a>',
         overview_of_page(html),
@@ -504,17 +512,15 @@ def test_the_overview_has_a_mark_for_every_verdict_and_leads_to_its_paragraph(tm
         assert css == words_[sign].removesuffix(" hold").replace(" ", "-")
         assert html.count(f'id="{claim}"') == 1
     for word, kind in (("holds", "✅"), ("does not hold", "❌"), ("undecided", "❔"), ("no data", "➖")):
-        page = (tmp_path / "claims.md").read_text(encoding="utf-8")
-        shown = re.findall(rf'\[{kind}\]\(#([a-z0-9-]+) "([^"]+)"\)', page)
+        text = (page / "claims.md").read_text(encoding="utf-8")
+        shown = re.findall(rf'\[{kind}\]\(#([a-z0-9-]+) "([^"]+)"\)', text)
         assert [(claim, escape_md(title)) for claim, title in expected if title.endswith(f": {word}")] == shown
-        assert all(page.count(f'<a id="{claim}"></a>') == 1 for claim, _ in shown)
+        assert all(text.count(f'<a id="{claim}"></a>') == 1 for claim, _ in shown)
 
 
-def test_the_page_begins_with_the_overview_and_the_counts(tmp_path: Path) -> None:
-    claims, suites = committed()
-    found = verdicts(claims, suites)
-    render_claims([suite.folder for suite in suites], tmp_path)
-    html, page = ((tmp_path / name).read_text(encoding="utf-8") for name in ("index.html", "claims.md"))
+def test_the_page_begins_with_the_overview_and_the_counts(page: Path) -> None:
+    claims, suites, found = committed()
+    html, text = ((page / name).read_text(encoding="utf-8") for name in ("index.html", "claims.md"))
     order = (
         "Which claims hold?</h1>",
         'class="scroll overview"',
@@ -522,7 +528,7 @@ def test_the_page_begins_with_the_overview_and_the_counts(tmp_path: Path) -> Non
         "No verdict here",
     )
     assert all(html.index(a) < html.index(b) for a, b in pairwise(order))
-    assert page.index("| Paper | Claim |") < page.index("| do not hold |") < page.index("No verdict here")
+    assert text.index("| Paper | Claim |") < text.index("| do not hold |") < text.index("No verdict here")
     table = overview_of_page(html)
     assert table.count("<tr>") - table.count("<thead>") == len(claims.claims) + len(claims.papers)
     for suite in suites:
