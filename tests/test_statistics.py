@@ -31,7 +31,7 @@ values = st.lists(st.floats(-100, 100), min_size=2, max_size=10)
 
 @pytest.fixture(scope="module")
 def covered():
-    suites = 400
+    suites = 250
     return suites, coverage(WORLDS["students that hear a little"], suites)
 
 
