@@ -53,10 +53,14 @@ class SuiteRows:
 
 
 def reference_folders(root: Path = REFERENCE) -> list[Path]:
-    """Return the folders of committed result rows that have a method which some claim is about, by name."""
+    """Return the folders of committed result rows that have a method which some claim is about, by name.
+
+    Without suites under shift: on clean images they have the trainings of another suite, which would count twice.
+    """
     subjects = {split_subject(subject)[0] for claim in load_claims().claims for subject in claim.subjects}
     folders = sorted(path.parent for path in root.glob("*/meta.json"))
-    return [folder for folder in folders if subjects & _labels(folder)]
+    own = [folder for folder in folders if not (folder / "shifts.csv").exists()]
+    return [folder for folder in own if subjects & _labels(folder)]
 
 
 def _labels(folder: Path) -> set[str]:
