@@ -19,6 +19,7 @@ from benchmarks.statistics import (
     fitted,
     holm,
     independent,
+    kept_share,
     member_effects,
     shared_members,
 )
@@ -386,3 +387,38 @@ def test_dee_of_effects_in_a_pool():
     assert wide.value == plain.value
     assert wide.low < plain.low
     assert wide.high > plain.high
+
+
+# ----------------------------------------------------------------------------------------------- share of a gain kept
+
+
+def references_and_method(gain, share, noise, repetitions=5, n=300, seed=0):
+    """Scores minus those of both references, [2, R, N]: as the first at 0, as the second at 1."""
+    rng = np.random.default_rng(seed)
+    first, second, mine = (at + noise * rng.normal(size=(repetitions, n)) for at in (0.0, -gain, -share * gain))
+    return Means(np.stack([mine - first, mine - second]))
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.0, 0.6, 1.0, 1.4])
+def test_a_share_that_is_kept_is_found_and_covered(share):
+    found = [kept_share(references_and_method(0.2, share, 0.2, seed=seed)) for seed in range(60)]
+    assert np.mean([one.value for one in found]) == pytest.approx(share, abs=0.03)
+    covered = sum(one.low <= share <= one.high for one in found)
+    assert stats.binom.cdf(covered, len(found), 0.95) > 1e-3
+    assert np.median([one.high - one.low for one in found]) < 0.35
+
+
+def test_the_share_of_an_uncertain_gain_has_no_end():
+    found = kept_share(references_and_method(0.001, 0.5, 1.0))
+    assert math.isinf(found.low) or math.isinf(found.high)
+    assert math.isnan(kept_share(Means(np.zeros((2, 3, 9)))).value)  # there is no gain
+    alone = kept_share(references_and_method(0.2, 0.5, 0.02, repetitions=1))
+    assert alone.value == pytest.approx(0.5, abs=0.05)
+    assert math.isnan(alone.low)
+
+
+def test_an_end_of_the_share_is_where_the_test_is_undecided():
+    means = references_and_method(0.2, 0.6, 0.2)
+    found = kept_share(means)
+    for end in (found.low, found.high):
+        assert means.test(np.array([1 - end, end])).p_value == pytest.approx(0.05, abs=0.01)
