@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from dbn_core.data import Dataset, Split
 from dbn_core.data.augment import mix, mixup_coefficients, random_crop
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
+from dbn_core.metrics.cost import count_in_torch
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.resnet import Classifier
@@ -33,9 +35,9 @@ NETWORKS = {
 }
 
 
-def network(kind: str) -> Classifier:
+def network(kind: str, classes: int = 10) -> Classifier:
     spec, shape, _, _ = NETWORKS[kind]
-    built = Classifier(spec, 10, shape[0], [0.5] * shape[0], [0.25] * shape[0])
+    built = Classifier(spec, classes, shape[0], [0.5] * shape[0], [0.25] * shape[0])
     initialise_(built, torch.Generator().manual_seed(0))
     return built.to(memory_format=torch.channels_last)
 
@@ -47,17 +49,30 @@ def images(kind: str, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_training_step(benchmark: Any, kind: str) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_step(benchmark: Any, precision: str, kind: str) -> None:
+    if precision == "bf16" and not has_bf16():
+        pytest.skip("this processor has no bf16 arithmetic: it would be emulated")
     net, x = network(kind), images(kind, 32)
     labels = torch.arange(32) % 10
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9)
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(net(x), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = F.cross_entropy(net(x), labels)
+        loss.backward()
         optimizer.step()
 
+    benchmark.extra_info["macs"] = 3 * len(x) * count_in_torch(net, x[:1]).macs  # forward, and twice as many backward
+    net.train()
     benchmark.pedantic(step, rounds=10, warmup_rounds=2)
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies in bf16 itself."""
+    file = Path("/proc/cpuinfo")
+    return file.is_file() and any(flag in file.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 32, 32), (32, 64, 16, 16), (32, 128, 8, 8), (32, 16, 8, 8)])
@@ -73,21 +88,60 @@ def test_frn_with_swish(benchmark: Any, path: str, shape: tuple[int, int, int, i
     benchmark.pedantic(both_ways, rounds=20, warmup_rounds=3)
 
 
+def predict(benchmark: Any, predictor: torch.nn.Module, x: torch.Tensor) -> None:
+    """Time predictions of a batch."""
+    predictor.eval()
+    benchmark.extra_info["macs"] = len(x) * count_in_torch(predictor, x[:1]).macs
+    with torch.inference_mode():
+        benchmark.pedantic(predictor, (x,), rounds=10, warmup_rounds=2)
+
+
+def bridged(kind: str, classes: int = 10, size: int | None = None) -> BridgedSource:
+    _, shape, architecture, at = NETWORKS[kind]
+    net = network(kind, classes)
+    channels = net.split(at)[0](torch.zeros(1, shape[0], size or shape[1], size or shape[2])).shape[1]
+    score = Denoiser(ScoreNetwork(channels, classes, architecture, logit_branch="live"), step_variances(1, 1e-4, 1e-4))
+    return BridgedSource(net, at, [score.to(memory_format=torch.channels_last)], 2.0)
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("method", ["single", "de-3", "dbn"])
 def test_prediction(benchmark: Any, kind: str, method: str) -> None:
-    _, _, architecture, at = NETWORKS[kind]
-    net, x = network(kind), images(kind, 16)
-    predictor: torch.nn.Module
-    if method == "dbn":
-        channels = net.split(at)[0](x[:1]).shape[1]
-        score = Denoiser(ScoreNetwork(channels, 10, architecture, logit_branch="live"), step_variances(1, 1e-4, 1e-4))
-        predictor = BridgedSource(net, at, [score], 2.0)
-    else:
-        predictor = Mixture([network(kind) for _ in range(3 if method == "de-3" else 1)])
-    predictor.eval()
-    with torch.inference_mode():
-        benchmark.pedantic(predictor, (x,), rounds=10, warmup_rounds=2)
+    members = 3 if method == "de-3" else 1
+    predict(
+        benchmark,
+        bridged(kind) if method == "dbn" else Mixture([network(kind) for _ in range(members)]),
+        images(kind, 16),
+    )
+
+
+# How cost grows: each with a network of the papers' size, at batch 16.
+
+
+@pytest.mark.parametrize("members", [1, 2, 4, 8, 16])
+def test_growth_with_members(benchmark: Any, members: int) -> None:
+    predict(benchmark, Mixture([network("cifar") for _ in range(members)]), images("cifar", 16))
+
+
+@pytest.mark.parametrize("classes", [10, 100, 1000])
+@pytest.mark.parametrize("kind_of", ["one network", "DBN"])
+def test_growth_with_classes(benchmark: Any, kind_of: str, classes: int) -> None:
+    predictor = bridged("cifar", classes) if kind_of == "DBN" else Mixture([network("cifar", classes)])
+    predict(benchmark, predictor, images("cifar", 16))
+
+
+@pytest.mark.parametrize("size", [32, 64, 96])
+@pytest.mark.parametrize("kind_of", ["one network", "DBN"])
+def test_growth_with_image_size(benchmark: Any, kind_of: str, size: int) -> None:
+    x = torch.rand(16, 3, size, size, generator=torch.Generator().manual_seed(1))
+    predictor = bridged("cifar", size=size) if kind_of == "DBN" else Mixture([network("cifar")])
+    predict(benchmark, predictor, x.contiguous(memory_format=torch.channels_last))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16, 64])
+@pytest.mark.parametrize("method", ["single", "dbn"])
+def test_growth_with_batch(benchmark: Any, method: str, batch: int) -> None:
+    predict(benchmark, bridged("cifar") if method == "dbn" else Mixture([network("cifar")]), images("cifar", batch))
 
 
 @pytest.mark.parametrize("teachers", [3, 8])

@@ -1,0 +1,93 @@
+"""`tox -e perf -- --table FILE`: what was timed as Markdown, with its ratios to the plain path and to the floor.
+
+A case is a test with its parameters; of the cases that differ in nothing but one of :data:`PLAIN`, the one with the
+value there is the plain one.  The floor of a case that states its ``macs`` is their time at a matrix product's rate.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+PLAIN: Mapping[str, Any] = {
+    "path": "plain",
+    "precision": "fp32",
+    "taught": "online",
+    "before": "nothing",
+    "method": "single",
+    "members": 1,
+    "classes": 10,
+    "size": 32,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--table", metavar="FILE", help="write medians and ratios to FILE as Markdown")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    file, timed = session.config.getoption("--table"), getattr(session.config, "_benchmarksession", None)
+    if file and timed and timed.benchmarks:
+        command = " ".join(["tox -e perf --", *session.config.invocation_params.args[1:]])
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(table(timed.benchmarks, command), encoding="utf-8")
+
+
+def matrix_rate(size: int = 1024, rounds: int = 10) -> float:
+    """Operations a second of a float32 matrix product on one thread, median of rounds."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / statistics.median(seconds[1:])
+
+
+def table(cases: list[Any], command: str) -> str:
+    """Cases in the order in which they were timed, a block a test."""
+    rate = matrix_rate()
+    lines = [
+        f"# {_processor()}, torch {torch.__version__}, one thread",
+        "",
+        f"Made by `{command}`. Medians; a ratio is to the plain case, whose ratio is 1.00. The floor is the time of "
+        f"all multiply-adds at {rate / 1e9:.0f} GFLOP/s, the rate of a float32 matrix product.",
+    ]
+    medians = {_where(case): case.stats.median for case in cases}
+    for test in dict.fromkeys(_test(case) for case in cases):
+        lines += ["", f"## {test}", "", "| case | ms | ratio | times the floor | further |", "|---|---|---|---|---|"]
+        for case in (one for one in cases if _test(one) == test):
+            seconds, plain = case.stats.median, medians.get(_where(case, plain=True))
+            macs = case.extra_info.get("macs")
+            floor = f"{seconds * rate / (2 * macs):.2f}" if macs else ""
+            further = ", ".join(f"{name} {value}" for name, value in case.extra_info.items() if name != "macs")
+            name = ", ".join(str(value) for value in (case.params or {}).values()) or "–"
+            ratio = f"{seconds / plain:.2f}" if plain else ""
+            lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {floor} | {further} |")
+    return "\n".join(lines) + "\n"
+
+
+def _test(case: Any) -> str:
+    return case.name.partition("[")[0].removeprefix("test_").replace("_", " ")
+
+
+def _where(case: Any, plain: bool = False) -> tuple[Any, ...]:
+    """What names a case; with ``plain`` that of the plain one beside it."""
+    params = dict(case.params or {})
+    varied = [name for name in params if name in PLAIN]
+    if plain:
+        params |= {name: PLAIN[name] for name in varied}
+    return _test(case), *(f"{name}={value}" for name, value in params.items())
+
+
+def _processor() -> str:
+    file = Path("/proc/cpuinfo")
+    names = [line for line in file.read_text().splitlines() if line.startswith("model name")] if file.is_file() else []
+    return names[0].partition(": ")[2] if names else platform.processor() or platform.machine()
