@@ -43,11 +43,21 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     return value
 
 
+def emulates_bf16(device: str = "cpu") -> bool:
+    """Whether torch has to compute bf16 products of the device in float32; False where nothing says so."""
+    said = _cpu_info("flags") or _cpu_info("Features")  # the latter on ARM
+    return device == "cpu" and bool(said) and not {"avx512_bf16", "amx_bf16", "bf16"} & set(said.split())
+
+
 def _cpu_model() -> str:
+    return _cpu_info("model name") or platform.processor() or "unknown"
+
+
+def _cpu_info(name: str) -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
     except OSError:
         pass
-    return platform.processor() or "unknown"
+    return ""

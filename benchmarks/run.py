@@ -234,7 +234,15 @@ def _budget(suite: Suite) -> list[str]:
         f"Every trained component of a method (student, bridge with its distillation): {suite.students.epochs} epochs "
         "unless its options below say otherwise; "
         "a Bridge Network's curves take the members' epochs on top. The training-cost figure shows what each spent.",
+        *_precisions(suite),
     ]
+
+
+def _precisions(suite: Suite) -> list[str]:
+    members, students = suite.recipe.precision, suite.student_recipe.precision
+    if members == students:
+        return [] if members == "fp32" else [f"Convolutions and matrix products of all trainings are in {members}."]
+    return [f"Convolutions and matrix products: members were trained in {members}, all else in {students}."]
 
 
 def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:

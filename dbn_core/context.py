@@ -98,7 +98,7 @@ class FitContext(Workspace):
     """For :meth:`Method.fit`.
 
     Attributes:
-        recipe: how the pool members were trained.
+        recipe: how the pool members were trained, in the precision that the part is to be trained in.
         student_epochs: the budget of every trained component of a method, the same for all methods of a suite.
         members: frozen members in the order of the part's ``members``; the first is the source where there is one.
         parts: states of the parts that this one needs.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.environment import emulates_bf16
 from benchmarks.run import Options, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
@@ -206,6 +207,25 @@ def test_the_time_follows_the_work_and_the_workers(
     assert sentence.endswith(said)
 
 
+def test_bf16_that_is_emulated_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = {"here": "flags\t\t: fpu avx2\n", "there": "flags\t\t: fpu avx512_bf16\n", "elsewhere": ""}
+    monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(1.0, 1.0))
+    half = TINY.replace("[recipe]", '[recipe]\nprecision = "bf16"')
+    for place, text in flags.items():
+        monkeypatch.setattr(Path, "read_text", lambda self, text=text, **k: text)
+        assert emulates_bf16() == (place == "here")
+    assert not emulates_bf16("cuda")
+    monkeypatch.undo()
+    monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(1.0, 1.0))
+    monkeypatch.setattr(estimate, "emulates_bf16", lambda device: device == "cpu")
+    plan = plan_of(tmp_path, half + METHODS)
+    assert "emulates bf16: --set recipe.precision=fp32" in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
+    parts = {key: node for key, node in plan.nodes.items() if node.kind != "member"}
+    assert "emulates bf16: --set students.precision=fp32" in (announce(plan, parts, 0, 1, "cpu") or "")
+    plan = plan_of(tmp_path, TINY + METHODS)
+    assert "bf16" not in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
+
+
 def test_a_device_that_refuses_costs_the_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Speed:
         raise torch.OutOfMemoryError("out of memory")
@@ -227,16 +247,17 @@ def test_timing_stays_within_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Classifier, "forward", forward)
     chosen, threads = suite(tmp_path, TINY + METHODS), torch.get_num_threads()
-    speed = measure_speed(chosen, DIGITS, "cpu", 1, budget_s=60.0)
+    speed = measure_speed(chosen, chosen.recipe, DIGITS, "cpu", 1, budget_s=60.0)
     assert max(sizes) == 32, "the recipe's batch"
     assert speed.forward_s > 0
     assert speed.step_s > 0
     sizes.clear()
-    measure_speed(chosen, DIGITS, "cpu", 1, budget_s=0.0)
+    measure_speed(chosen, chosen.recipe, DIGITS, "cpu", 1, budget_s=0.0)
     assert sizes == [2, 2], "one step and one forward pass"
     assert torch.get_num_threads() == threads
     started = time.process_time()
-    measure_speed(load_suite("digits"), DIGITS, "cpu", 1)
+    digits = load_suite("digits")
+    measure_speed(digits, digits.recipe, DIGITS, "cpu", 1)
     assert time.process_time() - started < 1.0
 
 

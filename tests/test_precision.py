@@ -99,7 +99,7 @@ class World:
     """A bench with the plan of all combinations for one precision and norm, whose artefacts are made when asked."""
 
     def __init__(self, folder: Path, norm: str, precision: str) -> None:
-        path = folder / f"{norm}-{precision}.toml"
+        path = self.path = folder / f"{norm}-{precision}.toml"
         entry = '[[methods]]\nuse = "{0}"\nsizes = [{1}]\nteachers = "{2}"\nlabel = "{0} {2}"\n'
         entries = [entry.format(spec, size(spec), teachers) for spec in SPECS for teachers in TEACHERS]
         path.write_text(SUITE.format(root=folder, norm=norm, precision=precision) + "".join(entries))
@@ -171,6 +171,22 @@ def test_half_precision_is_where_the_recipe_asks_for_it(worlds: dict[tuple[str, 
         with watch:
             world.bench.run(part)
         assert ("convolution" in watch.in_half) == (precision == "bf16")
+
+
+def test_students_may_have_a_precision_of_their_own(worlds: dict[tuple[str, str], World]) -> None:
+    half, watch = worlds["frn", "bf16"], Watch()
+    mixed = load_suite(str(half.path), {"students.precision": "fp32"})
+    plan, cell = plan_suite(mixed, half.bench.store), half.cell("ed", "online")
+    taught = next(other for other in plan.cells if other.label == cell.label)
+    assert plan.members == half.plan.members, "the pool is the same"
+    assert taught.parts != cell.parts
+    for need in plan.nodes[taught.parts[0]].needs:
+        half.make(*need)
+    with watch:
+        Bench(mixed, half.bench.store, "cpu").run(plan.nodes[taught.parts[0]])
+    assert not watch.in_half
+    same = load_suite(str(half.path), {"students.precision": "bf16"})
+    assert set(plan_suite(same, half.bench.store).nodes) == set(half.plan.nodes)
 
 
 def test_norm_statistics_of_half_precision_maps_are_those_of_their_exact_values() -> None:

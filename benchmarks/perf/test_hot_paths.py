@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks.environment import emulates_bf16
 from benchmarks.statistics import Means, equivalent
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
@@ -51,7 +51,7 @@ def images(kind: str, count: int) -> torch.Tensor:
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_step(benchmark: Any, precision: str, kind: str) -> None:
-    if precision == "bf16" and not has_bf16():
+    if precision == "bf16" and emulates_bf16():
         pytest.skip("this processor has no bf16 arithmetic: it would be emulated")
     net, x = network(kind), images(kind, 32)
     labels = torch.arange(32) % 10
@@ -67,12 +67,6 @@ def test_training_step(benchmark: Any, precision: str, kind: str) -> None:
     benchmark.extra_info["macs"] = 3 * len(x) * count_in_torch(net, x[:1]).macs  # forward, and twice as many backward
     net.train()
     benchmark.pedantic(step, rounds=10, warmup_rounds=2)
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies in bf16 itself."""
-    file = Path("/proc/cpuinfo")
-    return file.is_file() and any(flag in file.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 32, 32), (32, 64, 16, 16), (32, 128, 8, 8), (32, 16, 8, 8)])

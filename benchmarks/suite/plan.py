@@ -228,6 +228,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     settings = options_key(use.method.config) if part.settings is None else dict(part.settings)
     owner = part.owner or use.method
     recipe = _base(plan, repetition) | {
+        "recipe": plan.suite.student_recipe.key(),
         "method": owner.name,
         "version": owner.version,
         "part": part.name,

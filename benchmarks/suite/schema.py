@@ -74,10 +74,15 @@ def on_unseen(teachers: str) -> bool:
 
 
 class StudentSpec(_Model):
-    """The budget that every trained component of every method gets, in epochs, and how members teach it."""
+    """The budget that every trained component of every method gets, in epochs, and how members teach it.
+
+    ``precision``: of their own training; without it the members'.  So a pool that was trained where bf16 is fast can
+    teach students where it is emulated.
+    """
 
     epochs: int = Field(200, ge=1, le=1_000_000)
     teachers: Teachers = "online"
+    precision: Literal["fp32", "bf16"] | None = None
 
 
 class LatencySpec(_Model):
@@ -285,6 +290,11 @@ class Suite(_Model):
                 "unseen_limit"
             )
         return self
+
+    @property
+    def student_recipe(self) -> Recipe:
+        """The members' recipe in the precision that what they teach is trained in."""
+        return self.recipe.replace(precision=self.students.precision or self.recipe.precision)
 
     def teachers(self, entry: MethodEntry) -> str:
         """How the members teach the students of an entry."""

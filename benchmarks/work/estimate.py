@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.environment import emulates_bf16
 from benchmarks.suite.plan import TRAINED, DataFacts, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.executors import worker_count
+from dbn_core.train.recipe import Recipe
 
 # Work on a bridge for one example, in training steps of the network.  Measured on one CPU core: 0.27 to 0.30 for the
 # score networks of the DBN paper, 0.17 to 0.26 for medium Bridge Network bridges.
@@ -131,7 +133,9 @@ def _passes(examples: int, epochs: int, batch_size: int) -> int:
     return epochs * (examples // batch) * batch
 
 
-def measure_speed(suite: Suite, data: DataFacts, device: str, threads: int, budget_s: float = TIMING_SECONDS) -> Speed:
+def measure_speed(
+    suite: Suite, recipe: Recipe, data: DataFacts, device: str, threads: int, budget_s: float = TIMING_SECONDS
+) -> Speed:
     """Time training steps and forward passes, in batches that grow up to the recipe's while ``budget_s`` allows it.
 
     Raises:
@@ -148,15 +152,15 @@ def measure_speed(suite: Suite, data: DataFacts, device: str, threads: int, budg
         suite.network, data.channels, data.image_size, len(data.classes), (0.5,) * data.channels,
         (0.25,) * data.channels,
     )  # fmt: skip
-    member_step = suite.task.member_step(network, suite.recipe, generator)
+    member_step = suite.task.member_step(network, recipe, generator)
     network.to(where).to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(network, suite.recipe)
+    optimizer = make_optimizer(network, recipe)
 
     def seconds(batch: int, work: Callable[[torch.Tensor], None]) -> float:
         images = torch.rand(batch, data.channels, *data.image_size, generator=generator).to(where)
         images = images.contiguous(memory_format=torch.channels_last)
         started = time.perf_counter()
-        with torch.autocast(where.type, torch.bfloat16, enabled=suite.recipe.precision == "bf16"):
+        with torch.autocast(where.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
             work(images)
         if where.type == "cuda":
             torch.cuda.synchronize(where)
@@ -176,7 +180,7 @@ def measure_speed(suite: Suite, data: DataFacts, device: str, threads: int, budg
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        begun, full = time.perf_counter(), suite.recipe.batch_size
+        begun, full = time.perf_counter(), recipe.batch_size
         batch = min(2, full)
         trained = seconds(batch, step)  # sets kernels up; counts only where another step would take too long
         if trained < budget_s / 4 or where.type == "cuda":  # there the first step loads every kernel, for seconds
@@ -226,8 +230,9 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     if shifted:
         said += [("and p" if trained else "Nothing to train; p") + f"redicting {_large(shifted)} shifted images"]
     text = ", ".join(said)
+    recipe = plan.suite.recipe if work.members else plan.suite.student_recipe
     try:
-        speed = measure_speed(plan.suite, plan.data, device, threads)
+        speed = measure_speed(plan.suite, recipe, plan.data, device, threads)
     except RuntimeError:  # an estimate must not keep a run from starting; whatever is wrong shows there
         return text
     places, place = max(1, jobs), _several(max(1, jobs), "process", "processes")
@@ -236,7 +241,11 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         place = "the GPU" if gpus == 1 else f"{gpus} GPUs"
     workers = max(1, min(places, work.members + work.parts + sum(node.kind == "shifts" for node in nodes.values())))
     total = (work.steps * speed.step_s + (work.teacher_passes + shifted) * speed.forward_s) / workers
-    return f"{text}; roughly {duration(total)} on {place}"
+    text = f"{text}; roughly {duration(total)} on {place}"
+    if trained and recipe.precision == "bf16" and emulates_bf16(device):
+        table = "recipe" if work.members else "students"
+        text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"
+    return text
 
 
 def _several(number: int, one: str, many: str | None = None) -> str:
