@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dbn_core.method import Method, Part
+from dbn_core.method import ADDED_LATER, Method, Part
 from dbn_core.registry import register
 from dbn_core.student import StudentOptions
 
@@ -31,6 +31,15 @@ class EnsembleDistillation(Method):
         tau: float = Field(4.0, gt=0, description="distillation temperature")
         alpha: float = Field(1.0, ge=0, le=1, description="weight of the teachers; the rest goes to the labels")
         slim: float = Field(1.0, gt=0, description="the student's widths are the suite's divided by it; < 1: wider")
+        start: Literal["random", "source"] = Field(
+            "random", description="weights to begin with: fresh ones, or the source's", json_schema_extra=ADDED_LATER
+        )
+
+        @model_validator(mode="after")
+        def _starts_as_wide_as_the_source(self) -> EnsembleDistillation.Config:
+            if self.start == "source" and self.slim != 1:
+                raise ValueError("a student that starts as the source has its widths: drop slim or start")
+            return self
 
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers."""
@@ -43,6 +52,8 @@ class EnsembleDistillation(Method):
         from dbn_core.distillation import ed_loss
 
         student = self._student(context)
+        if self.config.start == "source":
+            student.load_state_dict(context.members[0].state_dict())
 
         def step(batch: Batch) -> torch.Tensor:
             logits, labels = student(batch.images), batch.mixed_labels(context.classes)

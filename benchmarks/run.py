@@ -239,10 +239,17 @@ def _budget(suite: Suite) -> list[str]:
 
 
 def _precisions(suite: Suite) -> list[str]:
-    members, students = suite.recipe.precision, suite.student_recipe.precision
-    if members == students:
-        return [] if members == "fp32" else [f"Convolutions and matrix products of all trainings are in {members}."]
-    return [f"Convolutions and matrix products: members were trained in {members}, all else in {students}."]
+    used = {suite.recipe.precision: ["members"]}
+    for entry, method, label in suite.entries():
+        if not any(method.parts(size) for size in entry.sizes):
+            continue
+        used.setdefault(suite.precision(entry), []).append(label)
+    if set(used) == {"fp32"}:
+        return []
+    if len(used) == 1:
+        return [f"Convolutions and matrix products of all trainings are in {suite.recipe.precision}."]
+    other = "; ".join(f"{', '.join(labels)}: {precision}" for precision, labels in used.items() if labels)
+    return [f"Precision of convolutions and matrix products in training: {other}."]
 
 
 def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:

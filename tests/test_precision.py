@@ -187,6 +187,9 @@ def test_students_may_have_a_precision_of_their_own(worlds: dict[tuple[str, str]
     assert not watch.in_half
     same = load_suite(str(half.path), {"students.precision": "bf16"})
     assert set(plan_suite(same, half.bench.store).nodes) == set(half.plan.nodes)
+    entries = [entry.model_copy(update={"precision": "bf16"}) for entry in mixed.methods]
+    each = mixed.model_copy(update={"methods": tuple(entries)})
+    assert set(plan_suite(each, half.bench.store).nodes) == set(half.plan.nodes), "an entry has the last word"
 
 
 def test_norm_statistics_of_half_precision_maps_are_those_of_their_exact_values() -> None:

@@ -17,7 +17,7 @@ from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data import Dataset, Split
 from dbn_core.distillation import ed_loss
 from dbn_core.errors import SpecError
-from dbn_core.method import Part
+from dbn_core.method import Part, options_key
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.perturbation import diversified
 from dbn_core.registry import methods, parse_method
@@ -274,6 +274,23 @@ def _context(part: Part, recipe: Recipe, parts: dict[str, dict[str, torch.Tensor
     )
     context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
     return context
+
+
+@pytest.mark.parametrize("start", ["random", "source"])
+def test_where_a_student_starts(start: str) -> None:
+    method = parse_method(f"ed[start={start},lr_scale=1e-12,epochs=1]")
+    part = method.parts(2)[0]
+    context = _context(part, Recipe(epochs=1, batch_size=8), {})
+    student, source = method.fit(part, context).state_dict(), context.members[0].state_dict()
+    gaps = [float((student[name] - value).abs().max()) for name, value in source.items() if name.endswith("weight")]
+    assert all(gap < 1e-6 for gap in gaps) == (start == "source")
+    assert not any(p.requires_grad or p.grad is not None for p in context.members[0].parameters())
+
+
+def test_a_slim_student_cannot_start_as_the_source() -> None:
+    assert options_key(parse_method("ed").config) == options_key(parse_method("ed[start=random]").config)
+    with pytest.raises(SpecError, match="drop slim or start"):
+        parse_method("ed[start=source,slim=2.0]")
 
 
 def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> None:

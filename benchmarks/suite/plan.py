@@ -118,6 +118,7 @@ class _Use:
     method: Method
     label: str
     teachers: str
+    precision: str
     parts: dict[tuple[int, int], dict[str, str]] = field(default_factory=dict)
     costs: dict[int, str] = field(default_factory=dict)
 
@@ -131,8 +132,8 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
     """
     plan = Plan(suite, data)
     for entry, method, label in suite.entries():
-        use = _Use(method, label, suite.teachers(entry))
-        spec = canonical(method) + (f" | {entry.teachers}" if entry.teachers else "")
+        use = _Use(method, label, suite.teachers(entry), suite.precision(entry))
+        spec = " | ".join(filter(None, (canonical(method), entry.teachers, entry.precision)))
         for repetition in range(suite.repetitions):
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
@@ -228,7 +229,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     settings = options_key(use.method.config) if part.settings is None else dict(part.settings)
     owner = part.owner or use.method
     recipe = _base(plan, repetition) | {
-        "recipe": plan.suite.student_recipe.key(),
+        "recipe": plan.suite.recipe.replace(precision=use.precision).key(),
         "method": owner.name,
         "version": owner.version,
         "part": part.name,

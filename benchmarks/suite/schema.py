@@ -178,6 +178,8 @@ class TuningSpec(_Model):
 class MethodEntry(_Model):
     """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others.
 
+    ``precision``: of its own trainings, if another than that of all students.
+
     A ``control`` answers a question about another method: tables list it apart, and figures keep it in the background.
     Entries of one ``series`` are connected in the figures of tasks other than classification.
     """
@@ -188,6 +190,7 @@ class MethodEntry(_Model):
     label: str | None = None
     series: str | None = None
     teachers: Teachers | None = None
+    precision: Literal["fp32", "bf16"] | None = None
     control: bool = False
     tuning: TuningSpec | None = None
 
@@ -291,10 +294,9 @@ class Suite(_Model):
             )
         return self
 
-    @property
-    def student_recipe(self) -> Recipe:
-        """The members' recipe in the precision that what they teach is trained in."""
-        return self.recipe.replace(precision=self.students.precision or self.recipe.precision)
+    def precision(self, entry: MethodEntry) -> str:
+        """In which precision what an entry trains is trained."""
+        return entry.precision or self.students.precision or self.recipe.precision
 
     def teachers(self, entry: MethodEntry) -> str:
         """How the members teach the students of an entry."""

@@ -7,6 +7,7 @@ where a method keeps its budget to itself: a plugin's part counts as a student w
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -230,8 +231,9 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     if shifted:
         said += [("and p" if trained else "Nothing to train; p") + f"redicting {_large(shifted)} shifted images"]
     text = ", ".join(said)
-    recipe = plan.suite.recipe if work.members else plan.suite.student_recipe
+    precision = _precision(plan, nodes)
     try:
+        recipe = plan.suite.recipe.replace(precision=precision)
         speed = measure_speed(plan.suite, recipe, plan.data, device, threads)
     except RuntimeError:  # an estimate must not keep a run from starting; whatever is wrong shows there
         return text
@@ -242,10 +244,20 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     workers = max(1, min(places, work.members + work.parts + sum(node.kind == "shifts" for node in nodes.values())))
     total = (work.steps * speed.step_s + (work.teacher_passes + shifted) * speed.forward_s) / workers
     text = f"{text}; roughly {duration(total)} on {place}"
-    if trained and recipe.precision == "bf16" and emulates_bf16(device):
+    if trained and precision == "bf16" and emulates_bf16(device):
         table = "recipe" if work.members else "students"
         text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"
     return text
+
+
+def _precision(plan: Plan, nodes: Mapping[str, Node]) -> str:
+    """That of most of what is trained."""
+    passes: Counter[str] = Counter({plan.suite.recipe.precision: 0})
+    for node in nodes.values():
+        if node.kind in ("member", "part"):
+            own, _, share = node_passes(plan, node)
+            passes[node.recipe["recipe"]["precision"]] += round(share * own)
+    return passes.most_common(1)[0][0]
 
 
 def _several(number: int, one: str, many: str | None = None) -> str:

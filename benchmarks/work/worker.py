@@ -179,7 +179,7 @@ class Bench:
     ) -> FitContext:
         return FitContext(
             **self._shared(axes) | {"data": self._data_at_hand},
-            recipe=self.suite.student_recipe,
+            recipe=self.suite.recipe.replace(precision=node.recipe["recipe"]["precision"]),
             student_epochs=self.suite.students.epochs,
             members=[self._member(key) for key in members],
             parts={name: self._load("part", key) for name, key in parts.items()},
