@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import chdir
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -498,10 +498,14 @@ def overview_of_page(html: str) -> str:
 
 
 def test_the_overview_has_a_mark_for_every_verdict_and_leads_to_its_paragraph(page: Path) -> None:
-    _, _, found = committed()
+    claims, suites, found = committed()
     html = (page / "index.html").read_text(encoding="utf-8")
     words_ = {"✓": "holds", "✗": "does not hold", "?": "undecided", "–": "no data"}
-    expected = [(v.claim, f"{v.subject} on {v.suite}: {SHOWN[v.verdict] if v.measured else 'no data'}") for v in found]
+    expected = []
+    for claim, suite in product(claims.claims, suites):
+        measured = [v for v in found if (v.claim, v.suite) == (claim.id, suite.name) and v.measured]
+        titles = [f"{v.subject} on {v.suite}: {SHOWN[v.verdict]}" for v in measured]
+        expected += [(claim.id, title) for title in titles or [f"none of its methods on {suite.name}: no data"]]
     marks = re.findall(
         r'<a class="mark ([a-z-]+)" href="#([a-z0-9-]+)" title="([^"]+)" aria-label="\3">(.)</a>',
         overview_of_page(html),

@@ -385,6 +385,25 @@ def test_the_unet_has_the_size_that_it_says():
     assert 160_000 < count < 165_000
 
 
+@pytest.mark.parametrize(("resolutions", "million"), [(2, 0.65), (3, 2.73), (4, 10.86)])
+def test_a_unet_of_more_resolutions_sees_further(resolutions, million):
+    count = sum(parameter.numel() for parameter in ScoreUNet(3, 64, resolutions=resolutions).parameters())
+    assert count / 1e6 == pytest.approx(million, abs=0.01)
+    network = ScoreUNet(1, width=8, resolutions=resolutions).double().eval()
+    network.reset(generator(seed=1))
+    network.out.weight.data.normal_(generator=generator(seed=2))
+    x = torch.randn(1, 1, 64, 64, dtype=torch.float64, generator=generator(seed=3)).requires_grad_()
+    # Normalisation sees the whole image; what one pixel adds without it is a neighbourhood that grows with resolutions.
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.forward = lambda h: h
+    y = network(x, torch.zeros(1, dtype=torch.float64))
+    assert y.shape == x.shape
+    (seen,) = torch.autograd.grad(y[0, 0, 32, 32], x)
+    reach = int((seen[0, 0].abs() > 0).any(0).sum())
+    assert {2: 20, 3: 40, 4: 60}[resolutions] <= reach <= {2: 32, 3: 63, 4: 64}[resolutions]
+
+
 def test_training_approaches_the_exact_score_and_repeats_to_the_bit():
     truth, schedule = gaussian(0.05, 2), VP()
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from benchmarks.cli import main
 from benchmarks.report.load import load_results
-from benchmarks.report.task_figures import figure_captions
+from benchmarks.report.task_figures import _panels, figure_captions
 from benchmarks.report.task_page import main_table
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
@@ -25,7 +25,7 @@ from benchmarks.suite.plan import build_plan
 from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
-from dbn_core.data import DigitsSource, Mixture2dSource, TableSource
+from dbn_core.data import Dataset, DigitsSource, Mixture2dSource, Split, TableSource
 from dbn_core.diffusion.members import Member, SamplingPredictor
 from dbn_core.diffusion.schedules import VP
 from dbn_core.errors import DataError, PluginError, SpecError
@@ -319,6 +319,27 @@ def test_images_are_standardised_and_come_back() -> None:
     assert float(z.std()) == pytest.approx(1, abs=0.1)
     assert torch.allclose(member.decode(z), images, atol=1e-6)
     assert member(z).shape == images.shape
+
+
+def test_colour_images_are_drawn_in_their_colours(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.arange(12) % 2)
+    data = Dataset("random", "random", split, split, split, ("a", "b"), (0.5,) * 3, (0.25,) * 3, False, "random")
+    task, spec = Generation(samples=12, draws=1), Generation.networks(name="unet", width=8, resolutions=3)
+    member = task.new_network(spec, 3, data.image_size, 2, data.mean, data.std)
+    arrays = task.predict(SamplingPredictor([member], steps=2), data, CPU, torch.Generator().manual_seed(0), "one")
+    shown = task.score({name: tensor.numpy() for name, tensor in arrays.items()}).exhibits
+    assert shown["data:images"] == pytest.approx(images.permute(0, 2, 3, 1).numpy() / 255)
+    assert shown["images"].shape == (12, 8, 8, 3)
+    drawn = _panels({"Data": shown["data:images"]}, "images").axes[0].images[0].get_array()
+    np.testing.assert_allclose(np.asarray(drawn[:8, :8]), shown["data:images"][0])
+    with pytest.raises(SpecError, match="8 x 8 pixels cannot be: set"):
+        task.new_network(spec.model_copy(update={"resolutions": 5}), 3, data.image_size, 2, data.mean, data.std)
+
+
+def test_a_field_that_came_later_leaves_keys_of_score_networks_alone() -> None:
+    assert "resolutions" not in Generation.networks(name="unet").key()
+    assert Generation.networks(name="unet", resolutions=3).key()["resolutions"] == 3
 
 
 def test_extractors_know_digits_and_are_the_same_again() -> None:

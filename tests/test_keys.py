@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.suite.plan import DataFacts, build_plan
@@ -21,7 +23,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "digits": (739, "7936533b96945de2"),
     "digits-branches": (317, "29a6194c02112460"),
     "digits-views": (170, "13ee661bcb536735"),
-    "digits-diffusion": (185, "648a7b756b06d6bd"),
+    "digits-diffusion": (185, "457130700da595af"),
     "imagenet64": (203, "8a4e03e19f754413"),
     "iris-forest": (65, "57e20ec49c51ac20"),
     "mixture2d": (240, "b3a16a8e235cadb8"),
@@ -41,3 +43,9 @@ def test_a_larger_pool_keeps_what_its_first_members_made() -> None:
 def test_the_artefacts_of_a_built_in_suite_keep_their_keys(name: str) -> None:
     nodes = sorted(build_plan(load_suite(name), FACTS).nodes)
     assert (len(nodes), digest(nodes, 16)) == KEYS[name]
+
+
+@pytest.mark.parametrize("path", sorted(Path("examples").glob("*.toml")), ids=lambda path: path.stem)
+def test_an_example_of_a_suite_is_planned(path: Path) -> None:
+    plan = build_plan(load_suite(str(path)), FACTS)
+    assert plan.cells

@@ -43,19 +43,27 @@ class Mark:
 
 @dataclass(frozen=True)
 class Row:
-    """A claim, and the marks of each suite, in the order of its subjects."""
+    """A claim, and the marks of each suite by subject; a single one where the suite has none of them."""
 
     claim: Claim
     cells: list[list[Mark]]
 
 
 def overview(claims: Claims, suites: Sequence[str], found: Sequence[Verdict]) -> list[tuple[str, list[Row]]]:
-    """Return the name of each paper with the rows of its claims; a verdict without rows of results is "no data"."""
+    """Return the name of each paper with the rows of its claims.
+
+    Methods that a suite does not have leave no mark beside those that it has: most claims are about one kind of suite.
+    """
     marks: dict[tuple[str, str], list[Mark]] = {}
     for verdict in found:
-        kind = KINDS[verdict.verdict if verdict.measured else "no data"]
-        marks.setdefault((verdict.claim, verdict.suite), []).append(Mark(kind, verdict.subject, verdict.suite))
+        if verdict.measured:
+            mark = Mark(KINDS[verdict.verdict], verdict.subject, verdict.suite)
+            marks.setdefault((verdict.claim, verdict.suite), []).append(mark)
+
+    def cell(claim: Claim, suite: str) -> list[Mark]:
+        return marks.get((claim.id, suite)) or [Mark(KINDS["no data"], "none of its methods", suite)]
+
     return [
-        (paper.name, [Row(claim, [marks[claim.id, suite] for suite in suites]) for claim in claims.of(key)])
+        (paper.name, [Row(claim, [cell(claim, suite) for suite in suites]) for claim in claims.of(key)])
         for key, paper in claims.papers.items()
     ]

@@ -7,9 +7,10 @@ value there is the plain one.  The floor of a case that states its ``macs`` is t
 from __future__ import annotations
 
 import platform
+import shlex
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     file, timed = session.config.getoption("--table"), getattr(session.config, "_benchmarksession", None)
     if file and timed and timed.benchmarks:
-        command = " ".join(["tox -e perf --", *session.config.invocation_params.args[1:]])
+        command = shlex.join(["tox", "-e", "perf", "--", *_given(session.config.invocation_params.args)])
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(table(timed.benchmarks, command), encoding="utf-8")
+
+
+def _given(words: Iterable[str]) -> list[str]:
+    """What stood behind ``--`` of the words that tox gave to pytest."""
+    return [word for word in words if word != "benchmarks/perf" and not word.startswith("--benchmark-columns")]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, tuple):
+        return (" " if isinstance(value[0], str) else " x ").join(map(str, value))
+    return str(value)
 
 
 def matrix_rate(size: int = 1024, rounds: int = 10) -> float:
@@ -68,7 +80,7 @@ def table(cases: list[Any], command: str) -> str:
             macs = case.extra_info.get("macs")
             floor = f"{seconds * rate / (2 * macs):.2f}" if macs else ""
             further = ", ".join(f"{name} {value}" for name, value in case.extra_info.items() if name != "macs")
-            name = ", ".join(str(value) for value in (case.params or {}).values()) or "–"
+            name = ", ".join(_said(value) for value in (case.params or {}).values()) or "–"
             ratio = f"{seconds / plain:.2f}" if plain else ""
             lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {floor} | {further} |")
     return "\n".join(lines) + "\n"

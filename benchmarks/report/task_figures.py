@@ -161,9 +161,9 @@ def _points(ax: Axes, points: np.ndarray) -> None:
 
 
 def _images(ax: Axes, images: np.ndarray) -> None:
-    count, height, width = images.shape
+    count, height, width, *colours = images.shape
     down = math.ceil(count / _GRID)
-    sheet = np.full((down * (height + 1), _GRID * (width + 1)), np.nan)
+    sheet = np.full((down * (height + 1), _GRID * (width + 1), *colours), 1.0 if colours else np.nan)
     for index, image in enumerate(images):
         row, column = divmod(index, _GRID)
         sheet[row * (height + 1) :, column * (width + 1) :][:height, :width] = image

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,16 +13,23 @@ class ScoreSpec(NetworkOptions):
     """Architecture of the score networks of a generative suite.
 
     Attributes:
-        name: ``mlp`` for points, ``unet`` for images of even height and width.
+        name: ``mlp`` for points, ``unet`` for images.
         width: units of a layer, or channels at full resolution (a multiple of 8).
         depth: residual blocks of the ``mlp``.
         dropout: rate inside the blocks.
+        resolutions: of the ``unet``, each half as fine as the one before, with twice the channels; height and width
+            are multiples of 2^(resolutions - 1).
     """
 
     name: Literal["mlp", "unet"] = "mlp"
     width: int = Field(96, ge=8, le=10_000)
     depth: int = Field(3, ge=1, le=100)
     dropout: float = Field(0.0, ge=0, lt=1)
+    resolutions: int = Field(2, ge=2, le=8)
+
+    def key(self) -> dict[str, Any]:
+        """As of networks; without the number of resolutions where it is the one that all had at first."""
+        return {name: value for name, value in self.model_dump().items() if (name, value) != ("resolutions", 2)}
 
     @property
     def label(self) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dbn_core.errors import DataError, PluginError, TrainingDivergedError
+from dbn_core.errors import DataError, PluginError, SpecError, TrainingDivergedError
 from dbn_core.nets.score_spec import ScoreSpec
 from dbn_core.task import Exhibit, Score, Scores, Task, checked_arrays, register_task
 
@@ -108,7 +108,12 @@ class Generation(Task):
         if spec.name == "mlp":
             network = ScoreMLP(channels * image_size[0] * image_size[1], spec.width, spec.depth, spec.dropout)
         else:
-            network = ScoreUNet(channels, spec.width, spec.dropout)
+            if any(side % 2 ** (spec.resolutions - 1) for side in image_size):
+                raise SpecError(
+                    f"A U-Net of {spec.resolutions} resolutions halves images {spec.resolutions - 1} times, and those "
+                    f"of {image_size[0]} x {image_size[1]} pixels cannot be: set [network] resolutions lower."
+                )
+            network = ScoreUNet(channels, spec.width, spec.dropout, spec.resolutions)
         return Member(network, self.make_schedule(), self.prediction, mean, std)
 
     def member_step(self, network: Any, recipe: Recipe, generator: torch.Generator) -> Callable[[Batch], torch.Tensor]:
@@ -234,8 +239,9 @@ class Generation(Task):
             exhibits = {"samples": flat[0][:count], "data:samples": flat[1][:count]}
             if "paths" in arrays:
                 exhibits["paths"] = arrays["paths"][..., 0, 0]
-        elif samples.shape[1] == 1:
-            shown = (samples[: _SHOWN["images"], 0] / scale, test[: _SHOWN["images"], 0] / scale)
+        elif samples.shape[1] in (1, 3):
+            shown = [array[: _SHOWN["images"]].transpose(0, 2, 3, 1) / scale for array in (samples, test)]
+            shown = [array[..., 0] if samples.shape[1] == 1 else array for array in shown]
             exhibits = {"images": shown[0], "data:images": shown[1]}
         return Scores(
             ids=arrays.get("test_ids"),
