@@ -239,7 +239,7 @@ def _budget(suite: Suite) -> list[str]:
 
 
 def _precisions(suite: Suite) -> list[str]:
-    used = {suite.recipe.precision: ["members"]}
+    used: dict[str, list[str]] = {suite.recipe.precision: ["members"]}
     for entry, method, label in suite.entries():
         if not any(method.parts(size) for size in entry.sizes):
             continue

@@ -449,6 +449,7 @@ def test_training_a_bridge_brings_it_nearer_to_the_curve():
     assert all("validation_nll" in epoch for history in losses for epoch in history)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec_string", ["bn[type=2,align=true,loss=mse,repulsion=0.1]", "bn[predict=curve,type=2,keep=best]"]
 )

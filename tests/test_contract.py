@@ -22,10 +22,10 @@ from dbn_core.registry import methods
 SPECS = [
     *(name for name in methods() if not name.startswith("forest")),
     "forest-rule[trees=3,levels=3,duplicates=2]",  # the papers' take minutes; what `forest` does is a part of it
-    "dbn[preset=paper]",
-    "dbn[distill=false,steps=2]",
-    "end2[prediction=dirichlet]",
-    "bn[slim=2]",
+    *(
+        pytest.param(spec, marks=pytest.mark.slow)
+        for spec in ("dbn[preset=paper]", "dbn[distill=false,steps=2]", "end2[prediction=dirichlet]", "bn[slim=2]")
+    ),
 ]
 
 

@@ -214,6 +214,7 @@ def test_the_same_bits_after_a_kill_in_the_middle(
     assert make(suite, tmp_path / "b") == undisturbed
 
 
+@pytest.mark.slow
 def test_the_same_bits_in_a_worker_process(suite: Suite, tmp_path: Path) -> None:
     store = Store(tmp_path / "b")
     plan = plan_suite(suite, store)

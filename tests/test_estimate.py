@@ -91,6 +91,7 @@ def test_what_is_computed_from_weights_is_no_training(tmp_path: Path) -> None:
     assert work.teacher_passes == 0
 
 
+@pytest.mark.slow
 def test_a_run_spends_what_it_announced_and_announces_only_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from dbn_core.data.augment import to_float
 from dbn_core.deploy import deployable, draws_numbers
 from dbn_core.metrics.scores import mixture_log_probs
 
+pytestmark = pytest.mark.slow
 SUITE = """
 title = "Tiny"
 repetitions = 2

@@ -21,6 +21,7 @@ from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.schedule import Event
 
+pytestmark = pytest.mark.slow
 DE = tiny.HEAD + tiny.DE
 
 

@@ -406,6 +406,7 @@ def test_tables_are_cut_anew_and_forests_survive_storing() -> None:
         assert torch.equal(model.first(2).noise(level, x), again.first(2).noise(level, x))
 
 
+@pytest.mark.slow
 def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) -> None:
     suite = load_suite("iris-forest", {"repetitions": 2, "task.sets": 1})
     small = {"trees": 4, "levels": 4, "duplicates": 2}

@@ -23,7 +23,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "digits": (739, "7936533b96945de2"),
     "digits-branches": (317, "29a6194c02112460"),
     "digits-views": (170, "13ee661bcb536735"),
-    "digits-diffusion": (185, "457130700da595af"),
+    "digits-diffusion": (185, "3a9c15aa4d471ad8"),
     "imagenet64": (203, "8a4e03e19f754413"),
     "iris-forest": (65, "57e20ec49c51ac20"),
     "mixture2d": (240, "b3a16a8e235cadb8"),

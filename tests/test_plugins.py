@@ -181,6 +181,7 @@ for words in (["list"], ["check", "tta"], ["run", "mine.toml", "--jobs", "0"]):
 """
 
 
+@pytest.mark.slow
 def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
     build = f"import hatchling.build; print(hatchling.build.build_wheel({str(tmp_path)!r}))"
     made = subprocess.run([sys.executable, "-c", build], cwd=EXAMPLE, capture_output=True, text=True, check=True)

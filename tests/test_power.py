@@ -17,6 +17,7 @@ def test_the_committed_rows_tell_methods_apart() -> None:
     assert failures(scores(ROWS)) == []
 
 
+@pytest.mark.slow
 def test_the_committed_analysis_is_that_of_the_committed_rows() -> None:
     assert (ROOT / "docs" / "digits-power.md").read_text(encoding="utf-8") == page(scores(ROWS))
 

@@ -240,6 +240,7 @@ def test_what_is_committed_is_whole_and_gives_the_committed_rows(folder: Path, t
         pd.testing.assert_frame_equal(made, known, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_released_members_predict_on_this_processor_what_was_released() -> None:
     store = Store(ROOT / "nowhere", released_suites(ROOT / "results" / "released"))
     suite = load_suite("cifar10-cpu")

@@ -67,6 +67,7 @@ def test_a_pool_that_saw_other_repetitions_test_images_is_refused(tmp_path: Path
         load(tmp_path, RESPLIT.replace("members = 2", 'members = 2\nsharing = "shared"') + DE)
 
 
+@pytest.mark.slow
 def test_a_run_stores_each_repetitions_labels_and_ids_and_outside_rows_must_match_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

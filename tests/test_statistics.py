@@ -36,6 +36,7 @@ def covered():
     return suites, coverage(WORLDS["students that hear a little"], suites)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say(covered):
     # The larger table is in docs/statistics.md, and tests/coverage_world.py prints it.
     suites, found = covered

@@ -105,6 +105,7 @@ def test_time_that_is_up_leaves_a_report_and_a_code(
     assert "--max-time soon" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

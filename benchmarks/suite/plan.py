@@ -133,7 +133,7 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
     plan = Plan(suite, data)
     for entry, method, label in suite.entries():
         use = _Use(method, label, suite.teachers(entry), suite.precision(entry))
-        spec = " | ".join(filter(None, (canonical(method), entry.teachers, entry.precision)))
+        spec = canonical(method) + (f" | {entry.teachers}" if entry.teachers else "")
         for repetition in range(suite.repetitions):
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
