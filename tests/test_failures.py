@@ -80,6 +80,8 @@ def test_a_disk_that_is_full_everywhere_is_one_sentence(
     go(tmp_path, DE)
     words = [f"--{name}={tmp_path / name}" for name in ("store", "rows", "reports")]
     monkeypatch.setattr(sys, "argv", ["dbn-bench", "run", str(tmp_path / "failures.toml"), *words, "--jobs=0"])
+    # Python would keep what it compiles of a module imported here, cut off at the limit, for every later process.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
