@@ -427,3 +427,11 @@ def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) ->
     (chart,) = re.findall(r'<script type="application/json" id="explore-chart">(.*?)</script>', page)
     shown = {(row["label"], row["size"]): row["w1_test"] for row in json.loads(chart)["data"]["values"]}
     assert shown == pytest.approx(summary["w1_test_mean"].to_dict(), rel=1e-5)
+
+
+def test_what_is_counted_is_shown_whole_and_what_is_estimated_with_its_interval() -> None:
+    table = main_table(load_results(Path(__file__).parents[1] / "results" / "reference" / "mixture2d"))
+    evaluations, loss = (table.header.index(name) for name in ("NFE", "DSM loss ↓"))
+    for row in (row for block in table.blocks for row in block.rows):
+        assert re.fullmatch(r"\d+|–", row[evaluations].text)
+        assert "±" in row[loss].text or row[loss].text == "–"

@@ -68,6 +68,10 @@ def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:
     for name in ("report.md", "report.html"):
         assert "How the settings of each method were chosen" in (tmp_path / "report" / name).read_text(encoding="utf-8")
 
+    meta["tuning"] = dict.fromkeys(labels)  # a table of nothing but "not recorded" says nothing
+    (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    assert tuning_table(load_results(rows)) is None
+
     del meta["tuning"]
     (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     assert tuning_table(load_results(rows)) is None

@@ -215,9 +215,9 @@ def comparisons_table(results: Results) -> Table:
 
 
 def tuning_table(results: Results) -> Table | None:
-    """How the settings of each method were chosen; None for rows of a time that did not say."""
+    """How the settings of each method were chosen; None where that is recorded of none."""
     stated = results.meta.get("tuning")
-    if not stated:
+    if not stated or not any(stated.values()):
         return None
     blocks = []
     for control, title in ((False, "Methods"), (True, "Controls")):

@@ -130,7 +130,8 @@ def _ends(ax: Axes, costs: Any, values: Any) -> None:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(6, integer=bool(len(known) and known.max() > 4)))
+        whole = bool(len(known)) and (known.max() > 4 or bool((known % 1 == 0).all()))
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if values.min() > 0 and values.max() / values.min() > 12:
         ax.set_yscale("log")
 

@@ -97,6 +97,8 @@ def _cells(frame: pd.DataFrame, name: str, score: Mapping[str, Any]) -> list[Cel
     mean, low, high = (frame[f"{name}_{end}"] * scale for end in ("mean", "low", "high"))
     digits = tables.decimals((high - low) / 2, *((1, 2) if score["percent"] else (0, 4)))
     marks = frame[f"{name}_mark"] if score["better"] else [""] * len(frame)
+    if (mean.isna() | ((mean % 1 == 0) & (low == high))).all():  # counted, not estimated
+        low, high, digits = low * math.nan, high * math.nan, 0
     return [
         Cell(tables.with_interval(value, start, end, digits), mark)
         for value, start, end, mark in zip(mean, low, high, marks, strict=True)
