@@ -241,7 +241,9 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     }
     count = view_count(use.teachers)
     unseen = plan.data.unseen if on_unseen(use.teachers) else None
-    views = _views(plan, members, part, count, unseen, repetition) if count and part.taught_mixup is not None else []
+    views = (
+        _views(plan, use, members, part, count, unseen, repetition) if count and part.taught_mixup is not None else []
+    )
     if views:
         recipe["teachers"] = use.teachers
         recipe |= {"unseen": unseen} if unseen else {}
@@ -253,7 +255,9 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
 
 
-def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str | None, repetition: int) -> list[str]:
+def _views(
+    plan: Plan, use: _Use, members: list[str], part: Part, count: int, unseen: str | None, repetition: int
+) -> list[str]:
     """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
     recipe = part.shown(plan.suite.recipe)
     shown: dict[str, Any] = {
@@ -263,6 +267,7 @@ def _views(plan: Plan, members: list[str], part: Part, count: int, unseen: str |
         "mixup": part.taught_mixup,
     }
     shown |= {"cutmix": recipe.cutmix} if recipe.cutmix else {}
+    shown |= {"precision": use.precision} if use.precision != "fp32" else {}  # as teachers that run online
     shown |= ({"unseen": unseen} if unseen else {}) | _split(plan.suite, repetition)
     keys = []
     for member in members:

@@ -150,20 +150,23 @@ class Bench:
 
     @torch.no_grad()
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        """A member's logits on every view, in half precision: [V, N, K]."""
+        """A member's logits on every view, kept in half precision: [V, N, K]; computed in that of the taught."""
         started = time.monotonic()
         made = node.recipe
         shown = {"crop_pad": made["crop_pad"], "flip": made["flip"], "cutmix": made.get("cutmix", 0.0)}
         views = self._views(made["count"], made["mixup"], "unseen" in made, **shown)
         member = self._member(node.recipe["member"])
         chunks = torch.arange(len(views.split)).split(EVALUATION_BATCH)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=made.get("precision") == "bf16")
+
+        def look(view: int, indices: torch.Tensor) -> torch.Tensor:
+            with autocast:
+                return member(views.batch(view, indices, self.device).images).half()
+
         # TF32 has as many digits as half precision, in which the logits are kept.
         with _tf32():
             logits = torch.stack(
-                [
-                    torch.cat([member(views.batch(view, indices, self.device).images).half() for indices in chunks])
-                    for view in range(views.count)
-                ]
+                [torch.cat([look(view, indices) for indices in chunks]) for view in range(views.count)]
             ).cpu()
         if not torch.isfinite(logits).all():
             raise TrainingDivergedError(f"{node.title}: they do not fit into half precision: use online teachers.")
