@@ -173,6 +173,23 @@ def test_half_precision_is_where_the_recipe_asks_for_it(worlds: dict[tuple[str, 
         assert ("convolution" in watch.in_half) == (precision == "bf16")
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_stored_views_are_looked_at_as_by_teachers_that_run_online(
+    worlds: dict[tuple[str, str], World], precision: str
+) -> None:
+    world, watch = worlds["frn", precision], Watch()
+    (part,) = world.cell("ed", "views(2)").parts
+    key = next(key for kind, key in world.plan.nodes[part].needs if kind == "views")
+    for need in world.plan.nodes[key].needs:
+        world.make(*need)
+    with watch:
+        world.bench.run(world.plan.nodes[key])
+    assert ("convolution" in watch.in_half) == (precision == "bf16")
+    assert not watch.in_half & DELICATE
+    mixed = load_suite(str(world.path), {"students.precision": {"bf16": "fp32", "fp32": "bf16"}[precision]})
+    assert key not in plan_suite(mixed, world.bench.store).nodes, "logits of one precision do not teach the other"
+
+
 def test_students_may_have_a_precision_of_their_own(worlds: dict[tuple[str, str], World]) -> None:
     half, watch = worlds["frn", "bf16"], Watch()
     mixed = load_suite(str(half.path), {"students.precision": "fp32"})
