@@ -43,10 +43,10 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     return value
 
 
-def emulates_bf16(device: str = "cpu") -> bool:
-    """Whether torch has to compute bf16 products of the device in float32; False where nothing says so."""
+def computes_bf16() -> bool | None:
+    """Whether the processor has bf16 products; without them torch computes in float32.  None: nothing says so."""
     said = _cpu_info("flags") or _cpu_info("Features")  # the latter on ARM
-    return device == "cpu" and bool(said) and not {"avx512_bf16", "amx_bf16", "bf16"} & set(said.split())
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(said.split())) if said else None
 
 
 def _cpu_model() -> str:

@@ -244,8 +244,6 @@ def _precisions(suite: Suite) -> list[str]:
         if not any(method.parts(size) for size in entry.sizes):
             continue
         used.setdefault(suite.precision(entry), []).append(label)
-    if set(used) == {"fp32"}:
-        return []
     if len(used) == 1:
         return [f"Convolutions and matrix products of all trainings are in {suite.recipe.precision}."]
     other = "; ".join(f"{', '.join(labels)}: {precision}" for precision, labels in used.items() if labels)

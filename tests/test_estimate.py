@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.environment import emulates_bf16
+from benchmarks.environment import computes_bf16
 from benchmarks.run import Options, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
@@ -214,17 +214,17 @@ def test_bf16_that_is_emulated_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     half = TINY.replace("[recipe]", '[recipe]\nprecision = "bf16"')
     for place, text in flags.items():
         monkeypatch.setattr(Path, "read_text", lambda self, text=text, **k: text)
-        assert emulates_bf16() == (place == "here")
-    assert not emulates_bf16("cuda")
+        assert computes_bf16() is {"here": False, "there": True, "elsewhere": None}[place]
     monkeypatch.undo()
     monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(1.0, 1.0))
-    monkeypatch.setattr(estimate, "emulates_bf16", lambda device: device == "cpu")
+    monkeypatch.setattr(estimate, "computes_bf16", lambda: False)
     plan = plan_of(tmp_path, half + METHODS)
     assert "emulates bf16: --set recipe.precision=fp32" in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
     parts = {key: node for key, node in plan.nodes.items() if node.kind != "member"}
     assert "emulates bf16: --set students.precision=fp32" in (announce(plan, parts, 0, 1, "cpu") or "")
+    assert "emulates" not in (announce(plan, plan.nodes, 0, 1, "cuda") or "")
     plan = plan_of(tmp_path, TINY + METHODS)
-    assert "bf16" not in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
+    assert "parts in fp32: " in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
 
 
 def test_a_device_that_refuses_costs_the_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from benchmarks.work.worker import Bench
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Classifier
-from dbn_core.nets.score import ScoreNetwork
+from dbn_core.nets.score import ScoreNetwork, StridedDepthwise
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.registry import methods
 from tests.test_data_parquet import picture, png, write
@@ -171,6 +171,19 @@ def test_half_precision_is_where_the_recipe_asks_for_it(worlds: dict[tuple[str, 
         with watch:
             world.bench.run(part)
         assert ("convolution" in watch.in_half) == (precision == "bf16")
+
+
+def test_strided_depthwise_convolutions_stay_in_float32() -> None:
+    network = ScoreNetwork(8, 4, "mini")
+    network.reset(torch.Generator().manual_seed(0))
+    layers = [layer for layer in network.modules() if isinstance(layer, StridedDepthwise)]
+    assert len(layers) == 1
+    x = torch.randn(2, layers[0].in_channels, 6, 6)
+    plain = torch.nn.Conv2d.forward(layers[0], x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layers[0](x), plain)
+        assert layers[0](x.bfloat16()).dtype == torch.float32
+    assert torch.equal(layers[0](x), plain)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -105,3 +105,16 @@ def test_no_damage_to_a_suite_is_more_than_one_sentence(
     (folder / "mine.toml").write_bytes((GOOD[:at] + text + GOOD[at + cut :]).encode("utf-8", "surrogatepass"))
     with suppress(BenchError):
         load_suite(str(folder / "mine.toml")).entries()
+
+
+@pytest.mark.parametrize(("computes", "precision"), [(True, "bf16"), (False, "fp32"), (None, "fp32")])
+def test_auto_is_bf16_where_the_processor_computes_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computes: bool | None, precision: str
+) -> None:
+    monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: computes)
+    text = GOOD.replace("epochs = 2", 'epochs = 2\nprecision = "auto"').replace("use =", 'precision = "auto"\nuse =')
+    monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: computes)
+    suite = load(tmp_path, text)
+    # Nothing is left of it, so that keys are those of the precision that is meant.
+    assert suite == load(tmp_path, text.replace("auto", precision))
+    assert suite.recipe.precision == suite.students.precision == suite.methods[0].precision == precision

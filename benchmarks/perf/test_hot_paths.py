@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmarks.environment import emulates_bf16
+from benchmarks.environment import computes_bf16
 from benchmarks.statistics import Means, equivalent
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
@@ -51,7 +51,7 @@ def images(kind: str, count: int) -> torch.Tensor:
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_step(benchmark: Any, precision: str, kind: str) -> None:
-    if precision == "bf16" and emulates_bf16():
+    if precision == "bf16" and computes_bf16() is False:
         pytest.skip("this processor has no bf16 arithmetic: it would be emulated")
     net, x = network(kind), images(kind, 32)
     labels = torch.arange(32) % 10
@@ -140,15 +140,18 @@ def test_growth_with_batch(benchmark: Any, method: str, batch: int) -> None:
 
 @pytest.mark.parametrize("teachers", [3, 8])
 @pytest.mark.parametrize("taught", ["online", "stored"])
-def test_bridge_epoch(benchmark: Any, taught: str, teachers: int) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_bridge_epoch(benchmark: Any, precision: str, taught: str, teachers: int) -> None:
     """An epoch of a one-step bridge on 512 images, with M teachers that run, or whose logits are stored."""
+    if precision == "bf16" and computes_bf16() is False:
+        pytest.skip("this processor has no bf16 arithmetic: it would be emulated")
     count = 512
     drawn = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     split, constants = Split(drawn, torch.arange(count) % 10), ((0.5,) * 3, (0.25,) * 3)
     names = tuple(str(k) for k in range(10))
     data = Dataset("random", "random", split, split, split, names, *constants, True, "random")
     spec = NetworkSpec(name="resnet8", channels=48, width=1.0, norm="batchnorm", bias=False, stem="3x3/2")
-    context = FitContext(data, spec, torch.device("cpu"), {}, recipe=Recipe(crop_pad=0))
+    context = FitContext(data, spec, torch.device("cpu"), {}, recipe=Recipe(crop_pad=0, precision=precision))
     context.members = [context.new_network(f"member {m}").eval() for m in range(teachers)]
     if taught == "stored":
         context.views = Views(split, Augmentation(0, True, 0.4), 1, {})

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from benchmarks.environment import computes_bf16
 from benchmarks.published import published_for
 from benchmarks.suite.builtin import available
 from dbn_core.data import SOURCES, DataSpec
@@ -394,6 +395,7 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
         raise SpecError(f"Suite file '{path}' is not valid TOML: {str(error).rstrip('.')}.") from error
     for key, value in (overrides or {}).items():
         _set(content, key.split("."), value, path)
+    _resolve_precision(content)
     content.setdefault("name", path.stem)
     _check_integers(content, path)
     try:
@@ -403,6 +405,17 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
     if suite.published:
         published_for(suite.published.data)  # a misspelt data set shows now, not when the report is rendered
     return suite
+
+
+def _resolve_precision(content: dict[str, Any]) -> None:
+    """``precision = "auto"`` is bf16 where this machine's processor computes in it.
+
+    It is resolved here, so that a plan, its keys and workers on other machines all have the one that came out.
+    """
+    entries = content.get("methods")
+    for table in (content.get("recipe"), content.get("students"), *(entries if isinstance(entries, list) else ())):
+        if isinstance(table, dict) and table.get("precision") == "auto":
+            table["precision"] = "bf16" if computes_bf16() else "fp32"
 
 
 def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> None:

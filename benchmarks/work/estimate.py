@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.environment import emulates_bf16
+from benchmarks.environment import computes_bf16
 from benchmarks.suite.plan import TRAINED, DataFacts, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.executors import worker_count
@@ -226,12 +226,14 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         return f"Fitting {_several(work.parts, 'part')}"
     said = []
     if trained:
-        said += [f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')}: "]
+        used = " and ".join(sorted(_precisions(plan, nodes)))
+        said += [f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')} in {used}: "]
         said[0] += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
     if shifted:
         said += [("and p" if trained else "Nothing to train; p") + f"redicting {_large(shifted)} shifted images"]
     text = ", ".join(said)
-    precision = _precision(plan, nodes)
+    passes = _precisions(plan, nodes)
+    precision = max(passes, key=passes.__getitem__) if passes else plan.suite.recipe.precision
     try:
         recipe = plan.suite.recipe.replace(precision=precision)
         speed = measure_speed(plan.suite, recipe, plan.data, device, threads)
@@ -244,20 +246,20 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     workers = max(1, min(places, work.members + work.parts + sum(node.kind == "shifts" for node in nodes.values())))
     total = (work.steps * speed.step_s + (work.teacher_passes + shifted) * speed.forward_s) / workers
     text = f"{text}; roughly {duration(total)} on {place}"
-    if trained and precision == "bf16" and emulates_bf16(device):
+    if trained and precision == "bf16" and device == "cpu" and computes_bf16() is False:
         table = "recipe" if work.members else "students"
         text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"
     return text
 
 
-def _precision(plan: Plan, nodes: Mapping[str, Node]) -> str:
-    """That of most of what is trained."""
-    passes: Counter[str] = Counter({plan.suite.recipe.precision: 0})
+def _precisions(plan: Plan, nodes: Mapping[str, Node]) -> Counter[str]:
+    """Example-passes that are trained in each precision."""
+    passes: Counter[str] = Counter()
     for node in nodes.values():
         if node.kind in ("member", "part"):
             own, _, share = node_passes(plan, node)
             passes[node.recipe["recipe"]["precision"]] += round(share * own)
-    return passes.most_common(1)[0][0]
+    return passes
 
 
 def _several(number: int, one: str, many: str | None = None) -> str:
