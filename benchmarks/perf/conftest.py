@@ -1,7 +1,8 @@
 """`tox -e perf -- --table FILE`: what was timed as Markdown, with its ratios to the plain path and to the floor.
 
 A case is a test with its parameters; of the cases that differ in nothing but one of :data:`PLAIN`, the one with the
-value there is the plain one.  The floor of a case that states its ``macs`` is their time at a matrix product's rate.
+value there is the plain one.  The floor of a case that states its ``macs`` is their time at the rate of a matrix
+product in its precision.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ def _said(value: Any) -> str:
     return str(value)
 
 
-def matrix_rate(size: int = 1024, rounds: int = 10) -> float:
-    """Operations a second of a float32 matrix product on one thread, median of rounds."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
+def matrix_rate(precision: str, size: int = 1024, rounds: int = 10) -> float:
+    """Operations a second of a matrix product of float32 or bf16 numbers on one thread, median of rounds."""
+    a, b = torch.randn(2, size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
     seconds = []
     for _ in range(rounds + 1):
         started = time.perf_counter()
@@ -65,12 +66,13 @@ def matrix_rate(size: int = 1024, rounds: int = 10) -> float:
 
 def table(cases: list[Any], command: str) -> str:
     """Cases in the order in which they were timed, a block a test."""
-    rate = matrix_rate()
+    rates = {precision: matrix_rate(precision) for precision in sorted({_precision(case) for case in cases} | {"fp32"})}
+    said = " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
     lines = [
         f"# {_processor()}, torch {torch.__version__}, one thread",
         "",
         f"Made by `{command}`. Medians; a ratio is to the plain case, whose ratio is 1.00. The floor is the time of "
-        f"all multiply-adds at {rate / 1e9:.0f} GFLOP/s, the rate of a float32 matrix product.",
+        f"all multiply-adds at the rate of a matrix product, {said}.",
     ]
     medians = {_where(case): case.stats.median for case in cases}
     for test in dict.fromkeys(_test(case) for case in cases):
@@ -78,12 +80,16 @@ def table(cases: list[Any], command: str) -> str:
         for case in (one for one in cases if _test(one) == test):
             seconds, plain = case.stats.median, medians.get(_where(case, plain=True))
             macs = case.extra_info.get("macs")
-            floor = f"{seconds * rate / (2 * macs):.2f}" if macs else ""
+            floor = f"{seconds * rates[_precision(case)] / (2 * macs):.2f}" if macs else ""
             further = ", ".join(f"{name} {value}" for name, value in case.extra_info.items() if name != "macs")
             name = ", ".join(_said(value) for value in (case.params or {}).values()) or "–"
             ratio = f"{seconds / plain:.2f}" if plain else ""
             lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {floor} | {further} |")
     return "\n".join(lines) + "\n"
+
+
+def _precision(case: Any) -> str:
+    return (case.params or {}).get("precision", "fp32")
 
 
 def _test(case: Any) -> str:

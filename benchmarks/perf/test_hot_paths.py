@@ -32,6 +32,12 @@ torch.set_num_threads(1)
 NETWORKS = {
     "digits": (NetworkSpec(name="resnet8", channels=16, width=1.0), (1, 8, 8), "mini", "block2"),
     "cifar": (NetworkSpec(name="resnet32", width=2.0), (3, 32, 32), "v1.1.8", "block1"),
+    "cifar10-cpu": (
+        NetworkSpec(name="resnet14", channels=40, width=1.0, norm="batchnorm", bias=False, stem="3x3/2"),
+        (3, 32, 32),
+        "compact",
+        "block1",
+    ),
 }
 
 
@@ -48,13 +54,30 @@ def images(kind: str, count: int) -> torch.Tensor:
     return drawn.contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_training_step(benchmark: Any, precision: str, kind: str) -> None:
+def frn_by_autograd(layer: FRN, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    """What the layer computes, without its own backward pass."""
+    x = x.float()
+    y = layer.gamma * x * torch.rsqrt(x.square().mean((2, 3), keepdim=True) + layer.eps) + layer.beta
+    y = torch.maximum(y, layer.tau)
+    y = y if residual is None else y + residual
+    return F.silu(y) if layer.swish else y
+
+
+def needs_bf16(precision: str) -> None:
     if precision == "bf16" and computes_bf16() is False:
         pytest.skip("this processor has no bf16 arithmetic: it would be emulated")
-    net, x = network(kind), images(kind, 32)
-    labels = torch.arange(32) % 10
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("path", "precision"), [("plain", "fp32"), ("own backward pass", "fp32"), ("own backward pass", "bf16")]
+)
+def test_training_step(benchmark: Any, monkeypatch: pytest.MonkeyPatch, path: str, precision: str, kind: str) -> None:
+    needs_bf16(precision)
+    if path == "plain":
+        monkeypatch.setattr(FRN, "forward", frn_by_autograd)
+    net, x = network(kind), images(kind, 128 if kind == "cifar10-cpu" else 32)
+    labels = torch.arange(len(x)) % 10
     optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9)
 
     def step() -> None:
@@ -143,8 +166,7 @@ def test_growth_with_batch(benchmark: Any, method: str, batch: int) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_bridge_epoch(benchmark: Any, precision: str, taught: str, teachers: int) -> None:
     """An epoch of a one-step bridge on 512 images, with M teachers that run, or whose logits are stored."""
-    if precision == "bf16" and computes_bf16() is False:
-        pytest.skip("this processor has no bf16 arithmetic: it would be emulated")
+    needs_bf16(precision)
     count = 512
     drawn = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     split, constants = Split(drawn, torch.arange(count) % 10), ((0.5,) * 3, (0.25,) * 3)
