@@ -45,17 +45,23 @@ def predictor_latencies(
     key = digest(recipe)
     if store.intact("latency", key):
         return store.value("latency", key)["value"]
-    at_hand = all(store.has(kind, need) for cell in cells.values() for kind, need in plan.nodes[cell.cost].needs)
-    if (options.only == () or not at_hand) and (known := _timed_elsewhere(store, recipe)):
-        return known
-    if options.only == ():
+    here = {n: c for n, c in cells.items() if all(store.has(*need) for need in plan.nodes[c.cost].needs)}
+    if options.only == () or len(here) < len(cells):
+        known = _timed_elsewhere(store, recipe)
+        if known and (options.only == () or len(here) <= len(known["recipe"]["costs"])):
+            return known
+    if options.only == () or unit not in here:
         return {"predictors": {}}
+    recipe["costs"] = {name: cell.cost for name, cell in here.items()}
+    key = digest(recipe)
     try:
         with store.locked(key, wait_s=-1):  # another run on this store may be timing them
             if store.intact("latency", key):
                 return store.value("latency", key)["value"]
-            report(f"Timing {len(cells)} predictors side by side")
-            value = _time_predictors(plan, store, options, cells, unit, report)
+            report(f"Timing {len(here)} predictors side by side")
+            if released := ", ".join(name for name in cells if name not in here):
+                report(f"Released without their weights, and not timed: {released}")
+            value = _time_predictors(plan, store, options, here, unit, report)
             value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats}
             store.put("latency", key, value | {"recipe": recipe})
     except BenchError as error:
