@@ -1,4 +1,4 @@
-"""The overview at the head of the claims page: a row for each claim under its paper, a column for each suite."""
+"""The overview at the head of the claims page: of each paper a table, with a row for each claim."""
 
 from __future__ import annotations
 
@@ -49,10 +49,20 @@ class Row:
     cells: list[list[Mark]]
 
 
-def overview(claims: Claims, suites: Sequence[str], found: Sequence[Verdict]) -> list[tuple[str, list[Row]]]:
-    """Return the name of each paper with the rows of its claims.
+@dataclass(frozen=True)
+class Table:
+    """The claims of a paper, beside the suites that have a method of any of them."""
 
-    Methods that a suite does not have leave no mark beside those that it has: most claims are about one kind of suite.
+    paper: str
+    suites: list[str]
+    rows: list[Row]
+
+
+def overview(claims: Claims, suites: Sequence[str], found: Sequence[Verdict]) -> list[Table]:
+    """Return a table for each paper.
+
+    Methods that a suite does not have leave no mark beside those that it has, and suites that have none of a paper's no
+    column: most claims are about one kind of suite.
     """
     marks: dict[tuple[str, str], list[Mark]] = {}
     for verdict in found:
@@ -63,7 +73,9 @@ def overview(claims: Claims, suites: Sequence[str], found: Sequence[Verdict]) ->
     def cell(claim: Claim, suite: str) -> list[Mark]:
         return marks.get((claim.id, suite)) or [Mark(KINDS["no data"], "none of its methods", suite)]
 
-    return [
-        (paper.name, [Row(claim, [cell(claim, suite) for suite in suites]) for claim in claims.of(key)])
-        for key, paper in claims.papers.items()
-    ]
+    tables = []
+    for key, paper in claims.papers.items():
+        mine = claims.of(key)
+        shown = [suite for suite in suites if any((claim.id, suite) in marks for claim in mine)]
+        tables.append(Table(paper.name, shown, [Row(claim, [cell(claim, suite) for suite in shown]) for claim in mine]))
+    return tables

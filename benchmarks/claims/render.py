@@ -158,9 +158,8 @@ def _context(claims: Claims, suites: Sequence[SuiteRows], found: Sequence[Verdic
 
 def _count(paper: Paper, key: str, claims: Claims, found: Sequence[Verdict]) -> dict[str, Any]:
     ids = {claim.id for claim in claims.of(key)}
-    mine = [verdict for verdict in found if verdict.claim in ids]
-    words_ = Counter(verdict.verdict for verdict in mine if verdict.measured)
-    return {"name": paper.name, "claims": len(ids), "words": words_, "missing": sum(not v.measured for v in mine)}
+    words_ = Counter(verdict.verdict for verdict in found if verdict.claim in ids and verdict.measured)
+    return {"name": paper.name, "claims": len(ids), "words": words_}
 
 
 def _shown(claim: Claim, suites: Sequence[SuiteRows], found: Sequence[Verdict]) -> dict[str, Any]:
