@@ -78,7 +78,8 @@ class StudentSpec(_Model):
     """The budget that every trained component of every method gets, in epochs, and how members teach it.
 
     ``precision``: of their own training; without it the members'.  So a pool that was trained where bf16 is fast can
-    teach students where it is emulated.
+    teach students where it is emulated.  Here, in the recipe and in an entry a file may say ``auto``, see
+    :func:`load_suite`.
     """
 
     epochs: int = Field(200, ge=1, le=1_000_000)
@@ -368,7 +369,7 @@ def is_name(name: str) -> bool:
 
 
 def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
-    """Load a built-in suite by name, or any TOML file by path.
+    """Load a built-in suite by name, or any TOML file by path; ``precision = "auto"`` becomes bf16 or fp32.
 
     Args:
         overrides: dotted keys to change, for example ``{"data.root": "/data", "repetitions": 5}``.

@@ -1,0 +1,56 @@
+"""Is a student as near to its teachers on images that none of them was trained on?
+
+Prints accuracy, NLL, mean entropy and the divergence KL(teachers || method) in nats of every method of one repetition,
+on training and on validation images as they are, without crops or flips.  Networks come from a store and from what is
+released:
+
+    python examples/unseen_gap.py cifar10-cpu --images 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks.commands.common import planned
+from benchmarks.work.worker import Bench
+from dbn_core.data import Split
+from dbn_core.evaluation import predict_split
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("suite", help="a built-in suite, or the path of a TOML file; of classification")
+parser.add_argument("--images", type=int, default=2000, help="how many of each split")
+parser.add_argument("--repetition", type=int, default=1)
+parser.add_argument("--store", type=Path, default=Path("results/store"))
+asked = parser.parse_args()
+
+torch.set_num_threads(1)
+plan, store = planned(asked.suite, asked.store, None, None, None)
+bench = Bench(plan.suite, store, "cpu", asked.repetition - 1)
+cells = [cell for cell in plan.cells if cell.repetition == asked.repetition - 1]
+teachers = max((cell for cell in cells if cell.is_reference), key=lambda cell: cell.size)
+cells = [teachers, *(cell for cell in cells if cell is not teachers and not (cell.is_reference and cell.size > 1))]
+
+for name in ("train", "validation"):
+    whole = getattr(bench.data, name)
+    split = Split(whole.images[: asked.images], whole.labels[: asked.images])
+    target = None
+    print(f"{name}: {len(split)} images")
+    for cell in cells:
+        payload = plan.nodes[cell.cost].payload
+        if not all(store.has(*need) for need in plan.nodes[cell.cost].needs):
+            print(f"  {cell.label}@{cell.size}: its weights are not in the store")
+            continue
+        terms = predict_split(bench.predictor(payload), split, bench.device)
+        log_p = terms.logsumexp(0) - torch.tensor(float(len(terms))).log()
+        target = log_p if target is None else target
+        accuracy = (log_p.argmax(1) == split.labels).float().mean()
+        nll = -log_p.gather(1, split.labels[:, None].long()).mean()
+        entropy = -(log_p.exp() * log_p).sum(1).mean()
+        gap = (target.exp() * (target - log_p)).sum(1).mean()
+        print(
+            f"  {cell.label}@{cell.size}: accuracy {100 * accuracy:.2f} %, NLL {nll:.4f}, entropy {entropy:.4f}, "
+            f"KL({teachers.label}-{teachers.size} || .) {gap:.4f}"
+        )
