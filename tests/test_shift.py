@@ -151,6 +151,14 @@ def test_detection_has_scores_within_bounds_and_the_reports_show_all(made: Path)
     assert (report / "tables" / "shifts.csv").is_file()
 
 
+def test_a_single_set_of_images_of_no_class_is_named(made: Path, tmp_path: Path) -> None:
+    one = SHIFT.replace('["contrast", "gaussian_noise"]', "[]").replace('["uniform", "textures"]', '["textures"]')
+    places = Options(made / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
+    run_suite(suite(tmp_path, TWICE + one + tiny.DE), places, lambda event: None)
+    for page in ("report.md", "report.html"):
+        assert "Images of no class (textures):" in (tmp_path / "reports" / "tiny" / page).read_text()
+
+
 def test_without_the_table_nothing_of_it_is_left(made: Path, tmp_path: Path) -> None:
     text = TWICE + tiny.DE + tiny.ED + tiny.TS
     places = Options(made / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
