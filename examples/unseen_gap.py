@@ -44,6 +44,7 @@ for name in ("train", "validation"):
             print(f"  {cell.label}@{cell.size}: its weights are not in the store")
             continue
         terms = predict_split(bench.predictor(payload), split, bench.device)
+        terms = terms.reshape(-1, *terms.shape[-2:])  # of a single term the first axis may be missing
         log_p = terms.logsumexp(0) - torch.tensor(float(len(terms))).log()
         target = log_p if target is None else target
         accuracy = (log_p.argmax(1) == split.labels).float().mean()

@@ -189,7 +189,7 @@ def test_a_method_joins_the_released_pool(home: tuple[Path, Plan], clone: Path) 
 @pytest.mark.parametrize("joined", [1, 2])
 def test_released_timings_count_until_more_can_be_timed_here(home: tuple[Path, Plan], clone: Path, joined: int) -> None:
     added = ("ed[lr_scale=0.5]@2", "ed[lr_scale=0.25]@2")[:joined]
-    go(clone, clone / "released", added)
+    done = go(clone, clone / "released", added)
     known, found = (
         pd.read_csv(folder / "rows" / "summary.csv").set_index(["label", "size"]).latency_b1_p50_ms
         for folder in (home[0], clone)
@@ -197,6 +197,11 @@ def test_released_timings_count_until_more_can_be_timed_here(home: tuple[Path, P
     untimed = {("ED", 2)} if joined == 2 else {("ED[lr_scale=0.5]", 2)}  # its weights are not released; it came later
     assert set(found[found.isna()].index) == untimed
     assert (found["DE", 1] == known["DE", 1]) == (joined == 1)
+    store = Store(clone / "store", released_suites(clone / "released"))
+    release_suite(done.plan, store, clone / "again" / "tiny")
+    go(clone / "next", clone / "again", added)
+    again = pd.read_csv(clone / "next" / "rows" / "summary.csv").set_index(["label", "size"]).latency_b1_p50_ms
+    pd.testing.assert_series_equal(again, found)
 
 
 def test_what_is_added_changes_nothing_else() -> None:

@@ -95,16 +95,18 @@ def _archive(node: Node, store: Store, pools: int | None) -> str | None:
 
 
 def _beside(plan: Plan, store: Store) -> list[tuple[str, str]]:
-    """What is in no plan but belongs to it: facts about its data, and timings of its predictors."""
+    """What is in no plan but belongs to it: facts about its data, and the timings that have most of its predictors."""
     costs = {f"{cell.spec}@{cell.size}": cell.cost for cell in plan.cells}
     found = []
     for kind, key in store.artefacts("data"):
         if store.value(kind, key)["value"]["facts"]["fingerprint"] == plan.data.fingerprint:
             found.append((kind, key))
+    spec, timed = plan.suite.latency.model_dump(mode="json"), []
     for kind, key in store.artefacts("latency"):
-        if store.value(kind, key)["value"]["recipe"]["costs"] == costs:
-            found.append((kind, key))
-    return found
+        recipe = store.value(kind, key)["value"]["recipe"]
+        if recipe["costs"].items() <= costs.items() and recipe["spec"] == spec:
+            timed.append((len(recipe["costs"]), kind, key))
+    return found + [(kind, key) for _, kind, key in sorted(timed)[-1:]]
 
 
 def _zipped(contents: Mapping[str, bytes]) -> bytes:
