@@ -109,9 +109,10 @@ class StridedDepthwise(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, C, H/stride, W/stride]."""
-        if not torch.is_autocast_enabled(x.device.type):
+        device = x.device.type
+        if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):  # meta has none
             return super().forward(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(device, enabled=False):
             return super().forward(full_precision(x))
 
 
