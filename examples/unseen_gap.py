@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.commands.common import planned
 from benchmarks.work.worker import Bench
 from dbn_core.data import Split
 from dbn_core.evaluation import predict_split
+from dbn_core.tasks.classification import score_arrays
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("suite", help="a built-in suite, or the path of a TOML file; of classification")
@@ -45,13 +47,13 @@ for name in ("train", "validation"):
             continue
         terms = predict_split(bench.predictor(payload), split, bench.device)
         terms = terms.reshape(-1, *terms.shape[-2:])  # of a single term the first axis may be missing
-        log_p = terms.logsumexp(0) - torch.tensor(float(len(terms))).log()
+        scores = score_arrays({"test": terms.numpy(), "test_labels": split.labels.numpy()})
+        log_p = scores.log_probs
         target = log_p if target is None else target
-        accuracy = (log_p.argmax(1) == split.labels).float().mean()
-        nll = -log_p.gather(1, split.labels[:, None].long()).mean()
-        entropy = -(log_p.exp() * log_p).sum(1).mean()
-        gap = (target.exp() * (target - log_p)).sum(1).mean()
+        entropy = -(np.exp(log_p) * log_p).sum(1).mean()
+        gap = (np.exp(target) * (target - log_p)).sum(1).mean()
         print(
-            f"  {cell.label}@{cell.size}: accuracy {100 * accuracy:.2f} %, NLL {nll:.4f}, entropy {entropy:.4f}, "
+            f"  {cell.label}@{cell.size}: accuracy {100 * scores.examples['acc'].mean():.2f} %, "
+            f"NLL {scores.examples['nll'].mean():.4f}, entropy {entropy:.4f}, "
             f"KL({teachers.label}-{teachers.size} || .) {gap:.4f}"
         )

@@ -111,7 +111,6 @@ def test_no_damage_to_a_suite_is_more_than_one_sentence(
 def test_auto_is_bf16_where_the_processor_computes_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computes: bool | None, precision: str
 ) -> None:
-    monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: computes)
     text = GOOD.replace("epochs = 2", 'epochs = 2\nprecision = "auto"').replace("use =", 'precision = "auto"\nuse =')
     monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: computes)
     suite = load(tmp_path, text)

@@ -224,15 +224,14 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     work = count_work(plan, nodes)
     if not plan.suite.task.trains_members:
         return f"Fitting {_several(work.parts, 'part')}"
-    said = []
+    said, passes = [], _precisions(plan, nodes)
     if trained:
-        used = " and ".join(sorted(_precisions(plan, nodes)))
+        used = " and ".join(sorted(passes))
         said += [f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')} in {used}: "]
         said[0] += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
     if shifted:
         said += [("and p" if trained else "Nothing to train; p") + f"redicting {_large(shifted)} shifted images"]
     text = ", ".join(said)
-    passes = _precisions(plan, nodes)
     precision = max(passes, key=passes.__getitem__) if passes else plan.suite.recipe.precision
     try:
         recipe = plan.suite.recipe.replace(precision=precision)
