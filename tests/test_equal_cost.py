@@ -78,7 +78,7 @@ def test_rows_without_the_members_passes_say_that_they_are_not_recorded(tmp_path
     old = altered(tmp_path / "rows", member_passes=None)
     assert old.summary["train_member_equivalents"].isna().all()
     assert cost_text(old.summary["train_member_equivalents"].iloc[0]) == "not recorded"
-    assert budget_table(old) is None
+    assert budget_table(budget_frame(old), old.max_size) is None
     assert "Training cost not recorded, hence not drawn: ED, END²" in captions(old)["pareto_training"].text
     with matplotlib.rc_context(RC):
         figure = FIGURES["pareto_training"](old, looks(old))
@@ -205,7 +205,7 @@ def test_the_best_within_a_budget(tmp_path: Path) -> None:
     assert raw.loc[(10, 1.0), ["mean", "low", "high"]].tolist() == pytest.approx([0.35, 0.34, 0.36])
     # ED-5 is marked as the best of the methods, ED-3 as tied with it; DE-1 was tested against both, and differs.
     assert raw.loc[(20, 1.0), ["tied", "compared", "fitting"]].tolist() == ["ED, 3", 2, 3]
-    table = budget_table(results)
+    table = budget_table(frame, results.max_size)
     assert table is not None
     assert [cell.text for cell in table.blocks[0].rows[0]][:3] == ["10 members", "1.0 networks", "ED, 3"]
     assert [cell.text for cell in table.blocks[0].rows[2]][2] == "DE-2"
@@ -219,7 +219,7 @@ def test_a_budget_that_nothing_fits_says_so(tmp_path: Path) -> None:
     frame = budget_frame(results)
     assert "label" not in frame
     results = altered(tmp_path / "dear", macs_rel=1.5)
-    table = budget_table(results)
+    table = budget_table(budget_frame(results), results.max_size)
     assert table is not None
     rows = [[cell.text for cell in row] for row in table.blocks[0].rows]
     assert [row[2] for row in rows[:2]] == ["none", "none"]

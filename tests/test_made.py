@@ -72,6 +72,45 @@ def test_what_is_deleted_or_damaged_is_made_again_alone(report: Path, rendered: 
     assert touched(report) <= {path.with_suffix(end).name for end in (".png", ".pdf", ".html")}
 
 
+def in_a_process(code: str, cores: int) -> str:
+    """What a process prints that has no other threads."""
+    begin = f"import os\nos.cpu_count = lambda: {cores}\nfrom pathlib import Path\n"
+    ran = subprocess.run([sys.executable, "-c", begin + code], capture_output=True, text=True, check=True)
+    assert not ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.slow
+def test_figures_drawn_by_forks_are_those_drawn_in_turn(tmp_path: Path) -> None:
+    for cores in (1, 3):
+        code = f"""
+forks, fork = [], os.fork
+os.fork = lambda: forks.append(1) or fork()
+from benchmarks.report import render
+render(Path({str(ROWS)!r}), Path({str(tmp_path / str(cores))!r}))
+print(len(forks))
+"""
+        assert int(in_a_process(code, cores)) == (cores - 1 if sys.platform == "linux" else 0)
+    assert same_bytes(tmp_path / "1", tmp_path / "3")
+
+
+def test_what_a_fork_did_not_draw_is_drawn_in_its_place(tmp_path: Path) -> None:
+    code = f"""
+from benchmarks.report import made
+folder, parent = Path({str(tmp_path)!r}), os.getpid()
+def draw(names):
+    if os.getpid() != parent and "b" in names:
+        os._exit(9)
+    for name in names:
+        for end in ("png", "pdf"):
+            (folder / f"{{name}}.{{end}}").write_text(f"{{name}} {{os.getpid() == parent}}")
+drawn = made.standing(made.Note(folder), folder, ["a", "b", "c"], "key", draw)
+print([drawn[name][f"{{name}}.png"].decode() for name in "abc"])
+"""
+    serial = sys.platform != "linux"
+    assert in_a_process(code, cores=3) == f"{['a True', 'b True', f'c {serial}']}\n"
+
+
 @pytest.mark.parametrize("note", ["", "{", "[]", '"x"', '{"figures": 3, "scripts": "x"}', '{"figures": [[]]}'])
 def test_a_damaged_note_is_no_note(tmp_path: Path, note: str) -> None:
     (tmp_path / ".made.json").write_text(note)

@@ -42,16 +42,19 @@ def budget_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def budget_table(results: Results) -> tables.Table | None:
-    """Return the same as a table; None where no row has a known training cost."""
-    frame = budget_frame(results)
+def budget_table(frame: pd.DataFrame, max_size: int | None) -> tables.Table | None:
+    """Return the frame as a table; None where no row has a known training cost.
+
+    Args:
+        max_size: of the deep ensembles, beyond which a DEE is censored.
+    """
     if "label" not in frame:
         return None
     blocks = []
     for score in SCORES:
         part = frame[frame["score"] == score]
         digits = tables.decimals((part["high"] - part["low"]) / 2, 3, 4)
-        rows = [[tables.Cell(text) for text in _texts(row, digits, results.max_size)] for _, row in part.iterrows()]
+        rows = [[tables.Cell(text) for text in _texts(row, digits, max_size)] for _, row in part.iterrows()]
         blocks.append(tables.Block(tables.SCORE_NAMES[score], rows))
     header = ["Train at most", "Run at most", "Best", "Not different from it"]
     return tables.Table([*header, "Score ↓", "DEE ↑", "Training", "FLOPs rel."], blocks, text_columns=4)

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -103,11 +107,33 @@ def standing(
     ]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
-        draw(missing)
+        _draw_side_by_side(draw, missing)
     drawn = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in names}
     if missing:
         note.keep("figures", key, {name: content for files in drawn.values() for name, content in files.items()})
     return drawn
+
+
+def _draw_side_by_side(draw: Callable[[list[str]], None], names: list[str]) -> None:
+    """Draw with all cores: this process takes a share of the figures, and forks of it take the others.
+
+    A fork has Matplotlib and the results at hand, which a fresh process would load for longer than it draws.  What a
+    fork did not draw is drawn here, so that its error is raised here.
+    """
+    import benchmarks.report.figures  # noqa: F401
+
+    # A fork has none of its parent's threads, but the locks that they hold; and macOS's libraries do not bear it.
+    forks = min(len(names), os.cpu_count() or 1) if sys.platform == "linux" and threading.active_count() == 1 else 1
+    shares = [names[first::forks] for first in range(forks)]
+    context = multiprocessing.get_context("fork" if forks > 1 else None)
+    others = [(context.Process(target=draw, args=(share,)), share) for share in shares[1:]]
+    for process, _ in others:
+        process.start()
+    draw(shares[0])
+    for process, share in others:
+        process.join()
+        if process.exitcode:
+            draw(share)
 
 
 def _files(folder: Path, name: str) -> tuple[Path, Path]:

@@ -37,17 +37,18 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
         from benchmarks.report.task_page import render_task
 
         return render_task(results, rows_dir, out_dir)
-    written = _save_tables(results, out_dir / "tables")
+    budgets = budget_frame(results)
+    written = _save_tables(results, budgets, out_dir / "tables")
     note = Note(out_dir)
     drawn = figures(results, note, out_dir / "figures")
     written += [out_dir / "figures" / name for files in drawn.values() for name in files]
 
-    context = _context(results) | {"explorer": explorer(results, note, out_dir / "report.html")}
+    context = _context(results, budgets) | {"explorer": explorer(results, note, out_dir / "report.html")}
     images = {name: base64.b64encode(files[f"{name}.png"]).decode() for name, files in drawn.items()}
     return written + write_pages(out_dir, "page", context | {"images": images})
 
 
-def _save_tables(results: Results, folder: Path) -> list[Path]:
+def _save_tables(results: Results, budgets: pd.DataFrame, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     scores = [f"{s}_{end}" for s in results.scores for end in ("mean", "low", "high", "mark") if _exists(s, end)]
     dee = [f"dee_{kind}{fit}{end}" for kind in ("raw", "cal") for fit in ("", "_fit") for end in ("", "_low", "_high")]
@@ -57,8 +58,8 @@ def _save_tables(results: Results, folder: Path) -> list[Path]:
     texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
     if (published := published_table(results)) is not None:
         frames["published"], texts["published"] = published_frame(results), published
-    if (budgets := budget_table(results)) is not None:
-        frames["budgets"], texts["budgets"] = budget_frame(results), budgets
+    if (budget := budget_table(budgets, results.max_size)) is not None:
+        frames["budgets"], texts["budgets"] = budgets, budget
     if results.records is not None:
         frames["records"] = results.records
     if results.shifts is not None:
@@ -92,7 +93,7 @@ def _wide_sizes(summary: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[sorted(wide.index, key=order.__getitem__)].rename(columns=str).reset_index()
 
 
-def _context(results: Results) -> dict[str, Any]:
+def _context(results: Results, budgets: pd.DataFrame) -> dict[str, Any]:
     """Everything that the two templates show, with a default for each part of `meta.json` that is missing."""
     meta = results.meta
     sizes = tables.sizes_table(results)
@@ -106,7 +107,7 @@ def _context(results: Results) -> dict[str, Any]:
         "tuning": tables.tuning_table(results),
         "runtimes": runtimes_table(results),
         "flattered": flattered(results),
-        "budgets": budget_table(results),
+        "budgets": budget_table(budgets, results.max_size),
         "budgets_note": budget_note(results),
         "sizes": sizes,
         "comparisons": tables.comparisons_table(results),
