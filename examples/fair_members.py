@@ -1,0 +1,55 @@
+"""Would an ensemble of networks with another recipe be the better yardstick?
+
+Takes the networks of a label of size 1, one a repetition, which had no teachers, and the members of the pool, and
+prints the mean test accuracy and NLL, raw and temperature-scaled, of all ensembles of k of each.  Reads predictions of
+a store and of what is released:
+
+    python examples/fair_members.py cifar10-cpu "Students' recipe, labels alone"
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.commands.common import planned
+from dbn_core.tasks.classification import score_arrays
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("suite", help="a suite of classification whose repetitions share one pool and one split")
+parser.add_argument("label", help="of size 1, as in its report")
+parser.add_argument("--store", type=Path, default=Path("results/store"))
+asked = parser.parse_args()
+
+plan, store = planned(asked.suite, asked.store, None, None, None)
+others = [store.arrays("predictions", c.predictions) for c in plan.cells if (c.label, c.size) == (asked.label, 1)]
+if not others:
+    parser.error(f"no entry of {asked.suite} is called {asked.label} and has the size 1")
+whole = max((c for c in plan.cells if c.is_reference), key=lambda cell: cell.size)
+pool = store.arrays("predictions", whole.predictions)
+
+
+def alone(ensemble: Arrays) -> Iterator[Arrays]:
+    """Each member's predictions."""
+    for index in range(len(ensemble["test"])):
+        yield ensemble | {split: ensemble[split][index : index + 1] for split in ("test", "validation")}
+
+
+def together(members: tuple[Arrays, ...]) -> Arrays:
+    """The predictions of an ensemble."""
+    joined = {split: np.concatenate([member[split] for member in members]) for split in ("test", "validation")}
+    return members[0] | joined
+
+
+for name, networks in (("pool", list(alone(pool))), (asked.label, others)):
+    for size in range(1, len(others) + 1):
+        scores = [score_arrays(together(chosen)).examples for chosen in combinations(networks, size)]
+        accuracy, nll, scaled = (np.mean([found[score] for found in scores]) for score in ("acc", "nll", "cnll"))
+        print(f"{name}, {size}: {100 * accuracy:.2f} %, NLL {nll:.4f}, scaled {scaled:.4f} ({len(scores)} ensembles)")
