@@ -116,8 +116,8 @@ def _shifted(results: Results, labels: str, left_out: str) -> dict[str, Caption]
     text = (
         "Accuracy, NLL and ECE, raw, on the test images corrupted more and more, each the mean over the corruptions, "
         "and the deep-ensemble equivalent (DEE) on the NLL of the same images: the ensembles are corrupted as well. "
-        "Level 0 is the clean test images. Bars are 95 % intervals; an equivalent below one network or above the "
-        "largest ensemble is not drawn."
+        "Level 0 is the clean test images. Bars are 95 % intervals; an arrow at an edge stands for an "
+        "equivalent below one network or above the largest ensemble."
     )
     alt = f"Four line plots of accuracy, NLL, ECE and deep-ensemble equivalent against severity for {labels}."
     return {"severity": Caption("Quality under corruption", text + left_out, alt)}

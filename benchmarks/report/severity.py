@@ -64,6 +64,10 @@ def _lines(results: Results, style: dict[str, Look]) -> dict[tuple[str, int], tu
 
 def _line(ax: Axes, x: np.ndarray, found: np.ndarray, look: Look, dash: Any) -> None:
     mean, low, high = found.T
+    for end, (height, arrow) in {np.inf: (0.96, r"$\uparrow$"), -np.inf: (0.04, r"$\downarrow$")}.items():
+        at = x[mean == end]  # beyond the ensembles
+        beyond: Any = {"marker": arrow, "linestyle": "", "markersize": 11, "transform": ax.get_xaxis_transform()}
+        ax.plot(at, np.full(len(at), height), color=look.colour, **beyond)
     low, high = np.where(np.isfinite(low), low, mean), np.where(np.isfinite(high), high, mean)
     mean, low, high = (np.where(np.isfinite(mean), end, np.nan) for end in (mean, low, high))
     ax.plot(x, mean, dash, color=look.colour, marker=look.marker, markersize=4.5, linewidth=1.4, zorder=3)
