@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from tiny import DE, HEAD
 from typer.testing import CliRunner
 
 from benchmarks.cli import application
-from benchmarks.commands.common import places
+from benchmarks.commands.common import command_line, places
 from dbn_core.errors import SpecError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +46,20 @@ def test_a_run_writes_where_git_looks_away_and_says_how_to_open_the_report(
     assert published.exit_code == 0, published.output
     assert all(Path(place).is_dir() for place in COMMITTED)
     assert "dbn-bench report tiny --publish" in Path("reports/tiny/report.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("place", [["--store", "/mine/store"], ["--store=/mine/store"], []])
+def test_what_is_published_does_not_say_where_the_store_was(monkeypatch: pytest.MonkeyPatch, place: list[str]) -> None:
+    words = ["/somewhere/bin/dbn-bench", "run", "digits", *place, "--set", "data.train_limit=4"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert command_line(publish=True) == "dbn-bench run digits --set data.train_limit=4"
+    assert command_line() == shlex.join(["dbn-bench", *words[1:]])
+
+
+def test_what_is_committed_names_no_place_of_a_machine() -> None:
+    for meta in (ROOT / "results/reference").glob("*/meta.json"):
+        command = json.loads(meta.read_text(encoding="utf-8"))["command"]
+        assert not [word for word in shlex.split(command) if Path(word.split("=")[-1]).is_absolute()], meta
 
 
 def test_publishing_to_a_folder_of_ones_own_is_refused() -> None:

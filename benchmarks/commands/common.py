@@ -98,9 +98,16 @@ def places(suite: str, rows: Path | None, reports: Path | None, publish: bool) -
     return rows or folders[0] / suite, reports or folders[1]
 
 
-def command_line() -> str:
-    """The command that runs, as one could type it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def command_line(publish: bool = False) -> str:
+    """The command that runs, as one could type it; what is published does not say where this machine has its store."""
+    words = sys.argv[1:]
+    if publish:
+        words = [
+            word
+            for before, word in zip(["", *words], words, strict=False)
+            if "--store" not in (before, word) and not word.startswith("--store=")
+        ]
+    return shlex.join([Path(sys.argv[0]).name, *words])
 
 
 def say_report(report: Path, rows: Path) -> None:

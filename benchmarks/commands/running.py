@@ -103,8 +103,8 @@ def run(
     chosen = with_methods(load_suite(suite, overrides(set_, data_root, download)), add or [])
     rows, reports = places(chosen.name, rows, reports, publish)
     options = Options(
-        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard, command_line(),
-        released_root(),
+        store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard,
+        command_line(publish), released_root(),
     )  # fmt: skip
     if dry_run:
         _show_plan(chosen, options)
