@@ -2,7 +2,7 @@
 
 A case is a test with its parameters; of the cases that differ in nothing but one of :data:`PLAIN`, the one with the
 value there is the plain one.  The floor of a case that states its ``macs`` is their time at the rate of a matrix
-product in its precision.
+product in its precision; of one that states its ``bytes``, read and written at least, their time at the rate of a copy.
 """
 
 from __future__ import annotations
@@ -64,24 +64,39 @@ def matrix_rate(precision: str, size: int = 1024, rounds: int = 10) -> float:
     return 2 * size**3 / statistics.median(seconds[1:])
 
 
+def copy_rate(count: int = 1 << 28, rounds: int = 5) -> float:
+    """Bytes a second, read and written, of a copy in memory on one thread, median of rounds."""
+    source, target = torch.ones(2, count // 4)
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        target.copy_(source)
+        seconds.append(time.perf_counter() - started)
+    return 2 * count / statistics.median(seconds[1:])
+
+
 def table(cases: list[Any], command: str) -> str:
     """Cases in the order in which they were timed, a block a test."""
     rates = {precision: matrix_rate(precision) for precision in sorted({_precision(case) for case in cases} | {"fp32"})}
     said = " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
+    copied = copy_rate()
     lines = [
         f"# {_processor()}, torch {torch.__version__}, one thread",
         "",
         f"Made by `{command}`. Medians; a ratio is to the plain case, whose ratio is 1.00. The floor is the time of "
-        f"all multiply-adds at the rate of a matrix product, {said}.",
+        f"all multiply-adds at the rate of a matrix product, {said}; of FRN, augmentation and the store that of the "
+        f"bytes which must be read and written, at {copied / 1e9:,.0f} GB/s, the rate of a copy from memory to memory.",
     ]
     medians = {_where(case): case.stats.median for case in cases}
     for test in dict.fromkeys(_test(case) for case in cases):
         lines += ["", f"## {test}", "", "| case | ms | ratio | times the floor | further |", "|---|---|---|---|---|"]
         for case in (one for one in cases if _test(one) == test):
             seconds, plain = case.stats.median, medians.get(_where(case, plain=True))
-            macs = case.extra_info.get("macs")
-            floor = f"{seconds * rates[_precision(case)] / (2 * macs):.2f}" if macs else ""
-            further = ", ".join(f"{name} {value}" for name, value in case.extra_info.items() if name != "macs")
+            macs, size = (case.extra_info.get(what) for what in ("macs", "bytes"))
+            least = 2 * macs / rates[_precision(case)] if macs else size / copied if size else None
+            floor = f"{seconds / least:.2f}" if least else ""
+            told = {name: value for name, value in case.extra_info.items() if name not in ("macs", "bytes")}
+            further = ", ".join(f"{name} {value}" for name, value in told.items())
             name = ", ".join(_said(value) for value in (case.params or {}).values()) or "–"
             ratio = f"{seconds / plain:.2f}" if plain else ""
             lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {floor} | {further} |")

@@ -1,4 +1,4 @@
-"""Speed of the harness around the trainings: start-up, reports, runs of which everything is stored, scores.
+"""Speed of the harness around the trainings: start-up, reports, runs of which everything is stored, the store, scores.
 
 The goals on two quiet cores: 0.3 s for a command that looks up, 4 s for a report, 5 s for a stored run of digits, 3 s
 and 4 GiB for the scores.  Each command is a process of its own, as a person starts it.
@@ -12,7 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
+
+from benchmarks.store.artefacts import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMBERS, EXAMPLES, CLASSES, VALIDATION = 8, 50_000, 1_000, 5_000
@@ -58,6 +62,19 @@ def test_report(benchmark: Any, tmp_path: Path, before: str) -> None:
 
 def test_stored_run(benchmark: Any, stored: list[str]) -> None:
     benchmark.pedantic(bench, ("run", *stored), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("what", ["write", "read"])
+def test_store(benchmark: Any, tmp_path: Path, what: str) -> None:
+    """An artefact of 16 MiB, a large network: written to the disk for good, or read and its checksum compared."""
+    store, content = Store(tmp_path), save({"weights": np.ones(1 << 22, np.float32)})
+
+    def put() -> None:
+        store.put("part", "a" * 64, {}, content)
+
+    put()
+    benchmark.extra_info["bytes"] = 2 * len(content)
+    benchmark.pedantic(put if what == "write" else lambda: store.arrays("part", "a" * 64), rounds=20, warmup_rounds=2)
 
 
 SCORES = f"""

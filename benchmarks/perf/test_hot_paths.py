@@ -102,6 +102,7 @@ def test_frn_with_swish(benchmark: Any, path: str, shape: tuple[int, int, int, i
         y = layer(x) if layer.swish else F.silu(layer(x))
         torch.autograd.grad(y, (x, *layer.parameters()), drawn)
 
+    benchmark.extra_info["bytes"] = 5 * x.nbytes  # x and y; then x, the gradient of y and that of x
     benchmark.pedantic(both_ways, rounds=20, warmup_rounds=3)
 
 
@@ -191,6 +192,7 @@ def test_augmentation(benchmark: Any) -> None:
         cropped = random_crop(x, 4, generator)
         return mix(cropped, cropped[torch.randperm(128)], mixup_coefficients(128, 0.4, generator, True))
 
+    benchmark.extra_info["bytes"] = 5 * x.nbytes  # read and written cropped; then two read, and one written
     benchmark(augment)
 
 
