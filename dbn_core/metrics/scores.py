@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-_BLOCK = 1 << 16  # numbers that are worked on at once: what a step leaves of them is in the cache for the next
+_BLOCK = 1 << 19  # numbers worked on at once: in the last cache between steps, and many enough for what a call costs
 
 
 def by_example(function: Callable[..., Array], *arrays: Array) -> Array:
