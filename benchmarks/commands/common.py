@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,7 +105,7 @@ def command_line(publish: bool = False) -> str:
     if publish:
         words = [
             word
-            for before, word in zip(["", *words], words, strict=False)
+            for before, word in pairwise(["", *words])
             if "--store" not in (before, word) and not word.startswith("--store=")
         ]
     return shlex.join([Path(sys.argv[0]).name, *words])

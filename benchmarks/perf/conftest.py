@@ -10,8 +10,8 @@ from __future__ import annotations
 import platform
 import shlex
 import statistics
-import time
-from collections.abc import Iterable, Mapping
+import timeit
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,23 +56,18 @@ def _said(value: Any) -> str:
 def matrix_rate(precision: str, size: int = 1024, rounds: int = 10) -> float:
     """Operations a second of a matrix product of float32 or bf16 numbers on one thread, median of rounds."""
     a, b = torch.randn(2, size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    seconds = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(seconds[1:])
+    return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), rounds)
 
 
 def copy_rate(count: int = 1 << 28, rounds: int = 5) -> float:
     """Bytes a second, read and written, of a copy in memory on one thread, median of rounds."""
     source, target = torch.ones(2, count // 4)
-    seconds = []
-    for _ in range(rounds + 1):
-        started = time.perf_counter()
-        target.copy_(source)
-        seconds.append(time.perf_counter() - started)
-    return 2 * count / statistics.median(seconds[1:])
+    return 2 * count / median_seconds(lambda: target.copy_(source), rounds)
+
+
+def median_seconds(call: Callable[[], object], rounds: int) -> float:
+    """Of ``rounds`` calls, after one that does not count."""
+    return statistics.median(timeit.repeat(call, number=1, repeat=rounds + 1)[1:])
 
 
 def table(cases: list[Any], command: str) -> str:
@@ -92,14 +87,13 @@ def table(cases: list[Any], command: str) -> str:
         lines += ["", f"## {test}", "", "| case | ms | ratio | times the floor | further |", "|---|---|---|---|---|"]
         for case in (one for one in cases if _test(one) == test):
             seconds, plain = case.stats.median, medians.get(_where(case, plain=True))
-            macs, size = (case.extra_info.get(what) for what in ("macs", "bytes"))
-            least = 2 * macs / rates[_precision(case)] if macs else size / copied if size else None
-            floor = f"{seconds / least:.2f}" if least else ""
-            told = {name: value for name, value in case.extra_info.items() if name not in ("macs", "bytes")}
+            told = dict(case.extra_info)
+            floor = 2 * told.pop("macs", 0) / rates[_precision(case)] + told.pop("bytes", 0) / copied  # a case has one
+            times = f"{seconds / floor:.2f}" if floor else ""
             further = ", ".join(f"{name} {value}" for name, value in told.items())
             name = ", ".join(_said(value) for value in (case.params or {}).values()) or "–"
             ratio = f"{seconds / plain:.2f}" if plain else ""
-            lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {floor} | {further} |")
+            lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {times} | {further} |")
     return "\n".join(lines) + "\n"
 
 
