@@ -39,6 +39,19 @@ def test_a_larger_pool_keeps_what_its_first_members_made() -> None:
     assert set(build_plan(suite, FACTS).nodes) == set(build_plan(larger, FACTS).nodes)
 
 
+def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
+    suite = load_suite("digits", {"repetitions": 3})
+    ed = next(index for index, entry in enumerate(suite.methods) if entry.use == "ed")
+    fewer = suite.methods[ed].model_copy(update={"repetitions": 2})
+    short = suite.model_copy(update={"methods": (*suite.methods[:ed], fewer, *suite.methods[ed + 1 :])})
+    whole, part = build_plan(suite, FACTS), build_plan(short, FACTS)
+    left_out = {cell.predictions for cell in whole.cells if cell.method.name == "ed" and cell.repetition == 2}
+    assert left_out
+    assert {cell.predictions for cell in part.cells} == {c.predictions for c in whole.cells} - left_out
+    longer = suite.methods[ed].model_copy(update={"repetitions": 9})
+    assert suite.repetitions_of(longer) == 3
+
+
 @pytest.mark.parametrize("name", sorted(KEYS))
 def test_the_artefacts_of_a_built_in_suite_keep_their_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: False)  # precision = "auto" means fp32 then

@@ -39,6 +39,7 @@ from benchmarks.report.tables import (
     dee_text,
     escape_md,
     escape_tex,
+    fewer_repetitions,
     fit_text,
     main_table,
     p_text,
@@ -399,6 +400,16 @@ def test_one_repetition_has_differences_without_interval_or_verdict(tmp_path: Pa
     assert {cell.mark for cell in cells} == {""}
     assert Cell("−0.0385") in cells
     assert "significant" not in " ".join(lead(results))
+
+
+def test_rows_of_fewer_repetitions_are_named(tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    assert fewer_repetitions(load_results(folder)) == ""
+    frame = pd.read_csv(folder / "summary.csv")
+    frame.loc[len(frame) - 1, "n"] = 2
+    frame.to_csv(folder / "summary.csv", index=False)
+    name = f"{frame['label'].iloc[-1]} (size {frame['size'].iloc[-1]})"
+    assert fewer_repetitions(load_results(folder)) == f" Means of fewer than 3 repetitions: {name} of 2."
 
 
 @pytest.mark.parametrize("methods", [METHODS[:3], METHODS[10:12]])

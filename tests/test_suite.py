@@ -64,6 +64,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ('use = "de"', 'use = "dee"', ["'dee'", "'de'"]),
         ('use = "de"', 'use = "dbn"', ["group"]),
         ('use = "de"', 'use = "de"\ncontrol = true', ["'de'", "yardstick", "control = true"]),
+        ('use = "de"', 'use = "de"\nrepetitions = 2', ["'de'", "yardstick", "repetitions = 2"]),
         ('use = "de"', 'use = "de"\noption = {}', ["'option'", "'options'"]),
         ('use = "de"', 'use = "ed"\noptions = { tua = 1 }', ["'tua'", "'tau'"]),
         ("sizes = [1, 2]", "sizes = []", ["sizes"]),

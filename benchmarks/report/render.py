@@ -121,6 +121,7 @@ def _context(results: Results, budgets: pd.DataFrame) -> dict[str, Any]:
         "differences": list(results.published.differences) if results.published else [],
         "controls": bool(results.summary["control"].any()),
         "stated": bool(results.summary["cost_stated"].any()),
+        "fewer": tables.fewer_repetitions(results),
         "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
         "facts": facts(meta, results),
         "budget": as_lines(meta.get("budget")),

@@ -233,6 +233,15 @@ def tuning_table(results: Results) -> Table | None:
     return Table(["Method", "Settings tried", "Chosen by", "Varied"], blocks, text_columns=4) if blocks else None
 
 
+def fewer_repetitions(results: Results) -> str:
+    """A sentence, after a space, on the rows of fewer repetitions than others have; empty where all have as many."""
+    frame = results.summary[results.summary["n"] < results.summary["n"].max()]
+    if frame.empty:
+        return ""
+    rows = ", ".join(f"{row['label']} (size {row['size']}) of {int(row['n'])}" for _, row in frame.iterrows())
+    return f" Means of fewer than {int(results.summary['n'].max())} repetitions: {rows}."
+
+
 def _comparison_cell(row: pd.Series) -> Cell:
     if not math.isfinite(row["difference"]):
         return Cell(MISSING)

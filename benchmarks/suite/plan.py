@@ -134,7 +134,7 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
     for entry, method, label in suite.entries():
         use = _Use(method, label, suite.teachers(entry), suite.precision(entry))
         spec = canonical(method) + (f" | {entry.teachers}" if entry.teachers else "")
-        for repetition in range(suite.repetitions):
+        for repetition in range(suite.repetitions_of(entry)):
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
                 with blaming(method):

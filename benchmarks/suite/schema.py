@@ -181,6 +181,7 @@ class MethodEntry(_Model):
     """One method of the suite: spec, options, ensemble sizes, what the tables call it, and its teachers if others.
 
     ``precision``: of its own trainings, if another than that of all students.
+    ``repetitions``: only the first of the suite's, for what is too dear to be trained in all of them.
 
     A ``control`` answers a question about another method: tables list it apart, and figures keep it in the background.
     Entries of one ``series`` are connected in the figures of tasks other than classification.
@@ -193,6 +194,7 @@ class MethodEntry(_Model):
     series: str | None = None
     teachers: Teachers | None = None
     precision: Literal["fp32", "bf16"] | None = None
+    repetitions: int | None = Field(None, ge=1, le=1000)
     control: bool = False
     tuning: TuningSpec | None = None
 
@@ -304,12 +306,16 @@ class Suite(_Model):
         """How the members teach the students of an entry."""
         return entry.teachers or self.students.teachers
 
+    def repetitions_of(self, entry: MethodEntry) -> int:
+        """In how many repetitions, the first ones, an entry takes part."""
+        return min(self.repetitions, entry.repetitions or self.repetitions)
+
     def entries(self) -> list[tuple[MethodEntry, Method, str]]:
         """Each method built and checked, with its label.
 
         Raises:
             SpecError: an unknown method or option, a size that the method or the pool cannot serve, a label or a
-                method given twice, a deep ensemble as control.
+                method given twice, a deep ensemble as control or in fewer repetitions.
         """
         built, seen, labels = [], set(), set()
         methods = [parse_method(entry.use, entry.options) for entry in self.methods]
@@ -320,9 +326,10 @@ class Suite(_Model):
                     f"'{method.name}' is a method of {method.task}, the suite is about {self.task.name}: take it out, "
                     f"or set task = '{method.task}'."
                 )
-            if entry.control and method.name == self.task.reference:
+            if method.name == self.task.reference and (entry.control or entry.repetitions):
+                surplus = "control = true" if entry.control else f"repetitions = {entry.repetitions}"
                 raise SpecError(
-                    f"'{method.name}' is the yardstick of every report, hence no control: drop its `control = true`."
+                    f"'{method.name}' is the yardstick of every report and repetition: drop its `{surplus}`."
                 )
             for size in entry.sizes:
                 with blaming(method):
