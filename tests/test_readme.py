@@ -13,12 +13,14 @@ import pytest
 import typer
 
 from benchmarks.cli import application, main
+from benchmarks.commands.common import open_store
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
 from dbn_core.data import SOURCES
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -58,6 +60,33 @@ def test_the_example_baseline_and_the_example_predictions_run(
     use_own_predictions(monkeypatch, capsys)
 
 
+@pytest.mark.usefixtures("clean_registry")
+def test_the_reference_table_is_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of it is trained, a file is scored against it, and a baseline would train itself alone."""
+    monkeypatch.setenv("DBN_RELEASED", str(ROOT / "results" / "released"))
+    monkeypatch.chdir(tmp_path)
+    Path("logit_matching.py").write_text(blocks("python")[0])
+    (block,) = [text for text in blocks("sh") if "mine.npz" in text]
+    install, run, score, join = block.splitlines()
+    assert install == "pip install -e ."
+
+    def said(line: str, *more: str) -> str:
+        monkeypatch.setattr(sys, "argv", [*shlex.split(line, comments=True), *more])
+        assert exit_code() == 0, (line, capsys.readouterr())
+        return capsys.readouterr().out
+
+    assert "Nothing is left to train." in said(run, "--dry-run")
+    store = open_store(Path("results/store"))
+    suite = load_suite("cifar10-cpu")
+    plan = plan_suite(suite, store)
+    arrays = store.arrays("predictions", next(c.predictions for c in plan.cells if c.label == "ED (from source)"))
+    np.savez("mine.npz", test=arrays["test"], labels=arrays["test_labels"])
+    assert "Deep-ensemble equivalent, raw: 1.9" in said(score)
+    assert f"and {suite.repetitions} parts" in said(join, "--dry-run")
+
+
 def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every line of that section, with the suite above in the place of ``digits``."""
     store = Store("results/store")
@@ -66,7 +95,7 @@ def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     np.save("labels.npy", arrays["test_labels"])
     np.savez("mimo.npz", arrays["test"])
     np.savez("other.npz", arrays["test"][:1])
-    (block,) = [text for text in blocks("sh") if "dbn-bench score" in text]
+    (block,) = [text for text in blocks("sh") if "mimo.npz" in text]
     lines = [line for line in block.replace("--suite digits", "--suite mine.toml").splitlines() if line]
     lines = [line.replace('"DE@3"', '"DE@2"') for line in lines]  # the suite above has two members
     assert len(lines) == 4
@@ -111,4 +140,4 @@ def test_every_linked_file_exists() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", README)
     assert links
     for link in links:
-        assert (Path(__file__).resolve().parent.parent / link).exists(), link
+        assert (ROOT / link).exists(), link
