@@ -1,8 +1,8 @@
 """Would an ensemble of networks with another recipe be the better yardstick?
 
 Takes the networks of a label of size 1, one a repetition, which had no teachers, and the members of the pool, and
-prints the mean test accuracy and NLL, raw and temperature-scaled, of all ensembles of k of each.  Reads predictions of
-a store and of what is released:
+prints the mean validation NLL, by which a recipe is to be chosen, and the mean test accuracy and NLL, raw and
+temperature-scaled, of all ensembles of k of each.  Reads predictions of a store and of what is released:
 
     python examples/fair_members.py cifar10-cpu "Students' recipe, labels alone"
 """
@@ -48,8 +48,19 @@ def together(members: tuple[Arrays, ...]) -> Arrays:
     return members[0] | joined
 
 
+def validation_nll(ensemble: Arrays) -> float:
+    """The NLL of the mean of the members' probabilities on the validation split."""
+    mean = np.exp(ensemble["validation"].astype(np.float64)).mean(0)  # [N, K]
+    return -float(np.log(np.take_along_axis(mean, ensemble["validation_labels"][:, None], 1)).mean())
+
+
 for name, networks in (("pool", list(alone(pool))), (asked.label, others)):
     for size in range(1, len(others) + 1):
-        scores = [score_arrays(together(chosen)).examples for chosen in combinations(networks, size)]
+        ensembles = [together(chosen) for chosen in combinations(networks, size)]
+        scores = [score_arrays(ensemble).examples for ensemble in ensembles]
         accuracy, nll, scaled = (np.mean([found[score] for found in scores]) for score in ("acc", "nll", "cnll"))
-        print(f"{name}, {size}: {100 * accuracy:.2f} %, NLL {nll:.4f}, scaled {scaled:.4f} ({len(scores)} ensembles)")
+        validation = np.mean([validation_nll(ensemble) for ensemble in ensembles])
+        print(
+            f"{name}, {size}: validation NLL {validation:.4f}; test {100 * accuracy:.2f} %, NLL {nll:.4f}, "
+            f"scaled {scaled:.4f} ({len(scores)} ensembles)"
+        )
