@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from dbn_core.data.dataset import Dataset, Split, stratified_split
-from dbn_core.data.sources import Fraction, Source
-from dbn_core.seeds import generator, seed_for
+from dbn_core.data.sources import BundledSource, Fraction
+from dbn_core.seeds import generator
 
 # Of all 1,797 images scaled to [0, 1]; constants, so that they do not move with the split.
 MEAN, STD = (0.3053,), (0.3759,)
 
 
-class DigitsSource(Source):
-    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of what is left, both stratified.
-
-    Attributes:
-        split: ``repetition`` cuts anew for every repetition of a suite, so that results speak of all such splits.
-    """
+class DigitsSource(BundledSource):
+    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of what is left, both stratified."""
 
     summary: ClassVar[str] = "scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download"
 
     source: Literal["digits"] = "digits"
-    test_fraction: Fraction = 0.5
     validation_fraction: Fraction = 0.2
-    split: Literal["fixed", "repetition"] = "fixed"
-    split_seed: int = 0
-
-    @property
-    def resplits(self) -> bool:
-        """As ``split`` says."""
-        return self.split == "repetition"
-
-    def for_repetition(self, repetition: int, seed: int = 0) -> DigitsSource:
-        """The source with the seed of the repetition's own split."""
-        if not self.resplits:
-            return self
-        own = seed_for(purpose="split", split_seed=self.split_seed, seed=seed, repetition=repetition)
-        return self.model_copy(update={"split": "fixed", "split_seed": own})
-
-    def identity(self) -> dict[str, Any]:
-        """Options and the version of scikit-learn, which carries the data."""
-        from importlib.metadata import version
-
-        return {**self.model_dump(mode="json"), "version": self.version, "scikit-learn": version("scikit-learn")}
 
     def load(self) -> Dataset:
         """Pixel values 0..16 become 0..255."""

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dbn_core.data.dataset import Dataset, Split
-from dbn_core.data.sources import Count, Fraction, Source
-from dbn_core.seeds import generator, seed_for
+from dbn_core.data.sources import BundledSource, Count, Fraction, Source
+from dbn_core.seeds import generator
 
 
 class Mixture2dSource(Source):
@@ -57,14 +57,13 @@ class Mixture2dSource(Source):
         )
 
 
-class TableSource(Source):
+class TableSource(BundledSource):
     """A table; a row is [D, 1, 1] in the table's own units, and its label its class, 0 where the target is a number.
 
     Validation is one row of train, since nothing is chosen on it.
 
     Attributes:
         name: which of the bundled tables.
-        split: ``repetition`` cuts anew for every repetition of a suite.
     """
 
     summary: ClassVar[str] = "tables that come with scikit-learn: iris, wine, diabetes, breast-cancer"
@@ -73,25 +72,6 @@ class TableSource(Source):
     name: Annotated[str, Field(pattern=r"^(iris|wine|diabetes|breast-cancer)$")] = "iris"
     test_fraction: Fraction = 0.2
     split: Literal["fixed", "repetition"] = "repetition"
-    split_seed: int = 0
-
-    @property
-    def resplits(self) -> bool:
-        """As ``split`` says."""
-        return self.split == "repetition"
-
-    def for_repetition(self, repetition: int, seed: int = 0) -> TableSource:
-        """The source with the seed of the repetition's own split."""
-        if not self.resplits:
-            return self
-        own = seed_for(purpose="split", split_seed=self.split_seed, seed=seed, repetition=repetition)
-        return self.model_copy(update={"split": "fixed", "split_seed": own})
-
-    def identity(self) -> dict[str, Any]:
-        """Options and the version of scikit-learn, which carries the data."""
-        from importlib.metadata import version
-
-        return {**self.model_dump(mode="json"), "version": self.version, "scikit-learn": version("scikit-learn")}
 
     def load(self) -> Dataset:
         """Cut the table, in proportion to its classes where it has some."""

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dbn_core.data.dataset import Dataset, Split, example_count, stratified_split
 from dbn_core.errors import DataError, SpecError
-from dbn_core.seeds import generator
+from dbn_core.seeds import generator, seed_for
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,6 +194,38 @@ class ImageSource(Source):
                 "lower it, or train_limit."
             )
         return self._limited(left, self.unseen_limit, "unseen").split()
+
+
+class BundledSource(Source):
+    """A set that scikit-learn brings, which has no official splits.
+
+    Attributes:
+        test_fraction: share of the examples, cut off first.
+        split: ``repetition`` cuts anew for every repetition of a suite, so that results speak of all such splits.
+        split_seed: seed of the cuts.
+    """
+
+    test_fraction: Fraction = 0.5
+    split: Literal["fixed", "repetition"] = "fixed"
+    split_seed: int = 0
+
+    @property
+    def resplits(self) -> bool:
+        """As ``split`` says."""
+        return self.split == "repetition"
+
+    def for_repetition(self, repetition: int, seed: int = 0) -> Self:
+        """The source with the seed of the repetition's own split."""
+        if not self.resplits:
+            return self
+        own = seed_for(purpose="split", split_seed=self.split_seed, seed=seed, repetition=repetition)
+        return self.model_copy(update={"split": "fixed", "split_seed": own})
+
+    def identity(self) -> dict[str, Any]:
+        """Options and the version of scikit-learn, which carries the data."""
+        from importlib.metadata import version
+
+        return {**self.model_dump(mode="json"), "version": self.version, "scikit-learn": version("scikit-learn")}
 
 
 class FileSource(ImageSource):
