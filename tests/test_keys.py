@@ -22,6 +22,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "diabetes-forest": (65, "6d8a7f57421648b1"),
     "digits": (739, "7936533b96945de2"),
     "digits-branches": (317, "29a6194c02112460"),
+    "digits-students": (434, "42bf7b60b00c088f"),
     "digits-views": (170, "13ee661bcb536735"),
     "digits-diffusion": (185, "3a9c15aa4d471ad8"),
     "imagenet64": (203, "8a4e03e19f754413"),
