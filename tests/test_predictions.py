@@ -466,7 +466,9 @@ def test_compare_two_files(
 ) -> None:
     good = np.where(np.eye(K)[LABELS] > 0, 3.0, 0.0) + 0.1 * GOOD
     a, b = write(tmp_path / "a.npy", good[None]), write(tmp_path / "b.npy", LOGITS)
+    monkeypatch.setenv("COLUMNS", "40")
     code, out, _ = command(monkeypatch, capsys, "compare", a, b, "--labels", labels)
+    assert "…" not in out  # a narrow terminal cuts no digits off
     assert code == 0
     assert "is significantly better in accuracy, NLL, Brier score and ECE (5 %, Holm)." in out
     assert "One repetition: it speaks of these two sets of predictions on other examples" in out

@@ -44,7 +44,9 @@ def print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    # A line that a narrow terminal breaks can still be read; digits that are cut off cannot.
+    table.width = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.print(table, crop=False)
 
 
 def print_json(value: Any) -> None:
