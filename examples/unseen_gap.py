@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from benchmarks.commands.common import planned
+from benchmarks.export.folder import predictor_payload
 from benchmarks.work.worker import Bench
 from dbn_core.data import Split
+from dbn_core.errors import SpecError
 from dbn_core.evaluation import predict_split
 from dbn_core.tasks.classification import score_arrays
 
@@ -41,8 +43,9 @@ for name in ("train", "validation"):
     target = None
     print(f"{name}: {len(split)} images")
     for cell in cells:
-        payload = plan.nodes[cell.cost].payload
-        if not all(store.has(*need) for need in plan.nodes[cell.cost].needs):
+        try:
+            payload = predictor_payload(plan, store, cell)
+        except SpecError:
             print(f"  {cell.label}@{cell.size}: its weights are not in the store")
             continue
         terms = predict_split(bench.predictor(payload), split, bench.device)

@@ -64,7 +64,7 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     """
     if reason := why_missing("onnxruntime", torch.device("cpu")):
         raise ExportError(f"Nothing can be exported: {reason}")
-    payload = _payload(plan, store, cell)
+    payload = predictor_payload(plan, store, cell)
     bench = Bench(plan.suite, store, "cpu", cell.repetition if plan.suite.data.resplits else 0)
     data, predictor = bench.data, bench.predictor(payload)
     example = to_float(data.test.images[:2])
@@ -101,8 +101,12 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     return agreement
 
 
-def _payload(plan: Plan, store: Store, cell: Cell) -> dict[str, Any]:
-    """What builds the predictor: of a nested method that of its own size, whose terms are those that are scored."""
+def predictor_payload(plan: Plan, store: Store, cell: Cell) -> dict[str, Any]:
+    """What builds a cell's own predictor: of a nested method that of its size, whose terms are those that are scored.
+
+    Raises:
+        SpecError: the cell has not been trained.
+    """
     whole, method, size = plan.nodes[cell.predictions].payload, cell.method, cell.size
     payload = {
         "spec": whole["spec"],
