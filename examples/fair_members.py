@@ -48,10 +48,9 @@ def together(members: tuple[Arrays, ...]) -> Arrays:
     return members[0] | joined
 
 
-def validation_nll(ensemble: Arrays) -> float:
-    """The NLL of the mean of the members' probabilities on the validation split."""
-    mean = np.exp(ensemble["validation"].astype(np.float64)).mean(0)  # [N, K]
-    return -float(np.log(np.take_along_axis(mean, ensemble["validation_labels"][:, None], 1)).mean())
+def judged(ensemble: Arrays) -> Arrays:
+    """Its predictions of the validation split, as if that were the test split."""
+    return {"test": ensemble["validation"], "test_labels": ensemble["validation_labels"]}
 
 
 for name, networks in (("pool", list(alone(pool))), (asked.label, others)):
@@ -59,7 +58,7 @@ for name, networks in (("pool", list(alone(pool))), (asked.label, others)):
         ensembles = [together(chosen) for chosen in combinations(networks, size)]
         scores = [score_arrays(ensemble).examples for ensemble in ensembles]
         accuracy, nll, scaled = (np.mean([found[score] for found in scores]) for score in ("acc", "nll", "cnll"))
-        validation = np.mean([validation_nll(ensemble) for ensemble in ensembles])
+        validation = np.mean([score_arrays(judged(ensemble)).examples["nll"] for ensemble in ensembles])
         print(
             f"{name}, {size}: validation NLL {validation:.4f}; test {100 * accuracy:.2f} %, NLL {nll:.4f}, "
             f"scaled {scaled:.4f} ({len(scores)} ensembles)"

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from benchmarks.cli import application, main
-from benchmarks.commands.common import open_store
+from benchmarks.commands.common import planned
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
@@ -78,13 +78,11 @@ def test_the_reference_table_is_joined(
         return capsys.readouterr().out
 
     assert "Nothing is left to train." in said(run, "--dry-run")
-    store = open_store(Path("results/store"))
-    suite = load_suite("cifar10-cpu")
-    plan = plan_suite(suite, store)
+    plan, store = planned("cifar10-cpu", Path("results/store"), None, None, None)
     arrays = store.arrays("predictions", next(c.predictions for c in plan.cells if c.label == "ED (from source)"))
     np.savez("mine.npz", test=arrays["test"], labels=arrays["test_labels"])
     assert "Deep-ensemble equivalent, raw: 1.9" in said(score)
-    assert f"and {suite.repetitions} parts" in said(join, "--dry-run")
+    assert f"and {plan.suite.repetitions} parts" in said(join, "--dry-run")
 
 
 def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,8 @@ def _context(results: Results, main: Table, comparisons: Table, captions: Mappin
         "marks": "Bold: best mean among the methods that are no yardstick. Underlined: not significantly different "
         "from it (paired t test, corrected by Holm, 5 %). ↑ higher is better, ↓ lower is better; “rel.” is relative to "
         "one network of the yardstick."
-        + (" An asterisk marks a cost that was stated, not counted." if results.summary["cost_stated"].any() else ""),
+        + (" An asterisk marks a cost that was stated, not counted." if results.summary["cost_stated"].any() else "")
+        + tables.fewer_repetitions(results),
         "differences": "Method minus reference, with a 95 % interval and p-value (corrected by Holm); bold: "
         "significantly better than the reference; underlined: not significantly different; plain: significantly worse.",
         "facts": facts(meta, results),
