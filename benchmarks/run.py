@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.claims.model import load_claims
+from benchmarks.claims.decide import contrasts
+from benchmarks.claims.papers import CLAIMS
 from benchmarks.environment import hardware, versions
 from benchmarks.results.external import describe_external
 from benchmarks.results.records import meanings
@@ -73,7 +74,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     if not results:
         first = failures[0] if failures else {"cell": "everything", "reason": "no predictions"}
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
-    tables = analyse(plan, results, store, latency["predictors"], load_claims().contrasts())
+    tables = analyse(plan, results, store, latency["predictors"], contrasts(CLAIMS))
     tables.shifts = shifts
     rows = options.rows_of(suite)
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}

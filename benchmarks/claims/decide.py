@@ -1,228 +1,305 @@
-"""Decide a claim on the result rows of one suite, by 95 % intervals."""
+"""Effects in the result rows of a suite, what a claim demands of them, and the verdict.  Imports no torch.
+
+A claim is a function of the rows of one suite and of one method (its *subject*); it returns what it demands:
+
+    def second_bridge_helps(rows, method):
+        return rows.gap("nll", f"{method}@5", f"{method}@3").below(0)
+
+Methods are written ``label@size``, as the suite's tables call them.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.claims import words
-from benchmarks.claims.model import Claim, Difference, Equivalence, Selection, Test, Threshold
-from benchmarks.results.pairing import method_name
+from benchmarks.results.pairing import Contrast, method_name
 from benchmarks.statistics import independent
 
 if TYPE_CHECKING:
     from benchmarks.report.load import Results
 
-Word = Literal["holds", "does not", "undecided"]
+Word = Literal["holds", "does not hold", "undecided", "no data"]
 
-BOOTSTRAP = "bootstrap over repetitions and test examples"
-PAIRED_BOOTSTRAP = "paired bootstrap over repetitions and test examples"
-PAIRED_T = "paired t over repetitions"
-CROSSED = "t over repetitions and test examples, of method and ensemble curve together"
-PAIRED_CROSSED = "paired t over repetitions and test examples"
-EXACT = "counted, without error"
 
-# Raw and temperature-scaled versions of one score: each is shown beside the other.
-_TWINS = {"nll": "cnll", "ece": "cece", "dee_raw": "dee_cal"}
-TWINS = _TWINS | {scaled: raw for raw, scaled in _TWINS.items()}
+class Metric(NamedTuple):
+    """How a metric is written: its name, the factor and digits of its values, and their unit."""
+
+    name: str
+    digits: int
+    scale: float = 1
+    unit: str = ""
+
+
+METRICS = {
+    "acc": Metric("accuracy", 2, 100, " points"),
+    "nll": Metric("NLL", 4),
+    "cnll": Metric("cNLL", 4),
+    "ece": Metric("ECE", 2, 100, " points"),
+    "cece": Metric("cECE", 2, 100, " points"),
+    "dee_raw": Metric("DEE (raw)", 2),
+    "dee_cal": Metric("DEE (calibrated)", 2),
+    "macs_rel": Metric("relative FLOPs", 3, unit="×"),
+    "dsm": Metric("denoising loss", 4),
+    "energy": Metric("energy distance", 4),
+    "fd": Metric("classifier-FD", 2),
+    "w1_test": Metric("W1 to test rows", 3),
+    "noise_mse": Metric("noise MSE", 3),
+}
+# Raw and temperature-scaled versions of one score: each is shown next to the other.
+_TWINS = {"nll": "cnll", "ece": "cece", "dee_raw": "dee_cal", "cnll": "nll", "cece": "ece", "dee_cal": "dee_raw"}
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value and its 95 % interval, from `n` repetitions; `basis` says how the interval was made.
+class Effect:
+    """A value, or the difference of two methods, with its 95 % interval from ``n`` repetitions.
 
-    `p_value` is that of a difference's test against zero, from the same data.
+    ``lacking`` says which rows are missing; there are no numbers then.  ``basis`` says how the interval was made.
     """
 
-    value: float
-    low: float
-    high: float
-    n: int
-    basis: str
+    metric: str
+    name: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
     p_value: float = math.nan
+    basis: str = ""
+    lacking: str = ""
+    difference: bool = False
+    twin: str = ""
+
+    def number(self, value: float) -> str:
+        """A value in the metric's unit; a censored deep-ensemble equivalent as `< 1` or `> M`."""
+        how = METRICS[self.metric]
+        if math.isinf(value):
+            return "< 1" if value < 0 else "> M"
+        return f"{value * how.scale:{'+' if self.difference else ''}.{how.digits}f}".replace("-", "−")
+
+    def __str__(self) -> str:
+        unit = METRICS[self.metric].unit
+        if math.isnan(self.low) or self.low == self.high:
+            return self.number(self.value) + unit
+        return f"{self.number(self.value)} [{self.number(self.low)}, {self.number(self.high)}]{unit}"
+
+    def above(self, bound: float) -> Check:
+        """Demand a value above the bound."""
+        return self._demand(f"above {self._edge(bound)}", self.low > bound, self.high <= bound)
+
+    def below(self, bound: float, p: float = math.inf) -> Check:
+        """Demand a value below the bound, and a p-value below ``p`` (of a difference of zero)."""
+        significant = math.isinf(p) or self.p_value < p
+        text = f"below {self._edge(bound)}" + ("" if math.isinf(p) else f" with p < {p:g}")
+        return self._demand(text, self.high < bound and significant, self.low >= bound)
+
+    def within(self, margin: float) -> Check:
+        """Demand a value nearer to zero than the margin: an equivalence test at the level of the interval."""
+        outside = self.low >= margin or self.high <= -margin
+        return self._demand(
+            f"within ±{self._edge(margin).lstrip('+')}", -margin < self.low and self.high < margin, outside
+        )
+
+    def _edge(self, bound: float) -> str:
+        return "0" if self.difference and bound == 0 else self.number(bound) + METRICS[self.metric].unit
+
+    def _demand(self, demanded: str, holds: bool, fails: bool) -> Check:
+        # Comparisons with NaN, the ends of a missing interval, are all false.
+        word: Word = "no data" if self.lacking else "holds" if holds else "does not hold" if fails else "undecided"
+        return Check(self, demanded, word)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one test of a claim says: the verdict and why; no estimate where rows are missing."""
+class Check:
+    """What is demanded of an effect, and whether the rows show it."""
 
-    test: Test
-    verdict: Word
-    reason: str
-    estimate: Estimate | None = None
-    twin: str = ""
+    effect: Effect
+    demanded: str
+    word: Word
 
-    @property
-    def effect(self) -> str:
-        """The estimate in words; nothing where there is none."""
-        if self.estimate is None:
-            return ""
-        low, high = self.estimate.low, self.estimate.high
-        return words.effect(self.estimate.value, low, high, self.test.metric, words.is_signed(self.test))
 
-    @property
-    def line(self) -> str:
-        """Effect and claim in one line, or what is missing."""
-        if self.estimate is None:
-            return self.reason
-        return f"{words.METRICS[self.test.metric].name} {self.effect}, claimed {words.bound(self.test)}"
+def split(method: str) -> tuple[str, int]:
+    """Label and size of ``label@size``."""
+    label, _, size = method.rpartition("@")
+    return label, int(size)
+
+
+class Rows:
+    """The result rows of one suite, as claims read them."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.suite = str(results.meta.get("suite") or "unnamed")
+
+    def value(self, metric: str, method: str) -> Effect:
+        """A method's relative FLOPs, or its deep-ensemble equivalent."""
+        found = self._value(metric, method)
+        other = self._value(_TWINS[metric], method) if metric in _TWINS else None
+        return _with_twin(found, other)
+
+    def gap(self, metric: str, method: str, other: str) -> Effect:
+        """A method's value minus another's, paired over what both were tested on."""
+        found = self._gap(metric, method, other)
+        twin = self._gap(_TWINS[metric], method, other) if metric in _TWINS else None
+        return _with_twin(found, twin)
+
+    def _value(self, metric: str, method: str) -> Effect:
+        name = f"{METRICS[metric].name} of {method_name(*split(method))}"
+        row = self._summary(method)
+        if row is None or math.isnan(row[metric]):
+            return Effect(metric, name, lacking=method if row is None else name)
+        value, n = float(row[metric]), int(row["n"])
+        if metric == "macs_rel":
+            return Effect(metric, name, value, value, value, n, basis="counted, without error")
+        low, high = float(row[f"{metric}_low"]), float(row[f"{metric}_high"])
+        return Effect(metric, name, value, low, high, n, basis="t, of method and ensemble curve together")
+
+    def _gap(self, metric: str, method: str, other: str) -> Effect:
+        mine, theirs = split(method), split(other)
+        name = f"{METRICS[metric].name} of {method_name(*mine)} minus {method_name(*theirs)}"
+        if metric == "macs_rel":
+            both = [self._value(metric, one) for one in (method, other)]
+            if lacking := [one.lacking for one in both if one.lacking]:
+                return Effect(metric, name, lacking=" and ".join(lacking), difference=True)
+            value, n = both[0].value - both[1].value, min(one.n for one in both)
+            return Effect(metric, name, value, value, value, n, basis=both[0].basis, difference=True)
+        gaps = (self._by_repetition(metric, *mine) - self._by_repetition(metric, *theirs)).dropna()
+        if gaps.empty:
+            absent = [one for one in (method, other) if self._summary(one) is None]
+            return Effect(metric, name, lacking=" and ".join(absent) or name, difference=True)
+        for of, to, sign in ((mine, theirs, 1), (theirs, mine, -1)):
+            frame = self.results.comparisons
+            row = frame[
+                (frame["label"] == of[0])
+                & (frame["size"] == of[1])
+                & (frame["reference"] == method_name(*to))
+                & (frame["metric"] == metric)
+            ]
+            if len(row) and row[["difference", "low", "high"]].iloc[0].notna().all():
+                value, low, high = (sign * float(row[key].iloc[0]) for key in ("difference", "low", "high"))
+                p = float(row["p_holm" if "p_holm" in row else "p_value"].iloc[0])
+                low, high = min(low, high), max(low, high)
+                return Effect(metric, name, value, low, high, len(gaps), p, "paired t of the suite", difference=True)
+        t = independent(np.asarray(gaps))
+        basis = "paired t over repetitions"
+        return Effect(metric, name, t.value, t.low, t.high, len(gaps), t.p_value, basis, difference=True)
+
+    def _summary(self, method: str) -> pd.Series | None:
+        label, size = split(method)
+        rows = self.results.summary
+        rows = rows[(rows["label"] == label) & (rows["size"] == size)]
+        return None if rows.empty else rows.iloc[0]
+
+    def _by_repetition(self, metric: str, label: str, size: int) -> pd.Series:
+        rows = self.results.rows
+        rows = rows[(rows["label"] == label) & (rows["size"] == size) & (rows["metric"] == metric)]
+        return rows.drop_duplicates("repetition").set_index("repetition")["value"]
+
+
+def _with_twin(found: Effect, other: Effect | None) -> Effect:
+    if other is None or other.lacking or found.lacking:
+        return found
+    scale = "raw" if other.metric in ("nll", "ece", "dee_raw") else "after temperature scaling"
+    return replace(found, twin=f"{scale} {other}")
+
+
+Decide = Callable[..., Check | Sequence[Check]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper, or of this project; :func:`benchmarks.claims.papers.claim` makes one of a function.
+
+    Attributes:
+        key: the function's name, with hyphens.
+        name: a few words, for the overview.
+        sentence: what is claimed, in our words.
+        subjects: methods it is about, and decided for one by one.
+        published: the paper's figures with the mark of where we have them from; nothing for what is not published.
+        why: why these bounds.
+        caveats: by suite, what its rows leave open.
+        see: a page of the documentation that says more.
+        suite: the one that the claim is about, where it is this project's.
+    """
+
+    key: str
+    paper: str
+    name: str
+    sentence: str
+    subjects: tuple[str, ...]
+    decide: Decide
+    why: str
+    data: str = ""
+    published: str = ""
+    caveats: dict[str, str] | None = None
+    see: str = ""
+    suite: str = ""
+
+    def checks(self, rows: Rows, subject: str) -> list[Check]:
+        """What is demanded of the subject on these rows."""
+        found = self.decide(rows, subject)
+        return [found] if isinstance(found, Check) else list(found)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a suite says about a claim for one of its subjects."""
 
-    claim: str
+    claim: Claim
     suite: str
     subject: str
-    outcomes: tuple[Outcome, ...]
+    checks: tuple[Check, ...]
 
     @property
-    def verdict(self) -> Word:
-        """All tests must hold; one that does not is enough to refuse, but only where no rows are missing."""
-        if not self.measured:
-            return "undecided"
-        found = {outcome.verdict for outcome in self.outcomes}
-        return "does not" if "does not" in found else "undecided" if "undecided" in found else "holds"
+    def word(self) -> Word:
+        """One check that fails is enough to refuse, whatever rows are missing; all must hold for the claim to hold."""
+        found = {check.word for check in self.checks}
+        order: tuple[Word, ...] = ("does not hold", "no data", "undecided", "holds")
+        return next(word for word in order if word in found)
 
     @property
-    def deciding(self) -> Outcome:
-        """The first test that has the verdict of the whole, or lacks its rows."""
-        return self._behind[0]
+    def known(self) -> bool:
+        """Whether the suite has rows for any of the checks that is not of costs alone."""
+        return any(not check.effect.lacking and check.effect.metric != "macs_rel" for check in self.checks)
 
     @property
-    def sentence(self) -> str:
-        """Why, or what is missing."""
-        return " ".join(dict.fromkeys(outcome.reason for outcome in self._behind))
-
-    @property
-    def _behind(self) -> list[Outcome]:
-        return [o for o in self.outcomes if (o.verdict == self.verdict if self.measured else o.estimate is None)]
-
-    @property
-    def measured(self) -> bool:
-        """Whether the suite has the rows of all tests."""
-        return all(outcome.estimate for outcome in self.outcomes)
-
-
-class _MissingRowsError(Exception):
-    """Rows that a test needs and the suite does not have."""
+    def deciding(self) -> Check:
+        """The first check that has the verdict of the whole."""
+        return next(check for check in self.checks if check.word == self.word)
 
 
 def decide(claim: Claim, results: Results) -> list[Verdict]:
-    """Return the verdict of one suite for each subject of a claim.
-
-    A test holds where the interval lies wholly on the claimed side of its bound, does not where it lies wholly on the
-    other side, and is undecided otherwise, also where rows or intervals are missing.
-    """
-    suite = str(results.meta.get("suite") or "unnamed")
-    return [
-        Verdict(claim.id, suite, subject, tuple(_outcome(test, subject, results, suite) for test in claim.tests))
-        for subject in claim.subjects
-    ]
+    """The verdict of one suite for each subject of a claim; none where the claim is about another suite."""
+    rows = Rows(results)
+    if claim.suite not in ("", rows.suite):
+        return []
+    return [Verdict(claim, rows.suite, name, tuple(claim.checks(rows, name))) for name in claim.subjects]
 
 
-def _outcome(test: Test, subject: str, results: Results, suite: str) -> Outcome:
-    try:
-        estimate = _estimate(test, test.metric, subject, results)
-    except _MissingRowsError as missing:
-        return Outcome(test, "undecided", f"{missing} in suite {suite}.")
-    word = _word(test, estimate)
-    shown = words.effect(estimate.value, estimate.low, estimate.high, test.metric, words.is_signed(test))
-    what = f"The {words.quantity(test, subject)} is {shown}"
-    if math.isnan(estimate.low) or math.isnan(estimate.high):
-        reason = f"{what}: one repetition gives no interval."
-    elif estimate.basis == EXACT:
-        reason = f"{what}{',' if word == 'holds' else ', not'} {words.bound(test)}."
-    else:
-        reason = f"{what}: the interval {words.finding(test, word, estimate.low, estimate.high)}."
-    return Outcome(test, word, reason, estimate, _twin(test, subject, results))
+class _Recorder(Rows):
+    """Rows that hold nothing, and note which pairs of methods they are asked about."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[Contrast, None] = {}
+
+    def value(self, metric: str, method: str) -> Effect:
+        """Nothing."""
+        return Effect(metric, "", lacking=method)
+
+    def gap(self, metric: str, method: str, other: str) -> Effect:
+        """Nothing; the pair is noted."""
+        self.pairs[split(method), split(other)] = None
+        return Effect(metric, "", lacking=method, difference=True)
 
 
-def _word(test: Test, estimate: Estimate) -> Word:
-    low, high = estimate.low, estimate.high
-    if isinstance(test, Equivalence):
-        holds, fails = -test.within < low and high < test.within, low >= test.within or high <= -test.within
-    elif test.side == "above":
-        holds, fails = low > test.bound, high <= test.bound
-    else:
-        holds, fails = high < test.bound, low >= test.bound
-    if isinstance(test, Difference) and test.p_below is not None:
-        holds = holds and estimate.p_value < test.p_below
-    # Comparisons with NaN, the ends of a missing interval, are all false.
-    return "holds" if holds else "does not" if fails else "undecided"
-
-
-def _twin(test: Test, subject: str, results: Results) -> str:
-    """The same effect on the other version of the score, raw or temperature-scaled, as context."""
-    if test.metric not in TWINS:
-        return ""
-    metric = TWINS[test.metric]
-    try:
-        other = _estimate(test, metric, subject, results)
-    except _MissingRowsError:
-        return ""
-    shown = words.effect(other.value, other.low, other.high, metric, words.is_signed(test))
-    return f"{'raw' if metric in _TWINS else 'after temperature scaling'} {shown}"
-
-
-def _estimate(test: Test, metric: str, subject: str, results: Results) -> Estimate:
-    """The effect that a test is about, on its own metric or on the twin of it."""
-    sides: list[Selection] = [test.of] if isinstance(test, Threshold) else [test.of, test.to]
-    cells = [side.of(subject) for side in sides]
-    found = [_summary_row(results.summary, *cell) for cell in cells]
-    missing = [f"'{label}' of size {size}" for (label, size), row in zip(cells, found, strict=True) if row is None]
-    if missing:
-        raise _MissingRowsError(f"No rows for {' and '.join(missing)}")
-    rows = [row for row in found if row is not None]
-    n = min(int(row["n"]) for row in rows)
-    if metric == "macs_rel":
-        value = float(rows[0][metric]) - (float(rows[1][metric]) if len(rows) > 1 else 0.0)
-        if math.isnan(value):
-            raise _MissingRowsError(f"No counted FLOPs for {' or '.join(method_name(*cell) for cell in cells)}")
-        return Estimate(value, value, value, n, EXACT)
-    if isinstance(test, Threshold):
-        row = rows[0]
-        if math.isnan(row[metric]):
-            raise _MissingRowsError(f"No {words.METRICS[metric].name} of {method_name(*cells[0])}")
-        basis = BOOTSTRAP if results.bootstrapped else CROSSED
-        return Estimate(float(row[metric]), float(row[f"{metric}_low"]), float(row[f"{metric}_high"]), n, basis)
-    return _difference(results, cells[0], cells[1], metric)
-
-
-def _summary_row(summary: pd.DataFrame, label: str, size: int) -> pd.Series | None:
-    rows = summary[(summary["label"] == label) & (summary["size"] == size)]
-    return None if rows.empty else rows.iloc[0]
-
-
-def _difference(results: Results, of: tuple[str, int], to: tuple[str, int], metric: str) -> Estimate:
-    """From the paired test of single examples where the rows have it, else by repetition."""
-    mine, theirs = _by_repetition(results.rows, *of, metric), _by_repetition(results.rows, *to, metric)
-    gaps = (mine - theirs).dropna()
-    if gaps.empty:
-        names = f"{method_name(*of)} and {method_name(*to)}"
-        raise _MissingRowsError(f"No repetition with the {words.METRICS[metric].name} of both {names}")
-    for (label, size), reference, sign in ((of, to, 1), (to, of, -1)):
-        frame = results.comparisons
-        row = frame[
-            (frame["label"] == label)
-            & (frame["size"] == size)
-            & (frame["reference"] == method_name(*reference))
-            & (frame["metric"] == metric)
-        ]
-        if len(row) and row[["difference", "low", "high"]].iloc[0].notna().all():
-            value, low, high = (sign * float(row[key].iloc[0]) for key in ("difference", "low", "high"))
-            basis = PAIRED_BOOTSTRAP if results.bootstrapped else PAIRED_CROSSED
-            p_value = float(row["p_holm" if "p_holm" in row else "p_value"].iloc[0])
-            return Estimate(value, min(low, high), max(low, high), len(gaps), basis, p_value)
-    interval = independent(np.asarray(gaps))
-    return Estimate(interval.value, interval.low, interval.high, len(gaps), PAIRED_T, interval.p_value)
-
-
-def _by_repetition(rows: pd.DataFrame, label: str, size: int, metric: str) -> pd.Series:
-    chosen = rows[(rows["label"] == label) & (rows["size"] == size) & (rows["metric"] == metric)]
-    return chosen.drop_duplicates("repetition").set_index("repetition")["value"]
+def contrasts(claims: Sequence[Claim]) -> list[Contrast]:
+    """Each pair of (label, size) whose difference some claim asks for, once: a run computes their paired tests."""
+    recorder = _Recorder()
+    for claim in claims:
+        for subject in claim.subjects:
+            claim.checks(recorder, subject)
+    return list(recorder.pairs)

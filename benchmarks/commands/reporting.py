@@ -52,14 +52,11 @@ def claims(
     publish: Publish = False,
 ) -> None:
     """Decide the papers' claims on result rows, and write a page of them."""
-    from benchmarks.claims.render import SHOWN, reference_folders, render_claims
+    from benchmarks.claims.page import reference_folders, render_claims
 
     _, reports = places("", None, reports, publish)
     found = render_claims(rows or reference_folders(), reports / "claims")
     columns = ["claim", "suite", "method", "verdict", "effect of the test that decides"]
-    lines: list[tuple[str, ...]] = [
-        (v.claim, v.suite, v.subject, SHOWN[v.verdict], v.deciding.line) for v in found if v.measured
-    ]
+    lines = [(v.claim.key, v.suite, v.subject, v.word, str(v.deciding.effect)) for v in found]
     table("Claims", columns, lines)
-    console.print(f"{len(found) - len(lines)} more are undecided, as there are no rows for them.", highlight=False)
-    console.print(f"Page: {reports / 'claims' / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Page: {reports / 'claims' / 'claims.md'}", markup=False, highlight=False, soft_wrap=True)
