@@ -84,6 +84,7 @@ class Aggregate(_Pool):
     """M score networks under any rule: median, dominant, alternating, mixture of experts and others."""
 
     title = "Aggregate"
+    version = 2  # the likelihood of `moe` is the mixture's, and what pools ends has no loss of a score
 
     class Config(RuleConfig):
         """See :class:`RuleConfig`."""

@@ -35,6 +35,7 @@ class Experts(Method):
     task = "generation"
     title = "Experts"
     reference = "2026, When Are Two Scores Better Than One?, arXiv 2601.11444"
+    version = 2  # the likelihood of `moe` is that of the mixture
 
     class Config(RuleConfig):
         """How samples are drawn, and how long an expert is trained."""

@@ -338,6 +338,20 @@ def test_probes_are_right_on_average_and_exact_for_round_laws():
         log_likelihood(law, VP(), x, probes=1)
 
 
+def test_following_one_expert_a_trajectory_has_the_likelihood_of_the_mixture():
+    """Two exact experts that know a half of the modes each: together they are the truth."""
+    truth = ring(modes=8)
+    halves = [GaussianMixture(torch.ones(4), truth.means[m::2], truth.variances[m::2, 0]) for m in range(2)]
+    x = truth.sample(64, generator(seed=4)).double()
+    field = Ensemble([half.score(VP()) for half in halves], "moe", len(x), generator(seed=0))
+    found = log_likelihood(field, VP(), x, steps=40)
+    exact = log_likelihood(truth.score(VP()), VP(), x, steps=40)
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.05)
+    # The mean of -log p_k, of the expert that each example happens to follow, is far above -log of the mean of p_k.
+    followed = torch.stack([log_likelihood(half.score(VP()), VP(), x, steps=40) for half in halves]).mean(0)
+    assert float(-followed.mean()) > float(-found.mean()) + 0.5
+
+
 @pytest.mark.parametrize("rule", ["alternating", "mean-predictions"])
 def test_rules_without_a_density_are_refused(rule):
     field = Ensemble([ring().score(VP())] * 2, rule, 3, generator(seed=0))

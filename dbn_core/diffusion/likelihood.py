@@ -34,7 +34,9 @@ def log_likelihood(
     """log p(x) in nats, float64 [B], by Runge and Kutta's method of fourth order on the schedule's grid.
 
     log p(x) = log p_T(x_T) + integral of the divergence of f x - g^2 s / 2, where the divergence is that of the score
-    given, so also of an aggregated one.  It is the density at t_min, of data with that much noise.
+    given, so also of an aggregated one.  It is the density at t_min, of data with that much noise.  A rule that follows
+    one member a trajectory draws from the mixture of the members' densities, whose log is
+    ``logsumexp_m log p_m(x) - log M``; the member that the ensemble drew plays no part in it.
 
     Args:
         score: of (x, t), or an :class:`Ensemble` for as many examples.
@@ -51,6 +53,9 @@ def log_likelihood(
         raise SpecError(f"Rule '{score.rule}' has no density by an ODE: take 'moe' or a rule that draws nothing.")
     if probes and generator is None:
         raise ValueError("probes are drawn: pass a torch.Generator")
+    if isinstance(score, Ensemble) and score.rule.draws == "trajectory":
+        each = [log_likelihood(member, schedule, x, steps, probes, generator) for member in score.members]
+        return torch.stack(each).logsumexp(0) - math.log(len(each))
     vectors = _basis(x) if not probes else _rademacher(x, probes, generator)
 
     def slope(x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -88,9 +88,8 @@ class SamplingPredictor(nn.Module):
         return each * self.steps * (2 if self.sampler == "heun" else 1)
 
     def field(self, examples: int, generator: torch.Generator) -> Ensemble:
-        """The score that the rule makes, for as many examples; a rule that pools ends has that of its mean."""
-        rule = parse_rule("arithmetic") if self.rule.pools == "ends" else self.rule
-        return Ensemble(self.members, rule, examples, generator)
+        """The score that the rule makes, for as many examples; a rule that pools ends has none."""
+        return Ensemble(self.members, self.rule, examples, generator)
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
         """Samples, in the units of the data."""

@@ -196,13 +196,15 @@ class Generation(Task):
     def _errors(
         self, predictor: Any, x: torch.Tensor, data: Dataset, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        """Of the score at noised test examples [N, C, H, W]."""
+        """Of the score at noised test examples [N, C, H, W]; nothing for a rule that pools ends, which has no score."""
         import torch
 
         from dbn_core.diffusion.likelihood import log_likelihood
         from dbn_core.diffusion.loss import draw_times
         from dbn_core.diffusion.process import beside, normal_like, perturb
 
+        if predictor.rule.pools == "ends":
+            return {}
         member, schedule = predictor.members[0], predictor.schedule
         z, field = member.encode(x), predictor.field(len(x), generator)
         dsm, error = [], []
