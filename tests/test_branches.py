@@ -223,8 +223,9 @@ def test_the_loss_is_the_weighted_sum_of_distances_in_the_networks_unit(distance
         return gap.square().sum(-1) if distance == "l2" else gap.abs().sum(-1)
 
     states = [z - float(a) * 0.5 * outputs[:, k] for k, a in enumerate(ways)]
-    expected = sum(float(w) * apart(states[k], targets[:, k]).mean() for k, w in enumerate(weights))
-    expected = 0.7 * expected + 0.3 * apart(states[-1], z_0).mean()
+    distances = [apart(states[k], targets[:, k]).mean() for k in range(len(weights))]
+    distances[-1] = 0.7 * distances[-1] + 0.3 * apart(states[-1], z_0).mean()
+    expected = sum(float(w) * gap for w, gap in zip(weights, distances, strict=True))
     got = branch_loss(outputs, scale, z, targets, z_0, ways, weights, 0.7, distance)
     assert float(got) == pytest.approx(float(expected), rel=1e-6)
 
@@ -285,7 +286,7 @@ def test_training_one_branch_is_the_plain_distillation_to_the_bit(preset: str) -
     *_, branch = fit(f"steps=4,distill=branches,branches=1,{preset}")
     assert plain.keys() == {"bridge-1", "onestep-1"}
     for name, tensor in plain["onestep-1"].items():
-        assert torch.equal(branch["branched-1"][name], tensor), name
+        assert torch.equal(branch["branches-1"][name], tensor), name
     assert any(not torch.equal(v, plain["bridge-1"][k]) for k, v in plain["onestep-1"].items())
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.context import FitContext, PredictContext, Workspace
 
-_STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branched"}
+_STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branches"}
 
 __all__ = ["PRESETS", "DBNConfig", "DiffusionBridgeNetwork"]
 

@@ -2,10 +2,12 @@
 
 The paper distils diffusion models of images; this is our transfer of it to bridges, with
 
-    (7)  loss = alpha sum_k w_k d(Z_1 - A_k scale o_k, X_k) + (1 - alpha) d(Z_1 - scale o_K, Z_0)
+    (7)  loss = sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z^_K, Z_0)],
+         Z^_k = Z_1 - A_k scale o_k
 
 in the place of (6): o_1 ... o_K are the answers of K copies of the student's last layer, X_1 ... X_K = Z_C states of
-the teacher's path, A_k the part of the way to X_k on the bridge's mean, and o_K alone is kept.  See
+the teacher's path, A_k the part of the way to X_k on the bridge's mean, and o_K alone is kept.  The kept branch learns
+from the true ensemble with the share 1 - alpha, as the student of (6) does.  See
 ``dbn_core.bridge.branches``.
 """
 

@@ -25,7 +25,8 @@ BRIDGE_SHARE = 0.3
 STEP_PASSES = 3
 # Seconds that timing may take; one step of a very large network may exceed them.
 TIMING_SECONDS = 2.0
-_BRIDGES = ("bridge", "onestep")
+_STUDENTS = ("onestep", "branches")  # of a bridge of more steps
+_BRIDGES = ("bridge", *_STUDENTS)
 _UNTRAINED = ("aligned", "point", "temperature")  # computed from weights alone, or from predictions on validation
 
 
@@ -117,7 +118,7 @@ def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
     share = settings.get("distill_share")
     if bridge and isinstance(share, float) and 0 < share < 1:
         short = max(1, round(epochs * share))
-        epochs = short if name.startswith("onestep") else max(1, epochs - short)
+        epochs = short if name.startswith(_STUDENTS) else max(1, epochs - short)
     own = _passes(examples, epochs, _count(settings.get("batch_size"), suite.recipe.batch_size))
     # A curve only starts at its members; teachers whose logits are stored do not run again.
     teachers = 0 if curve or node.payload.get("views") else len(node.payload.get("members", ()))

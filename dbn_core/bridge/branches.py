@@ -104,10 +104,12 @@ def branch_loss(
     alpha: float = 0.5,
     distance: Distance = "l2",
 ) -> torch.Tensor:
-    """``alpha sum_k w_k d(Z^_k, X_k) + (1 - alpha) d(Z_0^, Z_0)``, mean over the batch, Z_0^ of branch K.
+    """``sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z_0^, Z_0)]``, mean over the batch.
 
-    Distances are in the unit of the network's answers, as in (4) and (6): states are divided by ``scale``.  With K = 1
-    this is equation (6), bit for bit.
+    Z_0^ is the end that branch K, the one that is kept, implies.  It learns from the true ensemble with the share
+    1 - alpha whatever the number of branches and their weights, as the student of plain distillation does, so that
+    students with and without branches differ in the branches alone.  Distances are in the unit of the network's
+    answers, as in (4) and (6): states are divided by ``scale``.  With K = 1 this is equation (6), bit for bit.
 
     Args:
         outputs: answers of the branches, [B, K, C].
@@ -123,14 +125,15 @@ def branch_loss(
     if distance == "kl":
         moves = scale[:, None] * outputs
         states = z[:, None] - shares * moves
-        branches = [kl_to(states[:, k], targets[:, k]) for k in range(len(weights))]
-        to_teacher = (weights.to(outputs) * torch.stack(branches)).sum()
-        return alpha * to_teacher + (1 - alpha) * kl_to(z - moves[:, -1], z_0)
-    errors = shares * outputs - (z[:, None] - targets) / scale[:, None]
-    anchor = outputs[:, -1] - (z - z_0) / scale
+        to_teacher = torch.stack([kl_to(states[:, k], targets[:, k]) for k in range(len(weights))])
+        to_ensemble = kl_to(z - moves[:, -1], z_0)
+        last = alpha * to_teacher[-1] + (1 - alpha) * to_ensemble
+        return torch.dot(weights.to(outputs), torch.stack([*to_teacher[:-1], last]))
     size = torch.square if distance == "l2" else torch.abs
-    to_teacher = (weights.to(outputs) * size(errors).sum(2)).sum(1)
-    return (alpha * to_teacher + (1 - alpha) * size(anchor).sum(1)).mean()
+    to_teacher = size(shares * outputs - (z[:, None] - targets) / scale[:, None]).sum(2)
+    to_ensemble = size(outputs[:, -1] - (z - z_0) / scale).sum(1)
+    last = alpha * to_teacher[:, -1] + (1 - alpha) * to_ensemble
+    return (torch.cat([to_teacher[:, :-1], last[:, None]], 1) @ weights.to(outputs)).mean()
 
 
 def branch_states(denoiser: Denoiser, features: Any, z: torch.Tensor, n: int, fractions: torch.Tensor) -> torch.Tensor:
