@@ -12,6 +12,8 @@ from torch import nn
 
 from baselines.dbn import PRESETS, training
 from baselines.dbn.training import bridge_recipe, distillation_recipe
+from dbn_core.aggregate import parse_rule
+from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import (
@@ -29,6 +31,7 @@ from dbn_core.errors import SpecError
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.score import ScoreNetwork
 from dbn_core.predictors import BridgedSource, FeatureMixture
 from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
@@ -205,6 +208,15 @@ def test_random_temperature_follows_a_stretched_beta():
     other = random_temperature(2000, 1.0, 1.2, generator(seed=1))
     assert stats.kstest((other[:, 0].double().numpy() - 1) / 1.2, stats.beta(1, 5).cdf).pvalue > 1e-3
     assert torch.equal(random_temperature(5, 2.0, 0.0, generator(seed=2)), torch.full((5, 1), 2.0))
+
+
+@pytest.mark.parametrize(
+    ("law", "cdf"), [("uniform", stats.uniform(1, 1.2).cdf), ("exponential", stats.expon(1, 1.2).cdf)]
+)
+def test_a_random_temperature_may_follow_another_law(law, cdf):
+    draws = random_temperature(20_000, 1.0, 1.2, generator(seed=0), law)
+    assert stats.kstest(draws[:, 0].double().numpy(), cdf).pvalue > 1e-3
+    assert draws.mean().item() == pytest.approx(mean_temperature(1.0, 1.2, law), abs=0.03)
 
 
 def test_mean_temperature_of_the_released_configuration():
@@ -396,6 +408,48 @@ def test_student_always_sees_the_last_time():
     student = Denoiser(Call(lambda h, z, tau: seen.append(tau) or z), step_variances(1, 1e-4, 1e-4))
     step_distillation_loss(student, FEATURES, normal(3, 2), normal(3, 2), normal(3, 2))
     assert seen[0].tolist() == [1, 1, 1]
+
+
+# ------------------------------------------------------------------------- a score network that is blind to its state
+
+
+def score_denoiser(branch, steps, beta_0, beta_1, seed=0):
+    network = ScoreNetwork(4, 5, "mini", logit_branch=branch)
+    initialise_(network, generator(seed=seed))
+    with torch.no_grad():  # the seeing branch grows from zero; here it has grown
+        network.out.weight.add_(torch.randn(network.out.weight.shape, generator=generator(seed=seed)))
+    return Denoiser(network, step_variances(steps, beta_0, beta_1)).eval()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 10])
+@pytest.mark.parametrize(("beta_0", "beta_1"), [(1e-4, 1e-4), (0.1, 2.0)])
+def test_a_blind_bridge_is_a_mean_of_regressions(steps, beta_0, beta_1):
+    """Z_0 = Z_1 - sum_n w_n u(h, n / T), w_n the clock's share of step n: 1 / T for equal rates."""
+    features, z_1 = torch.randn(3, 4, 8, 8, generator=generator(seed=1)), normal(3, 5).float()
+    denoiser = score_denoiser("dead", steps, beta_0, beta_1)
+    shares = denoiser.variances.diff() / denoiser.variances[-1]
+    with torch.no_grad():
+        found = sample(denoiser, features, z_1)
+        moves = [
+            denoiser.network(features, torch.zeros(3, 5), torch.full((3,), n / steps)) for n in range(1, steps + 1)
+        ]
+        closed = z_1 - sum(float(share) * move for share, move in zip(shares, moves, strict=True))
+    torch.testing.assert_close(found, closed, rtol=0, atol=1e-5)
+    if beta_0 == beta_1:
+        assert shares.tolist() == pytest.approx([1 / steps] * steps)
+        torch.testing.assert_close(found, z_1 - torch.stack(moves).mean(0), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("branch", "same"), [("dead", True), ("live", False)])
+def test_scores_and_ends_are_averaged_alike_by_blind_bridges_alone(branch, same):
+    features, z_1 = torch.randn(3, 4, 8, 8, generator=generator(seed=1)), normal(3, 5).float()
+    bridges = [score_denoiser(branch, 4, 0.5, 0.5, seed) for seed in (0, 1)]
+    rule = parse_rule("arithmetic")
+    with torch.no_grad():
+        scores = sample(Joint(bridges, rule, rule.start(2, 3)), features, z_1)
+        ends = torch.stack([sample(bridge, features, z_1) for bridge in bridges]).mean(0)
+    gap = (scores - ends - (scores - ends).mean(-1, keepdim=True)).abs().max()
+    assert bool(gap < 1e-5) == same
 
 
 # ---------------------------------------------------------------------------------------------------- predictors

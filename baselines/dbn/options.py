@@ -2,8 +2,8 @@
 
 Tried on the suite cifar10-small and gone, since they were worse than the plain control (test NLL 0.705): half of a live
 branch's logits dropped at random (0.729; a live branch as it is, 0.743), and the source's pooled last features as a
-further condition (0.737).  Gone because nothing uses them: a uniform law of temperatures, a triangular noise schedule
-(every published run has equal rates, where it is the linear one), and the source's own prediction averaged in.
+further condition (0.737).  Gone because nothing uses them: a triangular noise schedule (every published run has
+equal rates, where it is the linear one), and the source's own prediction averaged in.
 """
 
 from __future__ import annotations
@@ -78,7 +78,12 @@ class PaperOptions(Switches):
     beta_0: float = Field(1e-4, gt=0, description="noise rate at the ensemble end")
     beta_1: float = Field(1e-4, gt=0, description="noise rate at the source end")
     temperature: float = Field(2.0, gt=0, description="lowest source temperature")
-    temperature_spread: float = Field(0.4, ge=0, description="factor of its random part, which is Beta(1, 5)")
+    temperature_spread: float = Field(0.4, ge=0, description="factor of its random part")
+    temperature_law: Literal["beta", "uniform", "exponential"] = Field(
+        "beta",
+        description="of the random part: Beta(1, 5), uniform on [0, 1], or exponential with mean 1",
+        json_schema_extra=method.ADDED_LATER,
+    )
     # Variants of the paper's ablations.
     prior: Literal["source", "gaussian"] = Field("source", description="where bridges start: source logits or N(0, I)")
     process: Literal["bridge", "rectified_flow"] = Field("bridge", description="diffusion bridge, or straight flow")

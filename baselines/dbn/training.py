@@ -100,7 +100,9 @@ class BridgeTraining:
         if config.prior == "gaussian":
             return start_logits(logits, None, self.generator)
         draws = len(logits) if config.temperature_per == "example" else 1
-        temperature = random_temperature(draws, config.temperature, config.temperature_spread, self.generator)
+        temperature = random_temperature(
+            draws, config.temperature, config.temperature_spread, self.generator, config.temperature_law
+        )
         return logits / temperature.to(logits)
 
     def even_start(self, logits: torch.Tensor) -> torch.Tensor:
@@ -132,7 +134,7 @@ def even_temperature(config: DBNConfig) -> float | None:
     """The source temperature of evaluation; None where bridges start from noise."""
     if config.prior == "gaussian":
         return None
-    return mean_temperature(config.temperature, config.temperature_spread)
+    return mean_temperature(config.temperature, config.temperature_spread, config.temperature_law)
 
 
 def bridge_recipe(config: DBNConfig, context: FitContext) -> Recipe:

@@ -5,8 +5,12 @@ Shapes: member logits [M, B, K]; Z_0, Z_1 and Z_n [B, K]; step index n [B]; step
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from scipy.special import betaincinv
+
+TemperatureLaw = Literal["beta", "uniform", "exponential"]
 
 
 def target_logits(member_logits: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
@@ -23,15 +27,25 @@ def target_logits(member_logits: torch.Tensor, weights: torch.Tensor | None = No
     return mean - mean.mean(-1, keepdim=True)
 
 
-def random_temperature(count: int, low: float, spread: float, generator: torch.Generator) -> torch.Tensor:
-    """t of (2): low + spread * B, float32 [count, 1], with B ~ Beta(1, 5); by default in [2, 2.4], as released."""
+def random_temperature(
+    count: int, low: float, spread: float, generator: torch.Generator, law: TemperatureLaw = "beta"
+) -> torch.Tensor:
+    """t of (2): low + spread * B, float32 [count, 1]; by default in [2, 2.4], as released.
+
+    Args:
+        law: of B: Beta(1, 5), uniform on [0, 1], or exponential with mean 1.
+    """
     uniform = torch.rand(count, 1, generator=generator, dtype=torch.float64)
-    return (low + spread * torch.from_numpy(betaincinv(1.0, 5.0, uniform.numpy()))).float()
+    if law == "beta":
+        uniform = torch.from_numpy(betaincinv(1.0, 5.0, uniform.numpy()))
+    elif law == "exponential":
+        uniform = -torch.log1p(-uniform)
+    return (low + spread * uniform).float()
 
 
-def mean_temperature(low: float, spread: float) -> float:
+def mean_temperature(low: float, spread: float, law: TemperatureLaw = "beta") -> float:
     """The temperature of evaluation: the mean of :func:`random_temperature` (2.0667 by default)."""
-    return low + spread / 6
+    return low + spread * {"beta": 1 / 6, "uniform": 1 / 2, "exponential": 1.0}[law]
 
 
 def bridge_mean_std(
