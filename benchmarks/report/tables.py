@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
@@ -152,9 +153,11 @@ def main_table(results: Results) -> Table:
     for kind, name in (("raw", "DEE (raw) ↑"), ("cal", "DEE (calibrated) ↑")):
         values = zip(frame[f"dee_{kind}"], frame[f"dee_{kind}_low"], frame[f"dee_{kind}_high"], strict=True)
         columns[name] = [Cell(dee_text(*value, results.max_size)) for value in values]
-        if f"dee_{kind}_fit" in frame:
+        beyond = np.isinf(frame[f"dee_{kind}"])  # where sizes were measured, the fitted curve would contradict them
+        if f"dee_{kind}_fit" in frame and beyond.any():
             fits = zip(*(frame[f"dee_{kind}_fit{end}"] for end in ("", "_low", "_high")), strict=True)
-            columns[name.replace(" ↑", " fitted ↑")] = [Cell(fit_text(*fit)) for fit in fits]
+            texts = [fit_text(*fit) if out else MISSING for fit, out in zip(fits, beyond, strict=True)]
+            columns[name.replace(" ↑", " fitted ↑")] = [Cell(text) for text in texts]
     columns[SCORE_NAMES["kl_to_ensemble"]] = score_cells(frame, "kl_to_ensemble")
     stated = frame["cost_stated"].map({True: "*", False: ""})
     for key, name in (("macs_rel", "FLOPs rel."), ("params_rel", "Params rel.")):
