@@ -19,7 +19,7 @@ from scipy import stats
 
 SIZES = range(1, 9)
 PAIRS = list(combinations((1, 2, 4, 8), 2))
-METHODS = (("ED", 3), ("DBN (fixed)", 3))
+METHODS = (("ED", 3), ("DBN (blind, MSE)", 3))
 NULL = ("Null (another member)", 2)
 DIFFERENT, WIDEST, EQUAL = 0.001, 1.5, 0.05
 SUBSETS = 500

@@ -59,7 +59,7 @@ await press(head("DEE (raw) ↑").querySelector(".dt-column-order"));
 seen.sortedByDee = rows("DEE (raw) ↑");
 await filter("Size", "3");
 seen.ofSizeThree = rows("Size");
-await filter("Method", "ED", "DBN (fixed)");
+await filter("Method", "ED", "DBN (blind, MSE)");
 seen.ofTwoMethods = rows();
 const find = container.querySelector("input[type=search]");
 find.value = "dbn";
@@ -173,8 +173,8 @@ def test_tables_sort_within_their_blocks(seen: dict, page: Path) -> None:
 
 def test_tables_filter_by_method_size_and_text(seen: dict) -> None:
     assert {cell for cells in blocks(seen["ofSizeThree"]).values() for cell in cells} == {"3"}
-    assert blocks(seen["ofTwoMethods"]) == {"Other methods": ["DBN (fixed)", "ED"]}
-    assert blocks(seen["found"]) == {"Other methods": ["DBN (fixed)"]}
+    assert blocks(seen["ofTwoMethods"]) == {"Other methods": ["DBN (blind, MSE)", "ED"]}
+    assert blocks(seen["found"]) == {"Other methods": ["DBN (blind, MSE)"]}
 
 
 def test_tables_show_raw_or_calibrated_scores(seen: dict) -> None:
@@ -188,9 +188,9 @@ def test_tables_show_raw_or_calibrated_scores(seen: dict) -> None:
 def test_points_name_method_values_and_intervals(seen: dict, page: Path) -> None:
     points = {point.split("\n")[0]: point.split("\n")[1:] for point in seen["atFirst"]["points"]}
     rows = summary(page).set_index(["label", "size"])
-    row = rows.loc["DBN (fixed)", 5]
+    row = rows.loc["DBN (blind, MSE)", 5]
     low, high = f"{row['dee_raw_low']:.4g}", f"{row['dee_raw_high']:.4g}"
-    assert points["DBN (fixed), size 5, n = 3"] == [
+    assert points["DBN (blind, MSE), size 5, n = 3"] == [
         f"DEE (raw), members ↑: {row['dee_raw']:.4g} [{low}, {high}]",
         "FLOPs (one network = 1): 1.33",
     ]

@@ -106,7 +106,7 @@ def test_every_method_has_the_papers_sizes(name: str) -> None:
         "BN (medium)": (2, 3, 4, 5, 7),
         "BN (small)": (2, 3, 4, 5, 7),
         "DBN (paper)": odd,
-        "DBN (fixed)": (3, 5),
+        "DBN (blind, MSE)": (3, 5),
     }
     dbn = methods["DBN (paper)"][1]
     assert [dbn.bridges(size) for size in odd] == list(range(1, len(odd) + 1))  # type: ignore[attr-defined]
@@ -212,7 +212,7 @@ def test_bridges_are_trained_by_the_papers_recipe(
         assert (recipe.epochs, recipe.batch_size, recipe.lr) == (length, batch, pytest.approx(rate))
         assert (recipe.optimizer, recipe.weight_decay, recipe.warmup_epochs) == ("adamw", 0.0, 0.0)
         assert (recipe.mixup, recipe.mixup_per, recipe.keep) == (mixup, "batch", "best_accuracy")
-    fixed = methods_of(suite)["DBN (fixed)"][1].config
+    fixed = methods_of(suite)["DBN (blind, MSE)"][1].config
     for option in ("score_network", "score_width", "beta_0", "lr", "batch_size", "mixup", "epochs", "distill_share"):
         assert getattr(fixed, option) == getattr(config, option)
 
