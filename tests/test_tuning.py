@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from tiny import DE, ED, HEAD
 
@@ -82,3 +86,23 @@ def test_suites_of_the_papers_say_that_their_settings_are_the_papers(name: str) 
     for entry, method, label in load_suite(name).entries():
         stated = entry.tuning and (entry.tuning.settings, entry.tuning.on)
         assert stated == (None if method.yardstick else (1, "paper")), label
+
+
+def test_the_tuning_script_tries_as_many_values_for_each_method_and_reads_validation_alone(tmp_path: Path) -> None:
+    script = Path(__file__).resolve().parent.parent / "examples" / "tune.py"
+    table = tmp_path / "rates.csv"
+    words = ["smoke", "--vary", "lr=1e-3,3e-3", "--label", "DBN (blind, MSE)", "--repetitions", "1", "--jobs", "0"]
+    words += ["--store", str(tmp_path / "store"), "--table", str(table)]
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(table)
+    assert rows["lr"].tolist() == [1e-3, 3e-3]
+    assert (rows["chosen"] == "x").tolist() == (rows["validation_nll"] == rows["validation_nll"].min()).tolist()
+    store = Store(tmp_path / "store")
+    # The suite's own rate is one of them: its predictions are there, and give the same number.
+    plan = plan_suite(load_suite("smoke", {"repetitions": 1}), store)
+    cell = next(cell for cell in plan.cells if cell.label == "DBN (blind, MSE)")
+    arrays = store.arrays("predictions", cell.predictions)
+    probabilities = np.exp(arrays["validation"].astype(float)).mean(0)
+    nll = -np.log(probabilities[np.arange(len(probabilities)), arrays["validation_labels"]]).mean()
+    assert rows["validation_nll"][1] == pytest.approx(nll, abs=1e-5)

@@ -1,0 +1,98 @@
+"""Choose options of a suite's methods on validation, the same number of values for every method.
+
+Each method of the suite that has the options is run with every combination of their values in the first repetitions;
+the table gives the mean validation NLL of each, marks the lowest, and is written as CSV where asked.  Nothing of the
+test split is read.  What is trained lies in the store, so the suite does not train its chosen values again:
+
+    python examples/tune.py digits-bridge --vary lr=3e-3,1e-2,3e-2,1e-1 --repetitions 5 --table rates.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from benchmarks.suite.schema import MethodEntry, Suite, load_suite
+from benchmarks.work.make import Options, make_artefacts
+from benchmarks.work.planning import plan_suite
+from dbn_core.metrics.scores import mixture_log_probs, negative_log_likelihood
+from dbn_core.registry import parse_method
+
+
+class Variant(NamedTuple):
+    """An entry of the suite with some options given; its own label."""
+
+    label: str
+    given: dict[str, str]
+    entry: MethodEntry
+
+
+def main() -> None:
+    """Run every combination, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", help="a built-in suite of classification, or the path of a .toml file")
+    parser.add_argument("--vary", action="append", required=True, metavar="OPTION=A,B,...", help="may be repeated")
+    parser.add_argument("--repetitions", type=int, default=5, help="the first ones of the suite [%(default)s]")
+    parser.add_argument("--label", action="append", help="only this method; may be repeated")
+    parser.add_argument("--store", type=Path, default=Path("results/store"))
+    parser.add_argument("--jobs", type=int, default=-1, help="worker processes; -1: one a core")
+    parser.add_argument("--table", type=Path, help="CSV file for the validation NLLs")
+    asked = parser.parse_args()
+
+    grid = {name: values.split(",") for name, _, values in (item.partition("=") for item in asked.vary)}
+    suite = load_suite(asked.suite, {"repetitions": asked.repetitions})
+    chosen = [(entry, label) for entry, _, label in suite.entries() if not asked.label or label in asked.label]
+    tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
+    if not tried:
+        parser.error("no method of the suite has these options, or none has this label")
+    table = pd.DataFrame(validation_rows(suite, tried, Options(store=asked.store, jobs=asked.jobs)))
+    keys = ["label", "size", *(name for name in grid if name in table)]
+    table = table.groupby(keys, sort=False, dropna=False).validation_nll.agg(["mean", "count"]).reset_index()
+    best = table.groupby(["label", "size"], sort=False)["mean"].transform("min")
+    table["chosen"] = (table["mean"] == best).map({True: "x", False: ""})
+    table = table.rename(columns={"mean": "validation_nll", "count": "repetitions"})
+    print(table.to_string(index=False, float_format="%.4f"))
+    if asked.table:
+        asked.table.parent.mkdir(parents=True, exist_ok=True)
+        table.to_csv(asked.table, index=False, float_format="%.5f")
+
+
+def variants(entry: MethodEntry, label: str, grid: dict[str, list[str]]) -> list[Variant]:
+    """The entry with each combination of values of the varied options that its method has; none where it has none."""
+    fields = type(parse_method(entry.use).config).model_fields
+    names = [name for name in grid if name in fields]
+    found = []
+    for values in product(*(grid[name] for name in names)) if names else ():
+        given = dict(zip(names, values, strict=True))
+        text = ", ".join(f"{name}={value}" for name, value in given.items())
+        changed = {"options": entry.options | given, "label": f"{label}: {text}"}
+        found.append(Variant(label, given, entry.model_copy(update=changed)))
+    return found
+
+
+def validation_rows(suite: Suite, tried: list[Variant], options: Options) -> list[dict[str, Any]]:
+    """Make the predictions of all variants; one row for each, and each repetition."""
+    trial = Suite.model_validate({**suite.model_dump(), "methods": tuple(variant.entry for variant in tried)})
+    store = options.open_store()
+    plan = plan_suite(trial, store)
+    told = lambda event: print(event, flush=True) if isinstance(event, str) else None  # noqa: E731
+    outcome = make_artefacts(plan, store, {cell.predictions for cell in plan.cells}, options, told)
+    for key, reason in outcome.failures.items():
+        print(f"failed: {plan.nodes[key].title}: {reason}")
+    by_label = {variant.entry.label: variant for variant in tried}
+    rows = []
+    for cell in plan.cells:
+        if cell.predictions in outcome.failures:
+            continue
+        arrays, variant = store.arrays("predictions", cell.predictions), by_label[cell.label]
+        nll = negative_log_likelihood(mixture_log_probs(arrays["validation"]), arrays["validation_labels"]).mean()
+        rows.append({"label": variant.label, "size": cell.size, **variant.given, "validation_nll": nll})
+    return rows
+
+
+if __name__ == "__main__":  # workers are started by spawning
+    main()
