@@ -74,6 +74,7 @@ class BridgeNetwork(Method):
     title = "BN"
     reference = "Yun et al., 2023, arXiv 2306.11304"
     nested = True
+    version = 2  # BatchNorm statistics are refreshed on augmented images, and curves see no cutmix
 
     class Config(BridgeNetworkConfig):
         """See :class:`BridgeNetworkConfig`."""
@@ -161,6 +162,7 @@ class BridgeNetwork(Method):
             **self._solver("best_accuracy"),
             epochs=self.config.curve_epochs or context.recipe.epochs,
             mixup=0.0,
+            cutmix=0.0,  # the labels are those of whole images
             weight_decay=self.config.curve_weight_decay,
         )
         context.train(curve, step, recipe, predict=predict, step_generator=generator)
@@ -246,14 +248,11 @@ def _curve(part: Part, context: FitContext, control: Classifier) -> BezierCurve:
 
 def _network_at(curve: BezierCurve, position: float, context: FitContext) -> nn.Module:
     """The frozen network at a position, with BatchNorm statistics of its own: those of the curve fit no position."""
-    from torch.optim.swa_utils import update_bn
-
     from dbn_core.context import freeze
-    from dbn_core.data.augment import to_float
+    from dbn_core.train.statistics import refresh_statistics
 
     network = context.new_network("middle")
     network.load_state_dict(curve.state_at(position))
-    if context.spec.norm == "batchnorm":  # plain averages over one pass through the training split
-        loader = (to_float(images.to(context.device)) for images in context.data.train.images.split(256))
-        update_bn(loader, network, device=context.device)
+    data, draws = context.data, context.generator("statistics")
+    refresh_statistics(network, data.train, context.recipe, data.flip, draws, context.device)
     return freeze(network)

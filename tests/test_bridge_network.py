@@ -26,6 +26,7 @@ from dbn_core.predictors import Mixture, PairMixture
 from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 from dbn_core.train.recipe import Recipe
+from dbn_core.train.statistics import refresh_statistics
 
 AT = "block2"
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, weight_decay=2e-3)
@@ -358,7 +359,7 @@ def with_statistics(state: dict[str, torch.Tensor]) -> Classifier:
 @pytest.mark.parametrize("position", [0.3, 0.5])
 def test_batchnorm_statistics_belong_to_the_position(trainings, position):
     method = bn(predict="curve", position=position)
-    _, parts = fit(method, 2, "batchnorm")
+    _, parts = fit(method, 2, "batchnorm", RECIPE.replace(crop_pad=0))
     control = member(9, "batchnorm")
     control.load_state_dict(parts["curve-1"])
     state = BezierCurve(member(0, "batchnorm"), control, member(1, "batchnorm")).state_at(position)
@@ -369,8 +370,30 @@ def test_batchnorm_statistics_belong_to_the_position(trainings, position):
     assert not torch.allclose(parts["point-1"]["blocks.0.2.running_mean"], state["blocks.0.2.running_mean"], atol=1e-3)
 
 
+def test_batchnorm_statistics_are_those_of_augmented_images():
+    """Crops of white images have black margins: in the input to the first convolution, whose mean then is known."""
+    white = Split(torch.full((64, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(64) % 4)
+    network = nn.Sequential(nn.BatchNorm2d(1))
+    recipe = RECIPE.replace(crop_pad=4, mixup=0.4, cutmix=1.0)
+    refresh_statistics(network, white, recipe, False, generator(seed=0), torch.device("cpu"))
+    kept = sum(8 - abs(offset - 4) for offset in range(9)) / 9 / 8  # share of rows of a crop that are in the image
+    assert float(network[0].running_mean) == pytest.approx(kept**2, abs=0.05)
+    refresh_statistics(network, white, recipe.replace(crop_pad=0), False, generator(seed=0), torch.device("cpu"))
+    assert float(network[0].running_mean) == pytest.approx(1)
+    plain = generator(seed=0)
+    refresh_statistics(nn.Sequential(nn.Conv2d(1, 1, 1)), white, recipe, False, plain, torch.device("cpu"))
+    assert torch.equal(plain.get_state(), generator(seed=0).get_state())  # nothing to refresh, nothing drawn
+
+
+def test_a_curve_is_trained_on_whole_images_with_their_labels(trainings):
+    fit(bn(), 2, recipe=RECIPE.replace(mixup=0.4, cutmix=1.0))
+    curve, bridge = trainings[:2]
+    assert (curve.recipe.mixup, curve.recipe.cutmix) == (0, 0)
+    assert bridge.recipe.cutmix == 1
+
+
 def test_a_curve_is_validated_halfway_with_statistics_of_its_own(trainings):
-    fit(bn(), 2, "batchnorm")
+    fit(bn(), 2, "batchnorm", RECIPE.replace(crop_pad=0))
     training, x = trainings[0], images()
     control = training.module.control.train()
 
