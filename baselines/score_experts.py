@@ -9,7 +9,6 @@ which no rule with equal weights is; following one expert a trajectory (``moe``)
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -58,22 +57,22 @@ class Experts(Method):
         """Denoising score matching on the expert's classes, in as many updates as a member has."""
         import torch
 
-        from dbn_core.data.augment import to_float
+        from dbn_core.data.batch import make_batch
 
         assert part.settings is not None
         network, draws = context.new_network(), context.generator("train")
-        step = context.task.member_step(network, context.recipe, draws)
-        images, labels = to_float(context.data.train.images), context.data.train.labels
-        own = (labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]
+        recipe = context.recipe.replace(epochs=part.settings["epochs"] or context.recipe.epochs)
+        step = context.task.member_step(network, recipe, draws)
+        data, flip = context.data, context.data.flip if recipe.flip is None else recipe.flip
+        own = (data.train.labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]
         if not len(own):
             raise SpecError(f"{context.what}: no class is left for it: take fewer experts than the data have classes.")
 
         def from_own(batch: Batch) -> torch.Tensor:
-            # Its own examples in the place of the batch's, as many.
+            # Its own examples in the place of the batch's, as many, augmented as these.
             chosen = own[torch.randint(len(own), (len(batch),), generator=draws)]
-            return step(replace(batch, images=images[chosen].to(batch.images), labels=labels[chosen]))
+            return step(make_batch(data.train, chosen, recipe, flip, draws, context.device))
 
-        recipe = context.recipe.replace(epochs=part.settings["epochs"] or context.recipe.epochs)
         context.train(network, from_own, recipe, step_generator=draws)
         return network
 

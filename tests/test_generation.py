@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,14 +27,17 @@ from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
 from dbn_core.data import Dataset, DigitsSource, Mixture2dSource, Split, TableSource
+from dbn_core.data.batch import Batch
 from dbn_core.diffusion.members import Member, SamplingPredictor
 from dbn_core.diffusion.schedules import VP
 from dbn_core.errors import DataError, PluginError, SpecError
 from dbn_core.metrics.extractor import extractors
 from dbn_core.registry import parse_method
+from dbn_core.seeds import generator
 from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
 from dbn_core.tasks.generation import Generation
 from dbn_core.tasks.tabular import Tabular, table_of
+from dbn_core.train.recipe import Recipe
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -435,3 +439,25 @@ def test_what_is_counted_is_shown_whole_and_what_is_estimated_with_its_interval(
     for row in (row for block in table.blocks for row in block.rows):
         assert re.fullmatch(r"\d+|–", row[evaluations].text)
         assert "±" in row[loss].text or row[loss].text == "–"
+
+
+def test_experts_see_their_own_classes_augmented_as_the_recipe_says() -> None:
+    white = Split(torch.full((40, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(40) % 4)
+    seen: list[Batch] = []
+    context = SimpleNamespace(
+        new_network=lambda: torch.nn.Identity(),
+        generator=lambda purpose: generator(seed=0, purpose=purpose),
+        recipe=Recipe(crop_pad=4),
+        data=SimpleNamespace(train=white, flip=False),
+        device=torch.device("cpu"),
+        task=SimpleNamespace(member_step=lambda network, recipe, draws: seen.append),
+        train=lambda network, step, recipe, step_generator: step(range(16)),
+        what="an expert",
+    )
+    method = parse_method("experts")
+    method.fit(method.parts(2)[1], context)
+    [batch] = seen
+    assert (batch.labels % 2 == 1).all()
+    assert len(batch) == 16
+    assert batch.images.min() == 0  # the margins of crops
+    assert batch.images.max() == 1
