@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands."""
+"""What the README and the guide show is run as it stands."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import typer
 
 from benchmarks.cli import application, main
 from benchmarks.commands.common import planned
+from benchmarks.report.tables import dee_text
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
@@ -21,10 +23,35 @@ from dbn_core.data import SOURCES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", README + GUIDE, re.DOTALL)
+
+
+def test_the_readme_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_table_is_that_of_the_committed_rows() -> None:
+    summary = pd.read_csv(ROOT / "results" / "reference" / "cifar10-cpu" / "summary.csv")
+    largest = summary[summary["family"] == "de"]["size"].max()
+    rows = re.findall(
+        r"^\| (.+?)(?:, |-)?(\d+)? \| (\d) \| ([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|([^|]+)\|$", README, re.M
+    )
+    assert len(rows) == 10
+    for label, size, n, *cells in rows:
+        [row] = summary[(summary["label"] == label) & (summary["size"] == int(size or 1))].to_dict("records")
+        reference = row["family"] == "de"
+        dees = [
+            str(size) if reference else dee_text(*(row[f"dee_{kind}{end}"] for end in ("", "_low", "_high")), largest)
+            for kind in ("raw", "cal")
+        ]
+        expected = [f"{100 * row['acc_mean']:.1f}", f"{row['nll_mean']:.3f}", *dees, f"{row['macs_rel']:.2f}×"]
+        assert [str(row["n"]), *expected] == [n, *(cell.strip() for cell in cells)], label
 
 
 SUITE = """
@@ -69,8 +96,11 @@ def test_the_reference_table_is_joined(
     monkeypatch.chdir(tmp_path)
     Path("logit_matching.py").write_text(blocks("python")[0])
     (block,) = [text for text in blocks("sh") if "mine.npz" in text]
-    install, run, score, join = block.splitlines()
+    run, score = block.splitlines()
+    (block,) = [text for text in blocks("sh") if "--add" in text]
+    install, check, join = block.splitlines()
     assert install == "pip install -e ."
+    assert check.startswith("dbn-bench check logit-matching ")
 
     def said(line: str, *more: str) -> str:
         monkeypatch.setattr(sys, "argv", [*shlex.split(line, comments=True), *more])
@@ -105,17 +135,16 @@ def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
     known = dict(typer.main.get_command(application()).commands.items())  # type: ignore[attr-defined]
-    named = set(re.findall(r"`dbn-bench (?!--)([a-z]+)", README)) | set(
-        re.findall(r"^dbn-bench ([a-z]+)", README, re.M)
-    )
+    text = README + GUIDE
+    named = set(re.findall(r"`dbn-bench (?!--)([a-z]+)", text)) | set(re.findall(r"^dbn-bench ([a-z]+)", text, re.M))
     assert {"run", "score", "compare", "simulate", "store", "check"} <= named <= set(known)
     options = {option for command in known.values() for parameter in command.params for option in parameter.opts}
     options |= {"--install-completion"}
-    assert set(re.findall(r"`(--[a-z-]+)", README)) <= options
+    assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
 
 
 def test_the_simulation_that_is_named_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (line,) = re.findall(r"`(dbn-bench simulate SUITE [^`]*)`", README)
+    (line,) = re.findall(r"`(dbn-bench simulate SUITE [^`]*)`", GUIDE)
     monkeypatch.setattr(sys, "argv", shlex.split(line.replace("SUITE", "digits")))
     assert exit_code() == 0
     assert "Bottleneck" in capsys.readouterr().out
@@ -135,7 +164,8 @@ def test_the_data_tables_are_valid() -> None:
 
 
 def test_every_linked_file_exists() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+    pages = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        for link in links:
+            assert (page.parent / link).exists(), (page.name, link)
