@@ -264,7 +264,7 @@ def test_missing_rows_are_named_and_decide_nothing() -> None:
 
 
 def test_each_subject_has_a_verdict_of_its_own() -> None:
-    rows = results({("A", 3): {"nll": [0.2, 0.2]}, ("B", 3): {"nll": [0.4, 0.4]}, ("DE", 1): {"nll": [0.3, 0.3]}})
+    rows = results({("A", 3): {"nll": [0.2, 0.2]}, ("B", 3): {"nll": [0.4, 0.4]}, ("DE", 1): {"nll": [0.3, 0.301]}})
     found = decide(claim(against("DE", 1, side="below"), subjects=("A", "B", "C")), rows)
     assert [(v.subject, v.verdict) for v in found] == [("A", "holds"), ("B", "does not"), ("C", "undecided")]
 
