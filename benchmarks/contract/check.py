@@ -135,9 +135,9 @@ def check_predictions(subject: Subject) -> str:
     if not zeros:
         return ""
     return (
-        f"{zeros} predicted log-probabilities are minus infinity. Where all terms of an example have it, the probability "
-        f"counts as {FLOOR:.2g} in scores, and the NLL depends on that. Without a vote, use log_softmax in the place of "
-        "softmax().log()."
+        f"{zeros} predicted log-probabilities are minus infinity. Where all terms of an example have it, the "
+        f"probability counts as {FLOOR:.2g} in scores, and the NLL depends on that. Unless zeros are meant, as in a "
+        "vote, replace softmax().log() by log_softmax()."
     )
 
 

@@ -152,7 +152,7 @@ def _brier(log_probs: Array, labels: Array) -> Array:
 
 
 def kl_divergence(log_p: Array, log_q: Array) -> Array:
-    """KL(p || q) in nats between two predictions [N, K]; [N].  Zero exactly where they agree; classes of p = 0 add nothing."""
+    """KL(p || q) in nats between two predictions [N, K]; [N].  Zero exactly where they agree; p = 0 adds nothing."""
     log_p, log_q = np.asarray(log_p, np.float64), np.asarray(log_q, np.float64)
 
     def divergence(p: Array, q: Array) -> Array:
