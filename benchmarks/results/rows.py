@@ -334,7 +334,7 @@ def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> lis
         if not classes:
             continue
         labels = np.concatenate([scores.labels for scores in classes])
-        scaled = [calibrated for scores in classes if (calibrated := scores.calibrated) is not None]
+        scaled = [found for scores in classes if (found := scores.calibrated) is not None]
         pooled = {False: [scores.log_probs for scores in classes]} | (
             {True: scaled} if len(scaled) == len(group) else {}
         )
