@@ -37,7 +37,8 @@ def plain_scores(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every score by SciPy, from arrays of full size."""
 
     def mixed(terms: np.ndarray) -> np.ndarray:
-        return log_softmax(logsumexp(terms.astype(np.float64), axis=0) - np.log(len(terms)), axis=1)
+        mean = log_softmax(logsumexp(terms.astype(np.float64), axis=0) - np.log(len(terms)), axis=1)
+        return np.where(np.isneginf(mean), -149 * np.log(2), mean)
 
     def own(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
         hot = np.eye(log_probs.shape[1])[labels]
