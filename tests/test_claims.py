@@ -219,7 +219,7 @@ def test_missing_rows_are_named() -> None:
 
 
 def test_each_subject_has_a_verdict_and_what_has_no_rows_has_none() -> None:
-    rows = results({("A", 3): {"nll": [0.2, 0.2]}, ("B", 3): {"nll": [0.4, 0.4]}, ("DE", 1): {"nll": [0.3, 0.3]}})
+    rows = results({("A", 3): {"nll": [0.2, 0.2]}, ("B", 3): {"nll": [0.4, 0.4]}, ("DE", 1): {"nll": [0.3, 0.301]}})
     about = claim(lambda rows, method: rows.gap("nll", method, "DE@1").below(0), "A@3", "B@3", "C@3")
     assert [(v.subject, v.word, v.known) for v in decide(about, rows)] == [
         ("A@3", "holds", True),
@@ -230,7 +230,7 @@ def test_each_subject_has_a_verdict_and_what_has_no_rows_has_none() -> None:
 
 
 def test_a_claim_of_ours_is_decided_on_its_suite_alone() -> None:
-    rows = results({("A", 3): {"nll": [0.2, 0.2]}, ("DE", 1): {"nll": [0.3, 0.3]}})
+    rows = results({("A", 3): {"nll": [0.2, 0.2]}, ("DE", 1): {"nll": [0.3, 0.301]}})
     assert decide(claim(lambda rows, method: rows.gap("nll", method, "DE@1").below(0), suite="other"), rows) == []
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.cli import main
-from benchmarks.contract.check import CHECKS, check_method
+from benchmarks.contract.check import CHECKS, check_method, check_predictions
 from dbn_core import Config, Cost, Method, Mixture, Part, SpecError, parse_method, register
 from dbn_core.registry import methods
 
@@ -426,6 +426,19 @@ def test_every_check_is_made_and_every_reason_told_once_when_all_crashes() -> No
 def test_external_inference_with_a_stated_cost_keeps_the_contract() -> None:
     stated = {"cost": lambda self, size, context, counted: counted + Cost(0, 4)}
     assert problems_of({**predicting(by_numpy), **stated}) == {}
+
+
+@pytest.mark.usefixtures("clean_registry")
+@pytest.mark.parametrize("vote", [True, False])
+def test_probabilities_of_zero_keep_the_contract_and_are_told(vote: bool) -> None:
+    def predict(self: Any, x: torch.Tensor) -> torch.Tensor:
+        logits = self.network(x)
+        return F.one_hot(logits.argmax(-1), 4).float().log() if vote else logits.log_softmax(-1)
+
+    register("mine")(type("Mine", (Good,), {"__doc__": "A method.", **predicting(predict)}))
+    [verdict] = check_method(parse_method("mine"), [check_predictions])
+    assert not verdict.problem
+    assert ("minus infinity" in verdict.note) == vote
 
 
 PLUGIN = '''

@@ -21,9 +21,18 @@ from dbn_core.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
     reliability,
+    search_temperature,
 )
 from dbn_core.metrics.dee import deep_ensemble_equivalent, fit_weights, fitted_equivalent, monotone_curve
-from dbn_core.metrics.scores import brier, correct, kl_divergence, mixture_log_probs, negative_log_likelihood
+from dbn_core.metrics.scores import (
+    LOG_FLOOR,
+    brier,
+    correct,
+    floored,
+    kl_divergence,
+    mixture_log_probs,
+    negative_log_likelihood,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -385,3 +394,53 @@ def test_monotone_curve_by_hand():
     many = np.array([[0.4, 0.2, 0.3, 0.1], CIFAR10[:4]])
     assert np.array_equal(monotone_curve(many), np.stack([monotone_curve(row) for row in many]))
     assert deep_ensemble_equivalent(0.25, [1, 2, 3, 4], [0.4, 0.2, 0.3, 0.1]) == pytest.approx(2)
+
+
+# ----------------------------------------------------------------------------------------- probabilities of zero
+
+
+def test_a_mixture_has_no_probability_of_zero():
+    with np.errstate(divide="ignore"):
+        terms = np.log(np.array([[[1, 0, 0.0]], [[0.5, 0.5, 0]]], np.float32))
+    got = mixture_log_probs(terms)[0]
+    assert np.exp(got[:2]).tolist() == pytest.approx([0.75, 0.25])
+    assert got[2] == LOG_FLOOR == pytest.approx(math.log(np.finfo(np.float32).smallest_subnormal))
+    row = np.array([[0.0, -np.inf]])
+    assert floored(row)[0].tolist() == [0, LOG_FLOOR]
+    assert row[0, 1] == -np.inf
+    finite = np.array([[-0.1, -300.0]])
+    assert floored(finite) is finite
+
+
+def test_kl_divergence_of_predictions_with_zeros():
+    with np.errstate(divide="ignore"):
+        certain, even = np.log([[1.0, 0.0]]), np.log([[0.5, 0.5]])
+    assert kl_divergence(certain, certain).tolist() == [0]
+    assert kl_divergence(certain, even).tolist() == pytest.approx([math.log(2)])
+    assert kl_divergence(even, certain).tolist() == [math.inf]
+
+
+def test_one_label_of_probability_zero_leaves_the_temperature_where_it_is():
+    log_probs, labels = predictions(0, 2000, 10, 3.0)
+    truth = fit_temperature(log_probs, labels)
+    log_probs[0, labels[0]] = -np.inf
+    temperature, determined = search_temperature(log_probs, labels)
+    assert determined
+    assert temperature == pytest.approx(truth, rel=0.05)
+    log_probs[0, labels[0]] = LOG_FLOOR
+    assert temperature == fit_temperature(log_probs, labels)
+
+
+@pytest.mark.parametrize(
+    ("probability_of_label", "determined"), [(1 - 1e-6, False), (0.5, False), (1e-6, False), (None, True)]
+)
+def test_a_temperature_that_validation_does_not_determine_is_told(probability_of_label, determined):
+    if probability_of_label is None:
+        log_probs, labels = predictions(1, 200, 5, 2.0)
+    else:
+        labels = np.arange(100) % 2
+        share = np.where(np.arange(2) == labels[:, None], probability_of_label, 1 - probability_of_label)
+        log_probs = np.log(share)
+    temperature, told = search_temperature(log_probs, labels)
+    assert told == determined
+    assert temperature == fit_temperature(log_probs, labels)

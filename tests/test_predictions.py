@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +21,14 @@ from sklearn.metrics import log_loss
 
 from benchmarks.cli import main
 from benchmarks.results.external import load_external
-from benchmarks.results.outside.predictions import arrays_of, load_predictions
+from benchmarks.results.outside.comparing import Comparison
+from benchmarks.results.outside.predictions import arrays_of, check_classes, load_predictions
 from benchmarks.run import Options, plan_suite, run_suite
+from benchmarks.statistics import Means
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import Suite, load_suite
 from dbn_core.errors import DataError
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.classification import Classification, score_arrays
 
 N, K = 60, 4
 RNG = np.random.default_rng(0)
@@ -158,6 +163,65 @@ def test_a_said_kind_is_believed(tmp_path: Path, labels: Path) -> None:
     assert load_predictions(negative, labels)[0].values == "logits"
 
 
+def test_only_the_arrays_that_are_used_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", test=GOOD, labels=LABELS, probs=GOOD)
+    damage(tmp_path / "p.npz", "probs.npy")
+    test, _ = load_predictions(tmp_path / "p.npz")
+    np.testing.assert_allclose(test.log_probs[0], log_softmax(GOOD, -1))
+    with pytest.raises(DataError, match=r"no readable \.npz"):
+        load_predictions(tmp_path / "p.npz", key="probs")
+    np.savez(tmp_path / "y.npz", labels=LABELS, other=GOOD)
+    damage(tmp_path / "y.npz", "other.npy")
+    np.testing.assert_array_equal(load_predictions(tmp_path / "p.npz", tmp_path / "y.npz")[0].labels, LABELS)
+
+
+def damage(path: Path, name: str) -> None:
+    """Change bytes of one array of an .npz, so that it cannot be read."""
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo(name).header_offset + 400
+    content = bytearray(path.read_bytes())
+    content[start : start + 8] = bytes(255 - byte for byte in content[start : start + 8])
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("kind", KINDS)
+def test_scoring_needs_three_times_the_file_in_memory(
+    kind: str, members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.results.outside.predictions._BLOCK", 1 << 12)
+    monkeypatch.setattr("dbn_core.metrics.scores._BLOCK", 1 << 12)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    rng = np.random.default_rng(0)
+    blocks = {
+        split: KINDS[kind](rng.normal(size=(members, count, 500))).astype(np.float32)
+        for split, count in (("test", 1600), ("validation", 400))
+    }
+    labels = {f"{name}_labels": rng.integers(0, 500, block.shape[1]) for name, block in blocks.items()}
+    np.savez(tmp_path / "p.npz", **blocks, **labels)
+    size = sum(block.nbytes for block in blocks.values())
+    del blocks
+    score_arrays(arrays_of(*load_predictions(tmp_path / "p.npz")))  # what is imported is no part of it
+    tracemalloc.start()
+    try:
+        scores = score_arrays(arrays_of(*load_predictions(tmp_path / "p.npz")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "cnll" in scores
+    assert peak < 3.2 * size
+
+
+def test_a_table_of_many_classes_is_read_in_time(tmp_path: Path) -> None:
+    path, classes = tmp_path / "p.csv", [f"c{k}" for k in range(20_000)]
+    pd.DataFrame(np.full((2, len(classes)), 1 / len(classes)), columns=classes).assign(label=0).to_csv(
+        path, index=False
+    )
+    started = time.process_time()
+    assert load_predictions(path)[0].classes == tuple(classes)
+    assert time.process_time() - started < 3
+
+
 # ------------------------------------------------------------------------------------------------------- bad files
 
 
@@ -204,6 +268,12 @@ BAD_PREDICTIONS = [
     ("p.csv", lambda path: np.savetxt(path, GOOD, delimiter=","), "no header"),
     ("p.csv", _table(a=GOOD[:, 0], b=GOOD[:, 1], member=[0] * 20 + [1] * 40), "different numbers of rows"),
     ("p.csv", _table(a=GOOD[:, 0], b=GOOD[:, 1], member=[0] * 30 + [1] * 30, label=LABELS), "labels differ"),
+    ("p.csv", lambda path: path.write_text("cat,cat,dog,label\n.2,.3,.5,0\n"), "two columns called 'cat'"),
+    ("p.csv", lambda path: path.write_text("0,1,label\n.2,.8,0\n.5,.5,\n"), "rows without a label"),
+    ("p.csv", lambda path: path.write_text("id,0,1,label\n17,.2,.8,0\n18,.2,.8,1\n"), "column 'id' beside numbered"),
+    ("p.npy", _array(np.round(100 * softmax(GOOD, -1))), "divide probabilities by their sum"),
+    ("p.npy", _array(np.round(100 * softmax(RNG.normal(size=(N, 40)), -1))), "divide probabilities by their sum"),
+    ("p.npz", _arrays(test=GOOD, validation=GOOD, labels=LABELS, validation_labels=LABELS), "the test predictions"),
     ("p.parquet", lambda path: path.write_bytes(b"PAR1"), "no readable .parquet"),
 ]
 BAD_LABELS = [
@@ -483,3 +553,43 @@ def test_compare_two_files(
     assert nll["p_value"] == pytest.approx(ttest_1samp(gaps, 0).pvalue, rel=1e-6)
     _, out, _ = command(monkeypatch, capsys, "compare", b, b, "--labels", labels)
     assert "The difference in accuracy, NLL, Brier score and ECE is not significant (5 %, Holm)." in out
+
+
+def test_five_examples_prove_no_difference_and_infinity_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right, labels = np.array([[0.9, 0.1]] * 5), np.zeros(5, int)
+    for name, probs in (("a", right), ("b", right[:, ::-1])):
+        np.savez(tmp_path / f"{name}.npz", p=probs, labels=labels)
+    code, out, _ = command(monkeypatch, capsys, "compare", tmp_path / "a.npz", tmp_path / "b.npz")
+    assert code == 0
+    assert "significantly better" not in out
+    assert "the exact sign test" in out
+    _, out, _ = command(monkeypatch, capsys, "compare", tmp_path / "a.npz", tmp_path / "b.npz", "--json")
+    rows = {row["metric"]: row for row in json.loads(out)["rows"]}
+    assert (rows["acc"]["difference"], rows["acc"]["p_value"]) == (1, 0.0625)
+    assert rows["acc"]["low"] < 0 < rows["acc"]["high"] == 1
+    assert (rows["nll"]["p_value"], rows["nll"]["low"]) == (0.0625, None)
+
+
+def test_an_infinite_difference_has_no_test() -> None:
+    found = Comparison("a", "b", 9, 3, Classification())
+    scores = np.random.default_rng(0).normal(size=(2, 3, 9))
+    lost = scores.copy()
+    lost[0, 0, 0] = np.inf
+    found.fill(
+        {name: (*each, Means((each[0] - each[1])[None]).test()) for name, each in (("nll", lost), ("acc", scores))}
+    )
+    assert "the difference in NLL is not finite and has no test" in found.verdict
+    assert "one repetition" not in found.verdict
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "eel", "fox"], ["0", "1", "2", "3"], ["class 0", "1a", "b", "c"]])
+def test_classes_in_another_order_than_the_suites_are_refused(names: list[str], tmp_path: Path, labels: Path) -> None:
+    pd.DataFrame(GOOD, columns=names).to_csv(tmp_path / "p.csv", index=False)
+    predictions, _ = load_predictions(tmp_path / "p.csv", labels)
+    check_classes(predictions, names)
+    check_classes(predictions, ["one", "two", "three", "four"])
+    if names[0] != "0":  # numbered columns are put in order
+        with pytest.raises(DataError, match="another order: order its columns"):
+            check_classes(predictions, names[::-1])

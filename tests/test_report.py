@@ -425,6 +425,23 @@ def test_renders_one_repetition_and_few_methods(tmp_path: Path, methods: list[tu
     assert "±" not in page.split("## How")[0]
 
 
+def test_a_method_of_infinite_nll_is_in_the_tables_and_left_out_of_figures(tmp_path: Path) -> None:
+    with drawn():
+        written = render(
+            write_results(tmp_path / "rows", [*METHODS, ("Vote", "vote", "vote", 3, INF, INF, 0.965, 3.0)]), tmp_path
+        )
+    assert {f"{name}.png" for name in FIGURES} <= {path.name for path in written}
+    results = load_results(tmp_path / "rows")
+    [row] = [row for block in main_table(results).blocks for row in block.rows if row[0].text == "Vote"]
+    header = main_table(results).header
+    assert row[header.index("NLL ↓")].text == "∞"
+    assert row[header.index("DEE (raw) ↑")].text == "< 1"
+    [cells] = [
+        row[2:] for block in comparisons_table(results).blocks[:1] for row in block.rows if row[0].text == "Vote"
+    ]
+    assert all("+∞" in cell.text for cell in cells)
+
+
 def test_a_missing_column_or_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     folder = write_results(tmp_path)
     pd.read_csv(folder / "summary.csv").drop(columns="dee_raw_low").to_csv(folder / "summary.csv", index=False)
@@ -486,6 +503,8 @@ def test_numbers_become_text() -> None:
     assert with_interval(99.21, 99.1, 99.32, 1) == "99.2 ± 0.1"
     assert with_interval(99.21, NAN, NAN, 2) == "99.21"
     assert with_interval(NAN, NAN, NAN, 2) == "–"
+    assert with_interval(INF, NAN, NAN, 2) == "∞"
+    assert with_interval(-INF, -INF, NAN, 2) == "−∞"
     assert decimals([0.12, 0.15, NAN], 1, 2) == 2
     assert decimals([1.2], 1, 2) == 1
     assert decimals([NAN], 3, 4) == 4

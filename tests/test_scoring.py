@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import norm
 
 from dbn_core.metrics import calibration, scores
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.classification import caveats, score_arrays
 
 BINS = 15
 
@@ -37,7 +37,8 @@ def plain_scores(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Every score by SciPy, from arrays of full size."""
 
     def mixed(terms: np.ndarray) -> np.ndarray:
-        return log_softmax(logsumexp(terms.astype(np.float64), axis=0) - np.log(len(terms)), axis=1)
+        mean = log_softmax(logsumexp(terms.astype(np.float64), axis=0) - np.log(len(terms)), axis=1)
+        return np.where(np.isneginf(mean), -149 * np.log(2), mean)
 
     def own(log_probs: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
         hot = np.eye(log_probs.shape[1])[labels]
@@ -131,3 +132,21 @@ def test_an_error_in_a_block_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> Non
 
     with pytest.raises(RuntimeError, match="the seventh"):
         scores.by_example(fail, np.arange(10.0)[:, None])
+
+
+def test_zeros_and_a_temperature_that_nothing_determines_are_told() -> None:
+    arrays = predictions(0, 2, 30, 5, "impossible classes")
+    arrays["test"][:, 0, arrays["test_labels"][0]] = -np.inf
+    arrays["test"][0, 1, arrays["test_labels"][1]] = -np.inf  # the other member's is not zero
+    arrays["validation"][:] = np.log(0.2)
+    found = score_arrays(arrays)
+    assert (found.zeros, found.zero_labels, found.determined) == (31, 1, False)
+    assert found.examples["nll"][0] == pytest.approx(149 * np.log(2))
+    for values in found.examples.values():
+        assert np.isfinite(values).all()
+    zeros, temperature = caveats([found])
+    assert zeros.startswith("31 of 150 test probabilities are exactly 0 and count as 1.4e-45; 1 of them")
+    assert "does not determine the temperature:" in temperature
+    good = score_arrays(predictions(0, 2, 30, 5, "any"))
+    assert caveats([good]) == []
+    assert "in 1 of 2 repetitions" in caveats([good, found])[1]

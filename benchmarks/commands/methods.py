@@ -68,8 +68,8 @@ def check(
         mark = "FAIL" if verdict.problem else "ok  "
         style = "red" if verdict.problem else None
         console.print(f"{mark}  {verdict.name}", style=style, markup=False, highlight=False, soft_wrap=True)
-        if verdict.problem:
-            console.print(f"      {verdict.problem}", markup=False, highlight=False, soft_wrap=True)
+        if verdict.problem or verdict.note:
+            console.print(f"      {verdict.problem or verdict.note}", markup=False, highlight=False, soft_wrap=True)
     if failed:
         raise SpecError(f"'{canonical(method)}' breaks {failed} point(s) of the contract: mend them, then check again.")
     console.print(f"'{canonical(method)}' keeps the contract.", markup=False, highlight=False, soft_wrap=True)

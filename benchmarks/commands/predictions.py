@@ -105,7 +105,7 @@ def score(
     """Score predictions made anywhere, and add them to a suite if asked to."""
     from benchmarks.results.outside.accepted import load_accepted
     from benchmarks.results.outside.comparing import ensemble_equivalents
-    from benchmarks.results.outside.predictions import arrays_of, load_predictions
+    from benchmarks.results.outside.predictions import arrays_of, check_classes, load_predictions
     from dbn_core.tasks.classification import Classification
 
     only_suite = {
@@ -132,6 +132,8 @@ def score(
     classes = isinstance(task, Classification)
     if predictions is not None and classes:
         loaded = load_predictions(predictions, labels, validation, validation_labels, key, values)
+        if suite is not None:
+            check_classes(loaded[0], plan.data.classes)
         arrays = arrays_of(*loaded)
         result = _scored(task, arrays, [note for part in loaded if part for note in part.notes])
         if loaded[1] is None:
@@ -264,16 +266,19 @@ def _change_suite(
 
 
 def _scored(task: Task, arrays: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    from benchmarks.statistics import independent
+    from benchmarks.statistics import Means
+    from dbn_core.tasks.classification import ClassScores, caveats
 
     scores = task.score(arrays)
     metrics: dict[str, dict[str, float | None]] = {}
     for name, examples in scores.examples.items():
-        interval = independent(examples)
+        interval = Means(examples[None, :, None]).interval()
         metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
     for name, value in scores.split.items():
         metrics[name] = {"value": value, "low": None, "high": None}
     order = [name for name in score_names(task) if name in metrics]
+    if isinstance(scores, ClassScores):
+        notes = notes + [f"{line[0].upper()}{line[1:]}" for line in caveats([scores])]
     count = {"examples": len(arrays["test_labels"])} if task.name == "classification" else {}
     return {**count, "metrics": {name: metrics[name] for name in order}, "notes": notes}
 

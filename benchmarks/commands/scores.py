@@ -34,6 +34,8 @@ def score_number(task: Task, metric: str, value: float, sign: str = "") -> str:
     """A score as tables show it; ``sign`` is ``+`` for differences."""
     if math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return f"{value:{sign}}".replace("inf", "∞")
     return f"{100 * value:{sign}.2f} %" if task.scores[metric].percent else f"{value:{sign}.4f}"
 
 

@@ -28,6 +28,7 @@ from dbn_core.draws import seeded
 from dbn_core.errors import BenchError, SpecError
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import count_in_torch, predictor_cost
+from dbn_core.metrics.scores import FLOOR
 from dbn_core.registry import canonical, parse_method
 from dbn_core.seeds import canonical_json, generator
 
@@ -37,10 +38,11 @@ _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass
 class Verdict:
-    """One check of one method: ``problem`` is empty when it passed."""
+    """One check of one method: ``problem`` is empty when it passed; ``note`` says what to know all the same."""
 
     name: str
     problem: str = ""
+    note: str = ""
 
 
 def check_is_described(subject: Subject) -> None:
@@ -126,10 +128,17 @@ def check_members(subject: Subject) -> None:
         )
 
 
-def check_predictions(subject: Subject) -> None:
+def check_predictions(subject: Subject) -> str:
     """returns normalised log-probabilities of the right shape, or whatever its task asks for."""
-    for size in subject.sizes:
-        _predict(subject, size)
+    tensors = [tensor for size in subject.sizes for tensor in _predict(subject, size).values()]
+    zeros = sum(int(torch.isneginf(tensor).sum()) for tensor in tensors if tensor.is_floating_point())
+    if not zeros:
+        return ""
+    return (
+        f"{zeros} predicted log-probabilities are minus infinity. Where all terms of an example have it, the "
+        f"probability counts as {FLOOR:.2g} in scores, and the NLL depends on that. Unless zeros are meant, as in a "
+        "vote, replace softmax().log() by log_softmax()."
+    )
 
 
 def _predict(subject: Subject, size: int) -> dict[str, torch.Tensor]:
@@ -224,7 +233,7 @@ def check_global_state(subject: Subject) -> None:
     )
 
 
-CHECKS: tuple[Callable[[Subject], None], ...] = (
+CHECKS: tuple[Callable[[Subject], str | None], ...] = (
     check_is_described,
     check_sizes,
     check_parts,
@@ -259,13 +268,13 @@ def _draws(subject: Subject, predictor: nn.Module, images: torch.Tensor) -> bool
     return not torch.equal(_forward(subject, predictor, images), _forward(subject, predictor, images, draw=1))
 
 
-def check_method(method: Method, checks: Sequence[Callable[[Subject], None]] = CHECKS) -> Iterator[Verdict]:
+def check_method(method: Method, checks: Sequence[Callable[[Subject], str | None]] = CHECKS) -> Iterator[Verdict]:
     """Run the checks; a crash inside a method is a problem like any other, told once."""
     subject, told = make_subject(method), dict[str, str]()
     for check in checks:
         sentence = (check.__doc__ or check.__name__).rstrip(".")
         try:
-            check(subject)
+            note = check(subject) or ""
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() in a plugin too
@@ -277,4 +286,4 @@ def check_method(method: Method, checks: Sequence[Callable[[Subject], None]] = C
                 told[problem] = sentence
                 yield Verdict(sentence, problem)
         else:
-            yield Verdict(sentence)
+            yield Verdict(sentence, note=note)

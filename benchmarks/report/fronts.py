@@ -86,7 +86,8 @@ class _Panel:
         rows = results.summary.assign(x=results.summary[cost], y=results.summary[mean])
         rows = rows.assign(low=rows[f"{name}_low"], high=rows[f"{name}_high"], reference=False)
         rows.loc[results.reference.index, "reference"] = True
-        rows = rows[np.isfinite(rows["x"]) & rows["y"].notna()]
+        # An infinite equivalent stands beyond the scale; an infinite NLL has no place.
+        rows = rows[np.isfinite(rows["x"]) & (np.isfinite(rows["y"]) if score == "nll" else rows["y"].notna())]
         rows["loss"] = rows["y"] if score == "nll" else -rows["y"]
         methods = ~rows["control"] & ~rows["reference"]
         rows["front"] = rows["overall"] = False

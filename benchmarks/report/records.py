@@ -52,12 +52,12 @@ def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
 
 def _cell(values: pd.Series, repetitions: int) -> Cell:
     """The mean of the repetitions that recorded the number, how many where that is not all, and its interval."""
-    from benchmarks.statistics import independent  # here, since reports without records need no SciPy
+    from benchmarks.statistics import Means  # here, since reports without records need no SciPy
 
     known = values.dropna().to_numpy()
     if not len(known):
         return Cell(MISSING if values.empty else "not finite")
-    mean = independent(known)
+    mean = Means(known[None, :, None]).interval()
     half = (mean.high - mean.low) / 2
     digits = decimals([half], 0, 99)
     if not half > 0 or digits > 6:  # without an interval, or too small for decimals

@@ -71,9 +71,11 @@ def decimals(half_widths: Iterable[float], least: int, most: int) -> int:
 
 
 def with_interval(mean: float, low: float, high: float, digits: int) -> str:
-    """Return `mean ± half-width`, or the mean alone when there is no interval."""
-    if not math.isfinite(mean):
+    """Return `mean ± half-width`, or the mean alone when there is no interval; `∞` for an infinite mean."""
+    if math.isnan(mean):
         return MISSING
+    if math.isinf(mean):
+        return "∞" if mean > 0 else "−∞"
     half = (high - low) / 2
     return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if math.isfinite(half) else "")
 
@@ -125,7 +127,9 @@ def p_text(value: float) -> str:
 def difference_text(row: pd.Series) -> str:
     """Return a row of the comparisons as `−0.012 [−0.020, −0.004]`; accuracies and ECE in percentage points."""
     scale, digits = (100, 2) if row["metric"] in PERCENT else (1, 4)
-    value, low, high = (f"{row[key] * scale:+.{digits}f}".replace("-", "−") for key in ("difference", "low", "high"))
+    value, low, high = (
+        f"{row[key] * scale:+.{digits}f}".replace("-", "−").replace("inf", "∞") for key in ("difference", "low", "high")
+    )
     return value if math.isnan(row["low"]) else f"{value} [{low}, {high}]"
 
 
@@ -246,7 +250,7 @@ def fewer_repetitions(results: Results) -> str:
 
 
 def _comparison_cell(row: pd.Series) -> Cell:
-    if not math.isfinite(row["difference"]):
+    if math.isnan(row["difference"]):
         return Cell(MISSING)
     p_value = row.get("p_holm", row["p_value"])
     if math.isnan(p_value):

@@ -83,10 +83,13 @@ class Pairing:
         """Mean of a method over all of its repetitions; NaN when it has none."""
         if not (repetitions := self.shared(score, [key])):
             return Interval(np.nan, np.nan, np.nan)
-        return Means(self.scores(key, score, repetitions)[None], self._shared([key], score, repetitions)).test()
+        return Means(self.scores(key, score, repetitions)[None], self._shared([key], score, repetitions)).interval()
 
     def difference(self, score: str, mine: Key, theirs: Key) -> Tested | None:
-        """Mean of mine - theirs with its interval and p-value; None when no repetition has both."""
+        """Mean of mine - theirs with its interval and p-value; None when no repetition has both.
+
+        NaN, without a test, where a score of either is not finite.
+        """
         if not (repetitions := self.shared(score, [mine, theirs])):
             return None
         return self.gaps(score, mine, [theirs], repetitions).test()
@@ -96,7 +99,9 @@ class Pairing:
         theirs = np.stack([self.scores(key, score, repetitions) for key in others])
         shared = self._shared([mine, *others], score, repetitions)
         minus = np.concatenate([np.ones((len(others), 1)), -np.eye(len(others))], 1)
-        return Means(self.scores(mine, score, repetitions) - theirs, shared and shared.of(minus))
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            differences = self.scores(mine, score, repetitions) - theirs
+        return Means(differences, shared and shared.of(minus))
 
     def _of(self, key: Key, repetitions: Sequence[int]) -> list[CellResult]:
         found = {result.cell.repetition: result for result in self._groups[key]}

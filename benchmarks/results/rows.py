@@ -21,7 +21,7 @@ from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import reliability
 from dbn_core.metrics.scores import Array
 from dbn_core.task import Task
-from dbn_core.tasks.classification import ClassScores
+from dbn_core.tasks.classification import ClassScores, caveats
 
 
 @dataclass
@@ -115,7 +115,7 @@ def analyse(
         _corrected(task, _compare(task, groups, pairing) + _contrasted(task, groups, pairing, contrasts)),
         pd.DataFrame(_reliability_rows(groups)),
         recorded(plan, [result.cell for result in results], store),
-        pairing.statement(plan.suite.pool.sharing, task.name == "classification"),
+        pairing.statement(plan.suite.pool.sharing, task.name == "classification") + _caveats(groups),
         _exhibits(results),
     )
 
@@ -307,6 +307,15 @@ def _mark_best(
                 row[f"{score}_mark"] = "tied"
 
 
+def _caveats(groups: Mapping[Key, list[CellResult]]) -> list[str]:
+    """What to mind of the scores of some methods, in sentences that name them."""
+    return [
+        f"{method_name(group[0].cell.label, size)}: {line}"
+        for (_, size), group in groups.items()
+        for line in caveats([result.scores for result in group if isinstance(result.scores, ClassScores)])
+    ]
+
+
 def _exhibits(results: list[CellResult]) -> dict[str, Array]:
     """What the first repetition shows of each method."""
     first = [result for result in results if result.cell.repetition == 0]
@@ -325,7 +334,7 @@ def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> lis
         if not classes:
             continue
         labels = np.concatenate([scores.labels for scores in classes])
-        scaled = [scores.calibrated for scores in classes if scores.calibrated is not None]
+        scaled = [found for scores in classes if (found := scores.calibrated) is not None]
         pooled = {False: [scores.log_probs for scores in classes]} | (
             {True: scaled} if len(scaled) == len(group) else {}
         )

@@ -8,9 +8,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import ndtr
 
-from dbn_core.metrics.scores import Array, _check, _shift, by_example, log_softmax
+from dbn_core.metrics.scores import Array, _check, _shift, by_example, floored, log_softmax
 
 BINS = 15
+_LIMIT = 3.0  # of |log T| in the search of a temperature
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def reliability(log_probs: Array, labels: Array, bins: int = BINS) -> Reliabilit
     Bins are (lower, upper], so a confidence on an inner edge belongs to the bin below it, as in the code of the DBN
     and Bridge Network papers; confidence 1 is in the last bin.
     """
-    confidence, hit, index = _binned(log_probs, labels, bins)
+    confidence, hit = confidence_and_hit(log_probs, labels)
+    index = _bin(confidence, bins)
     count = np.bincount(index, minlength=bins).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_confidence = np.bincount(index, confidence, bins) / count
@@ -46,14 +48,18 @@ def reliability(log_probs: Array, labels: Array, bins: int = BINS) -> Reliabilit
     return Reliability(edges[:-1], edges[1:], count, mean_confidence, accuracy)
 
 
-def _binned(log_probs: Array, labels: Array, bins: int) -> tuple[Array, Array, Array]:
-    """Confidence of the top label, whether it is right, and its bin; each [N]."""
+def confidence_and_hit(log_probs: Array, labels: Array) -> tuple[Array, Array]:
+    """Confidence of the top label, and 1 where it is right, else 0; each [N]."""
     log_probs, labels = _check(log_probs, labels)
     top = log_probs.argmax(1)
     confidence = np.minimum(np.exp(log_probs[np.arange(len(top)), top]), 1.0)
-    hit = (top == labels).astype(np.float64)
+    return confidence, (top == labels).astype(np.float64)
+
+
+def _bin(confidence: Array, bins: int) -> Array:
+    """The bin of each confidence, [N]."""
     edges = np.linspace(0.0, 1.0, bins + 1)
-    return confidence, hit, np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
 
 
 def expected_calibration_error(log_probs: Array, labels: Array, bins: int = BINS) -> float:
@@ -79,8 +85,12 @@ def calibration_error_terms(log_probs: Array, labels: Array, bins: int = BINS, d
     >>> calibration_error_terms(np.log([[0.7, 0.3], [0.7, 0.3]]), np.array([0, 1])).round(3).tolist()
     [-0.3, 0.7]
     """
-    confidence, hit, index = _binned(log_probs, labels, bins)
-    gaps = confidence - hit
+    return calibration_terms(*confidence_and_hit(log_probs, labels), bins, debiased)
+
+
+def calibration_terms(confidence: Array, hit: Array, bins: int = BINS, debiased: bool = False) -> Array:
+    """As :func:`calibration_error_terms`, from what :func:`confidence_and_hit` returns."""
+    index, gaps = _bin(confidence, bins), confidence - hit
     count = np.maximum(np.bincount(index, minlength=bins), 1)
     gap = np.bincount(index, gaps, bins) / count
     if not debiased:
@@ -98,9 +108,21 @@ def calibration_error_terms(log_probs: Array, labels: Array, bins: int = BINS, d
 def fit_temperature(log_probs: Array, labels: Array) -> float:
     """The T > 0 that minimises the NLL of softmax(log p / T); searched on log T in [-3, 3].
 
-    Fit it on validation predictions, never on test.
+    Fit it on validation predictions, never on test.  Where they do not determine it, T is anything in these limits:
+    :func:`search_temperature` says whether they do.
+    """
+    return search_temperature(log_probs, labels)[0]
+
+
+def search_temperature(log_probs: Array, labels: Array) -> tuple[float, bool]:
+    """The temperature of :func:`fit_temperature`, and whether it is a minimum within the limits of the search.
+
+    It is none where the NLL still falls at a limit, and where the NLL is flat, as it is of predictions that are uniform
+    or all certain and right.  Probabilities of exactly zero are raised to ``FLOOR``
+    (:func:`dbn_core.metrics.scores.floored`).
     """
     log_probs, labels = _check(log_probs, labels)
+    log_probs = floored(log_probs)
     most = log_probs.max(1)
 
     def loss(log_t: float) -> float:
@@ -116,7 +138,10 @@ def fit_temperature(log_probs: Array, labels: Array) -> float:
 
         return float(by_example(nll, log_probs, labels, most).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-4}).x))
+    found = minimize_scalar(loss, bounds=(-_LIMIT, _LIMIT), method="bounded", options={"xatol": 1e-4})
+    inside = abs(found.x) < _LIMIT - 1e-3
+    minimum = inside and min(loss(found.x - 0.1), loss(found.x + 0.1)) > found.fun + 1e-9
+    return float(np.exp(found.x)), bool(minimum)
 
 
 def apply_temperature(log_probs: Array, temperature: float) -> Array:

@@ -1,5 +1,8 @@
 """Proper scores and accuracy.
 
+A probability of exactly zero, as majority votes and over-confident softmaxes have it, counts as :data:`FLOOR` wherever
+a score or a temperature would otherwise be infinite.
+
 Shapes: log-probabilities [N, K] (or [M, N, K] for M mixture terms), labels int [N].  Per-example functions return [N],
 so that paired tests can resample examples; a score is their mean.
 """
@@ -16,6 +19,8 @@ from scipy.special import logsumexp
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
+FLOOR = 2.0**-149  # the smallest positive number of single precision, in which predictions are stored
+LOG_FLOOR = float(np.log(FLOOR))
 _BLOCK = 1 << 19  # numbers worked on at once: in the last cache between steps, and many enough for what a call costs
 
 
@@ -54,7 +59,9 @@ def _shift(most: Array) -> Array:
 
 
 def mixture_log_probs(terms: Array) -> Array:
-    """Log of the mean of M terms' probabilities, [M, N, K] to [N, K], by logsumexp.
+    """Log of the mean of M terms' probabilities, [M, N, K] to [N, K], by logsumexp; finite, see :func:`floored`.
+
+    Raises ``ValueError`` where the terms are of another shape.
 
     >>> import numpy as np
     >>> terms = np.log([[[0.9, 0.1]], [[0.5, 0.5]]])
@@ -71,7 +78,14 @@ def _mixed(terms: Array) -> Array:
     """As :func:`mixture_log_probs`, of terms [N, M, K]."""
     terms = np.asarray(terms.transpose(1, 0, 2), np.float64)
     mean = _logsumexp(terms) - np.log(len(terms))
-    return log_softmax(mean)  # removes the float32 rounding of stored predictions
+    return floored(log_softmax(mean))  # the softmax removes the float32 rounding of stored predictions
+
+
+def floored(log_probs: Array) -> Array:
+    """Log-probabilities with :data:`LOG_FLOOR` for minus infinity; the very array where there is none."""
+    if not log_probs.size or not np.isneginf(log_probs.min()):
+        return log_probs
+    return np.where(np.isneginf(log_probs), LOG_FLOOR, log_probs)
 
 
 def _logsumexp(terms: Array) -> Array:
@@ -138,6 +152,12 @@ def _brier(log_probs: Array, labels: Array) -> Array:
 
 
 def kl_divergence(log_p: Array, log_q: Array) -> Array:
-    """KL(p || q) in nats between two predictions [N, K]; [N].  Zero exactly where they agree."""
+    """KL(p || q) in nats between two predictions [N, K]; [N].  Zero exactly where they agree; p = 0 adds nothing."""
     log_p, log_q = np.asarray(log_p, np.float64), np.asarray(log_q, np.float64)
-    return by_example(lambda p, q: (np.exp(p) * (p - q)).sum(1), log_p, log_q)
+
+    def divergence(p: Array, q: Array) -> Array:
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            terms = np.exp(p) * (p - q)
+        return np.where(np.isneginf(p), 0.0, terms).sum(1)
+
+    return by_example(divergence, log_p, log_q)

@@ -172,11 +172,48 @@ def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torc
 
 @dataclass(kw_only=True)
 class ClassScores(Scores):
-    """``log_probs`` and ``calibrated`` are [N, K], ``labels`` [N]; without validation nothing is calibrated."""
+    """Scores of class probabilities.
+
+    Attributes:
+        log_probs: [N, K].
+        labels: [N].
+        zeros: how many probabilities were exactly zero, and count as ``FLOOR`` (:mod:`dbn_core.metrics.scores`).
+        zero_labels: how many of them are a label's.
+        determined: whether the validation split determines the temperature.
+    """
 
     log_probs: Array
     labels: Array
-    calibrated: Array | None = None
+    zeros: int = 0
+    zero_labels: int = 0
+    determined: bool = True
+
+    @property
+    def calibrated(self) -> Array | None:
+        """``log_probs`` at the fitted temperature, computed anew; None without validation."""
+        from dbn_core.metrics.calibration import apply_temperature
+
+        return apply_temperature(self.log_probs, self.split["temperature"]) if "temperature" in self.split else None
+
+
+def caveats(scores: Sequence[ClassScores]) -> list[str]:
+    """What to mind of the scores of one method in its repetitions, in sentences."""
+    from dbn_core.metrics.scores import FLOOR
+
+    lines = []
+    if zeros := sum(each.zeros for each in scores):
+        total, of_labels = sum(each.log_probs.size for each in scores), sum(each.zero_labels for each in scores)
+        lines.append(
+            f"{zeros:,} of {total:,} test probabilities are exactly 0 and count as {FLOOR:.2g}; {of_labels:,} of them "
+            f"are a label's{', and the NLL depends on that' if of_labels else ''}."
+        )
+    if loose := sum(not each.determined for each in scores):
+        where = f" in {loose} of {len(scores)} repetitions" if len(scores) > 1 else ""
+        lines.append(
+            f"validation does not determine the temperature{where}: the NLL is flat or has no minimum from T = 0.05 to "
+            "20, so calibrated scores depend on the search."
+        )
+    return lines
 
 
 def score_arrays(arrays: Mapping[str, Array], terms: int | None = None) -> ClassScores:
@@ -187,26 +224,41 @@ def score_arrays(arrays: Mapping[str, Array], terms: int | None = None) -> Class
             ``test_ids`` [N] where each repetition has a test split of its own.
         terms: how many of the M terms count; all when None.
     """
-    from dbn_core.metrics.calibration import apply_temperature, calibration_error_terms, fit_temperature
-    from dbn_core.metrics.scores import brier, correct, mixture_log_probs, negative_log_likelihood
+    from dbn_core.metrics.calibration import search_temperature
+    from dbn_core.metrics.scores import LOG_FLOOR, by_example, mixture_log_probs, negative_log_likelihood
 
     log_probs, labels = mixture_log_probs(arrays["test"][:terms]), arrays["test_labels"]
     result = ClassScores(log_probs=log_probs, labels=labels, ids=arrays.get("test_ids"))
-    result.examples = {
-        "acc": correct(log_probs, labels),
-        "nll": negative_log_likelihood(log_probs, labels),
-        "brier": brier(log_probs, labels),
-        "ece": calibration_error_terms(log_probs, labels),
-        "ece_debiased": calibration_error_terms(log_probs, labels, debiased=True),
-    }
+    result.zeros = int(by_example(lambda block: (block == LOG_FLOOR).sum(1), log_probs).sum())
+    result.zero_labels = int((negative_log_likelihood(log_probs, labels) == -LOG_FLOOR).sum())
+    result.examples = _examples(log_probs, labels)
     if "validation" in arrays:
-        temperature = fit_temperature(mixture_log_probs(arrays["validation"][:terms]), arrays["validation_labels"])
-        calibrated = result.calibrated = apply_temperature(log_probs, temperature)
-        result.examples |= {
-            "cnll": negative_log_likelihood(calibrated, labels),
-            "cbrier": brier(calibrated, labels),
-            "cece": calibration_error_terms(calibrated, labels),
-            "cece_debiased": calibration_error_terms(calibrated, labels, debiased=True),
-        }
+        temperature, result.determined = search_temperature(
+            mixture_log_probs(arrays["validation"][:terms]), arrays["validation_labels"]
+        )
         result.split = {"temperature": temperature}
+        scaled = _examples(log_probs, labels, temperature)
+        result.examples |= {f"c{name}": values for name, values in scaled.items() if name != "acc"}
     return result
+
+
+def _examples(log_probs: Array, labels: Array, temperature: float | None = None) -> dict[str, Array]:
+    """Scores of each example, [N], at a temperature if one is given; no array of full size is made on the way."""
+    import numpy as np
+
+    from dbn_core.metrics.calibration import apply_temperature, calibration_terms, confidence_and_hit
+    from dbn_core.metrics.scores import brier, by_example, negative_log_likelihood
+
+    def of_block(log_probs: Array, labels: Array) -> Array:
+        block = log_probs if temperature is None else apply_temperature(log_probs, temperature)
+        scores = negative_log_likelihood(block, labels), brier(block, labels), *confidence_and_hit(block, labels)
+        return np.stack(scores, 1)
+
+    nll, brier_score, confidence, hit = np.ascontiguousarray(by_example(of_block, log_probs, labels).T)
+    return {
+        "acc": hit,
+        "nll": nll,
+        "brier": brier_score,
+        "ece": calibration_terms(confidence, hit),
+        "ece_debiased": calibration_terms(confidence, hit, debiased=True),
+    }

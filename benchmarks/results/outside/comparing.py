@@ -13,7 +13,7 @@ from benchmarks.results.outside.predictions import arrays_of, load_predictions
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_cells
-from benchmarks.statistics import LEVEL, Interval, Means, Tested, equivalent, holm, independent
+from benchmarks.statistics import LEVEL, Interval, Means, Tested, equivalent, holm, paired
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
@@ -68,8 +68,11 @@ class Comparison:
                 parts.append(f"{winner} ({name}) is significantly better in {self._listed(won)}")
         if open_ := [metric for metric, who in winners.items() if who == ""]:
             parts.append(f"the difference in {self._listed(open_)} is not significant")
-        if untested := [metric for metric, who in winners.items() if who is None]:
-            parts.append(f"with one repetition the difference in {self._listed(untested)} has no test")
+        untested = {row.metric: row.difference for row in self.rows if winners[row.metric] is None}
+        if infinite := [metric for metric, gap in untested.items() if not np.isfinite(gap)]:
+            parts.append(f"the difference in {self._listed(infinite)} is not finite and has no test")
+        if single := [metric for metric in untested if metric not in infinite]:
+            parts.append(f"with one repetition the difference in {self._listed(single)} has no test")
         text = "; ".join(parts)
         return f"{text[0].upper()}{text[1:]} (5 %, Holm)."
 
@@ -95,6 +98,8 @@ class Comparison:
         if self.repetitions > 1:
             return f"Paired Student's t over {' and '.join(over)}{alone}; p corrected by Holm for the number of scores."
         tested = f"Paired Student's t over {over[0]}. " if over else ""
+        if tested and "acc" in (row.metric for row in self.rows):
+            tested += "Accuracy: the exact sign test too, of which the larger p and the wider interval count. "
         return (
             f"{tested}One repetition: it speaks of these two sets of predictions on other examples, not of other "
             "trainings."
@@ -131,7 +136,7 @@ def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values
     found = Comparison(str(a), str(b), len(tests[0].labels), 1, Classification(), notes=notes)
     metrics = [metric for metric in _CLASSIFICATION if all(metric in each for each in scores)]
     pairs = {metric: [each[metric] for each in scores] for metric in metrics}
-    found.fill({metric: (mine, theirs, independent(mine - theirs)) for metric, (mine, theirs) in pairs.items()})
+    found.fill({metric: (mine, theirs, paired(mine - theirs)) for metric, (mine, theirs) in pairs.items()})
     return found
 
 
@@ -164,7 +169,7 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     for metric in [metric for metric, own in having.items() if own == repetitions]:
         if test := pairing.difference(metric, *keys):
             mine, theirs = (pairing.scores(key, metric, repetitions) for key in keys)
-            tests[metric] = (mine, theirs, independent((mine - theirs)[0]) if len(repetitions) == 1 else test)
+            tests[metric] = (mine, theirs, paired((mine - theirs)[0]) if len(repetitions) == 1 else test)
     found.fill(tests)
     return found
 

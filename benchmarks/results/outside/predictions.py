@@ -1,18 +1,19 @@
 """Anyone's predictions: probabilities, log-probabilities or logits of one or many members, as log-probabilities.
 
-No torch.  Every file that cannot be used is a :class:`DataError` of one sentence that names it and the remedy.
+No torch.  Every file that cannot be used is a :class:`DataError` of one sentence that names it and the remedy.  Arrays
+are worked on in blocks and in place: a file and its scores need three times the size of its float32 numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from benchmarks.results.outside.readers import LABEL_NAMES, class_numbers, read_arrays, read_labels
+from benchmarks.results.outside.readers import CLASSES, LABEL_NAMES, class_numbers, read_arrays, read_labels
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 
@@ -20,6 +21,8 @@ KINDS = ("probabilities", "log-probabilities", "logits")
 # Rounded to three decimals, or in half precision, the probabilities of an example still sum to 1 within this.
 _SUM = 1e-2
 _BELOW_ZERO = -1e-6  # what rounding leaves of a probability of zero
+_PERCENT = 10  # how far from 100 rounding takes the typical sum of percentages
+_BLOCK = 1 << 19  # numbers worked on at once
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Predictions:
     """Predictions on one split.
 
     Attributes:
-        log_probs: float64 [M, N, K], normalised and finite.
+        log_probs: [M, N, K], normalised and finite; float32, or float64 where the file has that or whole numbers.
         labels: int64 [N].
         values: what the file held: one of ``KINDS``.
         floored: how many probabilities were exactly zero, and were raised to ``floor``.
@@ -35,6 +38,7 @@ class Predictions:
         floor: the smallest positive number of the file's own precision.
         source: name of the file.
         split: ``test`` or ``validation``.
+        classes: names of the classes, where the file is a table that has them.
     """
 
     log_probs: Array
@@ -45,6 +49,7 @@ class Predictions:
     floor: float
     source: str
     split: str
+    classes: tuple[str, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -85,20 +90,20 @@ def load_predictions(
     if values not in ("auto", *KINDS):
         raise SpecError(f"Unknown kind of values '{values}': choose auto, {', '.join(KINDS)}.")
     file, held = Path(path), read_arrays(Path(path), key)
-    test = _predictions(file, held["predictions"], _labels(file, held, "labels", labels), values)
+    test = _predictions(file, held, "predictions", _labels(file, held, "labels", labels), values)
     if validation is not None:
         there = Path(validation)
         found = read_arrays(there, key)
-        block, truth = found["predictions"], _labels(there, found, "labels", validation_labels)
+        name, truth = "predictions", _labels(there, found, "labels", validation_labels)
     elif "validation" in held:
-        there = file
-        block, truth = held["validation"], _labels(file, held, "validation_labels", validation_labels)
+        there, found = file, held
+        name, truth = "validation", _labels(file, held, "validation_labels", validation_labels)
     elif validation_labels is not None:
         raise DataError(f"There are labels '{validation_labels}' but no validation predictions: add --validation.")
     else:
         return test, None
     # What test holds, validation must hold as well: the two are never guessed apart.
-    return test, _alike(test, _predictions(there, block, truth, test.values, "validation "))
+    return test, _alike(test, _predictions(there, found, name, truth, test.values, "validation "))
 
 
 def arrays_of(test: Predictions, validation: Predictions | None) -> dict[str, Array]:
@@ -109,6 +114,19 @@ def arrays_of(test: Predictions, validation: Predictions | None) -> dict[str, Ar
     return arrays
 
 
+def check_classes(predictions: Predictions, classes: Sequence[str]) -> None:
+    """Whether named columns are not those of a suite in another order.
+
+    Raises:
+        DataError: they are.
+    """
+    named = predictions.classes
+    if sorted(named) == sorted(classes) and named != tuple(classes):
+        raise DataError(
+            f"'{predictions.source}' has the suite's classes in another order: order its columns {', '.join(classes)}."
+        )
+
+
 def recognise(block: Array) -> str:
     """Which of ``KINDS`` an array [M, N, K] holds.
 
@@ -116,71 +134,99 @@ def recognise(block: Array) -> str:
     log-probabilities; anything else is logits, unless it looks like probabilities that went wrong.
 
     Raises:
-        DataError: not negative, and no row sums to 1; the message is the end of a sentence.
+        DataError: not negative, and no row sums to 1, as of percentages; the message is the end of a sentence.
     """
-    block = np.asarray(block, np.float64)
-    if block.min() >= _BELOW_ZERO:
-        sums = block.sum(-1)
+    most = max(part.max() for _, part in _parts(block))
+    if min(part.min() for _, part in _parts(block)) >= _BELOW_ZERO:
+        sums = np.concatenate([part.sum(-1, dtype=np.float64) for _, part in _parts(block)])
         if np.all(np.abs(sums - 1) <= _SUM):
             return "probabilities"
-        if block.max() <= 1 or np.ptp(sums) <= _SUM * sums.mean():
+        percent = most <= 100 + _PERCENT and abs(np.median(sums) - 100) <= _PERCENT
+        if most <= 1 or percent or np.ptp(sums) <= _SUM * sums.mean():
             raise DataError(
                 f"holds no negative value, but rows that sum to {sums.min():.4g} to {sums.max():.4g}: say with "
                 "--values whether they are logits, or divide probabilities by their sum"
             )
-    elif block.max() <= _SUM and np.all(np.abs(logsumexp(block, axis=-1)) <= _SUM):
+    elif most <= _SUM and all(
+        np.all(np.abs(logsumexp(part.astype(np.float64), axis=-1)) <= _SUM) for _, part in _parts(block)
+    ):
         return "log-probabilities"
     return "logits"
 
 
-def _predictions(path: Path, block: Array, labelled: tuple[Path, Array], values: str, split: str = "") -> Predictions:
-    block, labels = _shaped(path, block, split), labelled[1]
+def _parts(block: Array) -> Iterator[tuple[slice, Array]]:
+    """The examples and the view [n, K] of each of the blocks of [M, N, K]."""
+    _, count, classes = block.shape
+    step = max(1, _BLOCK // classes)
+    for member in block:
+        for start in range(0, count, step):
+            examples = slice(start, start + step)
+            yield examples, member[examples]
+
+
+def _predictions(
+    path: Path, held: dict[str, Array], name: str, labelled: tuple[Path, Array], values: str, split: str = ""
+) -> Predictions:
+    block, labels = _shaped(path, held.pop(name), split), labelled[1]
     _fits(path, block, *labelled, split)
     try:
         kind = recognise(block) if values == "auto" else values
     except DataError as error:
         raise DataError(f"'{path}' {error}.") from None
+    if kind == "probabilities" and (least := min(part.min() for _, part in _parts(block))) < _BELOW_ZERO:
+        raise DataError(
+            f"'{path}' has {split}probabilities down to {least:.4g}: if they are logits, say --values logits."
+        )
     precision = np.finfo(block.dtype if block.dtype.kind == "f" else np.float64)
     # Extended precision has smaller numbers than the float64 in which scores are computed.
     floor = float(precision.smallest_subnormal) or float(np.finfo(np.float64).smallest_subnormal)
-    log_probs = _log_probs(path, np.asarray(block, np.float64), kind, split)
-    zero = np.isneginf(log_probs)
-    log_probs = np.where(zero, np.log(floor), log_probs)
+    log_probs, floored, floored_labels, wrong = _writable(block), 0, 0, 0.0
+    for examples, part in _parts(log_probs):
+        of_part, sums_wrong = _log_probs(part.astype(np.float64), kind)
+        zero = np.isneginf(of_part)
+        if zero.all(-1).any():
+            raise DataError(f"'{path}' has {split}examples in which every class has probability 0: predict them again.")
+        wrong = max(wrong, sums_wrong)
+        floored += int(zero.sum())
+        floored_labels += int(zero[np.arange(len(zero)), labels[examples]].sum())
+        part[:] = np.where(zero, np.log(floor), log_softmax(of_part, axis=-1))
+    if not wrong <= _SUM:
+        raise DataError(
+            f"'{path}' has {split}rows whose probabilities sum to 1 ± {wrong:.3g}: normalise them, or say what "
+            "they are with --values."
+        )
     return Predictions(
         log_probs=log_probs,
         labels=labels,
         values=kind,
-        floored=int(zero.sum()),
-        floored_labels=int(zero[:, np.arange(len(labels)), labels].sum()),
+        floored=floored,
+        floored_labels=floored_labels,
         floor=floor,
         source=path.name,
         split=split.strip() or "test",
+        classes=tuple(map(str, held.get(CLASSES, ()))),
     )
 
 
-def _log_probs(path: Path, block: Array, kind: str, split: str) -> Array:
-    """Normalised log-probabilities, minus infinity where a probability is zero."""
+def _writable(block: Array) -> Array:
+    """The array itself if scores can be kept in it, else a copy of sufficient precision."""
+    if block.dtype == np.float16:
+        return block.astype(np.float32)
+    if block.dtype in (np.float32, np.float64):
+        return block if block.flags.writeable else block.copy()
+    return block.astype(np.float64)
+
+
+def _log_probs(block: Array, kind: str) -> tuple[Array, float]:
+    """Logarithms [n, K], minus infinity where a probability is zero, and by how much a sum is not 1."""
     if kind == "probabilities":
-        if block.min() < _BELOW_ZERO:
-            raise DataError(
-                f"'{path}' has {split}probabilities down to {block.min():.4g}: if they are logits, say --values logits."
-            )
         block = np.clip(block, 0, None)
-        wrong = np.abs(block.sum(-1) - 1)
+        wrong = np.abs(block.sum(-1) - 1).max()
         with np.errstate(divide="ignore"):
-            block = np.log(block)
-    elif kind == "log-probabilities":
-        wrong = np.abs(np.expm1(logsumexp(block, axis=-1)))
-    else:
-        wrong = np.zeros(1)
-    if np.isneginf(block).all(-1).any():
-        raise DataError(f"'{path}' has {split}examples in which every class has probability 0: predict them again.")
-    if not wrong.max() <= _SUM:
-        raise DataError(
-            f"'{path}' has {split}rows whose probabilities sum to 1 ± {wrong.max():.3g}: normalise them, or say what "
-            "they are with --values."
-        )
-    return log_softmax(block, axis=-1)
+            return np.log(block), float(wrong)
+    if kind == "log-probabilities":
+        return block, float(np.abs(np.expm1(logsumexp(block, axis=-1))).max())
+    return block, 0.0
 
 
 def _shaped(path: Path, block: Array, split: str) -> Array:
@@ -197,7 +243,7 @@ def _shaped(path: Path, block: Array, split: str) -> Array:
         raise DataError(f"'{path}' holds no {split}predictions: its shape is {list(block.shape)}.")
     if block.shape[-1] < 2:
         raise DataError(f"'{path}' has one column of {split}predictions: give one column for each class.")
-    if bad := int(np.sum(np.isnan(block) | np.isposinf(block))):
+    if bad := sum(int(np.sum(np.isnan(part) | np.isposinf(part))) for _, part in _parts(block)):
         raise DataError(f"'{path}' has {bad} {split}values that are NaN or infinite: predict them again.")
     return block
 
@@ -227,10 +273,17 @@ def _labels(path: Path, held: Mapping[str, Array], name: str, given: Path | str 
 
 
 def _alike(test: Predictions, validation: Predictions) -> Predictions:
+    """The validation predictions, where they are of the same method and not those of test."""
     (members, _, classes), (other, _, others) = test.log_probs.shape, validation.log_probs.shape
     if (members, classes) != (other, others):
         raise DataError(
             f"'{validation.source}' has {other} members and {others} classes on validation, '{test.source}' has "
             f"{members} and {classes} on test: predict both splits with the same method."
+        )
+    same = np.array_equal(test.labels, validation.labels)
+    if same and all(map(np.array_equal, test.log_probs, validation.log_probs)):
+        raise DataError(
+            f"'{validation.source}' has the test predictions as those on validation: predict a split of its own, since "
+            "a temperature that is fitted on test tells nothing."
         )
     return validation

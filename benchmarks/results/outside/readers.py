@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +17,20 @@ LABEL_NAMES = ("labels", "test_labels")
 _TEST_NAMES = ("test", "predictions")
 _OTHERS = (*LABEL_NAMES, "validation", "validation_labels")
 _MEMBER, _LABEL = "member", "label"
+CLASSES = "classes"  # under which the names of a table's columns are returned, where they are no numbers
 
 
 def read_arrays(path: Path, key: str | None = None) -> dict[str, Array]:
     """``predictions`` of a file, and where it holds them ``labels``, ``validation`` and ``validation_labels``.
 
     A table has one column a class and one row an example; a column ``member`` makes it M blocks of the same N examples,
-    a column ``label`` holds the labels.
+    a column ``label`` holds the labels; named columns give ``classes`` as well.  Of an .npz, other arrays are not read.
 
     Raises:
         DataError: the file is missing, unreadable, empty, of an unknown kind, or does not tell what it holds.
     """
     if path.suffix == ".npz":
-        return _choose(path, _numpy(path), key)
+        return _numpy(path, lambda names: _choose(path, names, key))
     if key is not None:
         raise DataError(f"'{path}' is no .npz file, so it has no array '{key}': leave out --key.")
     if path.suffix == ".npy":
@@ -56,11 +59,15 @@ def read_labels(path: Path, names: Sequence[str] = LABEL_NAMES) -> Array:
         DataError: the file is missing, unreadable, or holds anything but one whole number for each example.
     """
     if path.suffix in (".npz", ".npy"):
-        arrays = _numpy(path)
-        chosen = next((name for name in names if name in arrays), None)
-        if chosen is None and len(arrays) > 1:
-            raise DataError(f"'{path}' holds {', '.join(sorted(arrays))}: call the array of labels '{names[0]}'.")
-        return class_numbers(path, arrays[chosen] if chosen is not None else next(iter(arrays.values())))
+
+        def choose(held: Sequence[str]) -> dict[str, str]:
+            chosen = next((name for name in (*names, *held[: len(held) == 1]) if name in held), None)
+            if chosen is None:
+                listed = ", ".join(sorted(held)) or "nothing"
+                raise DataError(f"'{path}' holds {listed}: call the array of labels '{names[0]}'.")
+            return {"": chosen}
+
+        return class_numbers(path, _numpy(path, choose)[""])
     if path.suffix == ".txt":
         _exists(path)
         try:
@@ -97,13 +104,22 @@ def _exists(path: Path) -> None:
         raise DataError(f"File '{path}' does not exist: check the path.")
 
 
-def _numpy(path: Path) -> dict[str, Array]:
-    """The arrays of an .npz by name; that of an .npy under the empty name."""
+def _numpy(path: Path, choose: Callable[[Sequence[str]], dict[str, str]] | None = None) -> dict[str, Array]:
+    """The arrays of an .npz by name; that of an .npy under the empty name.
+
+    Args:
+        choose: from the names in an .npz, those to be read, by the names under which they are returned; all when None.
+    """
     _exists(path)
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
-            return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else {"": loaded}
+            if not hasattr(loaded, "files"):
+                return {"": loaded}
+            names = choose(loaded.files) if choose else {name: name for name in loaded.files}
+            return {name: loaded[source] for name, source in names.items()}
+    except DataError:
+        raise
     except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for bytes that went wrong
         if "allow_pickle" in str(error):
             raise DataError(
@@ -116,7 +132,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def _choose(path: Path, arrays: dict[str, Array], key: str | None) -> dict[str, Array]:
+def _choose(path: Path, arrays: Sequence[str], key: str | None) -> dict[str, str]:
+    """Which arrays of an .npz have the predictions and labels, by what :func:`read_arrays` calls them."""
     if key is not None and key not in arrays:
         raise DataError(f"'{path}' has no array '{key}'{did_you_mean(key, arrays)}.")
     if key is None:
@@ -126,10 +143,10 @@ def _choose(path: Path, arrays: dict[str, Array], key: str | None) -> dict[str, 
             listed = ", ".join(sorted(arrays)) or "nothing"
             raise DataError(f"'{path}' holds {listed}: say with --key which array has the predictions.")
         key = (known or unnamed)[0]
-    found = {"predictions": arrays[key]}
+    found = {"predictions": key}
     for source in reversed(_OTHERS):  # "labels" wins over "test_labels"
         if source in arrays and source != key:
-            found["labels" if source in LABEL_NAMES else source] = arrays[source]
+            found["labels" if source in LABEL_NAMES else source] = source
     return found
 
 
@@ -138,20 +155,26 @@ def _table(path: Path, what: str, known: str) -> pd.DataFrame:
         raise DataError(f"'{path}' is of no known kind: {what} come as {known}.")
     _exists(path)
     try:
+        header = _header(path) if path.suffix == ".csv" else []  # pandas renames columns that are called alike
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except Exception as error:  # pandas and pyarrow each have errors of their own for bytes that went wrong
         raise DataError(f"'{path}' is no readable {path.suffix} file ({_reason(error)}): save it again.") from None
     frame.columns = [str(column).strip() for column in frame.columns]
     if not frame.size:
         raise DataError(f"'{path}' has no rows: write one for each example.")
-    names = [str(column) for column in frame]
-    if repeated := [name for name in names if names.count(name) > 1]:
+    names = list(frame.columns)
+    if repeated := [name for name, count in Counter(header or names).items() if name and count > 1]:
         raise DataError(f"'{path}' has two columns called '{repeated[0]}': give each class a column of its own.")
     if any(name.startswith("Unnamed: ") for name in names):
         raise DataError(f"'{path}' has a column without a name: save it without the index (index=False).")
     if any(_is_number(name) and not name.isdigit() for name in names):
         raise DataError(f"'{path}' has no header line: name the columns, for example by class.")
     return frame
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [name.strip() for name in next((row for row in csv.reader(file) if row), [])]
 
 
 def _is_number(text: str) -> bool:
@@ -164,17 +187,27 @@ def _is_number(text: str) -> bool:
 
 def _from_table(path: Path, frame: pd.DataFrame) -> dict[str, Array]:
     classes = [str(column) for column in frame if column not in (_MEMBER, _LABEL)]
+    named = [column for column in classes if not column.isdigit()]
+    if named and len(named) < len(classes):
+        raise DataError(
+            f"'{path}' has the column '{named[0]}' beside numbered classes: leave it out, or name all classes."
+        )
     if {*classes} == {str(number) for number in range(len(classes))}:
         classes.sort(key=int)  # numbered columns say themselves which class they are, in whatever order they were saved
-    if text := [column for column in classes if frame[column].dtype.kind not in "fiu"]:
+    if text := [column for column, kind in frame[classes].dtypes.items() if kind.kind not in "fiu"]:
         raise DataError(f"'{path}' has the column '{text[0]}', which holds no numbers: keep the columns of classes.")
     blocks = [part for _, part in frame.groupby(_MEMBER, sort=False)] if _MEMBER in frame else [frame]
     if len({len(block) for block in blocks}) > 1:
         raise DataError(f"'{path}' has members with different numbers of rows: give each member the same examples.")
     if sum(map(len, blocks)) < len(frame):
         raise DataError(f"'{path}' has rows without a member: fill in the column '{_MEMBER}'.")
-    found = {"predictions": np.stack([block[classes].to_numpy() for block in blocks])}
+    members = [block[classes].to_numpy() for block in blocks]
+    found = {"predictions": np.stack(members) if len(members) > 1 else members[0]}
+    if named:
+        found[CLASSES] = np.array(classes)
     if _LABEL in frame:
+        if frame[_LABEL].isna().any():
+            raise DataError(f"'{path}' has rows without a label: fill in the column '{_LABEL}'.")
         labels = [block[_LABEL].to_numpy() for block in blocks]
         if any(not np.array_equal(labels[0], other) for other in labels):
             raise DataError(f"'{path}' has members whose labels differ: give each the same examples in the same order.")
