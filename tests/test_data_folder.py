@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from dbn_core.data import FolderSource
+from dbn_core.data.decode import decode_images
+from dbn_core.data.folder import _EXTENSIONS
 from dbn_core.errors import DataError
 
 
@@ -124,6 +126,30 @@ def test_a_damaged_image_is_named(tmp_path):
     (tmp_path / "test" / "bee" / "2.bmp").write_bytes(b"BM")
     with pytest.raises(DataError, match=r"2\.bmp cannot be decoded"):
         FolderSource(root=tmp_path).load()
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_postscript_in_an_image_is_refused_and_not_run(tmp_path, monkeypatch, as_bytes):
+    ran = tmp_path / "ran"
+    fake = tmp_path / "bin" / "gs"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    path = tmp_path / "0.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"0\.png cannot be decoded as PNG, JPEG, BMP, WEBP, GIF, TIFF, PPM: replace"):
+        decode_images([("0.png", content if as_bytes else path)], 1, 3, None)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("ending", sorted(_EXTENSIONS))
+def test_every_known_ending_is_decoded(tmp_path, ending):
+    path = tmp_path / f"0{ending}"
+    Image.fromarray(np.full((6, 6), 77, np.uint8)).save(path)
+    assert int(decode_images([("0", path)], 1, 1, None)[0, 0, 0, 0]) == 77
 
 
 def test_identity_is_short_and_follows_files(tmp_path):
