@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.report.load import Results
 from benchmarks.report.shift import levels
+from dbn_core.files import atomic_write
 
 PARTS = ("figures", "scripts")
 FIGURES = (
@@ -57,10 +58,14 @@ def _stamp(key: str, name: str, content: bytes) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text in UTF-8, unless the file holds it already."""
+    """Write a text in UTF-8, whole or not at all, unless the file holds it already.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written to.
+    """
     content = text.encode()
     if not path.is_file() or path.read_bytes() != content:
-        path.write_bytes(content)
+        atomic_write(path, content)
 
 
 def key_of(packages: Iterable[str], *values: bytes) -> str:

@@ -23,6 +23,9 @@ def write_pages(out_dir: Path, template: str, context: Mapping[str, Any], calibr
 
     Args:
         calibrates: whether there are scores after temperature scaling, which tables may leave out then.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written to.
     """
     templates, written = environment(Path(__file__).parent), []
     if not calibrates:

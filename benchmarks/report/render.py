@@ -30,6 +30,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
 
     Raises:
         ArtefactError: a result file or a column is missing or unreadable.
+        StoreError: a file cannot be written; every file is then the old one or the new one, and whole.
         SpecError: the suite names a data set for which nothing is published.
     """
     results = load_results(rows_dir)

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from safetensors.numpy import load_file
 
 from benchmarks.report.captions import Caption
-from benchmarks.report.figures import RC, curve, handle
+from benchmarks.report.figures import RC, curve, handle, save_figure
 from benchmarks.report.load import Results
 from benchmarks.report.style import Look, in_series, legend, literal, looks, open_frame
 
@@ -66,9 +66,7 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Ite
                 arrays = exhibited(results, rows_dir)
                 panels = {who: named[name] for who, named in arrays.items() if name in named}
                 figure = _panels(panels, task["exhibits"][name]["kind"])
-            figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-            metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-            figure.savefig(folder / f"{name}.pdf", metadata=metadata)
+            save_figure(figure, folder, name)
 
 
 def _figured(results: Results) -> list[str]:
