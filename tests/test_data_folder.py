@@ -83,6 +83,24 @@ def test_damaged_annotations_are_named(tmp_path):
         FolderSource(root=tmp_path).load()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../../outside.png", "no plain file name"),
+        ("{root}/outside.png", "no plain file name"),
+        ("a\0.png", "is missing"),
+        ("a" * 5000, "is missing"),
+    ],
+)
+def test_annotations_name_files_among_the_images_alone(tmp_path, name, words):
+    tiny(tmp_path)
+    save(tmp_path / "outside.png", 100)
+    (tmp_path / "val" / "val_annotations.txt").write_text(f"{name.format(root=tmp_path)}\tn01\n")
+    for ask in (FolderSource(root=tmp_path).identity, FolderSource(root=tmp_path).load):
+        with pytest.raises(DataError, match=words):
+            ask()
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sizes_are_checked_or_made_equal(tmp_path, channels):
     plain(tmp_path, "train", 0)
