@@ -332,7 +332,9 @@ def to_latex(table: Table) -> str:
             lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{escape_tex(block.title)}}}}} \\")
         for row in block.rows:
             cells = (_marked(escape_tex(c.text), c.mark, r"\textbf{{{}}}", r"\underline{{{}}}") for c in row)
-            lines.append(" & ".join(cells) + r" \\")
+            line = " & ".join(cells) + r" \\"
+            # After a row's end or a rule a bracket or an asterisk would be an option of that command.
+            lines.append("{}" + line if line.lstrip().startswith(("[", "*")) else line)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}%", "}", ""])
 
 

@@ -16,7 +16,7 @@ from benchmarks.report.captions import Caption
 from benchmarks.report.explorer import explorer
 from benchmarks.report.load import Results
 from benchmarks.report.made import DRAWN_BY, Note, key_of, standing, write
-from benchmarks.report.pages import CSV, as_lines, facts, write_pages
+from benchmarks.report.pages import as_lines, facts, to_csv, write_pages
 from benchmarks.report.quantities import score_title
 from benchmarks.report.records import recorded_tables
 from benchmarks.report.style import in_series
@@ -35,7 +35,7 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     if results.records is not None:
         frames["records"] = results.records
     for name, frame in frames.items():
-        write(folder / f"{name}.csv", frame.to_csv(**CSV))
+        write(folder / f"{name}.csv", to_csv(frame))
     for name, table in {"main": main, "comparisons": comparisons}.items():
         write(folder / f"{name}.tex", tables.to_latex(table))
     captions, exhibits = figure_captions(results, rows_dir), rows_dir / "exhibits.safetensors"
