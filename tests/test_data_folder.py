@@ -138,6 +138,15 @@ def test_wrong_layouts_are_named(tmp_path):
         FolderSource(root=tmp_path).load()
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_link_to_the_train_folder_is_no_split(tmp_path, split):
+    plain(tmp_path, "train", 0, each=10)
+    plain(tmp_path, "validation", 60)
+    (tmp_path / split).symlink_to("train")
+    with pytest.raises(DataError, match=f"{split} is the train folder itself: put other images there"):
+        FolderSource(root=tmp_path).load()
+
+
 def test_a_damaged_image_is_named(tmp_path):
     plain(tmp_path, "train", 0)
     plain(tmp_path, "test", 60)

@@ -71,6 +71,8 @@ def _splits(root: Path, classes: tuple[str, ...]) -> dict[str, _Examples]:
     splits = {"train": _by_class(root / "train", classes)}
     for split, names in {"validation": ("val", "validation"), "test": ("test",)}.items():
         for folder in (root / name for name in names):
+            if folder.is_dir() and folder.samefile(root / "train"):
+                raise DataError(f"{folder} is the train folder itself: put other images there, or remove the link.")
             if (folder / _ANNOTATIONS).is_file():
                 splits[split] = _by_annotation(folder, classes)
             elif _is_labelled(folder, classes):
