@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from matplotlib.figure import Figure
@@ -17,9 +16,9 @@ from matplotlib.figure import Figure
 _savefig: Any = Figure.savefig
 
 
-def _sketch(figure: Figure, path: Path, **_: object) -> None:
-    text = f"{path.name}: " + "; ".join(f"{ax.get_title()}, {len(ax.get_children())} artists" for ax in figure.axes)
-    path.write_text(text.ljust(200))
+def _sketch(figure: Figure, file: BinaryIO, format: str, **_: object) -> None:
+    text = f"{format}: " + "; ".join(f"{ax.get_title()}, {len(ax.get_children())} artists" for ax in figure.axes)
+    file.write(text.ljust(200).encode())
 
 
 @contextmanager

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from dbn_core.data import FolderSource
+from dbn_core.data.decode import decode_images
+from dbn_core.data.folder import _EXTENSIONS
 from dbn_core.errors import DataError
 
 
@@ -81,6 +83,24 @@ def test_damaged_annotations_are_named(tmp_path):
         FolderSource(root=tmp_path).load()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("../../outside.png", "no plain file name"),
+        ("{root}/outside.png", "no plain file name"),
+        ("a\0.png", "is missing"),
+        ("a" * 5000, "is missing"),
+    ],
+)
+def test_annotations_name_files_among_the_images_alone(tmp_path, name, words):
+    tiny(tmp_path)
+    save(tmp_path / "outside.png", 100)
+    (tmp_path / "val" / "val_annotations.txt").write_text(f"{name.format(root=tmp_path)}\tn01\n")
+    for ask in (FolderSource(root=tmp_path).identity, FolderSource(root=tmp_path).load):
+        with pytest.raises(DataError, match=words):
+            ask()
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sizes_are_checked_or_made_equal(tmp_path, channels):
     plain(tmp_path, "train", 0)
@@ -118,12 +138,45 @@ def test_wrong_layouts_are_named(tmp_path):
         FolderSource(root=tmp_path).load()
 
 
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_link_to_the_train_folder_is_no_split(tmp_path, split):
+    plain(tmp_path, "train", 0, each=10)
+    plain(tmp_path, "validation", 60)
+    (tmp_path / split).symlink_to("train")
+    with pytest.raises(DataError, match=f"{split} is the train folder itself: put other images there"):
+        FolderSource(root=tmp_path).load()
+
+
 def test_a_damaged_image_is_named(tmp_path):
     plain(tmp_path, "train", 0)
     plain(tmp_path, "test", 60)
     (tmp_path / "test" / "bee" / "2.bmp").write_bytes(b"BM")
     with pytest.raises(DataError, match=r"2\.bmp cannot be decoded"):
         FolderSource(root=tmp_path).load()
+
+
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_postscript_in_an_image_is_refused_and_not_run(tmp_path, monkeypatch, as_bytes):
+    ran = tmp_path / "ran"
+    fake = tmp_path / "bin" / "gs"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\ntouch '{ran}'\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    path = tmp_path / "0.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"0\.png cannot be decoded as PNG, JPEG, BMP, WEBP, GIF, TIFF, PPM: replace"):
+        decode_images([("0.png", content if as_bytes else path)], 1, 3, None)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("ending", sorted(_EXTENSIONS))
+def test_every_known_ending_is_decoded(tmp_path, ending):
+    path = tmp_path / f"0{ending}"
+    Image.fromarray(np.full((6, 6), 77, np.uint8)).save(path)
+    assert int(decode_images([("0", path)], 1, 1, None)[0, 0, 0, 0]) == 77
 
 
 def test_identity_is_short_and_follows_files(tmp_path):

@@ -209,6 +209,42 @@ def test_unusable_labels_are_refused(tmp_path):
         ParquetSource(root=tmp_path, label="label").load()
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        *(b"[]", b"{", b"\xff", b'{"info": []}', b'{"info": {"features": []}}', b"[" * 100_000),
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 5}}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": "ab"}}}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [["a"], ["b"]]}}}}',
+    ],
+)
+def test_metadata_in_another_layout_is_named(tmp_path, metadata):
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.parquet", range(12), None)
+        table = pq.read_table(tmp_path / f"{name}.parquet")
+        pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / f"{name}.parquet")
+    with pytest.raises(
+        DataError, match=r"train\.parquet has Hugging Face metadata in an unknown layout .*fetch it again"
+    ):
+        ParquetSource(root=tmp_path).load()
+
+
+@pytest.mark.parametrize("metadata", [b"{}", b'{"info": null}', b'{"info": {"features": {"img": [1], "label": null}}}'])
+def test_metadata_that_say_nothing_are_none(tmp_path, metadata):
+    for name in ("train", "test"):
+        write(tmp_path / f"{name}.parquet", range(12), None)
+        table = pq.read_table(tmp_path / f"{name}.parquet")
+        pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / f"{name}.parquet")
+    assert ParquetSource(root=tmp_path).load().classes == ("0", "1", "2")
+
+
+def test_labels_that_are_lists_are_refused_where_classes_have_names(tmp_path):
+    write(tmp_path / "train.parquet", range(3), label=[[0], [1], [2]])
+    write(tmp_path / "test.parquet", range(3), label=[[0], [1], [2]])
+    with pytest.raises(DataError, match=r"train\.parquet, row 0 has the label \[0\], which is none of the 3 classes"):
+        ParquetSource(root=tmp_path).load()
+
+
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(DataError, match=r"no train\*\.parquet"):
         ParquetSource(root=tmp_path).load()

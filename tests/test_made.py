@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import seaborn as sns
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from sketches import drawn
 
 from benchmarks.report import made, render
 from benchmarks.report.captions import captions
-from benchmarks.report.figures import FIGURES
+from benchmarks.report.figures import FIGURES, save_figure
 from benchmarks.report.load import load_results
 from benchmarks.report.style import PALETTE
+from dbn_core.errors import StoreError
 
 ROWS = Path(__file__).resolve().parent.parent / "results/reference/digits-views"
 
@@ -70,6 +76,43 @@ def test_what_is_deleted_or_damaged_is_made_again_alone(report: Path, rendered: 
     assert same_bytes(report, rendered)
     assert path.name in touched(report)
     assert touched(report) <= {path.with_suffix(end).name for end in (".png", ".pdf", ".html")}
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Within it no file can grow beyond ``size`` bytes, as on a disk that is full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [10_000, 300_000])  # less than a table, and less than the page
+def test_a_full_disk_leaves_every_file_old_or_new(report: Path, tmp_path: Path, size: int) -> None:
+    rows = shutil.copytree(ROWS, tmp_path / "rows")
+    text = (rows / "rows.csv").read_text()
+    first = next(line for line in text.splitlines() if ",acc," in line)
+    (rows / "rows.csv").write_text(text.replace(first, first.rpartition(",")[0] + ",0.5", 1))
+    meta = json.loads((rows / "meta.json").read_text())
+    (rows / "meta.json").write_text(json.dumps(meta | {"description": "Another description."}))
+    old = {path.relative_to(report): path.read_bytes() for path in files(report)}
+    with largest_file(size), pytest.raises(StoreError, match="Cannot write"):
+        render(rows, report)
+    left = {path.relative_to(report): path.read_bytes() for path in files(report)}
+    render(rows, report)
+    assert left.keys() == old.keys()
+    assert all(content in (old[name], (report / name).read_bytes()) for name, content in left.items())
+
+
+def test_a_figure_that_does_not_fit_on_the_disk_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(b"old")
+    figure = Figure()
+    figure.subplots()
+    with drawn(), largest_file(1000), pytest.raises(StoreError, match=r"Cannot write .*one\.png"):
+        save_figure(figure, tmp_path, "one")
+    assert {path.name: path.read_bytes() for path in files(tmp_path)} == {"one.png": b"old"}
 
 
 def in_a_process(code: str, cores: int) -> str:

@@ -524,6 +524,27 @@ def test_escapes() -> None:
     assert "a|b & \\textbf{1} \\\\" in to_latex(table)
 
 
+@pytest.mark.parametrize("label", ["[2cm] ED", "*", " *ED"])
+def test_no_label_becomes_an_option_of_the_latex_command_before_it(label: str) -> None:
+    rows = [[Cell("DE"), Cell("1")], [Cell(label), Cell("[1, 2]")]]
+    text = to_latex(Table(["Method", "NLL"], [Block("", rows), Block("Others", rows[::-1])]))
+    assert text.count(f"{label} & ") == 2
+    assert not re.search(r"(?:\\\\|rule)\s*[\[*]", text)
+
+
+def test_no_text_of_the_csv_files_is_a_formula(tmp_path: Path) -> None:
+    link = '=HYPERLINK("http://example.org","y")'
+    odd = (*(link, "-2+3", "+1+cmd", "@SUM(1)", "\tx", "a=b"), "-12.5", "-inf")
+    rows = [(label, f"m{i}", "ed", 3, 0.09, 0.08, 0.968, 1.0) for i, label in enumerate(odd)]
+    written = render(write_results(tmp_path / "rows", [*METHODS[:8], *rows]), tmp_path / "out")
+    tables = {path.name: pd.read_csv(path, dtype=str) for path in written if path.suffix == ".csv"}
+    safe = {"DE", *(f"'{label}" for label in odd[:5]), *odd[5:]}
+    for name in ("main.csv", "sizes.csv"):
+        assert set(tables[name]["label"]) == safe
+    assert set(tables["comparisons.csv"]["label"]) == safe - {"DE"}
+    assert "-" in {text[0] for text in tables["comparisons.csv"]["difference"]}  # numbers stay numbers
+
+
 def places(figure: Figure) -> list[set[tuple[float, float]]]:
     """What each panel draws as a point of ours or a published one: within its axis, censored values left out."""
     found = []
@@ -601,8 +622,9 @@ def test_the_report_imports_no_torch_and_nothing_of_ours_that_might() -> None:
     for path in Path(load_results.__code__.co_filename).parent.glob("*.py"):
         imported = re.findall(r"^\s*(?:from|import) ([\w.]+)", path.read_text(), re.MULTILINE)
         ours = [name for name in imported if name.startswith(("benchmarks", "baselines", "dbn_core", "torch"))]
-        # The second imports the first alone, see test_published.py; the third nothing of ours; the last no torch.
-        light = ("dbn_core.errors", "benchmarks.published", "benchmarks.environment", "benchmarks.statistics")
+        # None of these imports torch; of `published` see test_published.py.
+        light = ("dbn_core.errors", "dbn_core.files", "benchmarks.published", "benchmarks.environment")
+        light += ("benchmarks.statistics",)
         assert all(name.startswith("benchmarks.report") or name in light for name in ours), path
 
 

@@ -71,6 +71,9 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ("sizes = [1, 2]", "", ["sizes", "missing"]),
         ("sizes = [1, 2]", "sizes = [0]", ["at least 1"]),
         ('title = "T"', "title = T", ["TOML"]),
+        ('title = "T"', r'title = "\u001b[31mT"', ["'title'", "do not print"]),
+        ('use = "de"', 'use = "de"\nlabel = "D\\nE"', ["label", "do not print"]),
+        ('use = "de"', 'use = "de"\nlabel = "D\\u202eE"', ["label", "do not print"]),
         ("[[methods]]", '[[methods]]\nuse = "de"\nsizes = [3]\n[[methods]]', ["twice"]),
     ],
 )

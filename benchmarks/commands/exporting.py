@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,10 @@ from benchmarks.commands.common import (
     say,
 )
 from dbn_core.errors import SpecError
+from dbn_core.seeds import digest
+
+if TYPE_CHECKING:
+    from benchmarks.suite.plan import Cell
 
 
 def export(
@@ -54,7 +59,7 @@ def export(
         )
     cell = find_cell(plan, method, repetition - 1)
     name = plan.suite.name
-    folder = out or Path("results/exports") / name / f"{_short(cell.label)}-{cell.size}"
+    folder = out or Path("results/exports") / name / folder_name(cell, plan.cells)
     card = Card(command_line(), (rows,) if rows else (RUNS / name, REFERENCE / name))
     agreement = export_cell(plan, the_store, cell, folder, card, say)
     say(
@@ -63,6 +68,13 @@ def export(
     )
     say(f"Exported {cell.title} to {folder}")
     say(f"Try it: python {folder / 'example.py'}")
+
+
+def folder_name(cell: Cell, cells: Iterable[Cell]) -> str:
+    """Label and size in letters that every file system takes; labels that are then alike differ by a digest."""
+    short = _short(cell.label)
+    alike = any(_short(other.label) == short and other.label != cell.label for other in cells)
+    return f"{short}{f'-{digest(cell.label)[:6]}' if alike else ''}-{cell.size}"
 
 
 def _short(label: str) -> str:

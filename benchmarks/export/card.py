@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,8 +67,9 @@ def model_card(plan: Plan, cell: Cell, card: Card, data: Dataset, temperature: f
     """
     height, width = data.image_size
     row, folder = _row(cell, card)
-    made = environment(Path(__file__).parent).get_template("card.md.j2")
-    text = made.render(
+    templates = environment(Path(__file__).parent)
+    templates.filters["code"] = _code
+    text = templates.get_template("card.md.j2").render(
         label=cell.label,
         size=cell.size,
         summary=cell.method.summary().rstrip("."),
@@ -87,9 +89,21 @@ def model_card(plan: Plan, cell: Cell, card: Card, data: Dataset, temperature: f
         row=row,
         rows=folder,
         command=card.command,
+        fence="`" * max(3, _longest_run(card.command) + 1),
         versions=", ".join(f"{name} {version}" for name, version in versions().items()),
     )
     return text + "\n"
+
+
+def _code(text: str) -> str:
+    """A code span of Markdown, also of a text with backticks."""
+    ticks, space = "`" * (_longest_run(text) + 1), " " if "`" in text else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
+
+
+def _longest_run(text: str) -> int:
+    """Backticks one after the other."""
+    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def _row(cell: Cell, card: Card) -> tuple[str, str]:

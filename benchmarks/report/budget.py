@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -24,13 +25,14 @@ def budget_frame(results: Results) -> pd.DataFrame:
     """
     lines = []
     for score, dee in SCORES.items():
+        tests = _tests(results.comparisons, score)
         for training in TRAINING:
             for networks in NETWORKS:
                 fits = _fitting(results.summary, score, training, networks)
                 line = {"score": score, "training_at_most": training, "networks_at_most": networks}
                 if len(fits):
                     best = fits.iloc[0]
-                    found = {_name(row): _same(best, row, score, results) for _, row in fits.iloc[1:].iterrows()}
+                    found = {_name(row): _same(best, row, score, tests) for _, row in fits.iloc[1:].iterrows()}
                     known = [name for name, same in found.items() if same is not None]
                     line |= {key: best[key] for key in ("label", "method", "family", "size")}
                     line |= {key: best[key] for key in ("train_member_equivalents", "macs_rel")}
@@ -81,17 +83,21 @@ def _fitting(summary: pd.DataFrame, score: str, training: float, networks: float
     return summary[fits & summary[f"{score}_mean"].notna()].sort_values(f"{score}_mean", kind="stable")
 
 
-def _same(best: pd.Series, other: pd.Series, score: str, results: Results) -> bool | None:
+def _tests(comparisons: pd.DataFrame, score: str) -> dict[tuple[str, int, str], bool]:
+    """Whether a difference was found, by label, size and reference."""
+    frame = comparisons[(comparisons["metric"] == score) & comparisons["low"].notna()]
+    frame = frame.drop_duplicates(["label", "size", "reference"])
+    return {(row["label"], row["size"], row["reference"]): tables.significant(row) for _, row in frame.iterrows()}
+
+
+def _same(best: pd.Series, other: pd.Series, score: str, tests: Mapping[tuple[str, int, str], bool]) -> bool | None:
     """Whether no difference was found; None where the rows hold no test of this pair."""
     if best[f"{score}_mark"] == "best" and other["family"] != REFERENCE_FAMILY:
         return str(other[f"{score}_mark"]) == "tied"
-    frame = results.comparisons[results.comparisons["metric"] == score]
     for of, to in ((best, other), (other, best)):
-        names = (_reference(to), _name(to))
-        pair = (frame["label"] == of["label"]) & (frame["size"] == of["size"]) & frame["reference"].isin(names)
-        found = frame[pair & frame["low"].notna()]
-        if len(found):
-            return not tables.significant(found.iloc[0])
+        for name in (_reference(to), _name(to)):
+            if (key := (of["label"], of["size"], name)) in tests:
+                return not tests[key]
     return None
 
 

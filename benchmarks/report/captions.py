@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.report.load import Results
 from benchmarks.report.overlay import points_caption
 from benchmarks.report.ranges import MIN_BIN_COUNT, spans
+from benchmarks.report.selection import drawn, selected
 from benchmarks.report.shift import levels
 from benchmarks.report.training import NOT_RECORDED
 
@@ -37,13 +38,18 @@ def _unrecorded(results: Results) -> str:
 
 def captions(results: Results) -> Mapping[str, Caption]:
     """Return the caption of each figure, in the order in which the report shows them."""
+    chosen = selected(results)
+    return {name: replace(one, text=one.text + chosen) for name, one in _captions(drawn(results)).items()}
+
+
+def _captions(results: Results) -> Mapping[str, Caption]:
     labels = ", ".join(dict.fromkeys(results.main["label"]))
     controls = results.summary["control"].any()
     dots = " Grey dots are the controls that the table lists." if controls else ""
     left_out = " Controls are left out; the tables have them." if controls else ""
     censored = "the grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
-    drawn = results.others[results.others["macs_rel"].notna()]
-    if (drawn[["dee_raw", "dee_cal"]] == float("inf")).any().any():
+    known = results.others[results.others["macs_rel"].notna()]
+    if (known[["dee_raw", "dee_cal"]] == float("inf")).any().any():
         censored += f", the one at the top those better than the largest ensemble (DEE > {results.max_size})"
     enlarged = "; the costs at which most of them crowd are enlarged on the right" if spans(results)[1] else ""
     unknown = results.others[results.others["macs_rel"].isna()]

@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.report.load import Results
 from benchmarks.report.quantities import COST_NAMES, data, equivalents, factor, families, quantities
+from benchmarks.report.selection import MOST
 from benchmarks.report.style import CONTROL_COLOUR, looks
 
 # Matplotlib's markers as Vega's shapes, or as paths in the square from -1 to 1.
@@ -84,6 +85,10 @@ def _layers(results: Results) -> list[dict[str, Any]]:
         **{"orient": "bottom", "direction": "horizontal", "labelLimit": 260, "symbolSize": 90},
         "columns": {"expr": "windowSize()[0] < 600 ? 1 : windowSize()[0] < 900 ? 2 : 4"},
     }
+    if (
+        sum(not look.reference for look in style.values()) > MOST
+    ):  # it would be longer than the page, and points name themselves
+        label["legend"] = None
     scales = {
         "color": {"domain": list(style), "range": [look.colour for look in style.values()]},
         "shape": {"domain": list(style), "range": [SHAPES[look.marker] for look in style.values()]},

@@ -5,6 +5,7 @@ Each function returns a Matplotlib `Figure` of its own; nothing touches pyplot's
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from benchmarks.report.load import Results
 from benchmarks.report.severity import severity
 from benchmarks.report.style import Look, legend, literal, looks, open_frame
 from benchmarks.report.tables import PERCENT
+from dbn_core.files import atomic_write
 
 RC: dict[Any, Any] = {
     **sns.axes_style("whitegrid"),
@@ -48,10 +50,16 @@ def save_figures(results: Results, out_dir: Path, names: Iterable[str]) -> None:
     style = looks(results)
     with matplotlib.rc_context(RC):
         for name in names:
-            figure = (FIGURES | SHIFTED)[name](results, style)
-            figure.savefig(out_dir / f"{name}.png", dpi=160, metadata={"Software": None})
-            metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-            figure.savefig(out_dir / f"{name}.pdf", metadata=metadata)
+            save_figure((FIGURES | SHIFTED)[name](results, style), out_dir, name)
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as PNG and PDF, each whole or not at all, and without dates."""
+    dates = {"CreationDate": None, "Creator": None, "Producer": None}
+    for end, options in (("png", {"dpi": 160, "metadata": {"Software": None}}), ("pdf", {"metadata": dates})):
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format=end, **options)
+        atomic_write(folder / f"{name}.{end}", drawn.getvalue())
 
 
 # --- quality against size ---------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.load import Results
+from benchmarks.report.selection import drawn
 from benchmarks.report.shift import levels
+from dbn_core.files import atomic_write
 
 PARTS = ("figures", "scripts")
 FIGURES = (
@@ -57,10 +59,14 @@ def _stamp(key: str, name: str, content: bytes) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a text in UTF-8, unless the file holds it already."""
+    """Write a text in UTF-8, whole or not at all, unless the file holds it already.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written to.
+    """
     content = text.encode()
     if not path.is_file() or path.read_bytes() != content:
-        path.write_bytes(content)
+        atomic_write(path, content)
 
 
 def key_of(packages: Iterable[str], *values: bytes) -> str:
@@ -75,7 +81,8 @@ def key_of(packages: Iterable[str], *values: bytes) -> str:
 def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, bytes]]:
     """Draw what is not drawn yet into ``folder``; return the content of every file, by figure and by file name."""
     # What the figures are given is what the key covers: the rest of `meta.json` changes with every run.
-    shown = replace(results, comparisons=results.comparisons.iloc[:0], meta={"dee": (results.meta.get("dee") or {})})
+    meta = {"dee": (results.meta.get("dee") or {})}
+    shown = replace(drawn(results), comparisons=results.comparisons.iloc[:0], meta=meta)
     frames = [shown.summary, shown.rows, shown.reliability, *(() if shown.shifts is None else (shown.shifts,))]
     tables = (frame.to_csv().encode() for frame in frames)
     key = key_of(DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
@@ -108,10 +115,10 @@ def standing(
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         _draw_side_by_side(draw, missing)
-    drawn = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in names}
+    found = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in names}
     if missing:
-        note.keep("figures", key, {name: content for files in drawn.values() for name, content in files.items()})
-    return drawn
+        note.keep("figures", key, {name: content for files in found.values() for name, content in files.items()})
+    return found
 
 
 def _draw_side_by_side(draw: Callable[[list[str]], None], names: list[str]) -> None:

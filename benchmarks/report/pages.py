@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
 from benchmarks.report import tables
@@ -15,7 +16,26 @@ from benchmarks.report.explorer import scale_of, sort_key
 from benchmarks.report.load import Results
 from benchmarks.report.made import write
 
-CSV: dict[str, Any] = {"index": False, "float_format": "%.6g", "lineterminator": "\n"}
+_FORMULA = re.compile(r"[=+\-@\t\r]")  # what a spreadsheet takes for the beginning of one
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Return a frame as CSV; before a text that a spreadsheet would run as a formula stands an apostrophe."""
+    texts = {
+        str(name): column.map(_no_formula, na_action="ignore")
+        for name, column in frame.select_dtypes(exclude=["number", "bool"]).items()
+    }
+    return frame.assign(**texts).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str) or not _FORMULA.match(value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def write_pages(out_dir: Path, template: str, context: Mapping[str, Any], calibrates: bool = True) -> list[Path]:
@@ -23,6 +43,9 @@ def write_pages(out_dir: Path, template: str, context: Mapping[str, Any], calibr
 
     Args:
         calibrates: whether there are scores after temperature scaling, which tables may leave out then.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written to.
     """
     templates, written = environment(Path(__file__).parent), []
     if not calibrates:

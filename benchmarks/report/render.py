@@ -16,7 +16,7 @@ from benchmarks.report.explorer import explorer
 from benchmarks.report.lead import lead, test_name
 from benchmarks.report.load import MARKED_SCORES, Results, load_results
 from benchmarks.report.made import Note, figures, write
-from benchmarks.report.pages import CSV, as_lines, facts, write_pages
+from benchmarks.report.pages import as_lines, facts, to_csv, write_pages
 from benchmarks.report.published import published_frame, published_notes, published_table
 from benchmarks.report.records import recorded_tables
 from benchmarks.report.runtimes import flattered, runtimes_table
@@ -30,6 +30,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
 
     Raises:
         ArtefactError: a result file or a column is missing or unreadable.
+        StoreError: a file cannot be written; every file is then the old one or the new one, and whole.
         SpecError: the suite names a data set for which nothing is published.
     """
     results = load_results(rows_dir)
@@ -66,7 +67,7 @@ def _save_tables(results: Results, budgets: pd.DataFrame, folder: Path) -> list[
         frames["shifts"] = results.shifts
         texts |= {name: table for name, table in _shifted(results).items() if table is not None}
     for name, frame in frames.items():
-        write(folder / f"{name}.csv", frame.to_csv(**CSV))
+        write(folder / f"{name}.csv", to_csv(frame))
     for name, table in texts.items():
         write(folder / f"{name}.tex", tables.to_latex(table))
     return [*(folder / f"{name}.csv" for name in frames), *(folder / f"{name}.tex" for name in texts)]

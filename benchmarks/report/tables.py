@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -147,7 +147,7 @@ def score_cells(frame: pd.DataFrame, score: str) -> list[Cell]:
 
 def main_table(results: Results) -> Table:
     """Return the table of quality and cost: deep ensembles as the yardstick, then the other methods."""
-    frame, noisy = results.summary, results.summary["latency_noisy"]
+    frame, noisy, most = results.summary, results.summary["latency_noisy"], results.max_size
     batch = (results.meta.get("latency") or {}).get("batch_size", "large")
     columns: dict[str, list[Cell]] = {
         "Method": [Cell(label) for label in frame["label"]],
@@ -156,7 +156,7 @@ def main_table(results: Results) -> Table:
     columns |= {SCORE_NAMES[score]: score_cells(frame, score) for score in _MAIN_SCORES if score in results.scores}
     for kind, name in (("raw", "DEE (raw) ↑"), ("cal", "DEE (calibrated) ↑")):
         values = zip(frame[f"dee_{kind}"], frame[f"dee_{kind}_low"], frame[f"dee_{kind}_high"], strict=True)
-        columns[name] = [Cell(dee_text(*value, results.max_size)) for value in values]
+        columns[name] = [Cell(dee_text(*value, most)) for value in values]
         beyond = np.isinf(frame[f"dee_{kind}"])  # where sizes were measured, the fitted curve would contradict them
         if f"dee_{kind}_fit" in frame and beyond.any():
             fits = zip(*(frame[f"dee_{kind}_fit{end}"] for end in ("", "_low", "_high")), strict=True)
@@ -211,14 +211,22 @@ def comparisons_table(results: Results) -> Table:
     references = list(dict.fromkeys(frame["reference"]))
     blocks = []
     for metric in dict.fromkeys(frame["metric"]):
-        part = frame[frame["metric"] == metric]
-        rows = []
-        for label, size in dict.fromkeys(zip(part["label"], part["size"], strict=True)):
-            found = part[(part["label"] == label) & (part["size"] == size)].drop_duplicates("reference")
-            cells = {row["reference"]: _comparison_cell(row) for _, row in found.iterrows()}
-            rows.append([Cell(label), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)])
+        rows = compared_rows(frame[frame["metric"] == metric], references, _comparison_cell)
         blocks.append(Block(_metric_name(metric), rows))
     return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
+
+
+def compared_rows(
+    frame: pd.DataFrame, references: Sequence[str], cell: Callable[[pd.Series], Cell]
+) -> list[list[Cell]]:
+    """Return a row for each label and size of the comparisons by one score, with a cell for each reference."""
+    found: dict[tuple[str, int], dict[str, Cell]] = {}
+    for _, row in frame.drop_duplicates(["label", "size", "reference"]).iterrows():
+        found.setdefault((row["label"], row["size"]), {})[row["reference"]] = cell(row)
+    return [
+        [Cell(label), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)]
+        for (label, size), cells in found.items()
+    ]
 
 
 def tuning_table(results: Results) -> Table | None:
@@ -331,7 +339,9 @@ def to_latex(table: Table) -> str:
             lines.append(rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{escape_tex(block.title)}}}}} \\")
         for row in block.rows:
             cells = (_marked(escape_tex(c.text), c.mark, r"\textbf{{{}}}", r"\underline{{{}}}") for c in row)
-            lines.append(" & ".join(cells) + r" \\")
+            line = " & ".join(cells) + r" \\"
+            # After a row's end or a rule a bracket or an asterisk would be an option of that command.
+            lines.append("{}" + line if line.lstrip().startswith(("[", "*")) else line)
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}%", "}", ""])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from matplotlib.ticker import MaxNLocator
 from safetensors.numpy import load_file
 
 from benchmarks.report.captions import Caption
-from benchmarks.report.figures import RC, curve, handle
+from benchmarks.report.figures import RC, curve, handle, save_figure
 from benchmarks.report.load import Results
+from benchmarks.report.selection import drawn, selected
 from benchmarks.report.style import Look, in_series, legend, literal, looks, open_frame
 
 _PER_ROW = 6  # panels of exhibits beside each other
@@ -25,6 +27,7 @@ _GRID = 8  # images beside each other in a panel
 
 def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
     """The figures that there are, in the order of the report."""
+    chosen, results = selected(results), drawn(results)
     task = results.task
     assert task
     labels = ", ".join(dict.fromkeys(results.main["label"]))
@@ -45,14 +48,14 @@ def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
     for name, exhibit in task["exhibits"].items():
         if name in shown:
             found[name] = Caption(exhibit["title"], exhibit["text"], f"{exhibit['title']}: a panel each.")
-    return found
+    return {name: replace(one, text=one.text + chosen) for name, one in found.items()}
 
 
 def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Iterable[str]) -> None:
     """Draw the named figures into `folder` as PNG and PDF; the same results give the same bytes."""
     import matplotlib
 
-    task = results.task
+    task, results = results.task, drawn(results)
     assert task
     shown = in_series(results)
     style = looks(shown)
@@ -66,9 +69,7 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Ite
                 arrays = exhibited(results, rows_dir)
                 panels = {who: named[name] for who, named in arrays.items() if name in named}
                 figure = _panels(panels, task["exhibits"][name]["kind"])
-            figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
-            metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-            figure.savefig(folder / f"{name}.pdf", metadata=metadata)
+            save_figure(figure, folder, name)
 
 
 def _figured(results: Results) -> list[str]:

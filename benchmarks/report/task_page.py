@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from benchmarks.report.captions import Caption
 from benchmarks.report.explorer import explorer
 from benchmarks.report.load import Results
 from benchmarks.report.made import DRAWN_BY, Note, key_of, standing, write
-from benchmarks.report.pages import CSV, as_lines, facts, write_pages
+from benchmarks.report.pages import as_lines, facts, to_csv, write_pages
 from benchmarks.report.quantities import score_title
 from benchmarks.report.records import recorded_tables
 from benchmarks.report.style import in_series
@@ -34,7 +35,7 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     if results.records is not None:
         frames["records"] = results.records
     for name, frame in frames.items():
-        write(folder / f"{name}.csv", frame.to_csv(**CSV))
+        write(folder / f"{name}.csv", to_csv(frame))
     for name, table in {"main": main, "comparisons": comparisons}.items():
         write(folder / f"{name}.tex", tables.to_latex(table))
     captions, exhibits = figure_captions(results, rows_dir), rows_dir / "exhibits.safetensors"
@@ -65,7 +66,7 @@ def _columns(results: Results) -> list[str]:
 
 def main_table(results: Results) -> Table:
     """Return the table of all scores and costs: the yardstick first, then the other methods."""
-    task, frame = results.task, results.summary
+    task, frame, most = results.task, results.summary, results.max_size
     assert task
     columns: dict[str, list[Cell]] = {
         "Method": [Cell(label) for label in frame["label"]],
@@ -76,9 +77,7 @@ def main_table(results: Results) -> Table:
             columns[score_title(name, score)] = _cells(frame, name, score)
     for name in task["curves"]:
         values = zip(*(frame[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        columns["equivalent members ↑"] = [
-            Cell(tables.dee_text(value, low, high, results.max_size)) for value, low, high in values
-        ]
+        columns["equivalent members ↑"] = [Cell(tables.dee_text(value, low, high, most)) for value, low, high in values]
     stated = frame["cost_stated"].map({True: "*", False: ""})
     columns["FLOPs rel."] = [
         Cell(tables.ratio_text(x) + mark * math.isfinite(x)) for x, mark in zip(frame["macs_rel"], stated, strict=True)
@@ -114,12 +113,10 @@ def comparisons_table(results: Results) -> Table:
     frame = frame.assign(reference=frame["reference"].where(~own, f"{label} of that size"))
     references, blocks = list(dict.fromkeys(frame["reference"])), []
     for metric in dict.fromkeys(frame["metric"]):
-        part, rows = frame[frame["metric"] == metric], []
-        for method, size in dict.fromkeys(zip(part["label"], part["size"], strict=True)):
-            found = part[(part["label"] == method) & (part["size"] == size)].drop_duplicates("reference")
-            cells = {row["reference"]: _difference(row, task["scores"][metric]) for _, row in found.iterrows()}
-            rows.append([Cell(method), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)])
-        blocks.append(Block(score_title(metric, task["scores"][metric]), rows))
+        score = task["scores"][metric]
+        part = frame[frame["metric"] == metric]
+        rows = tables.compared_rows(part, references, partial(_difference, score=score))
+        blocks.append(Block(score_title(metric, score), rows))
     return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,16 @@ from dbn_core.train.recipe import Recipe
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has characters that do not print, such as escape sequences: take them out")
+    return text
+
+
+# Text of one line that reaches terminals, pages and tables.
+Printable = Annotated[str, AfterValidator(_printable)]
 
 
 class PoolSpec(_Model):
@@ -190,8 +201,8 @@ class MethodEntry(_Model):
     use: str
     sizes: tuple[Annotated[int, Field(le=1000)], ...] = Field(min_length=1)
     options: dict[str, Any] = Field(default_factory=dict)
-    label: str | None = None
-    series: str | None = None
+    label: Printable | None = None
+    series: Printable | None = None
     teachers: Teachers | None = None
     precision: Literal["fp32", "bf16"] | None = None
     repetitions: int | None = Field(None, ge=1, le=1000)
@@ -218,7 +229,7 @@ class Suite(_Model):
 
     task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.key())] = Classification()
     name: str = ""
-    title: str
+    title: Printable
     description: str = ""
     seed: int = Field(0, ge=0)
     repetitions: int = Field(3, ge=1, le=1000)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+# Pillow knows some forty formats more, and hands PostScript to Ghostscript, which runs it as a program.
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+
 
 def decode_images(
     encoded: Iterable[tuple[str, bytes | Path]], count: int, channels: int, image_size: int | None
@@ -27,7 +30,8 @@ def decode_images(
             centre; ``None`` keeps the size, which all images must then share.
 
     Raises:
-        DataError: for an image that is missing or cannot be decoded, or that differs in size, naming its place.
+        DataError: for an image that is missing, cannot be decoded or is of none of the formats PNG, JPEG, BMP, WebP,
+            GIF, TIFF and PPM, or that differs in size, naming its place.
     """
     import numpy as np
     import torch
@@ -51,15 +55,20 @@ def decode_images(
 def _decode(place: str, item: bytes | Path, channels: int, image_size: int | None) -> np.ndarray:
     """One image as uint8 [H, W, channels]."""
     import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item) as image:
+        with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=_FORMATS) as image:
             if image.mode.startswith(("I", "F")):  # PIL clips 16-bit pixels to white without a word
                 raise DataError(f"{place} has pixels of more than 8 bits: convert it to 8 bits a channel.")
             picture: Image.Image = image.convert("RGB" if channels == 3 else "L")
     except FileNotFoundError as error:
         raise DataError(f"{place} is missing: restore the file.") from error
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"{place} cannot be decoded as {', '.join(_FORMATS)}: replace the damaged image, or convert it to one of "
+            "these formats."
+        ) from error
     except DataError:
         raise
     except Exception as error:  # damage shows as OSError, SyntaxError, EOFError, struct.error ... by format

@@ -71,6 +71,8 @@ def _splits(root: Path, classes: tuple[str, ...]) -> dict[str, _Examples]:
     splits = {"train": _by_class(root / "train", classes)}
     for split, names in {"validation": ("val", "validation"), "test": ("test",)}.items():
         for folder in (root / name for name in names):
+            if folder.is_dir() and folder.samefile(root / "train"):
+                raise DataError(f"{folder} is the train folder itself: put other images there, or remove the link.")
             if (folder / _ANNOTATIONS).is_file():
                 splits[split] = _by_annotation(folder, classes)
             elif _is_labelled(folder, classes):
@@ -106,6 +108,14 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _EXTENSIONS and not path.name.startswith(".")
 
 
+def _is_file(path: Path) -> bool:
+    """Whether the file is there; a name that is too long for the system is no file."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def _by_annotation(folder: Path, classes: tuple[str, ...]) -> _Examples:
     notes = folder / _ANNOTATIONS
     labels = {name: label for label, name in enumerate(classes)}
@@ -116,9 +126,14 @@ def _by_annotation(folder: Path, classes: tuple[str, ...]) -> _Examples:
         name, _, rest = line.partition("\t")
         wanted = rest.split("\t")[0].strip()
         if wanted not in labels:
-            raise DataError(f"{notes}, line {number} names no class of the train folder: '{wanted}'; mend the line.")
+            raise DataError(f"{notes}, line {number} names no class of the train folder: '{wanted}'; correct the line.")
+        if Path(name).name != name:
+            raise DataError(
+                f"{notes}, line {number} names '{name}', which is no plain file name: write that of a file in "
+                f"{folder / 'images'}."
+            )
         path = folder / "images" / name
-        if not path.is_file():
+        if not _is_file(path):
             raise DataError(f"{path} is missing, but {notes}, line {number} names it: restore the file.")
         examples.append((path, labels[wanted]))
     return examples

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.decode import decode_images
 from dbn_core.data.sources import FileSource, Records
-from dbn_core.errors import DataError
+from dbn_core.errors import DataError, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,10 +79,10 @@ class ParquetSource(FileSource):
 
         values = [(shard, row, value) for shard in shards for row, value in enumerate(shard.labels)]
         for shard, row, value in values:
-            if value not in to_label:
+            if not isinstance(value, Hashable) or value not in to_label:  # lists cannot be looked up
                 raise DataError(
-                    f"{shard.path}, row {row} has the label {value!r}, which is none of the {len(to_label)} classes: "
-                    "remove such rows, or set `label` to another column."
+                    f"{shard.path}, row {row} has the label {shown(value)}, which is none of the {len(to_label)} "
+                    "classes: remove such rows, or set `label` to another column."
                 )
         labels = torch.tensor([to_label[value] for *_, value in values], dtype=torch.int64)
 
@@ -117,6 +119,21 @@ class _Shard:
         return value
 
 
+class _Info(BaseModel):
+    """The part of the metadata that describes columns."""
+
+    features: dict[str, Any] | None = None
+
+
+class _Metadata(BaseModel):
+    """What is read of the metadata that the Hugging Face libraries write into the schema."""
+
+    info: _Info | None = None
+
+
+_NAMES: TypeAdapter[list[str | int] | None] = TypeAdapter(list[str | int] | None)
+
+
 def _check_shards(paths: list[Path]) -> None:
     """A lost shard would go unnoticed as a smaller training set."""
     present = {path.name for path in paths}
@@ -134,14 +151,13 @@ def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
 
     try:
         schema = pq.read_schema(path)
-        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        metadata = _Metadata.model_validate_json((schema.metadata or {}).get(b"huggingface", b"{}"))
+    except ValidationError as error:
+        raise _other_layout(path, error) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}): fetch it again.") from error
-    features = {
-        name: feature
-        for name, feature in metadata.get("info", {}).get("features", {}).items()
-        if isinstance(feature, dict)
-    }
+    found = (metadata.info and metadata.info.features) or {}
+    features = {name: feature for name, feature in found.items() if isinstance(feature, dict)}
 
     def of_type(kind: str) -> list[str]:
         return [name for name in schema.names if features.get(name, {}).get("_type") == kind]
@@ -153,8 +169,18 @@ def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
     labels = of_type("ClassLabel") or [field.name for field in schema if pa.types.is_integer(field.type)]
     image = _pick(path, "image", image, images, schema.names)
     label = _pick(path, "label", label, labels, schema.names)
-    names = features.get(label, {}).get("names")
+    try:
+        names = _NAMES.validate_python(features.get(label, {}).get("names"))
+    except ValidationError as error:
+        raise _other_layout(path, error) from error
     return _Columns(image, label, tuple(str(name) for name in names) if names else None)
+
+
+def _other_layout(path: Path, error: ValidationError) -> DataError:
+    return DataError(
+        f"{path} has Hugging Face metadata in an unknown layout ({error.errors()[0]['msg']}): fetch it again, or "
+        "remove the metadata."
+    )
 
 
 def _pick(path: Path, option: str, given: str | None, candidates: list[str], names: list[str]) -> str:

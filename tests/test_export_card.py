@@ -1,0 +1,63 @@
+"""What an export is called and what its card says, found without a network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.commands.exporting import folder_name
+from benchmarks.export.card import Agreement, Card, model_card
+from benchmarks.suite.plan import DataFacts, Plan, build_plan
+from benchmarks.suite.schema import load_suite
+from dbn_core.data import DigitsSource
+
+SUITE = """
+title = "Tiny"
+repetitions = 1
+data = { source = "digits" }
+network = { name = "resnet8", channels = 8 }
+pool = { members = 3 }
+recipe = { epochs = 1 }
+students = { epochs = 1 }
+"""
+
+
+def plan_of(folder: Path, *labels: str) -> Plan:
+    """A deep ensemble, and distilled students of these labels."""
+    methods = "".join(
+        f"[[methods]]\nuse = 'ed[tau={i + 2}]'\nlabel = '{label}'\nsizes = [2, 3]\n" for i, label in enumerate(labels)
+    )
+    path = folder / "tiny.toml"
+    path.write_text(SUITE + "[[methods]]\nuse = 'de'\nsizes = [1, 2, 3]\n" + methods)
+    facts = DataFacts("0", "digits", 1, (8, 8), tuple("0123456789"), {"train": 9, "validation": 9, "test": 9})
+    return build_plan(load_suite(str(path)), facts)
+
+
+def test_labels_that_look_alike_have_folders_of_their_own(tmp_path: Path) -> None:
+    cells = plan_of(tmp_path, "ED+", "ED-", "ed", "DBN (fixed)").cells
+    names = {(cell.label, cell.size): folder_name(cell, cells) for cell in cells}
+    assert len(set(names.values())) == len(names)
+    assert {names["DE", 2], names["DBN (fixed)", 3]} == {"de-2", "dbn-fixed-3"}
+    assert all(re.fullmatch(r"ed-[0-9a-f]{6}-3", names[label, 3]) for label in ("ED+", "ED-", "ed"))
+
+
+@pytest.mark.parametrize("label", ["[click](http://example.org)", "<img src=x>", "*ED* `x` _y_"])
+def test_a_label_is_shown_literally_in_the_card(tmp_path: Path, label: str) -> None:
+    plan = plan_of(tmp_path, label)
+    cell = next(cell for cell in plan.cells if cell.label == label)
+    data = replace(DigitsSource().load(), title=label)
+    command = f"dbn-bench export 'tiny```.toml' '{label}'"
+    text = model_card(plan, cell, Card(command, ()), data, 1.0, Agreement(10, 1e-6, 1.0))
+    assert f"````sh\n{command}\n````" in text
+    rest = text.replace(command, "")
+    assert label not in rest
+    shown = {
+        "[click](http://example.org)": r"[click\](http://example.org)",
+        "<img src=x>": "&lt;img src=x>",
+        "*ED* `x` _y_": r"\*ED\* \`x\` \_y\_",
+    }
+    assert rest.startswith(f"# {shown[label]}, size {cell.size}, on {shown[label]}\n")
+    assert f"Data: {shown[label]} (" in rest
