@@ -88,6 +88,15 @@ def test_importing_twice_adds_nothing(finished: tuple[Path, Plan], tmp_path: Pat
     assert import_bundle(tmp_path / "b.zip", Store(tmp_path / "store"), tmp_path / "rows")[1] == 0
 
 
+def test_an_export_does_not_write_through_links(finished: tuple[Path, Plan], tmp_path: Path) -> None:
+    folder, plan = finished
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / ".b.zip.tmp").symlink_to(tmp_path / "victim")
+    export_suite(plan, Store(folder / "store"), folder / "rows", tmp_path / "b.zip")
+    assert zipfile.is_zipfile(tmp_path / "b.zip")
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
 def altered(manifest: dict[str, object], contents: dict[str, bytes]) -> None:
     name = next(name for name in contents if name.endswith(".safetensors"))
     contents[name] = contents[name][:-1] + bytes([contents[name][-1] ^ 1])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.store.artefacts import Store
+from benchmarks.work.live import new_ticket, write_record
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import canonical_json, digest, generator, seed_for
@@ -94,3 +97,24 @@ def test_seeds_depend_on_names_and_not_on_their_order() -> None:
     assert digest({"x": [1, 2]}) != digest({"x": [2, 1]})
     assert canonical_json({"b": 1, "a": 2}) == '{"a":2,"b":1}'
     assert generator(purpose="x").initial_seed() == seed_for(purpose="x")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_may_read_what_is_written(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "value.json", b"new")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "value.json").stat().st_mode & 0o777 == mode
+
+
+def test_progress_files_do_not_write_through_links(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    ticket = new_ticket("x", tmp_path, None, None)
+    ticket.record.parent.mkdir()
+    ticket.record.with_suffix(f".{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
+    write_record(ticket, state="running")
+    assert json.loads(ticket.record.read_text())["state"] == "running"
+    assert (tmp_path / "victim").read_text() == "mine"

@@ -17,7 +17,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import TRAINED, Plan
 from benchmarks.suite.schema import is_name
 from dbn_core.errors import ArtefactError, SpecError, StoreError
-from dbn_core.files import atomic_write
+from dbn_core.files import atomic_write, replacing
 
 _FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -67,17 +67,13 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
         "versions": versions(),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w") as archive:
+        with replacing(file) as target, zipfile.ZipFile(target, "w") as archive:
             archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
             for name, content in contents.items():
                 compression = zipfile.ZIP_STORED if name.endswith(".safetensors") else zipfile.ZIP_DEFLATED
                 archive.writestr(name, content, compression)
-        temporary.replace(file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(f"Cannot write '{file}': {error.strerror or error}.") from error
     return len(dict.fromkeys(wanted))
 
