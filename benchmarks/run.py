@@ -49,8 +49,14 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     Raises:
         BenchError: nothing could be measured at all.
         InterruptedRunError: Ctrl-C or SIGTERM; the store is in order, rows and report are as they were.
+        StoreError: ``store gc`` is at work on the store.
     """
     store = options.open_store()
+    with store.in_use():
+        return _run_suite(suite, store, options, report)
+
+
+def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[str | Event], None]) -> RunResult:
     plan = plan_suite(suite, store)
     chosen = select_cells(plan, options.only)
     for line in (released := _released(plan, store)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -118,3 +119,17 @@ def test_progress_files_do_not_write_through_links(tmp_path: Path) -> None:
     write_record(ticket, state="running")
     assert json.loads(ticket.record.read_text())["state"] == "running"
     assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_damage_in_a_store_that_cannot_be_written_to_is_not_said_to_be_set_aside(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.sidecar_path("part", KEY).write_text("{}")
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ArtefactError, match=r"cannot be set aside \(Read-only file system\): make '.*' writable"):
+        store.value("part", KEY)
+    assert not list(store.root.rglob("*.damaged"))
