@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import application
 from benchmarks.report import render
+from benchmarks.report.load import load_results
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
@@ -25,6 +28,7 @@ from benchmarks.suite.plan import Plan
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, SpecError, StoreError
+from dbn_core.files import atomic_write
 
 SUITE = tiny.HEAD + tiny.DE + tiny.ED
 
@@ -116,14 +120,156 @@ def test_an_export_does_not_write_through_links(finished: tuple[Path, Plan], tmp
     assert (tmp_path / "victim").read_text() == "mine"
 
 
+def zipped(file: Path, contents: dict[str, bytes], suite: str = "storage") -> Path:
+    """A bundle of these contents, with their checksums."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("manifest.json", json.dumps({"format": 1, "suite": suite, "sha256": sums}))
+        for name, content in contents.items():
+            archive.writestr(name, content, None if name.endswith(".safetensors") else zipfile.ZIP_DEFLATED)
+    return file
+
+
+def contents_of(bundle: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(bundle) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if name != "manifest.json"}
+
+
+def artefact(folder: Path, kind: str, key: str, value: dict[str, object], content: bytes = b"") -> dict[str, bytes]:
+    """Its files, as they lie in a bundle."""
+    Store(folder).put(kind, key, value, content)
+    return {f"store/{name}": content for name, content in files(folder).items()}
+
+
+def test_importing_says_what_comes_and_replaces_rows_when_asked(finished: tuple[Path, Plan], tmp_path: Path) -> None:
+    folder, plan = finished
+    export_suite(plan, Store(folder / "store"), folder / "rows", tmp_path / "b.zip")
+    mine = tmp_path / "rows"
+    shutil.copytree(folder / "rows", mine)
+    (mine / "records.csv").write_text("my records")
+    before = files(mine)
+    words = ("import", tmp_path / "b.zip", "--store", tmp_path / "store", "--rows", mine)
+    refused = command(*words)
+    assert "holds other result rows" in str(refused.exception)
+    assert "--replace-rows" in str(refused.exception)
+    assert files(mine) == before
+    assert not (tmp_path / "store").exists()
+    said = command(*words, "--replace-rows")
+    assert said.exit_code == 0
+    assert "rows of the suite storage" in said.output
+    assert "2 predictions, data 'Handwritten digits" in said.output
+    assert not (mine / "records.csv").exists()
+    assert command(*words).exit_code == 0  # they are the same rows
+
+
+def test_a_bundle_whose_artefacts_are_not_of_their_keys_is_refused(finished: tuple[Path, Plan], tmp_path: Path) -> None:
+    folder, plan = finished
+    export_suite(plan, Store(folder / "store"), folder / "rows", tmp_path / "good.zip")
+    good, key = contents_of(tmp_path / "good.zip"), "cd" * 20
+    forged = [
+        artefact(tmp_path / "1", "cost", key, {"recipe": {"nonsense": 1}, "macs": 1}),
+        artefact(tmp_path / "2", "predictions", key, {"recipe": {"identity": {}}}, b"x"),
+        artefact(tmp_path / "3", "external", key, {"suite": "storage"}),
+        *(artefact(tmp_path / kind, kind, key, {}) for kind in ("locks", "runs", "checkpoints")),
+    ]
+    for extra in forged:
+        with pytest.raises(ArtefactError, match=r"bad\.zip"):
+            import_bundle(zipped(tmp_path / "bad.zip", good | extra), Store(tmp_path / "in"), tmp_path / "rows")
+    assert not (tmp_path / "in").exists()
+    import_bundle(zipped(tmp_path / "same.zip", good), Store(tmp_path / "in"), tmp_path / "rows")
+
+
+def test_a_bundle_is_measured_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, number and sizes are checked from the table of contents alone."""
+    large = {"rows/rows.csv": bytes(2**26)}
+    strange = {"anything/you like": b""}
+    packed = {f"store/member/ab/ab{'0' * 38}.safetensors": bytes(2**20)}
+    opened: list[object] = []
+    monkeypatch.setattr("benchmarks.store.bundle._LIMIT", 2**25, raising=False)
+    for contents, sentence in ((large, "unpacks to more than 32 MiB"), (strange, "damaged"), (packed, "damaged")):
+        with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in {"manifest.json": b"{}", **contents}.items():
+                archive.writestr(name, content)
+        with monkeypatch.context() as patch:
+            patch.setattr(zipfile.ZipFile, "open", lambda *args, **options: opened.append(args))
+            with pytest.raises(ArtefactError, match=sentence):
+                import_bundle(tmp_path / "bomb.zip", Store(tmp_path / "store"), tmp_path / "rows")
+    assert not opened
+
+
+def test_gc_waits_for_an_import(finished: tuple[Path, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between tensors and their description there is nothing yet that names them."""
+    folder, plan = finished
+    export_suite(plan, Store(folder / "store"), folder / "rows", tmp_path / "b.zip", weights=True)
+    store = Store(tmp_path / "store")
+    refusals = []
+
+    def write_slowly(path: Path, content: bytes) -> None:
+        atomic_write(path, content)
+        yesterday(path)  # unpacked with its time
+        refusals.append(gc(store.root, "--yes"))
+
+    monkeypatch.setattr("benchmarks.store.bundle.atomic_write", write_slowly)
+    import_bundle(tmp_path / "b.zip", store, tmp_path / "rows")
+    assert refusals
+    assert all("is in use" in str(refused.exception) for refused in refusals)
+    assert files(store.root / "predictions") == files(folder / "store" / "predictions")
+    assert files(store.root / "member") == files(folder / "store" / "member")
+    verify_store(store)
+    assert not store.damaged
+
+
+def test_an_import_does_not_mix_with_a_run(finished: tuple[Path, Plan], tmp_path: Path) -> None:
+    folder, plan = finished
+    export_suite(plan, Store(folder / "store"), folder / "rows", tmp_path / "b.zip")
+    store, node = Store(tmp_path / "store"), next(n for n in plan.nodes.values() if n.kind == "predictions")
+    with store.locked(node.key), pytest.raises(StoreError, match=f"A run makes the artefact predictions/{node.key}"):
+        import_bundle(tmp_path / "b.zip", store, tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
+    import_bundle(tmp_path / "b.zip", store, tmp_path / "rows")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import dbn_core.files
+from benchmarks.store.artefacts import Store
+from benchmarks.store.bundle import import_bundle
+from benchmarks.store.rows import write_rows
+replace, left = Path.replace, [int(sys.argv[3])]
+def replace_or_die(path, target):
+    if Path(target).parent == Path(sys.argv[2]):
+        left[0] -= 1
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+Path.replace = replace_or_die
+import_bundle(Path(sys.argv[1]), Store(Path(sys.argv[2]).parent / "store"), Path(sys.argv[2]), True)
+"""
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_an_import_that_is_killed_leaves_no_mixture(finished: tuple[Path, Plan], tmp_path: Path, after: int) -> None:
+    folder, _ = finished
+    mine = tmp_path / "rows"
+    shutil.copytree(folder / "rows", mine)
+    theirs = {f"rows/{name}": content.replace(b"storage", b"theirs") for name, content in files(mine).items()}
+    zipped(tmp_path / "b.zip", theirs)
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "b.zip"), str(mine)]
+    assert subprocess.run([*words, str(after)], check=False).returncode == -signal.SIGKILL
+    with pytest.raises(ArtefactError, match=r"meta\.json is missing"):
+        load_results(mine)
+    assert subprocess.run([*words, "99"], check=False).returncode == 0
+    load_results(mine)
+    assert {f"rows/{name}": content for name, content in files(mine).items() if ".tmp" not in name} == theirs
+
+
 def altered(manifest: dict[str, object], contents: dict[str, bytes]) -> None:
     name = next(name for name in contents if name.endswith(".safetensors"))
     contents[name] = contents[name][:-1] + bytes([contents[name][-1] ^ 1])
 
 
 def outside(manifest: dict[str, object], contents: dict[str, bytes]) -> None:
-    import hashlib
-
     contents["../evil.json"] = b"{}"
     manifest["sha256"]["../evil.json"] = hashlib.sha256(b"{}").hexdigest()  # type: ignore[index]
 

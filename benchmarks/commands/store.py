@@ -125,12 +125,18 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A bundle that `dbn-bench store export` wrote.")],
     store: StoreDir = STORE,
     rows: RowsDir = None,
+    replace_rows: Annotated[
+        bool, typer.Option("--replace-rows", help="Replace other result rows of the suite by those of the bundle.")
+    ] = False,
 ) -> None:
-    """Take the artefacts and result rows of a bundle into this store; every checksum is verified first."""
+    """Take the artefacts and result rows of a bundle into this store; all of it is checked first.
+
+    A bundle is as trustworthy as whoever made it: nothing shows whether its predictions are those of its recipes.
+    """
     from benchmarks.store.artefacts import Store
     from benchmarks.store.bundle import import_bundle
 
-    suite, count, folder = import_bundle(file, Store(store), rows)
+    suite, count, folder = import_bundle(file, Store(store), rows, replace_rows, say)
     say(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")
     say(f"Report: dbn-bench report {suite}" + (f" --rows {folder}" if rows else ""))
 
