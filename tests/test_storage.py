@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 import tiny
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from benchmarks.cli import application
 from benchmarks.report import render
