@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.cli import application
 from benchmarks.report import render
 from benchmarks.report.load import load_results
+from benchmarks.results.external import Entry, StatedCost, add_external
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
@@ -101,6 +102,27 @@ def test_a_bundle_with_weights_can_be_built_upon(finished: tuple[Path, Plan], tm
         lambda event: None,
     )
     assert {node.kind for node in result.outcome.made} <= {"part", "predictions", "cost"}
+
+
+def test_a_bundle_carries_predictions_that_were_made_elsewhere(copy: Path, tmp_path: Path) -> None:
+    store, elsewhere = Store(copy / "store"), Store(tmp_path / "elsewhere")
+    plan = plan_suite(load_suite(str(copy / "storage.toml")), store)
+    cell = next(cell for cell in plan.cells if cell.size == 1)
+    arrays = store.arrays("predictions", cell.predictions)
+    given = {name: array[:1] if array.ndim == 3 else array for name, array in arrays.items()}
+    add_external(plan, store, Entry("Mine", 1, 0, StatedCost(macs=7)), given)
+    export_suite(plan, store, copy / "rows", tmp_path / "b.zip")
+    lines: list[str] = []
+    import_bundle(tmp_path / "b.zip", elsewhere, tmp_path / "rows", report=lines.append)
+    assert "1 external 'Mine' of 'storage', data 'Handwritten digits (8x8)'" in lines
+    ((_, key),) = elsewhere.own("external")
+    assert elsewhere.value("external", key) == store.value("external", key)
+    contents = contents_of(tmp_path / "b.zip")
+    stated = store.value("external", key)["value"] | {"stated": {"macs": 1}}
+    name = f"store/external/{key[:2]}/{key}.json"
+    contents[name] = artefact(tmp_path / "forged", "external", key, stated)[name]
+    with pytest.raises(ArtefactError, match="not what its key stands for"):
+        import_bundle(zipped(tmp_path / "forged.zip", contents), Store(tmp_path / "in"), tmp_path / "other")
 
 
 def test_importing_twice_adds_nothing(finished: tuple[Path, Plan], tmp_path: Path) -> None:

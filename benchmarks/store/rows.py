@@ -80,7 +80,7 @@ def check_rows(folder: Path, suite: Suite, source: str) -> None:
         more = f", and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise SpecError(
             f"The rows in '{folder}' are of another suite '{suite.name}', made by `{meta.get('command')}` "
-            f"({'; '.join(words)}{more}): choose another name with --set name=NAME or another folder with --rows, or "
+            f"({'; '.join(words)}{more}): keep both with --set name=NAME, or with --rows and --reports, or "
             "replace them with `dbn-bench run --replace-rows`."
         )
 
