@@ -19,6 +19,7 @@ from benchmarks.results.records import meanings
 from benchmarks.results.rows import Results, analyse, load_cells
 from benchmarks.results.shifts import shift_table
 from benchmarks.store.artefacts import Store
+from benchmarks.store.rows import definition, write_rows
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.schema import Suite, on_unseen, view_count
 from benchmarks.work.make import Options, make_artefacts, select_cells
@@ -26,7 +27,6 @@ from benchmarks.work.planning import plan_suite
 from benchmarks.work.schedule import Event, Outcome
 from benchmarks.work.timing import predictor_latencies
 from dbn_core.errors import BenchError
-from dbn_core.files import atomic_write
 from dbn_core.registry import canonical
 
 
@@ -50,8 +50,14 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
     Raises:
         BenchError: nothing could be measured at all.
         InterruptedRunError: Ctrl-C or SIGTERM; the store is in order, rows and report are as they were.
+        StoreError: ``store gc`` is at work on the store.
     """
     store = options.open_store()
+    with store.in_use():
+        return _run_suite(suite, store, options, report)
+
+
+def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[str | Event], None]) -> RunResult:
     plan = plan_suite(suite, store)
     chosen = select_cells(plan, options.only)
     for line in (released := _released(plan, store)):
@@ -108,6 +114,7 @@ def _meta(
         **({} if suite.task.name == "classification" else {"task": suite.task.describe()}),
         "title": suite.title,
         "description": suite.description,
+        "definition": definition(suite, options.source),
         "command": options.command or f"dbn-bench run {suite.name}",
         "report_command": f"dbn-bench report {suite.name}{_rows_option(options.rows, suite.name)}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -252,16 +259,14 @@ def _precisions(suite: Suite) -> list[str]:
 
 
 def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:
-    """Write the result rows of a suite, and what the report shows beside them; ``meta.json`` goes last."""
+    """Write the result rows of a suite, and what the report shows beside them; all of them or none."""
+    contents = {"meta.json": (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode()}
     if tables.exhibits:
         from safetensors.numpy import save
 
-        atomic_write(folder / "exhibits.safetensors", save(tables.exhibits))
-    # The last two not every suite has; what a run before left of them goes.
+        contents["exhibits.safetensors"] = save(tables.exhibits)
     for name in ("rows", "summary", "comparisons", "reliability", "records", "shifts"):
         frame: pd.DataFrame | None = getattr(tables, name)
-        if frame is None or (name == "records" and frame.empty):
-            (folder / f"{name}.csv").unlink(missing_ok=True)
-            continue
-        atomic_write(folder / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g").encode())
-    atomic_write(folder / "meta.json", (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode())
+        if frame is not None and not (name == "records" and frame.empty):
+            contents[f"{name}.csv"] = frame.to_csv(index=False, float_format="%.6g").encode()
+    write_rows(folder, contents)

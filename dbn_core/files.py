@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from dbn_core.errors import StoreError
 
@@ -16,7 +19,8 @@ def atomic_write(path: Path, content: bytes) -> None:
         StoreError: the disk is full, or the folder cannot be written to.
     """
     try:
-        _atomic_write(path, content)
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise StoreError(
             f"Cannot write '{path}': {error.strerror or error}: free space there, or choose a folder that can be "
@@ -24,15 +28,33 @@ def atomic_write(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _atomic_write(path: Path, content: bytes) -> None:
+@contextmanager
+def replacing(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` when the block ends without an error; its mode is the umask's.
+
+    Args:
+        sync: whether the content reaches the disk first, so that a power cut leaves the old file or the new one.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp lets nobody else read
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    """Which permissions new files lack; the system tells only who sets others."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

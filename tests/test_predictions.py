@@ -26,6 +26,7 @@ from benchmarks.results.outside.predictions import arrays_of, check_classes, loa
 from benchmarks.run import Options, plan_suite, run_suite
 from benchmarks.statistics import Means
 from benchmarks.store.artefacts import Store
+from benchmarks.store.storage import collect, verify_store
 from benchmarks.suite.schema import Suite, load_suite
 from dbn_core.errors import DataError
 from dbn_core.tasks.classification import Classification, score_arrays
@@ -503,6 +504,47 @@ def test_a_row_without_cost_or_validation_is_reported_replaced_and_removed(
     after = sorted(path.name for path in (folder / "store").glob("*/*/*") if "external" not in path.parts)
     assert after == before
     assert joined("score", "--remove=Bare")[0] == 1
+
+
+@pytest.mark.parametrize("copy", [True, False], ids=["with a copy", "of an earlier version"])
+@pytest.mark.parametrize("found_by", ["run", "verify"])
+def test_a_damaged_record_loses_no_predictions(
+    finished: tuple[Path, Suite], joined: Callable[..., tuple[int, str, str]], copy: bool, found_by: str
+) -> None:
+    """They were made elsewhere: nobody can make them again."""
+    folder, suite = finished
+    store = Store(folder / "store")
+    assert joined("score", folder / "de2-1.npz", "--label=Mine", "--size=2", "--macs=7")[0] == 0
+    before = summary(folder).loc["Mine", 2]
+    ((_, key),) = store.own("external")
+    record = store.value("external", key)["value"]
+    if not copy:
+        value, content = (
+            store.value("predictions", record["predictions"])["value"],
+            store.content("predictions", record["predictions"]),
+        )
+        store.put("predictions", record["predictions"], {"recipe": value["recipe"]}, content)
+    path = store.sidecar_path("external", key)
+    path.write_bytes(path.read_bytes().replace(b"Mine", b"Mind"))
+    try:
+        if found_by == "verify":
+            assert verify_store(Store(folder / "store"))["external"] == 0
+            for keep in (None, [plan_suite(suite, store)], []):
+                plans, others = keep, {record["predictions"], record["cost"]}
+                going = {file for files in collect(store, plans).values() for file in files}
+                assert not [file for file in going if file.name[:40] in others | {key}]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("benchmarks.report.render", lambda *paths: [])
+            options = Options(store=folder / "store", rows=folder / "rows", reports=folder / "reports", only=())
+            assert not run_suite(suite, options, lambda event: None).failures
+        after = summary(folder).loc["Mine", 2]
+        assert after["nll_mean"] == before["nll_mean"]
+        assert (after["macs"] == 7) == copy
+        if copy:
+            assert store.value("external", key)["value"] == record
+        assert not list((folder / "store" / "external").rglob("*.damaged"))
+    finally:
+        assert joined("score", "--remove=Mine")[0] == 0
 
 
 def test_what_does_not_fit_a_suite_is_refused(

@@ -138,7 +138,7 @@ def test_they_are_released_and_carried(made: tuple[Path, RunResult], tmp_path: P
     shutil.copytree(folder / "rows", without)
     (without / "records.csv").unlink()
     export_suite(result.plan, Store(folder / "store"), without, tmp_path / "without.zip")
-    import_bundle(tmp_path / "without.zip", Store(tmp_path / "elsewhere"), tmp_path / "carried")
+    import_bundle(tmp_path / "without.zip", Store(tmp_path / "elsewhere"), tmp_path / "carried", replace_rows=True)
     assert not (tmp_path / "carried" / "records.csv").exists()
 
 

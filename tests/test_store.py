@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.store.artefacts import Store
+from benchmarks.work.live import new_ticket, write_record
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import canonical_json, digest, generator, seed_for
@@ -94,3 +98,38 @@ def test_seeds_depend_on_names_and_not_on_their_order() -> None:
     assert digest({"x": [1, 2]}) != digest({"x": [2, 1]})
     assert canonical_json({"b": 1, "a": 2}) == '{"a":2,"b":1}'
     assert generator(purpose="x").initial_seed() == seed_for(purpose="x")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_may_read_what_is_written(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "value.json", b"new")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert (tmp_path / "value.json").stat().st_mode & 0o777 == mode
+
+
+def test_progress_files_do_not_write_through_links(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    ticket = new_ticket("x", tmp_path, None, None)
+    ticket.record.parent.mkdir()
+    ticket.record.with_suffix(f".{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
+    write_record(ticket, state="running")
+    assert json.loads(ticket.record.read_text())["state"] == "running"
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
+def test_damage_in_a_store_that_cannot_be_written_to_is_not_said_to_be_set_aside(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.sidecar_path("part", KEY).write_text("{}")
+
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(ArtefactError, match=r"cannot be set aside \(Read-only file system\): make '.*' writable"):
+        store.value("part", KEY)
+    assert not list(store.root.rglob("*.damaged"))

@@ -23,6 +23,7 @@ from benchmarks.commands.common import (
     Set,
     StoreDir,
     errors,
+    overrides,
     places,
     planned,
     say,
@@ -106,6 +107,7 @@ def score(
     from benchmarks.results.outside.accepted import load_accepted
     from benchmarks.results.outside.comparing import ensemble_equivalents
     from benchmarks.results.outside.predictions import arrays_of, check_classes, load_predictions
+    from benchmarks.store.rows import check_rows, source_of
     from dbn_core.tasks.classification import Classification
 
     only_suite = {
@@ -151,6 +153,9 @@ def score(
     if result and not json_:
         _print_scores(task, result)
     if suite is not None and joins:
+        check_rows(
+            places(plan.suite.name, rows, reports, False)[0], plan.suite, source_of(suite, overrides(set_, None, False))
+        )
         result |= _change_suite(
             plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
@@ -247,7 +252,8 @@ def _change_suite(
     options = Options(store.root, rows, reports, plugins=plugins, only=(), released=released_root())
     with suppress(OSError, ValueError):  # the report goes on naming the command that made the suite
         meta = json.loads((options.rows_of(plan.suite) / "meta.json").read_text(encoding="utf-8"))
-        options = replace(options, command=str(meta.get("command", "")))
+        source = meta.get("definition", {}).get("source", "")
+        options = replace(options, command=str(meta.get("command", "")), source=source)
     with Reporter(errors, store.root) as reporter:
         done = run_suite(plan.suite, options, reporter)
     folder = options.rows_of(plan.suite)

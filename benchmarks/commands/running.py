@@ -80,6 +80,9 @@ def run(
     plugin: Plugins = None,
     set_: Set = None,
     publish: Publish = False,
+    replace_rows: Annotated[
+        bool, typer.Option("--replace-rows", help="Replace the rows of another suite that has the same name.")
+    ] = False,
 ) -> None:
     """Train what is missing, measure everything, and write the report.
 
@@ -88,6 +91,7 @@ def run(
     """
     from benchmarks.run import run_suite
     from benchmarks.store.released import released_root
+    from benchmarks.store.rows import check_rows, source_of
     from benchmarks.suite.adding import with_methods
     from benchmarks.suite.schema import load_suite
     from benchmarks.work.executors import parse_executor
@@ -100,15 +104,18 @@ def run(
     _check_tensorboard(tensorboard)
     seconds = None if max_time is None else _seconds(max_time)
     load_plugins(plugin)
-    chosen = with_methods(load_suite(suite, overrides(set_, data_root, download)), add or [])
+    changed = overrides(set_, data_root, download)
+    chosen = with_methods(load_suite(suite, changed), add or [])
     rows, reports = places(chosen.name, rows, reports, publish)
     options = Options(
         store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard,
-        command_line(publish), released_root(),
+        command_line(publish), released_root(), source_of(suite, changed),
     )  # fmt: skip
     if dry_run:
         _show_plan(chosen, options)
         return
+    if not replace_rows:
+        check_rows(rows, chosen, options.source)
     with Reporter(console, store) as reporter:
         console.print(f"Suite {chosen.name}: {chosen.title}", markup=False, highlight=False, soft_wrap=True)
         result = run_suite(chosen, options, reporter)

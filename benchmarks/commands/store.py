@@ -9,6 +9,7 @@ import typer
 
 from benchmarks.commands.common import (
     STORE,
+    Add,
     DataRoot,
     Plugins,
     RowsDir,
@@ -18,6 +19,7 @@ from benchmarks.commands.common import (
     errors,
     load_plugins,
     open_store,
+    overrides,
     places,
     planned,
     say,
@@ -50,27 +52,49 @@ def gc(
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            help="Keep only what this suite needs (a name or a path); may be repeated.  Without it no artefact is "
-            "removed, only what crashes and damage left behind.",
+            help="Keep only what this suite needs (a name or a path), in either precision; may be repeated.  Without "
+            "it no artefact is removed, only what crashes and damage left behind.",
             metavar="SUITE",
         ),
     ] = None,
     store: StoreDir = STORE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
     data_root: DataRoot = None,
     plugin: Plugins = None,
+    set_: Set = None,
+    add: Add = None,
 ) -> None:
-    """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses."""
-    from benchmarks.store.storage import collect, remove
+    """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses.
+
+    --set and --add change every kept suite as they change that of `run`.  A store in use is left alone.
+    """
+    from benchmarks.store.storage import UNNEEDED, cleaning, collect, remove, unneeded
+    from benchmarks.suite.adding import with_methods
+    from benchmarks.suite.schema import load_suite
+    from benchmarks.work.planning import plan_suite
 
     the_store = open_store(store)
     load_plugins(plugin)
-    plans = [planned(name, store, None, data_root, plugin)[0] for name in keep or []]
-    litter = collect(the_store, plans if keep else None)
-    freed = sum(path.stat().st_size for paths in litter.values() for path in paths)
-    table(f"Store {store}", ["what", "files"], [(what, str(len(paths))) for what, paths in litter.items()])
-    if not dry_run:
-        remove(litter)
+    with cleaning(the_store):
+        plans = [
+            plan_suite(with_methods(load_suite(name, overrides(set_, data_root, False), bf16), add or []), the_store)
+            for name in keep or []
+            for bf16 in (True, False)
+        ]
+        litter = collect(the_store, plans if keep else None)
+        if going := unneeded(the_store, litter.get(UNNEEDED, [])):
+            table(
+                "Artefacts that no kept suite needs",
+                ["data", "what", "artefacts", "MiB"],
+                [(data, what, str(count), f"{size / 2**20:.1f}") for data, what, count, size in going],
+            )
+        freed = sum(path.stat().st_size for paths in litter.values() for path in paths)
+        table(f"Store {store}", ["what", "files"], [(what, str(len(paths))) for what, paths in litter.items()])
+        if not dry_run:
+            if any(litter.values()) and not yes:
+                typer.confirm(f"Remove these files, {freed / 2**20:.1f} MiB (--yes answers this)?", abort=True)
+            remove(litter)
     say(f"{freed / 2**20:.1f} MiB {'would be' if dry_run else 'were'} freed.")
 
 
@@ -101,12 +125,18 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A bundle that `dbn-bench store export` wrote.")],
     store: StoreDir = STORE,
     rows: RowsDir = None,
+    replace_rows: Annotated[
+        bool, typer.Option("--replace-rows", help="Replace other result rows of the suite by those of the bundle.")
+    ] = False,
 ) -> None:
-    """Take the artefacts and result rows of a bundle into this store; every checksum is verified first."""
+    """Take the artefacts and result rows of a bundle into this store; all of it is checked first.
+
+    A bundle is as trustworthy as whoever made it: nothing shows whether its predictions are those of its recipes.
+    """
     from benchmarks.store.artefacts import Store
     from benchmarks.store.bundle import import_bundle
 
-    suite, count, folder = import_bundle(file, Store(store), rows)
+    suite, count, folder = import_bundle(file, Store(store), rows, replace_rows, say)
     say(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")
     say(f"Report: dbn-bench report {suite}" + (f" --rows {folder}" if rows else ""))
 

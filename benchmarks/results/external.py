@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from safetensors.numpy import save
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
-from dbn_core.errors import DataError, SpecError, did_you_mean
+from dbn_core.errors import DataError, SpecError, StoreError, did_you_mean
 from dbn_core.method import Method
 from dbn_core.metrics.scores import Array
 from dbn_core.seeds import digest
@@ -82,6 +83,7 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
     Raises:
         SpecError: the label belongs to the suite, or the suite has no predictions of its own yet.
         DataError: the labels are not those of the suite, in its order, or the number of classes differs.
+        StoreError: ``store gc`` is at work on the store, or it cannot be written to.
     """
     if entry.label in {label for _, _, label in plan.suite.entries()}:
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
@@ -97,12 +99,13 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
     record = {**_identity(plan, entry), "source": entry.source, "note": entry.note, "stated": cost}
     record |= {kind: digest({"kind": kind, **made, "stated": cost}) for kind in ("predictions", "cost")}
     key = digest({"kind": KIND, **_identity(plan, entry)})
-    old = store.value(KIND, key)["value"] if store.has(KIND, key) else None
-    store.put("predictions", record["predictions"], {"recipe": made}, content)
-    store.put("cost", record["cost"], cost | ({"flops": 2 * cost["macs"]} if "macs" in cost else {}))
-    store.put(KIND, key, record)  # last: a record names only what is stored
-    if old:
-        _drop(store, old, keep=record)
+    with store.in_use(), store.locked(key, wait_s=-1):
+        old = _records(plan, store).get(key)
+        store.put("predictions", record["predictions"], {"recipe": made, "record": record}, content)
+        store.put("cost", record["cost"], cost | ({"flops": 2 * cost["macs"]} if "macs" in cost else {}))
+        store.put(KIND, key, record)  # last: a record names only what is stored
+        if old:
+            _drop(store, old, keep=record)
 
 
 def remove_external(plan: Plan, store: Store, label: str) -> int:
@@ -110,6 +113,7 @@ def remove_external(plan: Plan, store: Store, label: str) -> int:
 
     Raises:
         SpecError: nothing was added under this label.
+        StoreError: ``store gc`` is at work on the store.
     """
     records = _records(plan, store)
     found = {key: record for key, record in records.items() if record["label"] == label}
@@ -117,9 +121,10 @@ def remove_external(plan: Plan, store: Store, label: str) -> int:
         known = sorted({record["label"] for record in records.values()})
         hint = did_you_mean(label, known) or ", and nothing else"
         raise SpecError(f"Nothing was added to the suite '{plan.suite.name}' under the label '{label}'{hint}.")
-    for key, record in found.items():
-        store.sidecar_path(KIND, key).unlink()
-        _drop(store, record)
+    with store.in_use():
+        for key, record in found.items():
+            store.sidecar_path(KIND, key).unlink(missing_ok=True)
+            _drop(store, record)
     return len(found)
 
 
@@ -225,10 +230,38 @@ def _compact(array: Array) -> Array:
 
 
 def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
-    """The suite's records by key."""
-    records = {key: store.value(kind, key)["value"] for kind, key in store.artefacts(KIND)}
+    """The suite's records by key; those that are damaged are restored."""
+    records = {key: store.known(kind, key) for kind, key in store.artefacts(KIND)}
+    records |= _restored(store, {key for key, record in records.items() if not record})
     mine = (plan.suite.name, plan.data.fingerprint)
-    return {key: record for key, record in records.items() if (record["suite"], record["data"]) == mine}
+    return {key: record for key, record in records.items() if record and (record["suite"], record["data"]) == mine}
+
+
+def _restored(store: Store, damaged: set[str]) -> dict[str, dict[str, Any]]:
+    """Records that are damaged now or were set aside, from the copies that predictions have of theirs."""
+    aside = {path.name.partition(".")[0]: path for path in store.root.glob(f"{KIND}/??/*.json.damaged")}
+    damaged = damaged | {key for key in aside if not store.has(KIND, key)}
+    found: dict[str, dict[str, Any]] = {}
+    for kind, key in store.own("predictions") if damaged else ():
+        value = store.known(kind, key)
+        made = value.get("recipe", {})
+        if (its := digest({"kind": KIND, **made.get("identity", {})})) in damaged:
+            found[its] = value.get("record") or _bare_record(store, key, made)
+            with suppress(OSError, StoreError):  # a store that cannot be written to is still read
+                store.put(KIND, its, found[its])
+                if its in aside:
+                    aside[its].unlink()
+    return found
+
+
+def _bare_record(store: Store, predictions: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of predictions that have no copy of it, since an earlier version stored them."""
+    cost = digest({"kind": "cost", **made, "stated": {}})
+    with suppress(StoreError):
+        store.put("cost", cost, {})
+    note = "Their record was damaged: what it said of their source and cost is lost."
+    said = {"source": "unknown file", "note": note, "stated": {}}
+    return {**made["identity"], **said, "predictions": predictions, "cost": cost}
 
 
 def _ordered(plan: Plan, store: Store) -> list[dict[str, Any]]:

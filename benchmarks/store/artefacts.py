@@ -5,7 +5,8 @@ store can be copied to another machine.  The sidecar is written last and holds t
 without a sidecar does not exist, one whose checksum fails is set aside.
 
 Several runs, on several machines, may share a store on a common file system: whoever makes an artefact holds its lock,
-which the operating system releases when the process dies.
+which the operating system releases when the process dies.  Lock files stay: if one were removed, two processes could
+each hold a lock of the same name.  A file ``.dbn-store`` marks a folder as a store.
 
 What the store lacks is looked up in released results (:mod:`benchmarks.store.released`), which are never written to.
 """
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +30,14 @@ from dbn_core.seeds import digest
 
 if TYPE_CHECKING:
     import numpy as np
+
+# Every kind of artefact: those of a plan, then facts about data, timings, and records of predictions made elsewhere.
+KINDS = ("member", "views", "part", "predictions", "shifts", "cost", "data", "latency", "external")
+KEY = re.compile("[0-9a-f]{40}")
+MARK = ".dbn-store"
+CLEANING = "gc"  # the lock that `store gc` holds while it works
+CLEANING_WAIT_S = 30.0
+_USE = "use-"  # how the locks of processes that use a store begin
 
 
 class Store:
@@ -62,12 +73,16 @@ class Store:
             for path in self.checkpoint_path(key).parent.glob(pattern):
                 path.unlink(missing_ok=True)
 
+    def lock_path(self, key: str) -> Path:
+        """Where the lock of an artefact is."""
+        return self.root / "locks" / f"{key}.lock"
+
     @contextmanager
     def locked(self, key: str, wait_s: float = 0.0) -> Iterator[bool]:
         """Hold the lock of an artefact; gives whether it was obtained within ``wait_s`` seconds (-1: wait for ever)."""
         from filelock import FileLock, Timeout
 
-        path = self.root / "locks" / f"{key}.lock"
+        path = self.lock_path(key)
         lock = FileLock(path, thread_local=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,6 +96,47 @@ class Store:
             yield True
         finally:
             lock.release()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Mark the folder as a store, and keep ``store gc`` out of it; a store that cannot be written to is only read.
+
+        Raises:
+            StoreError: ``store gc`` is at work.
+        """
+        name = f"{_USE}{uuid.uuid4().hex}"
+        with ExitStack() as stack:
+            try:
+                with self.locked(CLEANING, wait_s=CLEANING_WAIT_S) as free:
+                    if free and not self.marked:
+                        atomic_write(self.root / MARK, b"A store of dbn-bench; `store gc` cleans no other folder.\n")
+                    if free:
+                        stack.enter_context(self.locked(name))
+            except StoreError:
+                free = True
+            if not free:
+                raise StoreError(
+                    f"`dbn-bench store gc` is at work on the store '{self.root}': try again when it has ended."
+                )
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self.lock_path(name).unlink(missing_ok=True)  # nobody else ever asks for this name
+
+    @property
+    def marked(self) -> bool:
+        """Whether the folder is known to be a store."""
+        return (self.root / MARK).is_file()
+
+    def locks(self) -> dict[str, bool]:
+        """Whether somebody holds each lock that there is, by its name."""
+        held = {}
+        for path in sorted(self.lock_path("*").parent.glob("*.lock")):
+            if KEY.fullmatch(path.stem) or path.stem.startswith(_USE):
+                with self.locked(path.stem) as free:
+                    held[path.stem] = not free
+        return held
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the artefact is complete (its sidecar is there, and its tensors if it says so)."""
@@ -203,17 +259,22 @@ class Store:
 
     def _set_aside(self, kind: str, key: str, reason: str) -> ArtefactError:
         """Rename a damaged artefact so that the next run rebuilds it, and say so."""
+        done = "set aside as *.damaged: run the suite again"
         for path in (self.sidecar_path(kind, key), self.tensors_path(kind, key)):
-            with suppress(OSError):  # a store that cannot be written to is still read
+            try:
                 path.replace(path.with_name(path.name + ".damaged"))
-        message = f"Artefact {kind}/{key} is damaged ({reason}); set aside as *.damaged: run the suite again."
+            except FileNotFoundError:
+                pass
+            except OSError as error:  # a store that cannot be written to is still read
+                done = f"it cannot be set aside ({error.strerror or error}): make '{self.root}' writable"
+        message = f"Artefact {kind}/{key} is damaged ({reason}); {done}."
         self.damaged.append(message)
         return ArtefactError(message)
 
     def own(self, kind: str = "*") -> Iterator[tuple[str, str]]:
         """(kind, key) of everything under ``root`` that has a sidecar, of one kind or of all, in order."""
         for path in sorted(self.root.glob(f"{kind}/??/*.json")):
-            if path.stem.startswith(path.parent.name):
+            if path.stem.startswith(path.parent.name) and KEY.fullmatch(path.stem):
                 yield path.parent.parent.name, path.stem
 
     def artefacts(self, kind: str = "*") -> Iterator[tuple[str, str]]:

@@ -9,26 +9,31 @@ import hashlib
 import json
 import re
 import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import versions
-from benchmarks.store.artefacts import Store
+from benchmarks.store.artefacts import KINDS, Store
+from benchmarks.store.released import opened
+from benchmarks.store.rows import ROWS, SOME_ROWS, write_rows
 from benchmarks.suite.plan import TRAINED, Plan
 from benchmarks.suite.schema import is_name
-from dbn_core.errors import ArtefactError, SpecError, StoreError
-from dbn_core.files import atomic_write
+from dbn_core.errors import ArtefactError, SpecError, StoreError, shown
+from dbn_core.files import atomic_write, replacing
+from dbn_core.seeds import digest
 
 _FORMAT = 1
+_LIMIT = 2**28  # bytes of all files of a bundle that are no tensors
 _MANIFEST = "manifest.json"
-_ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
-_SOME_ROWS = ("records.csv", "shifts.csv", "exhibits.safetensors")  # which not every suite has
 # Nothing else is ever written to disk, whatever an archive calls its files.
 _NAME = re.compile(
-    r"store/[a-z]+/[0-9a-f]{2}/[0-9a-f]{40}\.(json|safetensors)|rows/("
-    + "|".join(map(re.escape, (*_ROWS, *_SOME_ROWS)))
+    rf"store/({'|'.join(KINDS)})/([0-9a-f]{{2}})/\2[0-9a-f]{{38}}\.(json|safetensors)|rows/("
+    + "|".join(map(re.escape, (*ROWS, *SOME_ROWS)))
     + ")"
 )
+_IDENTITY = ("suite", "data", "label", "size", "repetition")  # of predictions that were made elsewhere
 
 
 def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool = False) -> int:
@@ -48,13 +53,13 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     """
     if file.suffix != ".zip":
         raise SpecError(f"'{file}': give a bundle a name that ends in .zip.")
-    missing = [name for name in _ROWS if not (rows / name).is_file()]
+    missing = [name for name in ROWS if not (rows / name).is_file()]
     if missing:
         raise SpecError(f"There is no {missing[0]} in '{rows}': run `dbn-bench run {plan.suite.name}` first.")
     wanted = [(node.kind, node.key) for node in plan.nodes.values() if store.described(node.kind, node.key)]
     wanted += [(kind, key) for kind in ("data", "latency") for _, key in store.artefacts(kind)]
     wanted += _external(plan, store)
-    there = [*_ROWS, *(name for name in _SOME_ROWS if (rows / name).is_file())]
+    there = [*ROWS, *(name for name in SOME_ROWS if (rows / name).is_file())]
     contents = {f"rows/{name}": (rows / name).read_bytes() for name in there}
     for kind, key in dict.fromkeys(wanted):
         contents[f"store/{kind}/{key[:2]}/{key}.json"] = store.sidecar(kind, key)
@@ -67,17 +72,13 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
         "versions": versions(),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w") as archive:
+        with replacing(file) as target, zipfile.ZipFile(target, "w") as archive:
             archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
             for name, content in contents.items():
                 compression = zipfile.ZIP_STORED if name.endswith(".safetensors") else zipfile.ZIP_DEFLATED
                 archive.writestr(name, content, compression)
-        temporary.replace(file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise StoreError(f"Cannot write '{file}': {error.strerror or error}.") from error
     return len(dict.fromkeys(wanted))
 
@@ -92,64 +93,169 @@ def _external(plan: Plan, store: Store) -> list[tuple[str, str]]:
     return found
 
 
-def import_bundle(file: Path, store: Store, rows: Path | None = None) -> tuple[str, int, Path]:
-    """Take over a bundle; nothing is written before every checksum is verified.
+def import_bundle(
+    file: Path,
+    store: Store,
+    rows: Path | None = None,
+    replace_rows: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+) -> tuple[str, int, Path]:
+    """Take over a bundle; nothing is written before all of it is checked.
 
     Args:
         rows: where the result rows go; None: ``results/runs/<suite>``.
+        replace_rows: whether other rows there may be replaced.
+        report: told what the bundle holds before anything is written, line by line.
 
     Returns:
         Name of the suite, number of artefacts that the store did not have, folder of the rows.
 
     Raises:
-        ArtefactError: the file is no bundle, or is damaged.
-        SpecError: there is no such file.
+        ArtefactError: the file is no bundle, is damaged, or an artefact is not what its key stands for.
+        SpecError: there is no such file, or other rows are there already.
+        StoreError: a run makes one of the artefacts, ``store gc`` is at work, or a file cannot be written.
     """
     if not file.is_file():
         raise SpecError(f"There is no file '{file}': give the path of a bundle that `dbn-bench store export` wrote.")
-    manifest, contents = _read(file)
+    manifest, contents, tensors = _read(file)
+    described = _described(file, contents, manifest["sha256"])
     suite: str = manifest["suite"]
     folder = rows or Path("results/runs") / suite
+    result_files = {name.removeprefix("rows/"): c for name, c in contents.items() if name.startswith("rows/")}
+    there = {name: (folder / name).read_bytes() for name in (*ROWS, *SOME_ROWS) if (folder / name).is_file()}
+    if there.items() - result_files.items() and not replace_rows:
+        raise SpecError(
+            f"'{folder}' holds other result rows, which those of the bundle would replace: choose another folder with "
+            "--rows, or allow it with --replace-rows."
+        )
+    for line in _summary(suite, described):
+        report(line)
     new = 0
-    # Tensors before their description: an artefact with a description is whole.
-    for name in sorted(contents, key=lambda name: name.endswith(".json")):
-        if name.startswith("rows/"):
-            continue
-        kind, _, leaf = name.removeprefix("store/").split("/")
-        key, suffix = leaf.split(".")
-        if store.has(kind, key):
-            continue
-        new += suffix == "json" and not store.described(kind, key)
-        atomic_write(store.root / kind / key[:2] / leaf, contents[name])
-    for name in (*_SOME_ROWS, *_ROWS):  # meta.json last: it says that the others are complete
-        if f"rows/{name}" in contents:
-            atomic_write(folder / name, contents[f"rows/{name}"])
-        else:
-            (folder / name).unlink(missing_ok=True)
+    with store.in_use(), zipfile.ZipFile(file) as archive:
+        for kind, key in described:
+            name = _name(kind, key)
+            with store.locked(key) as mine:
+                if store.has(kind, key):
+                    continue
+                if not mine:
+                    raise StoreError(f"A run makes the artefact {kind}/{key}: import '{file}' when it has ended.")
+                new += not store.described(kind, key)
+                # Tensors before their description: an artefact with a description is whole.
+                if name + ".safetensors" in tensors:
+                    content = archive.read(name + ".safetensors")
+                    atomic_write(store.tensors_path(kind, key), content)
+                atomic_write(store.sidecar_path(kind, key), contents[name + ".json"])
+        write_rows(folder, result_files)
     return suite, new, folder
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _name(kind: str, key: str) -> str:
+    return f"store/{kind}/{key[:2]}/{key}"
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes], set[str]]:
+    """Manifest, small files by name, and names of tensors; all of them have their checksum."""
     damaged = ArtefactError(f"The bundle '{file}' is damaged or no bundle: export it again.")
     try:
         with zipfile.ZipFile(file) as archive:
-            manifest = json.loads(archive.read(_MANIFEST))
-            contents = {name: archive.read(name) for name in archive.namelist() if name != _MANIFEST}
-        if manifest["format"] != _FORMAT:
-            raise ArtefactError(
-                f"The bundle '{file}' has format {manifest['format']}, this version reads {_FORMAT}: use the version "
-                "of dbn-bench that wrote it."
-            )
-        expected = manifest["sha256"]
-        if not is_name(manifest["suite"]):
+            entries = {info.filename: info for info in archive.infolist()}
+            _check_sizes(file, archive.infolist())
+            manifest = json.loads(_content(archive, entries.pop(_MANIFEST)))
+            if manifest["format"] != _FORMAT:
+                raise ArtefactError(
+                    f"The bundle '{file}' has format {manifest['format']}, this version reads {_FORMAT}: use the "
+                    "version of dbn-bench that wrote it."
+                )
+            tensors = {name for name in entries if name.startswith("store/") and name.endswith(".safetensors")}
+            contents = {name: _content(archive, info) for name, info in entries.items() if name not in tensors}
+            sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+            for name in tensors:
+                with archive.open(name) as stream:
+                    sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        if not is_name(manifest["suite"]) or sums != manifest["sha256"]:
             raise damaged
     except ArtefactError:
         raise
     except Exception as error:  # zipfile, zlib and json each have errors of their own for bytes that went wrong
         raise damaged from error
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    if sums != expected or not all(_NAME.fullmatch(name) for name in contents):
+    if not all(f"rows/{name}" in contents for name in ROWS):
         raise damaged
-    if not all(f"rows/{name}" in contents for name in _ROWS):
-        raise damaged
-    return manifest, contents
+    return manifest, contents, tensors
+
+
+def _check_sizes(file: Path, entries: list[zipfile.ZipInfo]) -> None:
+    """Whether an archive has the files of a bundle alone, and of a size that a bundle has, before it is unpacked."""
+    tensors = [info for info in entries if info.filename.endswith(".safetensors")]
+    packed = [info for info in entries if not info.filename.endswith(".safetensors")]
+    if (
+        not all(_NAME.fullmatch(info.filename) or info.filename == _MANIFEST for info in entries)
+        or len({info.filename for info in entries}) < len(entries)
+        or any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info in entries)
+        or any(info.compress_type != zipfile.ZIP_STORED for info in tensors)
+        or sum(info.file_size for info in tensors) > file.stat().st_size
+    ):
+        raise ArtefactError(f"The bundle '{file}' is damaged or no bundle: export it again.")
+    if sum(info.file_size for info in packed) > _LIMIT:
+        raise ArtefactError(
+            f"The bundle '{file}' unpacks to more than {_LIMIT >> 20} MiB of descriptions and tables, which no export "
+            "does: export it again."
+        )
+
+
+def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as stream:
+        return stream.read(info.file_size)  # never unpacks more than was said
+
+
+def _described(
+    file: Path, contents: Mapping[str, bytes], sums: Mapping[str, str]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """Descriptions of all artefacts of a bundle by kind and key, each with the recipe and the tensors of its key."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    try:
+        for name in contents:
+            if name.startswith("store/"):
+                _, kind, _, leaf = name.split("/")
+                key = leaf.removesuffix(".json")
+                found[kind, key] = opened(contents[name], kind, key)
+        elsewhere = _made_elsewhere(found)
+        for (kind, key), meta in found.items():
+            value, tensors = meta["value"], sums.get(_name(kind, key) + ".safetensors", meta["sha256"])
+            recipe = {name: value[name] for name in _IDENTITY} if kind == "external" else value.get("recipe")
+            if tensors != meta["sha256"] or not (
+                kind == "data" or (kind, key) in elsewhere or digest({"kind": kind, **recipe}) == key
+            ):
+                raise ArtefactError(
+                    f"The bundle '{file}' holds {kind}/{key}, which is not what its key stands for: export it again."
+                )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(f"The bundle '{file}' is damaged or no bundle: export it again.") from error
+    return found
+
+
+def _made_elsewhere(found: Mapping[tuple[str, str], dict[str, Any]]) -> set[tuple[str, str]]:
+    """Predictions that were made elsewhere and their costs, where their keys are those of what a record says."""
+    keys = set()
+    for (kind, _), meta in found.items():
+        if kind == "external":
+            record = meta["value"]
+            content = found["predictions", record["predictions"]]["sha256"]
+            made = {"identity": {name: record[name] for name in _IDENTITY}, "sha256": content}
+            for its in ("predictions", "cost"):
+                if digest({"kind": its, **made, "stated": record["stated"]}) == record[its]:
+                    keys.add((its, record[its]))
+    return keys
+
+
+def _summary(suite: str, described: Mapping[tuple[str, str], dict[str, Any]]) -> list[str]:
+    """What a bundle holds: its suite, and on which data its artefacts are."""
+    facts = [meta["value"].get("facts") or {} for (kind, _), meta in described.items() if kind == "data"]
+    titles = {fact.get("fingerprint"): fact.get("title") for fact in facts}
+    counts: Counter[tuple[str, str]] = Counter()
+    for (kind, _), meta in described.items():
+        value = meta["value"]
+        data = value.get("data") if kind == "external" else (value.get("recipe") or {}).get("data")
+        what = f"{kind} {shown(value['label'])} of {shown(value['suite'])}" if kind == "external" else kind
+        counts[what, str(titles.get(data) or data or "")] += 1
+    artefacts = [f"{n} {what}" + (f", data {shown(data)}" if data else "") for (what, data), n in counts.items()]
+    return [f"The bundle holds rows of the suite {suite}, and these artefacts:", *artefacts]

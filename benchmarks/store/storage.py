@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import Plan
+from benchmarks.store.artefacts import CLEANING, KEY, KINDS, MARK, Store
+from benchmarks.suite.plan import TRAINED, Plan
+from dbn_core.errors import StoreError
+
+# Whatever else lies in the folder, only files of these names can go.
+_RUN = r".+-\d{8}T\d{6}-.+-\d+"
+_HOME = rf"(?:{'|'.join(KINDS)})/[0-9a-f]{{2}}"
+_TEMPORARY = re.compile(rf"(?:{_HOME}|checkpoints|runs|running)/\.?(?:{KEY.pattern}|{_RUN})\.(?:.+\.)?tmp")
+_DAMAGED = re.compile(rf"{_HOME}/({KEY.pattern})\.(?:json|safetensors)\.damaged")
+_TENSORS = re.compile(rf"{_HOME}/({KEY.pattern})\.safetensors")
+_CHECKPOINT = re.compile(rf"checkpoints/({KEY.pattern})\.[^/]+")
+_NOTE = re.compile(rf"runs/{_RUN}\.(?:json|stop)|running/{KEY.pattern}\.json|locks/use-[0-9a-f]{{32}}\.lock")
+_DAY = 86_400.0
+UNNEEDED = "artefacts that no kept suite needs"
 
 
 def verify_store(store: Store) -> Counter[str]:
     """Read every artefact; what is damaged is named in ``store.damaged``, and set aside unless it is released.
 
+    Predictions whose tensors are missing are named there too: unlike trained weights they always come with them.
+
     Returns:
-        How many are intact, by kind.  An artefact whose tensors are elsewhere counts as ``<kind> (described only)``.
+        How many are intact, by kind.  Trainings whose tensors are elsewhere count as ``<kind> (described only)``.
     """
     counts: Counter[str] = Counter()
     own = Store(store.root)
@@ -22,7 +40,10 @@ def verify_store(store: Store) -> Counter[str]:
         if own.intact(kind, key):
             counts[kind] += 1
         elif own.described(kind, key):
-            counts[f"{kind} (described only)"] += 1
+            if kind in TRAINED:
+                counts[f"{kind} (described only)"] += 1
+            else:
+                own.damaged.append(f"The tensors of artefact {kind}/{key} are missing: run the suite again.")
     store.damaged += own.damaged
     for layer in store.released:
         if damage := layer.damage():
@@ -32,71 +53,109 @@ def verify_store(store: Store) -> Counter[str]:
     return counts
 
 
+@contextmanager
+def cleaning(store: Store) -> Iterator[None]:
+    """Have a store alone, so that files can be removed from it.
+
+    Raises:
+        StoreError: the folder is not marked as a store, or a run, an import or another cleaning is at work on it.
+    """
+    if not store.marked:
+        raise StoreError(
+            f"The folder '{store.root}' has no file {MARK}, so it may be no store: check --store; running a suite with "
+            "it marks a store that an earlier version made."
+        )
+    with store.locked(CLEANING) as mine:
+        held = CLEANING if not mine else next((name for name, is_held in store.locks().items() if is_held), None)
+        if held:
+            raise StoreError(
+                f"The store '{store.root}' is in use: try again when the run, the import or the cleaning that holds "
+                f"'{store.lock_path(held)}' has ended."
+            )
+        yield
+
+
 def collect(store: Store, keep: Iterable[Plan] | None = None) -> dict[str, list[Path]]:
-    """Files that can go, by reason; what a live run is making is left alone.
+    """Files that can go, by reason, while nobody works on the store (:func:`cleaning`).
+
+    Files younger than a day stay if no description names them: somebody may be copying artefacts in.  Predictions that
+    were made elsewhere stay, also where they or their record are damaged: nobody can make them again.
 
     Args:
         keep: everything that none of these plans needs can go; None: no artefact goes.
     """
-    root = store.root
+    needed = None if keep is None else {key for plan in keep for key in plan.nodes}
+    stored = {key for _, key in store.artefacts()}
+    others = _made_elsewhere(store)
     litter = {
-        "temporary files": [p for p in root.rglob(".*.tmp") if _is_idle(store, p.name.lstrip(".").split(".")[0])],
-        "damaged artefacts": list(root.rglob("*.damaged")),
-        "checkpoints of what is stored or no longer wanted": _old_checkpoints(store, keep),
-        "locks and records of runs that ended": _old_notes(store),
+        "temporary files": [path for path, _ in _files(store, _TEMPORARY) if _is_old(path)],
+        "damaged artefacts": [
+            path for path, key in _files(store, _DAMAGED) if key not in others and path.parent.parent.name != "external"
+        ],
+        "checkpoints of what is stored or no longer wanted": [
+            path
+            for path, key in _files(store, _CHECKPOINT)
+            if key in stored or (needed is not None and key not in needed)
+        ],
+        "records of runs that ended": [path for path, _ in _files(store, _NOTE)],
+        "tensors without description": [
+            path
+            for path, key in _files(store, _TENSORS)
+            if key not in others and not path.with_suffix(".json").is_file() and _is_old(path)
+        ],
     }
-    litter["tensors without description"] = [
-        path
-        for path in root.glob("*/??/*.safetensors")
-        if not path.with_suffix(".json").is_file() and _is_idle(store, path.stem)
-    ]
-    if keep is not None:
-        needed = _needed(store, keep)
-        litter["artefacts that no kept suite needs"] = [
+    if needed is not None:
+        litter[UNNEEDED] = [
             path
             for kind, key in store.own()
-            if key not in needed and kind not in _ALWAYS_KEPT
+            if key not in needed and key not in others and kind in KINDS and kind not in _ALWAYS_KEPT
             for path in (store.sidecar_path(kind, key), store.tensors_path(kind, key))
             if path.is_file()
         ]
     return litter
 
 
-# Small, and not part of any plan: facts about data, timings, and predictions that were made elsewhere.
+# Small, and not part of any plan: facts about data, timings, and records of predictions that were made elsewhere.
 _ALWAYS_KEPT = ("data", "latency", "external")
 
 
-def _needed(store: Store, plans: Iterable[Plan]) -> set[str]:
-    needed = {key for plan in plans for key in plan.nodes}
-    for kind, key in store.own("external"):
-        value = store.value(kind, key)["value"]
-        needed |= {value["predictions"], value["cost"]}
-    return needed
+def _files(store: Store, pattern: re.Pattern[str]) -> Iterator[tuple[Path, str]]:
+    """Files of a store whose path in it is such a one, with the key in their names, in order."""
+    for path in sorted([*store.root.glob("*/*"), *store.root.glob("*/??/*")]):
+        if (match := pattern.fullmatch(path.relative_to(store.root).as_posix())) and path.is_file():
+            yield path, match[1] if pattern.groups else ""
 
 
-def _old_checkpoints(store: Store, keep: Iterable[Plan] | None) -> list[Path]:
-    wanted = None if keep is None else {key for plan in keep for key in plan.nodes}
-    stored = {key for _, key in store.artefacts()}
-    found = []
-    for path in (store.root / "checkpoints").glob("*"):
-        key = path.name.split(".")[0]
-        if (key in stored or (wanted is not None and key not in wanted)) and _is_idle(store, key):
-            found.append(path)
-    return found
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _DAY
 
 
-def _old_notes(store: Store) -> list[Path]:
-    locks = [path for path in (store.root / "locks").glob("*.lock") if _is_idle(store, path.stem)]
-    busy = {path.stem for path in (store.root / "locks").glob("*.lock")} - {path.stem for path in locks}
-    return locks + ([] if busy else [*(store.root / "runs").glob("*"), *(store.root / "running").glob("*")])
+def _made_elsewhere(store: Store) -> set[str]:
+    """Keys of predictions that were made elsewhere, and of their costs."""
+    keys = set()
+    for kind in ("external", "predictions", "cost"):
+        for _, key in store.own(kind):
+            value = store.known(kind, key)
+            if kind == "external":
+                keys |= {value["predictions"], value["cost"]} if value else set()
+            elif "identity" in value.get("recipe", {}) or (kind == "cost" and "recipe" not in value):
+                keys.add(key)  # also where the record is damaged
+    return keys
 
 
-def _is_idle(store: Store, key: str) -> bool:
-    """Whether no live process is making the artefact."""
-    if not (store.root / "locks" / f"{key}.lock").is_file():
-        return True
-    with store.locked(key) as free:
-        return free
+def unneeded(store: Store, paths: Iterable[Path]) -> list[tuple[str, str, int, int]]:
+    """What artefacts that can go are: name of their data, what they are, how many, bytes; the largest first."""
+    facts = [store.known(kind, key).get("facts", {}) for kind, key in store.artefacts("data")]
+    titles = {fact.get("fingerprint"): fact.get("title") for fact in facts}
+    sizes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for path in paths:
+        kind, key = path.parent.parent.name, path.stem
+        value: dict[str, Any] = store.known(kind, key)
+        data = value.get("recipe", {}).get("data", "")
+        what = kind if kind in ("member", "views") else value.get("title", kind).partition(", repetition")[0]
+        sizes[titles.get(data) or data[:8], what].update({key: path.stat().st_size})
+    found = [(data, what, len(keys), sum(keys.values())) for (data, what), keys in sizes.items()]
+    return sorted(found, key=lambda row: -row[-1])
 
 
 def remove(litter: dict[str, list[Path]]) -> None:

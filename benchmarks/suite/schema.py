@@ -386,11 +386,12 @@ def is_name(name: str) -> bool:
     return short and bool(name.strip(". ")) and "/" not in name and "\\" not in name
 
 
-def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
+def load_suite(name: str, overrides: Mapping[str, Any] | None = None, bf16: bool | None = None) -> Suite:
     """Load a built-in suite by name, or any TOML file by path; ``precision = "auto"`` becomes bf16 or fp32.
 
     Args:
         overrides: dotted keys to change, for example ``{"data.root": "/data", "repetitions": 5}``.
+        bf16: whether ``auto`` becomes bf16; None: as this machine's processor has it.
 
     Raises:
         SpecError: no such suite, not TOML, or a key or value that does not belong there.
@@ -414,7 +415,7 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
         raise SpecError(f"Suite file '{path}' is not valid TOML: {str(error).rstrip('.')}.") from error
     for key, value in (overrides or {}).items():
         _set(content, key.split("."), value, path)
-    _resolve_precision(content)
+    _resolve_precision(content, computes_bf16() if bf16 is None else bf16)
     content.setdefault("name", path.stem)
     _check_integers(content, path)
     try:
@@ -426,15 +427,15 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None) -> Suite:
     return suite
 
 
-def _resolve_precision(content: dict[str, Any]) -> None:
-    """``precision = "auto"`` is bf16 where this machine's processor computes in it.
+def _resolve_precision(content: dict[str, Any], bf16: bool | None) -> None:
+    """``precision = "auto"`` is bf16 where the processor computes in it.
 
     It is resolved here, so that a plan, its keys and workers on other machines all have the one that came out.
     """
     entries = content.get("methods")
     for table in (content.get("recipe"), content.get("students"), *(entries if isinstance(entries, list) else ())):
         if isinstance(table, dict) and table.get("precision") == "auto":
-            table["precision"] = "bf16" if computes_bf16() else "fp32"
+            table["precision"] = "bf16" if bf16 else "fp32"
 
 
 def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> None:

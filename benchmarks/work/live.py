@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.store.artefacts import Store
 from dbn_core.errors import StoreError
+from dbn_core.files import replacing
 from dbn_core.train.monitor import Monitor, Progress
 
 # Epochs at least this long are evaluated for the screen although the recipe keeps the last one.
@@ -103,7 +104,6 @@ class NodeMonitor(Monitor):
         """Renew the file."""
         values = {"key": self.key, "title": self.title, "run": self.ticket.run, "updated": time.time(), **values}
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             _replace(self.path, values)
 
     def close(self) -> None:
@@ -141,7 +141,6 @@ def watched(ticket: Ticket, key: str, title: str) -> Iterator[NodeMonitor]:
 def write_record(ticket: Ticket, **values: Any) -> None:
     """What a run says of itself: suite, state, counts, estimated end."""
     with suppress(OSError):
-        ticket.record.parent.mkdir(parents=True, exist_ok=True)
         host = {"run": ticket.run, "host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
         _replace(ticket.record, host | values)
 
@@ -178,9 +177,8 @@ def runs(store: Store) -> list[dict[str, Any]]:
 
 def _replace(path: Path, values: dict[str, Any]) -> None:
     """Without waiting for the disk: a hint need not survive a power cut."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(values), encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path, sync=False) as file:
+        file.write(json.dumps(values).encode())
 
 
 def _read(path: Path) -> dict[str, Any]:

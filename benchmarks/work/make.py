@@ -38,6 +38,7 @@ class Options:
         max_seconds: stop and report after so long; None: never.
         tensorboard: folder for event files of the trainings; None: none.
         released: folder of released results, a folder each suite (:mod:`benchmarks.store.released`); None: none.
+        source: where the suite comes from (:func:`benchmarks.store.rows.source_of`), written beside its rows.
     """
 
     store: Path = Path("results/store")
@@ -53,6 +54,7 @@ class Options:
     tensorboard: Path | None = None
     command: str = ""
     released: Path | None = None
+    source: str = ""
 
     def open_store(self) -> Store:
         """The store, which reads through to what is released."""

@@ -16,6 +16,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from benchmarks.store.artefacts import Store
+from dbn_core.seeds import digest
 from stress.asking import Box, answered, sandbox, tries
 from stress.figures import Tally
 from stress.mutations import TEXTS, damaged, scrambled
@@ -159,7 +160,7 @@ def test_an_array_beyond_all_memory(tally: Tally) -> None:
 
 # Bundles
 
-KEY = "ab" * 20
+KEY = digest({"kind": "cost", "macs": 5})
 
 
 def bundle(names: dict[str, bytes], **manifest: Any) -> bytes:
@@ -177,15 +178,27 @@ def bundle(names: dict[str, bytes], **manifest: Any) -> bytes:
 def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What a good bundle holds: result rows and one artefact."""
     store = Store(tmp_path_factory.mktemp("store"))
-    store.put("cost", KEY, {"macs": 5})
+    store.put("cost", KEY, {"recipe": {"macs": 5}})
     rows = {f"rows/{name}": (REFERENCE / name).read_bytes()[:2000] for name in (*ROWS, "meta.json")}
-    return rows | {f"store/cost/ab/{KEY}.json": store.sidecar_path("cost", KEY).read_bytes()}
+    return rows | {f"store/cost/{KEY[:2]}/{KEY}.json": store.sidecar_path("cost", KEY).read_bytes()}
 
 
 EVIL = [
     *("../x", "/tmp/x", "store/../../x.json", "rows/../../x", "store\\..\\x", "C:\\x", "store/cost/ab/../../../x.json"),
-    *(f"store/../ab/{KEY}.json", f"store/cost/ab/{KEY}.py", f"store/cost/ab/{KEY}.json/", "rows/rows.csv\n", "rows/"),
-    *("rows/.meta.json.tmp", f"STORE/cost/ab/{KEY}.json", f"store/cost/ab/{KEY[:-1]}.json", "manifest.json/x", "ä"),
+    *(
+        f"store/../ab/{KEY}.json",
+        f"store/cost/{KEY[:2]}/{KEY}.py",
+        f"store/cost/{KEY[:2]}/{KEY}.json/",
+        "rows/rows.csv\n",
+        "rows/",
+    ),
+    *(
+        "rows/.meta.json.tmp",
+        f"STORE/cost/{KEY[:2]}/{KEY}.json",
+        f"store/cost/{KEY[:2]}/{KEY[:-1]}.json",
+        "manifest.json/x",
+        "ä",
+    ),
 ]
 
 

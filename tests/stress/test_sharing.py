@@ -1,13 +1,16 @@
-"""Two runs on one store share the work, and end with the bits of one."""
+"""Two runs on one store share the work, and end with the bits of one; a cleaning waits for its turn."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 
 from benchmarks.store.artefacts import Store
-from stress.support import assert_same_rows, finish, start, write_suite
+from benchmarks.store.storage import cleaning, collect, remove
+from dbn_core.errors import StoreError
+from stress.support import assert_same_rows, finish, rows, start, write_suite
 
 
 def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: object) -> None:
@@ -30,3 +33,24 @@ def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: objec
     kinds = ("member", "views", "part", "predictions", "cost")
     assert {key for kind in kinds for _, key in Store(store).artefacts(kind)} == set(times)
     tally("artefacts made once by two runs", good=len(times), of=len(times))  # type: ignore[operator]
+
+
+def test_gc_leaves_a_live_run_alone(tmp_path: Path, tally: object) -> None:
+    """Cleaning again and again, with nothing to keep, begins when the run has written its rows."""
+    write_suite(tmp_path)
+    store, refused = Store(tmp_path / "store"), 0
+    process = start(tmp_path)
+    while process.exitcode is None:
+        try:
+            with cleaning(store):
+                assert (tmp_path / "rows" / "meta.json").is_file()
+                remove(collect(store, []))
+            break
+        except StoreError:
+            refused += 1
+            time.sleep(0.02)
+    process.join(600)
+    assert process.exitcode == 0
+    assert len(rows(tmp_path)["summary"]) == 4
+    assert refused
+    tally("cleanings refused during a run", good=refused, of=refused)  # type: ignore[operator]
