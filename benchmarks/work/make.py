@@ -21,7 +21,7 @@ from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
 from benchmarks.work.live import Ticket, new_ticket, request_stop, write_record
-from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes
+from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
 
@@ -105,10 +105,15 @@ def make_artefacts(
     plan: Plan, store: Store, targets: set[str], options: Options, report: Callable[[str | Event], None]
 ) -> Outcome:
     """Make what ``targets`` and what they need lack; artefacts that prove damaged are made again."""
-    whole = Outcome()
+    whole, failed = Outcome(), dict[str, str]()
     for _ in range(3):  # an artefact can be damaged while a run goes on: then once more, and not for ever
         said = len(store.damaged)
         nodes = missing_nodes(plan, store, targets)
+        for key, node in list(nodes.items()):  # a training that failed would fail again
+            if key not in failed and (cause := next((need for _, need in node.needs if need in failed), None)):
+                failed[key] = needs_failed(plan.nodes[cause])
+            if key in failed:
+                del nodes[key]
         for damage in store.damaged[said:]:
             report(damage.replace(": run the suite again", ": it is made again"))
         if not nodes:
@@ -118,7 +123,8 @@ def make_artefacts(
         outcome = _make(plan, store, nodes, options, report)
         whole.made += outcome.made
         whole.seconds += outcome.seconds
-        whole.failures, whole.left = outcome.failures, outcome.left
+        whole.failures, whole.left = failed | outcome.failures, outcome.left
+        failed |= {key: outcome.failures[key] for key in outcome.final}
         if not outcome.damaged:
             break
     return whole
