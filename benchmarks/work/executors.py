@@ -170,7 +170,7 @@ class Processes(Engine):
     """
 
     def __init__(self, count: int, threads: int, devices: tuple[str, ...] = ()) -> None:
-        from benchmarks.work.worker import start_worker
+        from benchmarks.work.job import start_worker
 
         # spawn: a forked child of a process that has used torch's thread pool can hang.
         context = multiprocessing.get_context("spawn")

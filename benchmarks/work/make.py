@@ -21,9 +21,11 @@ from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
 from benchmarks.work.live import Ticket, new_ticket, request_stop, write_record
+from benchmarks.work.planning import edited_plugins
 from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
+from dbn_core.registry import loaded
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def make_artefacts(
 ) -> Outcome:
     """Make what ``targets`` and what they need lack; artefacts that prove damaged are made again."""
     whole, failed = Outcome(), dict[str, str]()
+    for line in edited_plugins(plan, store):
+        report(line)
     for _ in range(3):  # an artefact can be damaged while a run goes on: then once more, and not for ever
         said = len(store.damaged)
         nodes = missing_nodes(plan, store, targets)
@@ -133,7 +137,7 @@ def make_artefacts(
 def _make(
     plan: Plan, store: Store, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]
 ) -> Outcome:
-    from benchmarks.work.worker import Job, run_node
+    from benchmarks.work.job import Job, run_node
 
     deadline = None if options.max_seconds is None else time.time() + options.max_seconds
     ticket = new_ticket(plan.suite.name, options.store, deadline, options.tensorboard)
@@ -144,7 +148,7 @@ def _make(
     job = Job(
         _portable(plan.suite).model_dump_json(),
         options.device,
-        tuple(str(Path(path).resolve()) for path in options.plugins),
+        tuple(loaded(options.plugins).items()),
         options.threads,
         ticket,
         tuple(str(layer.folder.resolve()) for layer in store.released),

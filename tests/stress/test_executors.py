@@ -68,7 +68,7 @@ def test_an_unknown_executor_is_one_sentence(text: str) -> None:
 
 
 def device_of_this_worker(seconds: float) -> str | None:
-    from benchmarks.work import worker as work
+    from benchmarks.work import job as work
 
     time.sleep(seconds)  # so that both workers get one
     return work._DEVICE
