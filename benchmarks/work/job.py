@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from benchmarks.store.released import Released
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.live import Ticket
+from benchmarks.work.planning import wait_until_seen
 from benchmarks.work.worker import Bench
 from dbn_core.errors import StoreError
 from dbn_core.registry import load_same
@@ -35,8 +37,11 @@ def _bench(
     return Bench(Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device)
 
 
-def run_node(job: Job, node: Node) -> str:
+def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
     """Entry point of every executor: make ``node`` unless the store has it.
+
+    Args:
+        made: what it needs and this run has made, as (kind, key): it is waited for.
 
     Returns:
         ``made``, ``found`` (the store had it), or ``busy`` (another run is making it).
@@ -58,6 +63,7 @@ def run_node(job: Job, node: Node) -> str:
             return "found"
         if not mine:
             return "busy"
+        wait_until_seen(bench.store, made)
         bench.run(node, job.ticket)
     return "made"
 

@@ -20,8 +20,8 @@ from benchmarks.suite.plan import Cell, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
-from benchmarks.work.live import Ticket, new_ticket, request_stop, write_record
-from benchmarks.work.planning import edited_plugins
+from benchmarks.work.live import Ticket, new_ticket, request_stop, time_limit, write_record
+from benchmarks.work.planning import edited_plugins, wait_until_seen
 from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
@@ -125,6 +125,7 @@ def make_artefacts(
         if sentence := announce(plan, nodes, options.processes, options.threads, options.device):
             report(sentence)
         outcome = _make(plan, store, nodes, options, report)
+        wait_until_seen(store, ((node.kind, node.key) for node in outcome.made))
         whole.made += outcome.made
         whole.seconds += outcome.seconds
         whole.failures, whole.left = failed | outcome.failures, outcome.left
@@ -139,8 +140,7 @@ def _make(
 ) -> Outcome:
     from benchmarks.work.job import Job, run_node
 
-    deadline = None if options.max_seconds is None else time.time() + options.max_seconds
-    ticket = new_ticket(plan.suite.name, options.store, deadline, options.tensorboard)
+    ticket = new_ticket(plan.suite.name, options.store, options.tensorboard)
     try:
         atomic_write(ticket.record, b"{}")
     except StoreError as error:  # what is stored can still be reported
@@ -155,7 +155,8 @@ def _make(
     )
 
     def submit(executor: Executor, node: Node) -> Future[str]:
-        return executor.submit(run_node, job, node)
+        made = tuple(need for need in node.needs if need[1] in nodes)
+        return executor.submit(run_node, job, node, made)
 
     def keep_trace(node: Node, error: BaseException) -> None:
         log = options.store / "failures.log"
@@ -174,6 +175,7 @@ def _make(
         devices = () if options.device == "cpu" else cuda_devices(options.device)
         with (
             stop_on_signal(ticket) as signals,
+            time_limit(ticket, options.max_seconds),
             engine(options.executor, options.jobs, options.threads, devices) as where,
         ):
             work = {key: node_work(plan, node) for key, node in nodes.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,9 @@ from dbn_core.data.dataset import Dataset, fingerprint
 from dbn_core.errors import DataError, StoreError
 from dbn_core.registry import plugin_of
 from dbn_core.seeds import digest
+
+# How long a file that another machine wrote may stay unseen here: NFS clients look at a folder again after a minute.
+UNSEEN_SECONDS = 60.0
 
 
 def plan_suite(suite: Suite, store: Store) -> Plan:
@@ -133,6 +137,19 @@ def mixed_numerics(plan: Plan, store: Store) -> list[str]:
         return []
     listed = "; ".join(f"{count} with {how}" for how, count in sorted(counts.items()))
     return [f"Artefacts were made in {len(counts)} ways, between which the last bits of results differ: {listed}."]
+
+
+def wait_until_seen(store: Store, artefacts: Iterable[tuple[str, str]]) -> None:
+    """Wait, :data:`UNSEEN_SECONDS` at most, until this machine sees what another one has made: (kind, key) of each.
+
+    What was set aside as damaged is not waited for.
+    """
+    end = time.monotonic() + UNSEEN_SECONDS
+    for kind, key in artefacts:
+        sidecar = store.sidecar_path(kind, key)
+        damaged = sidecar.with_name(sidecar.name + ".damaged")
+        while not store.has(kind, key) and not damaged.exists() and time.monotonic() < end:
+            time.sleep(0.1)
 
 
 def suite_status(plan: Plan, store: Store) -> dict[str, tuple[int, int]]:
