@@ -43,6 +43,22 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
     return value
 
 
+def numerics(device: Any) -> dict[str, Any]:
+    """What the bits of a training depend on, apart from its recipe: torch, its threads, and where it computes.
+
+    Args:
+        device: a :class:`torch.device`.
+    """
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
+
+
 def computes_bf16() -> bool | None:
     """Whether the processor has bf16 products; without them torch computes in float32.  None: nothing says so."""
     said = _cpu_info("flags") or _cpu_info("Features")  # the latter on ARM

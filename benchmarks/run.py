@@ -23,7 +23,7 @@ from benchmarks.store.rows import definition, write_rows
 from benchmarks.suite.plan import Plan
 from benchmarks.suite.schema import Suite, on_unseen, view_count
 from benchmarks.work.make import Options, make_artefacts, select_cells
-from benchmarks.work.planning import plan_suite
+from benchmarks.work.planning import mixed_numerics, plan_suite
 from benchmarks.work.schedule import Event, Outcome
 from benchmarks.work.timing import predictor_latencies
 from dbn_core.errors import BenchError
@@ -60,7 +60,7 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
 def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[str | Event], None]) -> RunResult:
     plan = plan_suite(suite, store)
     chosen = select_cells(plan, options.only)
-    for line in (released := _released(plan, store)):
+    for line in (sources := [*plan.notes, *_released(plan, store)]):
         report(line)
     targets = {key for cell in chosen for key in cell.results}
     outcome, left_out = Outcome(), {key for cell in plan.cells for key in cell.results} - targets
@@ -86,7 +86,7 @@ def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[s
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
     if len(tables.records):
         meta["recorded"] = meanings(tables.records, plan.cells)
-    meta["protocol"] += [*released, *describe_external(plan, store)]
+    meta["protocol"] += [*sources, *mixed_numerics(plan, store), *describe_external(plan, store)]
     write_results(rows, tables, meta)
     report("Rendering tables and figures")
     from benchmarks.report import render

@@ -6,19 +6,22 @@ files named with ``--plugin``.  A plugin that fails to import is an error that s
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-import importlib.util
 import pkgutil
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from dbn_core import __version__
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.method import Config, Method
 
@@ -26,7 +29,9 @@ ENTRY_POINT_GROUP = "dbn_bench.methods"
 BUILT_IN_PACKAGE = "baselines"
 
 _METHODS: dict[str, type[Method]] = {}
-_LOADED: set[str] = set()  # plugin files and entry points already imported
+# What is imported: plugin files with their SHA-256, entry points and the built-ins with the version of their package.
+_LOADED: dict[str, str] = {}
+_OF_FILE: dict[str, set[str]] = {}  # names of the methods that a plugin file registered
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<options>.*)\])?")
 
@@ -83,37 +88,124 @@ def _check_class(name: str, cls: Any) -> None:
         raise PluginError(f"Method '{name}': its default options are refused ({message}): mend them.") from error
 
 
-def load_plugin(path: str | Path) -> None:
-    """Import one plugin file; the methods it registers become known.
+def load_plugin(path: str | Path, sha256: str | None = None) -> None:
+    """Import one plugin file; the methods it registers become known.  A file that was edited is imported again.
+
+    Args:
+        path: the file.
+        sha256: of the content that is wanted; None: the content as it is now.
 
     Raises:
-        PluginError: the file is missing, fails to import, or registers nothing.
+        PluginError: the file is missing, is not the one that is wanted, fails to import, or registers nothing.
     """
     file = Path(path).resolve()
-    if str(file) in _LOADED:
+    known = _LOADED.get(str(file))
+    if sha256 is not None and known == sha256:
         return
-    if not file.is_file():
-        raise PluginError(f"Plugin file '{path}' does not exist: check the path given to --plugin.")
-    known = set(_METHODS)
-    module_name = f"dbn_bench_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}"
-    spec = importlib.util.spec_from_file_location(module_name, file)
-    if spec is None or spec.loader is None:
+    try:
+        source = file.read_bytes()
+    except OSError as error:
+        raise PluginError(
+            f"Plugin file '{path}' does not exist or cannot be read: check the path given to --plugin."
+        ) from error
+    found = hashlib.sha256(source).hexdigest()
+    if sha256 not in (None, found):
+        raise PluginError(
+            f"Plugin file '{path}' on {platform.node()} is not the one that the run began with (SHA-256 {found[:12]} "
+            f"instead of {str(sha256)[:12]}): put the same file on every machine, and start the run again."
+        )
+    if known != found:
+        _import_file(path, file, source)
+        _LOADED[str(file)] = found
+
+
+def _import_file(path: str | Path, file: Path, source: bytes) -> None:
+    if file.suffix != ".py":
         raise PluginError(f"Plugin file '{path}' is not a Python file: give a path that ends in .py.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    _import(lambda: spec.loader.exec_module(module), f"Plugin file '{path}'")  # type: ignore[union-attr]
-    if not set(_METHODS) - known:
-        raise PluginError(f"Plugin file '{path}' registers no method: decorate a Method class with @register('name').")
-    _LOADED.add(str(file))
+    if _LOADED.pop(str(file), None):
+        for name in _OF_FILE[str(file)]:
+            _METHODS.pop(name, None)
+    before = dict(_METHODS)
+    module = ModuleType(f"dbn_bench_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module
+    try:
+        # From these bytes: cached bytecode may be that of a file with the same size that was written a moment before.
+        _import(
+            lambda: exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__),
+            f"Plugin file '{path}'",
+        )
+        if _METHODS.keys() == before.keys():
+            raise PluginError(
+                f"Plugin file '{path}' registers no method: decorate a Method class with @register('name')."
+            )
+    except BaseException:
+        _METHODS.clear()
+        _METHODS.update(before)
+        raise
+    _OF_FILE[str(file)] = _METHODS.keys() - before.keys()
+
+
+def loaded(plugins: Iterable[str | Path] = ()) -> dict[str, str]:
+    """Where the methods of this process come from, so that another process can compare.
+
+    Args:
+        plugins: plugin files; those that are not imported yet are imported.
+
+    Returns:
+        The SHA-256 of each of these files, by absolute path; for the built-in methods and every installed plugin the
+        version of the package, as it was when that was imported.
+
+    Raises:
+        PluginError: a plugin does not import.
+    """
+    load_all()
+    files = [str(Path(path).resolve()) for path in plugins]
+    for file in files:
+        if file not in _LOADED:
+            load_plugin(file)
+    return {name: mark for name, mark in _LOADED.items() if name in files or not Path(name).is_absolute()}
+
+
+def load_same(wanted: Mapping[str, str]) -> None:
+    """Import plugin files as another process did, and check that packages have the versions that it has.
+
+    Args:
+        wanted: what :func:`loaded` gave there.
+
+    Raises:
+        PluginError: a file or a version differs, or a plugin does not import.
+    """
+    load_all()
+    for name, mark in wanted.items():
+        if Path(name).is_absolute():
+            load_plugin(name, mark)
+        elif _LOADED.get(name, mark) != mark:
+            raise PluginError(
+                f"The worker on {platform.node()} has imported {_LOADED[name]} and the run {mark}: install the same "
+                "version on every machine, and restart the workers."
+            )
+
+
+def plugin_of(name: str) -> tuple[str, str] | None:
+    """The plugin file that a method comes from and the SHA-256 of what was imported; None for any other method."""
+    for file, names in _OF_FILE.items():
+        if name in names and file in _LOADED:
+            return file, _LOADED[file]
+    return None
 
 
 def load_all() -> None:
-    """Import the built-ins and every installed entry point (once)."""
+    """Import the built-ins and every installed entry point (once).
+
+    Raises:
+        PluginError: an installed plugin does not import, or registers nothing.
+    """
     if BUILT_IN_PACKAGE not in _LOADED:
         package = importlib.import_module(BUILT_IN_PACKAGE)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{BUILT_IN_PACKAGE}.{module.name}")
-        _LOADED.add(BUILT_IN_PACKAGE)
+        _LOADED[BUILT_IN_PACKAGE] = f"dbn-bench {__version__}"
     for entry in _installed(entry_points, tuple(sys.path)):
         if entry.value not in _LOADED:
             what = f"Entry point '{entry.name}' ({entry.value})"
@@ -121,7 +213,7 @@ def load_all() -> None:
             home = entry.module.partition(".")[0]
             if not any(cls.__module__.partition(".")[0] == home for cls in _METHODS.values()):
                 raise PluginError(f"{what} registers no method: decorate a Method class with @register('name').")
-            _LOADED.add(entry.value)
+            _LOADED[entry.value] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
 @cache

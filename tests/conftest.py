@@ -25,7 +25,7 @@ def _figures_are_sketched() -> Iterator[None]:
 
 def _forgetting() -> Iterator[None]:
     registry.methods()
-    before, loaded = dict(registry._METHODS), set(registry._LOADED)
+    before, loaded = dict(registry._METHODS), dict(registry._LOADED)
     yield
     registry._METHODS.clear()
     registry._METHODS.update(before)

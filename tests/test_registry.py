@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbn_core.errors import PluginError, SpecError
-from dbn_core.registry import ENTRY_POINT_GROUP, canonical, load_plugin, methods, parse_method, register
+from dbn_core.registry import (
+    ENTRY_POINT_GROUP,
+    canonical,
+    load_plugin,
+    load_same,
+    loaded,
+    methods,
+    parse_method,
+    plugin_of,
+    register,
+)
 
 PLUGIN = """
 from dbn_core import Config, Mixture, Method, register
@@ -101,6 +111,61 @@ def test_a_plugin_file_becomes_a_method(tmp_path: Path) -> None:
     load_plugin(plugin(tmp_path))
     assert canonical(parse_method("mine")) == "mine"
     load_plugin(tmp_path / "plugin.py")  # a second time changes nothing
+
+
+EDITED = PLUGIN.replace("    def members", "    version = 2\n    def members")
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_an_edited_plugin_file_is_imported_again(tmp_path: Path) -> None:
+    file = plugin(tmp_path, text=PLUGIN + "    value = 1\n")
+    load_plugin(file)
+    first = plugin_of("mine")
+    plugin(tmp_path, text=PLUGIN + "    value = 2\n")  # of the same size, in the same second
+    load_plugin(file)
+    assert methods()["mine"].value == 2  # type: ignore[attr-defined]
+    assert plugin_of("mine") != first
+    plugin(tmp_path, text=PLUGIN.replace("{name}", "other"))
+    load_plugin(file)
+    assert "other" in methods()
+    assert "mine" not in methods()
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_plugin_file_that_is_mended_is_imported(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="NameError"):
+        load_plugin(plugin(tmp_path, text=PLUGIN + "nothing_of_this_name\n"))
+    assert "mine" not in methods()
+    load_plugin(plugin(tmp_path))
+    assert "mine" in methods()
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_another_process_must_find_the_same_plugin_file(tmp_path: Path) -> None:
+    file = plugin(tmp_path)
+    wanted = loaded([file])
+    load_same(wanted)
+    assert set(wanted) >= {"baselines", str(file)}
+    plugin(tmp_path, text=EDITED)
+    load_same(wanted)  # what is imported is what was wanted
+    assert methods()["mine"].version == 1
+    load_plugin(file)
+    assert methods()["mine"].version == 2
+    with pytest.raises(PluginError, match=r"plugin\.py' on .* is not the one that the run began with"):
+        load_same(wanted)
+
+
+def test_another_process_must_have_the_same_version() -> None:
+    wanted = loaded()
+    load_same(wanted | {"not installed here": "1.0"})
+    with pytest.raises(PluginError, match=r"has imported dbn-bench .* and the run dbn-bench 0\.0\.1: install the same"):
+        load_same(wanted | {"baselines": "dbn-bench 0.0.1"})
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_plugin_file_inherits_no_future_of_ours(tmp_path: Path) -> None:
+    load_plugin(plugin(tmp_path, text=PLUGIN + "    def other(self, size: int): ...\n"))
+    assert methods()["mine"].other.__annotations__ == {"size": int}  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("clean_registry")

@@ -19,7 +19,17 @@ from rich.console import Console
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
-from benchmarks.work.live import NodeMonitor, Ticket, new_ticket, request_stop, running, runs, watched, write_record
+from benchmarks.work.live import (
+    NodeMonitor,
+    Ticket,
+    new_ticket,
+    request_stop,
+    running,
+    runs,
+    time_limit,
+    watched,
+    write_record,
+)
 from benchmarks.work.progress import Reporter, clock
 from benchmarks.work.schedule import Event
 from dbn_core.train.monitor import Progress
@@ -214,7 +224,7 @@ def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
 
 def test_a_run_that_died_is_not_running(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    ticket = new_ticket("x", tmp_path, None, None)
+    ticket = new_ticket("x", tmp_path)
     NodeMonitor(ticket, node().key, "x").write()  # and then killed: nobody holds the lock
     assert running(store) == []
     with store.locked(node().key):
@@ -222,13 +232,44 @@ def test_a_run_that_died_is_not_running(tmp_path: Path) -> None:
 
 
 def test_a_request_to_stop_reaches_whoever_sees_the_store(tmp_path: Path) -> None:
-    ticket = new_ticket("x", tmp_path, None, None)
+    ticket = new_ticket("x", tmp_path)
     other = Ticket(**vars(ticket))
     assert not other.stopping()
     request_stop(ticket)
     assert other.stopping()
-    late = Ticket("y", str(tmp_path), deadline=time.time() - 1)
-    assert late.stopping()
+
+
+def test_a_time_limit_does_not_depend_on_the_clocks_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 0.0)  # a clock that was set back, and stands still
+    ticket = new_ticket("x", tmp_path)
+    with time_limit(ticket, 0.05):
+        end = time.monotonic() + 30
+        while not Ticket(**vars(ticket)).stopping():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    other = new_ticket("y", tmp_path)
+    with time_limit(other, 3600):
+        pass
+    with time_limit(other, None):
+        assert not other.stopping()
+
+
+@pytest.mark.parametrize("title", ["x" * 300, "é" * 200, "a\0b", "../../x", "line\nbreak"])
+def test_event_files_are_written_whatever_the_title(tmp_path: Path, title: str) -> None:
+    ticket = new_ticket("run", tmp_path, tmp_path / "events")
+    with watched(ticket, node().key, title) as monitor:
+        monitor.update(Progress("x", 1, 2, 0.5, 1.0, 0.1, True))
+    (folder,) = (tmp_path / "events").iterdir()
+    assert list(folder.glob("events.out.tfevents*"))
+
+
+def test_trouble_with_event_files_fails_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ticket = new_ticket("run", tmp_path, tmp_path / "file" / "events")
+    with watched(ticket, node().key, "x") as monitor:
+        for epoch in (1, 2):
+            monitor.update(Progress("x", epoch, 2, 0.5, 1.0, 0.1, True))
+    assert len([record for record in caplog.records if "No event files of x" in record.message]) == 1
 
 
 def test_hints_never_fail_a_training(tmp_path: Path) -> None:
@@ -247,7 +288,7 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     from benchmarks.work.make import stop_on_signal
 
     before = signal.getsignal(signal.SIGINT)
-    with stop_on_signal(new_ticket("x", tmp_path, None, None)) as came:
+    with stop_on_signal(new_ticket("x", tmp_path)) as came:
         os.kill(os.getpid(), signal.SIGTERM)
         assert came == [signal.SIGTERM]
         with pytest.raises(KeyboardInterrupt):
@@ -256,7 +297,7 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     thread_saw: list[list[int]] = []
 
     def elsewhere() -> None:
-        with stop_on_signal(new_ticket("x", tmp_path, None, None)) as none:
+        with stop_on_signal(new_ticket("x", tmp_path)) as none:
             thread_saw.append(none)
 
     thread = threading.Thread(target=elsewhere)

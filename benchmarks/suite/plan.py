@@ -109,6 +109,7 @@ class Plan:
     nodes: dict[str, Node] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     members: dict[tuple[int, int], str] = field(default_factory=dict)  # keys by repetition and position
+    notes: list[str] = field(default_factory=list)  # what the report should say of how it was planned
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class Processes(Engine):
     """
 
     def __init__(self, count: int, threads: int, devices: tuple[str, ...] = ()) -> None:
-        from benchmarks.work.worker import start_worker
+        from benchmarks.work.job import start_worker
 
         # spawn: a forked child of a process that has used torch's thread pool can hang.
         context = multiprocessing.get_context("spawn")
@@ -198,7 +198,9 @@ class Processes(Engine):
 class Dask(Engine):
     """A Dask cluster: one that runs already, or two or more processes on this machine.
 
-    Dask itself runs a task again on another worker when a worker dies.
+    Dask itself runs a task again on another worker when a worker dies.  Whoever reaches a scheduler can run code as its
+    user: connections within a cluster that is started here are encrypted, with a certificate that no other process has.
+    Those to another cluster are where Dask's configuration has ``distributed.comm.require-encryption``.
 
     Args:
         address: of a scheduler, such as ``tcp://host:8786``; None starts a cluster of ``count`` processes here.
@@ -206,21 +208,33 @@ class Dask(Engine):
         threads: torch threads of each of those.
 
     Raises:
-        SpecError: Dask is not installed, or no scheduler answers at the address.
+        SpecError: Dask or cryptography is not installed, or no scheduler answers at the address.
     """
 
     def __init__(self, address: str | None, count: int, threads: int) -> None:
         try:
-            from dask.distributed import Client, LocalCluster
+            from dask import config
+            from dask.distributed import Client, LocalCluster, Security
         except ImportError as error:
             raise SpecError("The executor 'dask' needs Dask: pip install 'dbn-bench[dask]'.") from error
         self._cluster = None
-        if address is None:
+        if address is not None:
+            encrypted = config.get("distributed.comm.require-encryption", False)
+            address = address.replace("tcp://", "tls://", 1) if encrypted else address
+        else:
+            try:
+                security = Security.temporary()
+            except ImportError as error:
+                raise SpecError(
+                    "A Dask cluster on this machine needs the package cryptography, which keeps other users out: "
+                    "pip install 'dbn-bench[dask]', or use --executor processes."
+                ) from error
             self._cluster = LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
                 dashboard_address=None,
                 env={"OMP_NUM_THREADS": str(threads)},
+                security=security,
             )
         try:
             self.client = Client(address or self._cluster, timeout="10s")

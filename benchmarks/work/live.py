@@ -7,8 +7,10 @@ terminal.  They are hints, never results: whatever is unreadable is ignored, and
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +25,8 @@ from dbn_core.train.monitor import Monitor, Progress
 
 # Epochs at least this long are evaluated for the screen although the recipe keeps the last one.
 SECONDS_FOR_VALIDATION = 10.0
+# How much of a title is in the name of its folder of event files: file systems allow 255 bytes.
+TITLE_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,11 @@ class Ticket:
     Attributes:
         run: name of the run.
         store: its folder, absolute.
-        deadline: Unix time at which trainings write their checkpoint and stop; None: never.
         tensorboard: folder for event files; None: none are written.
     """
 
     run: str
     store: str
-    deadline: float | None = None
     tensorboard: str | None = None
 
     @property
@@ -53,13 +55,13 @@ class Ticket:
 
     def stopping(self) -> bool:
         """Whether workers of this run should write their checkpoints and stop."""
-        return (self.deadline is not None and time.time() > self.deadline) or self.stop.exists()
+        return self.stop.exists()
 
 
-def new_ticket(suite: str, store: Path, deadline: float | None, tensorboard: Path | None) -> Ticket:
+def new_ticket(suite: str, store: Path, tensorboard: Path | None = None) -> Ticket:
     """A ticket with a name of its own, also when two machines start a run in the same second."""
     name = f"{suite}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{socket.gethostname()}-{os.getpid()}"
-    return Ticket(name, str(store.resolve()), deadline, str(tensorboard.resolve()) if tensorboard else None)
+    return Ticket(name, str(store.resolve()), str(tensorboard.resolve()) if tensorboard else None)
 
 
 class NodeMonitor(Monitor):
@@ -72,6 +74,7 @@ class NodeMonitor(Monitor):
         self._first_fraction: float | None = None
         self._scores: dict[str, float] = {}
         self._events: Any = None
+        self._writes_events = ticket.tensorboard is not None
 
     def update(self, progress: Progress) -> None:
         """Write where the training is, for the screen and for ``dbn-bench status``."""
@@ -111,20 +114,29 @@ class NodeMonitor(Monitor):
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         if self._events is not None:
-            self._events.close()
+            with suppress(Exception):
+                self._events.close()
 
     def _write_events(self, progress: Progress) -> None:
-        if self.ticket.tensorboard is None:
+        if not self._writes_events:
             return
-        if self._events is None:
-            from torch.utils.tensorboard import SummaryWriter
+        try:
+            if self._events is None:
+                self._events = self._event_writer()
+            scalars = {"loss": progress.loss, "learning_rate": progress.lr}
+            scalars |= {f"validation/{name}": value for name, value in progress.validation.items()}
+            for name, value in scalars.items():
+                self._events.add_scalar(name, value, progress.epoch)
+        except Exception as error:  # TensorBoard has errors of many kinds, and none of them matters to the training
+            self._writes_events = False
+            logging.getLogger(__name__).warning("No event files of %s: %s: %s", self.title, type(error).__name__, error)
 
-            name = f"{self.title} {self.key[:8]}".replace("/", "-")
-            self._events = SummaryWriter(str(Path(self.ticket.tensorboard) / name))
-        scalars = {"loss": progress.loss, "learning_rate": progress.lr}
-        scalars |= {f"validation/{name}": value for name, value in progress.validation.items()}
-        for name, value in scalars.items():
-            self._events.add_scalar(name, value, progress.epoch)
+    def _event_writer(self) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        title = "".join(letter if letter.isprintable() and letter != "/" else "-" for letter in self.title)
+        title = title.encode()[:TITLE_BYTES].decode(errors="ignore")
+        return SummaryWriter(str(Path(str(self.ticket.tensorboard)) / f"{title} {self.key[:8]}"))
 
 
 @contextmanager
@@ -150,6 +162,22 @@ def request_stop(ticket: Ticket) -> None:
     with suppress(OSError):
         ticket.stop.parent.mkdir(parents=True, exist_ok=True)
         ticket.stop.touch()
+
+
+@contextmanager
+def time_limit(ticket: Ticket, seconds: float | None) -> Iterator[None]:
+    """Ask the workers of a run to stop after so many seconds of this machine's monotonic clock; None: never."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, request_stop, [ticket])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def running(store: Store) -> list[dict[str, Any]]:

@@ -20,10 +20,12 @@ from benchmarks.suite.plan import Cell, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
-from benchmarks.work.live import Ticket, new_ticket, request_stop, write_record
-from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes
+from benchmarks.work.live import Ticket, new_ticket, request_stop, time_limit, write_record
+from benchmarks.work.planning import edited_plugins, wait_until_seen
+from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
+from dbn_core.registry import loaded
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,17 @@ def make_artefacts(
     plan: Plan, store: Store, targets: set[str], options: Options, report: Callable[[str | Event], None]
 ) -> Outcome:
     """Make what ``targets`` and what they need lack; artefacts that prove damaged are made again."""
-    whole = Outcome()
+    whole, failed = Outcome(), dict[str, str]()
+    for line in edited_plugins(plan, store):
+        report(line)
     for _ in range(3):  # an artefact can be damaged while a run goes on: then once more, and not for ever
         said = len(store.damaged)
         nodes = missing_nodes(plan, store, targets)
+        for key, node in list(nodes.items()):  # a training that failed would fail again
+            if key not in failed and (cause := next((need for _, need in node.needs if need in failed), None)):
+                failed[key] = needs_failed(plan.nodes[cause])
+            if key in failed:
+                del nodes[key]
         for damage in store.damaged[said:]:
             report(damage.replace(": run the suite again", ": it is made again"))
         if not nodes:
@@ -118,9 +127,11 @@ def make_artefacts(
         if sentence := announce(plan, nodes, options.processes, options.threads, options.device):
             report(sentence)
         outcome = _make(plan, store, nodes, options, report)
+        wait_until_seen(store, ((node.kind, node.key) for node in outcome.made))
         whole.made += outcome.made
         whole.seconds += outcome.seconds
-        whole.failures, whole.left = outcome.failures, outcome.left
+        whole.failures, whole.left = failed | outcome.failures, outcome.left
+        failed |= {key: outcome.failures[key] for key in outcome.final}
         if not outcome.damaged:
             break
     return whole
@@ -129,10 +140,9 @@ def make_artefacts(
 def _make(
     plan: Plan, store: Store, nodes: dict[str, Node], options: Options, report: Callable[[str | Event], None]
 ) -> Outcome:
-    from benchmarks.work.worker import Job, run_node
+    from benchmarks.work.job import Job, run_node
 
-    deadline = None if options.max_seconds is None else time.time() + options.max_seconds
-    ticket = new_ticket(plan.suite.name, options.store, deadline, options.tensorboard)
+    ticket = new_ticket(plan.suite.name, options.store, options.tensorboard)
     try:
         atomic_write(ticket.record, b"{}")
     except StoreError as error:  # what is stored can still be reported
@@ -140,14 +150,15 @@ def _make(
     job = Job(
         _portable(plan.suite).model_dump_json(),
         options.device,
-        tuple(str(Path(path).resolve()) for path in options.plugins),
+        tuple(loaded(options.plugins).items()),
         options.threads,
         ticket,
         tuple(str(layer.folder.resolve()) for layer in store.released),
     )
 
     def submit(executor: Executor, node: Node) -> Future[str]:
-        return executor.submit(run_node, job, node)
+        made = tuple(need for need in node.needs if need[1] in nodes)
+        return executor.submit(run_node, job, node, made)
 
     def keep_trace(node: Node, error: BaseException) -> None:
         log = options.store / "failures.log"
@@ -166,6 +177,7 @@ def _make(
         devices = () if options.device == "cpu" else cuda_devices(options.device)
         with (
             stop_on_signal(ticket) as signals,
+            time_limit(ticket, options.max_seconds),
             engine(options.executor, options.jobs, options.threads, devices) as where,
         ):
             work = {key: node_work(plan, node) for key, node in nodes.items()}

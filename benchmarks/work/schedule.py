@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 
@@ -28,7 +29,8 @@ class Outcome:
     made: list[Node] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)  # key -> reason
     left: list[Node] = field(default_factory=list)  # not begun, or stopped half way
-    damaged: bool = False  # whether a failure came from a damaged artefact, which is now set aside
+    final: set[str] = field(default_factory=set)  # keys whose making failed, and would fail again
+    damaged: bool = False  # whether a failure came from an artefact that is damaged or gone, and can be made again
     seconds: float = 0.0
 
 
@@ -48,25 +50,33 @@ class Event:
 class _Clock:
     """Estimates what is left from the mean duration of finished nodes of the same kind."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        self._left = Counter(map(self._group, nodes))
+        self._known: dict[tuple[str, str], tuple[int, float]] = {}  # group -> (nodes, seconds)
 
     def add(self, node: Node, seconds: float) -> None:
-        self.seconds.setdefault(self._group(node), []).append(seconds)
+        """A node was made in so many seconds."""
+        count, total = self._known.get(self._group(node), (0, 0.0))
+        self._known[self._group(node)] = count + 1, total + seconds
 
-    def left(self, nodes: list[Node], jobs: int) -> float | None:
-        every = [s for values in self.seconds.values() for s in values]
-        if not every:
+    def ended(self, node: Node) -> None:
+        """A node is no longer to be made."""
+        self._left[self._group(node)] -= 1
+
+    def left(self, jobs: int) -> float | None:
+        """Seconds that the nodes left take on so many workers; None before one was made."""
+        if not self._known:
             return None
-        total = 0.0
-        for node in nodes:
-            known = self.seconds.get(self._group(node)) or (every if turn(node.kind) else [0.2])
-            total += sum(known) / len(known)
-        return total / jobs
+        mean = sum(total for _, total in self._known.values()) / sum(count for count, _ in self._known.values())
+        seconds = 0.0
+        for group, nodes in self._left.items():
+            count, total = self._known.get(group, (1, mean if turn(group[0]) else 0.2))
+            seconds += nodes * total / count
+        return seconds / jobs
 
     @staticmethod
-    def _group(node: Node) -> str:
-        return node.recipe["method"] + node.recipe["part"].split("-")[0] if node.kind == "part" else node.kind
+    def _group(node: Node) -> tuple[str, str]:
+        return node.kind, node.recipe["method"] + node.recipe["part"].split("-")[0] if node.kind == "part" else ""
 
 
 def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node]:
@@ -120,18 +130,32 @@ class Scheduler:
     ) -> None:
         self.nodes, self.submit, self.engine, self.report = nodes, submit, engine, report
         self.keep_trace, self.stopping = keep_trace, stopping
-        self.outcome, self._clock = Outcome(), _Clock()
-        self._height = heights(nodes, work or dict.fromkeys(nodes, 1.0))
+        self.outcome, self._clock, self._slots = Outcome(), _Clock(nodes.values()), 1
+        height = heights(nodes, work or dict.fromkeys(nodes, 1.0))
+        # Those with the heaviest chain first, so that no worker is left with a long tail.  What is not trained takes a
+        # second, and comes before all: a run whose time is up has the predictions of whatever it trained.
+        self._rank = {
+            key: (turn(node.kind), -height[key], place, key) for place, (key, node) in enumerate(nodes.items())
+        }
         self._waiting = dict(nodes)
+        self._open = {key: {need for _, need in node.needs if need in nodes} for key, node in nodes.items()}
+        self._after: dict[str, list[str]] = {key: [] for key in nodes}
+        for key, needs in self._open.items():
+            for need in needs:
+                self._after[need].append(key)
+        self._ready = [self._rank[key] for key, needs in self._open.items() if not needs]
+        heapq.heapify(self._ready)
+        self._postponed: list[tuple[float, str]] = []  # (time to look again, key) of nodes that others make
+        self._pause: dict[str, float] = {}  # how long each of those was left alone
+        self._lonely: list[str] = []  # keys of nodes that wait until nothing else runs
         self._running: dict[Future[str], tuple[Node, float]] = {}
         self._deaths: Counter[str] = Counter()  # key -> how often its worker died
-        self._not_before: dict[str, tuple[float, float]] = {}  # key -> (time, pause) of nodes that others make
 
     def run(self) -> Outcome:
         """Make all nodes, or as many as can be made until it is stopped."""
         begun, stopped = time.monotonic(), 0.0
         while self._waiting or self._running:
-            self._fail_dependents()
+            self._slots = self.engine.slots()
             if not self.stopping():
                 self._start()
             elif not stopped:
@@ -140,44 +164,32 @@ class Scheduler:
                 break
             if self._running:
                 self.engine.look_after()
-                done = wait(self._running, TICK_SECONDS, FIRST_COMPLETED).done
-                self._finish(done)
-            elif self._waiting:
+                self._finish(wait(self._running, TICK_SECONDS, FIRST_COMPLETED).done)
+            elif self._postponed:
                 time.sleep(min(TICK_SECONDS, BUSY_SECONDS[0]))
+            elif not (self._ready or self._lonely):
+                break  # what is left needs a node that was stopped half way
             self._tell("tick")
         self.outcome.left += [*self._waiting.values(), *(node for node, _ in self._running.values())]
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
 
-    def _ready(self) -> list[Node]:
-        """Nodes to begin with: those with the heaviest chain first, so that no worker is left with a long tail.
-
-        What is not trained takes a second, and comes before all: a run whose time is up has the predictions of
-        whatever it trained.
-        """
-        unfinished = {*self._waiting, *(node.key for node, _ in self._running.values())}
-        now = time.monotonic()
-        ready = [
-            node
-            for node in self._waiting.values()
-            if self._not_before.get(node.key, (0.0,))[0] <= now
-            and not any(need in unfinished for _, need in node.needs)
-        ]
+    def _next(self) -> Node | None:
+        """The node to begin with, or None while there is none."""
+        while self._postponed and self._postponed[0][0] <= time.monotonic():
+            heapq.heappush(self._ready, self._rank[heapq.heappop(self._postponed)[-1]])
         if any(self._alone(node) for node, _ in self._running.values()):
-            return []
-        others = [node for node in ready if not self._alone(node)]
-        if others:
-            return sorted(others, key=lambda node: (turn(node.kind), -self._height[node.key]))
-        return [] if self._running else ready[:1]
+            return None
+        if self._ready:
+            return self.nodes[heapq.heappop(self._ready)[-1]]
+        return self.nodes[self._lonely.pop()] if self._lonely and not self._running else None
 
     def _alone(self, node: Node) -> bool:
         """Whether nothing else should run beside it: with others there may be too little memory."""
         return self._deaths[node.key] >= 2
 
     def _start(self) -> None:
-        for node in self._ready():
-            if len(self._running) >= self.engine.slots():
-                break
+        while len(self._running) < self._slots and (node := self._next()):
             del self._waiting[node.key]
             self._tell("start", node)
             now = time.monotonic()
@@ -192,43 +204,55 @@ class Scheduler:
             if isinstance(error, BrokenExecutor) and not self._alone(node):
                 self._deaths[node.key] += 1
                 self._waiting[node.key] = node
+                if self._alone(node):
+                    self._lonely.append(node.key)
+                else:
+                    heapq.heappush(self._ready, self._rank[node.key])
             elif isinstance(error, TrainingStoppedError):
                 self.outcome.left.append(node)
+                self._clock.ended(node)
             elif error is not None:
-                self._fail(node, error, seconds)
+                self.keep_trace(node, error)
+                if not isinstance(error, ArtefactError):
+                    self.outcome.final.add(node.key)
+                self.outcome.damaged |= isinstance(error, ArtefactError)
+                self._fail(node, describe(error), seconds)
             elif future.result() == "busy":
                 self._postpone(node)
             else:
-                if future.result() == "made":
-                    self.outcome.made.append(node)
-                    self._clock.add(node, seconds)
-                self._tell("done", node, seconds)
+                self._done(node, future.result() == "made", seconds)
+
+    def _done(self, node: Node, made: bool, seconds: float) -> None:
+        self._clock.ended(node)
+        if made:
+            self.outcome.made.append(node)
+            self._clock.add(node, seconds)
+        for key in self._after[node.key]:
+            self._open[key].discard(node.key)
+            if not self._open[key] and key in self._waiting:
+                heapq.heappush(self._ready, self._rank[key])
+        self._tell("done", node, seconds)
 
     def _postpone(self, node: Node) -> None:
         """Another run makes it: look again later, and work on something else meanwhile."""
-        _, pause = self._not_before.get(node.key, (0.0, BUSY_SECONDS[0] / 2))
-        pause = min(2 * pause, BUSY_SECONDS[1])
-        self._not_before[node.key] = time.monotonic() + pause, pause
+        pause = self._pause[node.key] = min(2 * self._pause.get(node.key, BUSY_SECONDS[0] / 2), BUSY_SECONDS[1])
+        heapq.heappush(self._postponed, (time.monotonic() + pause, node.key))
         self._waiting[node.key] = node
         self._tell("busy", node)
 
-    def _fail(self, node: Node, error: BaseException, seconds: float) -> None:
-        self.outcome.failures[node.key] = describe(error)
-        self.outcome.damaged |= isinstance(error, ArtefactError)
-        self.keep_trace(node, error)
-        self._tell("failed", node, seconds, self.outcome.failures[node.key])
-
-    def _fail_dependents(self) -> None:
-        failures = self.outcome.failures
-        for node in [n for n in self._waiting.values() if any(need in failures for _, need in n.needs)]:
-            del self._waiting[node.key]
-            cause = next(need for _, need in node.needs if need in failures)
-            failures[node.key] = f"needs {self.nodes[cause].title}, which failed"
-            self._tell("failed", node, message=failures[node.key])
+    def _fail(self, node: Node, reason: str, seconds: float = 0.0) -> None:
+        """A node failed, and so does all that waits for it."""
+        failed = [(node, reason, seconds)]
+        while failed:
+            node, reason, seconds = failed.pop()
+            self._clock.ended(node)
+            self.outcome.failures[node.key] = reason
+            self._tell("failed", node, seconds, reason)
+            later = [self._waiting.pop(key) for key in self._after[node.key] if key in self._waiting]
+            failed += [(other, needs_failed(node), 0.0) for other in later]
 
     def _tell(self, what: str, node: Node | None = None, seconds: float = 0.0, message: str = "") -> None:
-        left = [*self._waiting.values(), *(node for node, _ in self._running.values())]
-        done, eta = len(self.nodes) - len(left), self._clock.left(left, self.engine.slots())
+        done, eta = len(self.nodes) - len(self._waiting) - len(self._running), self._clock.left(self._slots)
         self.report(Event(what, node, done, len(self.nodes), eta, seconds, message))
 
 
@@ -238,6 +262,11 @@ def _error(future: Future[str]) -> BaseException | None:
         return future.exception()
     except CancelledError as error:
         return error
+
+
+def needs_failed(node: Node) -> str:
+    """Why whatever needs a node that failed was not made."""
+    return f"needs {node.title}, which failed"
 
 
 def describe(error: BaseException) -> str:

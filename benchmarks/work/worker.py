@@ -5,37 +5,34 @@ Workers share nothing but the store, so a node can run in this process, in anoth
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.environment import numerics
 from benchmarks.store.artefacts import Store
-from benchmarks.store.released import Released
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.live import Ticket, watched
+from benchmarks.work.planning import facts_of, facts_stated, forget_data
 from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.shifted import shifted_sets
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.draws import seeded
-from dbn_core.errors import PluginError, StoreError, TrainingDivergedError
+from dbn_core.errors import DataError, PluginError, TrainingDivergedError
 from dbn_core.evaluation import EVALUATION_BATCH, predict_split
 from dbn_core.method import Method, Part
 from dbn_core.metrics.cost import predictor_cost
 from dbn_core.metrics.scores import mixture_log_probs
-from dbn_core.registry import load_plugin, parse_method
+from dbn_core.registry import parse_method, plugin_of
 from dbn_core.seeds import generator
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack
@@ -69,10 +66,34 @@ class Bench:
     @property
     def data(self) -> Dataset:
         """The data, loaded on first use and kept."""
+        return self._data_of(self._repetition)
+
+    def _data_of(self, repetition: int) -> Dataset:
         known = _datasets(self._suite_json)
-        if self._repetition not in known:
-            known[self._repetition] = self.suite.data.for_repetition(self._repetition, self.suite.seed).load()
-        return known[self._repetition]
+        if repetition not in known:
+            known[repetition] = self.suite.data.for_repetition(repetition, self.suite.seed).load()
+        return known[repetition]
+
+    def _check_data(self, node: Node) -> None:
+        """Compare the data with those in the recipe of a node; load them again when they are others.
+
+        Raises:
+            DataError: they still differ.
+        """
+        wanted = facts_stated(node.recipe)
+        for _ in range(2):  # as they were loaded before, and as they are now
+            # Where each repetition draws a split of its own, a recipe names the data by the split of the first.
+            found = facts_of(self._data_of(0), wanted)
+            if found == wanted:
+                return
+            _datasets.cache_clear()
+            _on_device.cache_clear()
+        forget_data(self.suite, self.store)
+        raise DataError(
+            f"The data on {socket.gethostname()} have {_shown(found)}, but {node.title} was planned with "
+            f"{_shown(wanted)}: run the suite again if the data were changed, or else install the same data, Pillow "
+            "and scikit-learn on all machines."
+        )
 
     @property
     def _data_at_hand(self) -> Dataset:
@@ -116,6 +137,7 @@ class Bench:
     def _run(self, node: Node) -> None:
         started = time.monotonic()
         self._repetition = node.recipe.get("split", 0)
+        self._check_data(node)
         make = {
             "member": self._train_member,
             "views": self._teach_views,
@@ -127,6 +149,9 @@ class Bench:
         with seeded(self.device, node=node.key):  # dropout, and modules that torch initialises
             value, content = make(node)
         value |= {"seconds": time.monotonic() - started, "recipe": node.recipe, "title": node.title}
+        value["numerics"] = numerics(self.device)
+        if plugin := plugin_of(node.recipe.get("method", "")):
+            value["plugin_sha256"] = plugin[1]
         self.store.put(node.kind, node.key, value, content)
         self.store.drop_checkpoints(node.key)
 
@@ -278,6 +303,10 @@ class Bench:
         return {"params": cost.params, "macs": cost.macs, "flops": cost.flops, "stated": stated}, b""
 
 
+def _shown(facts: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} {str(value)[:12]}" for name, value in facts.items())
+
+
 @contextmanager
 def _tf32() -> Iterator[None]:
     """Convolutions of float32 in TF32, where the device has it."""
@@ -301,78 +330,3 @@ def _summary(log: TrainLog) -> dict[str, Any]:
 def _method_and_part(node: Node) -> tuple[Method, Part]:
     method = parse_method(node.payload["spec"])
     return method, next(part for part in method.parts(node.payload["size"]) if part.name == node.payload["part"])
-
-
-@lru_cache(maxsize=1)
-def _bench(
-    suite_json: str, store: str, released: tuple[str, ...], device: str, plugins: tuple[str, ...], threads: int
-) -> Bench:
-    torch.set_num_threads(threads)
-    for plugin in plugins:
-        load_plugin(plugin)
-    return Bench(Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device)
-
-
-def run_node(job: Job, node: Node) -> str:
-    """Entry point of every executor: make ``node`` unless the store has it.
-
-    Returns:
-        ``made``, ``found`` (the store had it), or ``busy`` (another run is making it).
-
-    Raises:
-        StoreError: this machine does not see the store of the run.
-    """
-    if not job.ticket.record.is_file():
-        raise StoreError(
-            f"The worker on {socket.gethostname()} does not see the store '{job.ticket.store}': put the store on a "
-            "file system that all workers share, and name it by the same path everywhere."
-        )
-    device = _DEVICE or job.device
-    bench = _bench(job.suite, job.ticket.store, job.released, device, job.plugins, job.threads)
-    with bench.store.locked(node.key) as mine:
-        if bench.store.has(node.kind, node.key):
-            return "found"
-        if not mine:
-            return "busy"
-        bench.run(node, job.ticket)
-    return "made"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What workers must know of a run: the suite as JSON, and where and how to work."""
-
-    suite: str
-    device: str
-    plugins: tuple[str, ...]
-    threads: int
-    ticket: Ticket
-    released: tuple[str, ...] = ()  # folders of released suites
-
-
-_DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own
-
-
-def start_worker(threads: int, device: str | None = None) -> None:
-    """Initialiser of worker processes.
-
-    Args:
-        threads: torch threads; processes that share cores must not each use all of them.
-        device: of this worker alone; None: the run's device serves all.
-    """
-    global _DEVICE
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    torch.set_num_threads(threads)
-    _DEVICE = device
-    # Ctrl-C reaches the whole process group; the run decides what its workers do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """A worker whose run was killed would wait for work for ever, or hold the lock of what it makes."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

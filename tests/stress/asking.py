@@ -81,7 +81,7 @@ def tries(full: int, short: int) -> Callable[[Callable[..., None]], Callable[...
 def sandbox() -> Iterator[Box]:
     """A fresh box as the working folder; methods that a command registers are forgotten again."""
     registry.methods()
-    known, loaded, before = dict(registry._METHODS), set(registry._LOADED), Path.cwd()
+    known, loaded, before = dict(registry._METHODS), dict(registry._LOADED), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         box = Box(Path(folder))
         box.cwd.mkdir()

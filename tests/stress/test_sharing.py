@@ -7,10 +7,13 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+from tiny import DE, ED, HEAD
+
 from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import cleaning, collect, remove
 from dbn_core.errors import StoreError
-from stress.support import assert_same_rows, finish, rows, start, write_suite
+from stress.support import assert_same_rows, finish, rows, run, start, write_suite
 
 
 def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: object) -> None:
@@ -54,3 +57,31 @@ def test_gc_leaves_a_live_run_alone(tmp_path: Path, tally: object) -> None:
     assert len(rows(tmp_path)["summary"]) == 4
     assert refused
     tally("cleanings refused during a run", good=refused, of=refused)  # type: ignore[operator]
+
+
+def test_what_is_seen_late_is_waited_for_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network file system, whose clients look at a folder again only after a while."""
+    looks: Counter[Path] = Counter()
+    kinds = ("member", "part", "predictions", "cost")
+
+    def unseen(path: Path) -> bool:
+        if path.suffix != ".json" or path.parts[-3] not in kinds or not path.exists():
+            return False
+        looks[path] += 1
+        return looks[path] <= 6
+
+    def late_is_file(path: Path) -> bool:
+        return not unseen(path) and is_file(path)
+
+    def late_read(path: Path) -> bytes:
+        if unseen(path):
+            raise FileNotFoundError(2, "not seen yet", str(path))
+        return read(path)
+
+    is_file, read = Path.is_file, Path.read_bytes
+    monkeypatch.setattr(Path, "is_file", late_is_file)
+    monkeypatch.setattr(Path, "read_bytes", late_read)
+    write_suite(tmp_path, HEAD + DE + ED)
+    run(tmp_path, log_made=tmp_path / "made.jsonl")
+    made = Counter(json.loads(line)["key"] for line in (tmp_path / "made.jsonl").read_text().splitlines())
+    assert made == Counter(key for kind in kinds for _, key in Store(tmp_path / "store").own(kind))

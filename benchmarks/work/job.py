@@ -1,0 +1,117 @@
+"""What every executor calls in its workers: find or make one node of a run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from benchmarks.store.artefacts import Store
+from benchmarks.store.released import Released
+from benchmarks.suite.plan import Node
+from benchmarks.suite.schema import Suite
+from benchmarks.work.live import Ticket
+from benchmarks.work.planning import wait_until_seen
+from benchmarks.work.worker import Bench
+from dbn_core.errors import StoreError
+from dbn_core.registry import load_same
+
+
+@lru_cache(maxsize=1)
+def _bench(
+    suite_json: str,
+    store: str,
+    released: tuple[str, ...],
+    device: str,
+    code: tuple[tuple[str, str], ...],
+    threads: int,
+) -> Bench:
+    torch.set_num_threads(threads)
+    return Bench(Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device)
+
+
+def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
+    """Entry point of every executor: make ``node`` unless the store has it.
+
+    Args:
+        made: what it needs and this run has made, as (kind, key): it is waited for.
+
+    Returns:
+        ``made``, ``found`` (the store had it), or ``busy`` (another run is making it).
+
+    Raises:
+        StoreError: this machine does not see the store of the run.
+        PluginError: it has other plugins, or another version of them or of dbn-bench, than the run.
+    """
+    if not job.ticket.record.is_file():
+        raise StoreError(
+            f"The worker on {socket.gethostname()} does not see the store '{job.ticket.store}': put the store on a "
+            "file system that all workers share, and name it by the same path everywhere."
+        )
+    device = _DEVICE or job.device
+    load_same(dict(job.code))
+    bench = _bench(job.suite, job.ticket.store, job.released, device, job.code, job.threads)
+    with bench.store.locked(node.key) as mine:
+        if bench.store.has(node.kind, node.key):
+            return "found"
+        if not mine:
+            return "busy"
+        wait_until_seen(bench.store, made)
+        bench.run(node, job.ticket)
+    return "made"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What workers must know of a run.
+
+    Attributes:
+        suite: as JSON.
+        device: where networks run.
+        code: where the methods of the run come from, see :func:`dbn_core.registry.loaded`.
+        threads: torch threads of each process.
+        ticket: of the run.
+        released: folders of released suites.
+    """
+
+    suite: str
+    device: str
+    code: tuple[tuple[str, str], ...]
+    threads: int
+    ticket: Ticket
+    released: tuple[str, ...] = ()
+
+
+_DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own
+
+
+def start_worker(threads: int, device: str | None = None) -> None:
+    """Initialiser of worker processes.
+
+    Args:
+        threads: torch threads; processes that share cores must not each use all of them.
+        device: of this worker alone; None: the run's device serves all.
+    """
+    global _DEVICE
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+    _DEVICE = device
+    # Ctrl-C reaches the whole process group; the run decides what its workers do.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A worker whose run was killed would wait for work for ever, or hold the lock of what it makes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
