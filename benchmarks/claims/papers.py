@@ -459,7 +459,7 @@ PLAIN = {
 @claim(
     "b-dense",
     "intermediate states make a better student",
-    PLAIN,
+    tuple(PLAIN),
     data=IMAGES,
     published=FID,
     see="docs/branches.md",

@@ -57,6 +57,6 @@ def claims(
     _, reports = places("", None, reports, publish)
     found = render_claims(rows or reference_folders(), reports / "claims")
     columns = ["claim", "suite", "method", "verdict", "effect of the test that decides"]
-    lines = [(v.claim.key, v.suite, v.subject, v.word, str(v.deciding.effect)) for v in found]
+    lines: list[tuple[str, ...]] = [(v.claim.key, v.suite, v.subject, v.word, str(v.deciding.effect)) for v in found]
     table("Claims", columns, lines)
     console.print(f"Page: {reports / 'claims' / 'claims.md'}", markup=False, highlight=False, soft_wrap=True)
