@@ -113,7 +113,7 @@ def test_the_umask_says_who_may_read_what_is_written(tmp_path: Path, umask: int,
 
 def test_progress_files_do_not_write_through_links(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("mine")
-    ticket = new_ticket("x", tmp_path, None, None)
+    ticket = new_ticket("x", tmp_path)
     ticket.record.parent.mkdir()
     ticket.record.with_suffix(f".{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
     write_record(ticket, state="running")
