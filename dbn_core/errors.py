@@ -49,6 +49,12 @@ def shown(value: object, width: int = 80) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
+def reason(error: BaseException, width: int = 300) -> str:
+    """What another library says of a failure, in one printable line of at most ``width`` characters."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest known word, or the whole list when none is near."""
     known = sorted(known)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbn_core.errors import DataError
+from dbn_core.errors import DataError, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ def _decode(place: str, item: bytes | Path, channels: int, image_size: int | Non
     except DataError:
         raise
     except Exception as error:  # damage shows as OSError, SyntaxError, EOFError, struct.error ... by format
-        raise DataError(f"{place} cannot be decoded ({error}): replace the damaged image.") from error
+        raise DataError(f"{place} cannot be decoded ({reason(error)}): replace the damaged image.") from error
     if image_size is not None and picture.size != (image_size, image_size):
         picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(picture).reshape(picture.height, picture.width, channels)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.decode import decode_images
 from dbn_core.data.sources import FileSource, Records
-from dbn_core.errors import DataError, shown
+from dbn_core.errors import DataError, reason, shown
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +155,7 @@ def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
     except ValidationError as error:
         raise _other_layout(path, error) from error
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({error}): fetch it again.") from error
+        raise DataError(f"{path} is not a readable Parquet file ({reason(error)}): fetch it again.") from error
     found = (metadata.info and metadata.info.features) or {}
     features = {name: feature for name, feature in found.items() if isinstance(feature, dict)}
 
@@ -203,7 +203,7 @@ def _read(path: Path, columns: _Columns) -> _Shard:
         with pq.ParquetFile(path) as file:
             table = file.read(columns=[columns.image, columns.label])
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({error}): fetch it again.") from error
+        raise DataError(f"{path} is not a readable Parquet file ({reason(error)}): fetch it again.") from error
     missing = {columns.image, columns.label} - set(table.column_names)
     if missing:
         raise DataError(f"{path} lacks the column '{min(missing)}' of the other files: fetch it again.")

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,12 @@ def run(folder: Path, kill_at_write: int = 0, log_made: Path | None = None, **op
 
 def start(folder: Path, **options: Any) -> Any:
     """The same in a process of its own, which is returned running."""
-    process = _CONTEXT.Process(target=run, args=(folder,), kwargs=options)
+    return start_process(run, folder, **options)
+
+
+def start_process(target: Callable[..., None], *args: Any, **options: Any) -> Any:
+    """A function in a process of its own, which is returned running."""
+    process = _CONTEXT.Process(target=target, args=args, kwargs=options)
     process.start()
     return process
 

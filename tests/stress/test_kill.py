@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.store.artefacts import Store
 from stress.figures import STRESS
-from stress.support import SUITE, assert_same_rows, finish, start, worker_processes, write_suite
+from stress.support import SUITE, assert_same_rows, finish, start, start_process, worker_processes, write_suite
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,38 @@ def test_a_node_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
     assert "its worker process died" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
     assert "its worker process died" in (tmp_path / "reports" / "stress" / "report.md").read_text()
+
+
+def _render(rows: Path, out: Path) -> None:
+    from benchmarks.report import render
+
+    render(rows, out)
+
+
+@pytest.mark.parametrize("kills", [6 if STRESS else 2])
+def test_a_report_that_is_killed_leaves_each_file_old_or_new(
+    undisturbed: tuple[Path, float], tmp_path: Path, kills: int, tally: object
+) -> None:
+    """Every file that has its name is whole; what is rendered afterwards is what nobody disturbed."""
+    reference, _ = undisturbed
+    rows, whole, killed_in = reference / "rows", tmp_path / "whole", tmp_path / "killed"
+    begun = time.monotonic()
+    finished = start_process(_render, rows, whole)
+    finished.join(240)
+    assert finished.exitcode == 0
+    seconds, rng = time.monotonic() - begun, np.random.default_rng(1)
+    expected = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    survived = 0
+    while survived < kills:
+        shutil.rmtree(killed_in, ignore_errors=True)
+        if kill(start_process(_render, rows, killed_in), float(rng.uniform(0.1, 0.9)) * seconds):
+            survived += 1
+            for path in killed_in.rglob("*"):
+                if path.is_file() and not path.name.startswith("."):
+                    assert path.read_bytes() == expected[path.relative_to(killed_in)], path.name
+    last = start_process(_render, rows, killed_in)
+    last.join(240)
+    assert last.exitcode == 0
+    found = {path.relative_to(killed_in) for path in killed_in.rglob("*") if path.is_file()}
+    assert {path for path in expected if not path.name.startswith(".")} <= found
+    tally("kills of a report survived", good=kills, of=kills)  # type: ignore[operator]
