@@ -267,6 +267,11 @@ class Verdict:
         return any(not check.effect.lacking and check.effect.metric != "macs_rel" for check in self.checks)
 
     @property
+    def caveat(self) -> str:
+        """What the suite's rows leave open."""
+        return (self.claim.caveats or {}).get(self.suite, "")
+
+    @property
     def deciding(self) -> Check:
         """The first check that has the verdict of the whole."""
         return next(check for check in self.checks if check.word == self.word)

@@ -103,7 +103,7 @@ def to_csv(found: Sequence[Verdict], suites: Sequence[Results]) -> str:
             [
                 *(PAPERS[claim.paper].name, claim.key, verdict.suite, verdict.subject, verdict.word),
                 *(effect.name, check.demanded, *ends, effect.n or "", examples[verdict.suite]),
-                *(effect.basis or f"no rows of {effect.lacking}", (claim.caveats or {}).get(verdict.suite, "")),
+                *(effect.basis or f"no rows of {effect.lacking}", verdict.caveat),
             ]
         )
     return file.getvalue()
