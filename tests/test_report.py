@@ -595,6 +595,7 @@ def test_costs_are_enlarged_where_most_of_them_crowd() -> None:
     assert (low, high) == pytest.approx((0.98, 1.22))
     assert crowded(np.array([1.0, 1.5, 2.0, 2.5]), 1.6) is None  # spread already
     assert crowded(np.array([1.16, 1.16, 1.16]), 1.1) is None  # nothing would spread
+    assert crowded(np.array([1.0866, 1.0867, 1.0868, 1.0867]), 1.1) is None  # hardly anything would
     assert crowded(np.array([]), 1.1) is None
 
 

@@ -23,7 +23,8 @@ def spans(results: Results) -> tuple[tuple[float, float], tuple[float, float] | 
 def crowded(costs: np.ndarray, span: float) -> tuple[float, float] | None:
     """Return the narrowest range that holds three quarters of the costs, with those that lie close to it.
 
-    Nothing where that is a single cost, which no enlargement spreads, or about half of the whole span or more.
+    Nothing where that is a single cost, or costs within half a hundredth, which no enlargement spreads; nor where it is
+    about half of the whole span or more.
     """
     ordered = np.sort(costs)
     count = math.ceil(0.75 * len(ordered))
@@ -34,4 +35,4 @@ def crowded(costs: np.ndarray, span: float) -> tuple[float, float] | None:
     inside = ordered[(ordered >= start - 0.2 * wide) & (ordered <= start + 1.2 * wide)]
     low, high = float(inside[0]), float(inside[-1])
     pad = 0.1 * (high - low)
-    return (low - pad, high + pad) if 0 < high - low < span / 2 - 2 * pad else None
+    return (low - pad, high + pad) if 0.005 < high - low < span / 2 - 2 * pad else None
