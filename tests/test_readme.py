@@ -138,7 +138,8 @@ def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFix
     text = README + GUIDE
     named = set(re.findall(r"`dbn-bench (?!--)([a-z]+)", text)) | set(re.findall(r"^dbn-bench ([a-z]+)", text, re.M))
     assert {"run", "score", "compare", "simulate", "store", "check"} <= named <= set(known)
-    options = {option for command in known.values() for parameter in command.params for option in parameter.opts}
+    every = [*known.values(), *(inner for group in known.values() for inner in getattr(group, "commands", {}).values())]
+    options = {option for command in every for parameter in command.params for option in parameter.opts}
     options |= {"--install-completion"}
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
 
