@@ -23,7 +23,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "digits": (739, "20f8ffe14238c492"),
     "digits-branches": (1911, "be4918b9644151fe"),
     "digits-bridge": (3007, "fcbc285fd346eb6b"),
-    "digits-capacity": (1219, "105badeb989479bd"),
+    "digits-capacity": (2399, "6aba9386ff561680"),
     "digits-students": (434, "42bf7b60b00c088f"),
     "digits-views": (170, "13ee661bcb536735"),
     "digits-diffusion": (185, "7f6da450e736d42a"),
