@@ -22,7 +22,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "diabetes-forest": (65, "6d8a7f57421648b1"),
     "digits": (739, "20f8ffe14238c492"),
     "digits-branches": (1911, "be4918b9644151fe"),
-    "digits-bridge": (3007, "fcbc285fd346eb6b"),
+    "digits-bridge": (3049, "660861b912aa986b"),
     "digits-capacity": (2399, "6aba9386ff561680"),
     "digits-students": (434, "42bf7b60b00c088f"),
     "digits-views": (170, "13ee661bcb536735"),
