@@ -212,7 +212,7 @@ Decide = Callable[..., Check | Sequence[Check]]
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of a paper, or of this project; :func:`benchmarks.claims.papers.claim` makes one of a function.
+    """A claim of a paper, or of this project; :meth:`benchmarks.claims.paper.Paper.claim` makes one of a function.
 
     Attributes:
         key: the function's name, with hyphens.
@@ -256,7 +256,7 @@ class Verdict:
 
     @property
     def word(self) -> Word:
-        """One check that fails is enough to refuse, whatever rows are missing; all must hold for the claim to hold."""
+        """One failed check refutes the claim, even where rows are missing; it holds where all checks hold."""
         found = {check.word for check in self.checks}
         order: tuple[Word, ...] = ("does not hold", "no data", "undecided", "holds")
         return next(word for word in order if word in found)

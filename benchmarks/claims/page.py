@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.claims.decide import Claim, Verdict, decide
 from benchmarks.claims.papers import CLAIMS, PAPERS
 from benchmarks.published import MARKS
-from benchmarks.report.load import Results, load_results
+from benchmarks.report.load import Results, load_results, read_meta
 from benchmarks.report.pages import environment
 from dbn_core.errors import SpecError
 from dbn_core.files import atomic_write
@@ -34,9 +34,11 @@ def reference_folders(root: Path = REFERENCE) -> list[Path]:
     Left out are suites under shift, whose clean images and trainings are those of another suite, and rows without the
     suite's present statistics, which claims may not rest on.
     """
-    folders = sorted(path.parent for path in root.glob("*/meta.json"))
-    found = {folder: load_results(folder) for folder in folders if not (folder / "shifts.csv").exists()}
-    return [folder for folder, results in found.items() if not results.bootstrapped]
+    return [
+        path.parent
+        for path in sorted(root.glob("*/meta.json"))
+        if "statistics" in read_meta(path) and not path.with_name("shifts.csv").exists()
+    ]
 
 
 def load_suites(folders: Sequence[Path]) -> dict[Path, Results]:

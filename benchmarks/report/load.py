@@ -140,7 +140,7 @@ def load_results(rows_dir: Path) -> Results:
         ArtefactError: a file or a column is missing or unreadable.
         SpecError: the suite names a data set for which nothing is published.
     """
-    meta = _read_meta(rows_dir / "meta.json")
+    meta = read_meta(rows_dir / "meta.json")
     scores, marked, dee = SCORES, [score for score in MARKED_SCORES if score not in NEWER_SCORES], _DEE
     if task := meta.get("task"):
         scores = tuple(task["scores"])
@@ -276,7 +276,12 @@ class _Meta(BaseModel):
     recorded: dict[str, dict[str, str]] = {}
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def read_meta(path: Path) -> dict[str, Any]:
+    """Read a `meta.json`.
+
+    Raises:
+        ArtefactError: the file is missing or unreadable, or a field that is read here is not of its type.
+    """
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

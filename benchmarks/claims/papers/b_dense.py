@@ -1,0 +1,66 @@
+"""Claims of B-DENSE (2026) on step distillation with branches."""
+
+from __future__ import annotations
+
+from benchmarks.claims.decide import Check, Rows
+from benchmarks.claims.paper import Paper
+
+PAPER = Paper(
+    "b-dense",
+    "B-DENSE",
+    "B-DENSE, dense supervision of step distillation with a K-branch student (ICLR 2026 DeLTa workshop)",
+    "2602.15971",
+    "The paper is about image generation and measures FID. On bridges a verdict speaks of our transfer: the one-step "
+    "student also predicts the intermediate states of its teacher. Students with and without branches learn from the "
+    "true ensemble with the same share.",
+)
+
+IMAGES = "CIFAR-10 images"
+
+
+FID = "FID 20.81 against 39.66 (progressive distillation, 128 steps); 4.40 against 4.53 (SFD, two evaluations) [A]"
+PLAIN = {
+    "DBN (B-DENSE)@3": "Plain distillation@3",
+    "Branches, K = 4, alpha 0.2@3": "Distilled, alpha 0.2@3",
+    "Branches, K = 4, alpha 0.8@3": "Distilled, alpha 0.8@3",
+}
+
+
+@PAPER.claim(
+    "intermediate states make a better student",
+    tuple(PLAIN),
+    data=IMAGES,
+    published=FID,
+    see="docs/branches.md",
+    why="Any lower NLL counts. Each is compared with plain distillation of the same share of the teacher (alpha).",
+)
+def b_dense_better_student(rows: Rows, student: str) -> Check:
+    """A one-step student that also learns its teacher's intermediate states is better than one that learns the end."""
+    return rows.gap("nll", student, PLAIN[student]).below(0)
+
+
+@PAPER.claim(
+    "no cost at inference",
+    ("DBN (B-DENSE)@3",),
+    data=IMAGES,
+    why="One thousandth of a network's FLOPs.",
+    published="about 0.01 % more parameters in training, none at inference [B]",
+)
+def b_dense_no_cost(rows: Rows, student: str) -> Check:
+    """It costs nothing at inference: only the branch of the end point is kept."""
+    return rows.gap("macs_rel", student, PLAIN[student]).within(0.001)
+
+
+@PAPER.claim(
+    "branches help a sampler of few steps",
+    ("1 step", "2 steps", "4 steps"),
+    data=IMAGES,
+    published=FID,
+    caveats=dict.fromkeys(("mixture2d", "digits-diffusion"), "One weighting of the branches, and one setting."),
+    why="Any smaller energy distance counts; the FLOPs must be the same to one thousandth.",
+)
+def b_dense_sampler(rows: Rows, steps: str) -> list[Check]:
+    """Taught its teacher's intermediate states as well, a sampler of few steps draws better samples at the same
+    cost."""
+    mine, plain = f"Branches, {steps}@1", f"Distilled, {steps}@1"
+    return [rows.gap("energy", mine, plain).below(0), rows.gap("macs_rel", mine, plain).within(0.001)]
