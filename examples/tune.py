@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5, help="the first ones of the suite [%(default)s]")
     parser.add_argument("--final", type=int, metavar="N", help="compare the two best values again in N repetitions")
     parser.add_argument("--label", action="append", help="only this method; may be repeated")
+    parser.add_argument("--without", metavar="TEXT", help="leave out methods whose label contains this")
     parser.add_argument("--store", type=Path, default=Path("results/store"))
     parser.add_argument("--jobs", type=int, default=-1, help="worker processes; -1: one a core")
     parser.add_argument("--table", type=Path, help="CSV file for the validation NLLs")
@@ -47,6 +48,8 @@ def main() -> None:
     grid = {name: values.split(",") for name, _, values in (item.partition("=") for item in asked.vary)}
     suite = load_suite(asked.suite, {"repetitions": asked.repetitions})
     chosen = [(entry, label) for entry, _, label in suite.entries() if not asked.label or label in asked.label]
+    if asked.without:
+        chosen = [(entry, label) for entry, label in chosen if asked.without not in label]
     tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
     if not tried:
         parser.error("no method of the suite has these options, or none has this label")
@@ -62,6 +65,7 @@ def main() -> None:
         final = ["final_validation_nll", "final_repetitions"]
         again = again.rename(columns=dict(zip(["validation_nll", "repetitions"], final, strict=True)))
         table = table.merge(again[["entry", "size", *final]], on=["entry", "size"], how="left")
+        table["final_repetitions"] = table["final_repetitions"].astype("Int64")
         best = table.groupby(["label", "size"], sort=False)["final_validation_nll"].rank(method="first")
     table["chosen"] = (best == 1).map({True: "x", False: ""})
     table = table.drop(columns="entry")
@@ -69,6 +73,12 @@ def main() -> None:
     if asked.table:
         asked.table.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(asked.table, index=False, float_format="%.5f")
+
+
+def echo(event: object) -> None:
+    """Print what is done; events that are no text are of the progress bar."""
+    if isinstance(event, str):
+        print(event, flush=True)
 
 
 def means(rows: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
@@ -96,8 +106,7 @@ def validation_rows(suite: Suite, tried: list[Variant], options: Options) -> lis
     trial = Suite.model_validate({**suite.model_dump(), "methods": tuple(variant.entry for variant in tried)})
     store = options.open_store()
     plan = plan_suite(trial, store)
-    told = lambda event: print(event, flush=True) if isinstance(event, str) else None  # noqa: E731
-    outcome = make_artefacts(plan, store, {cell.predictions for cell in plan.cells}, options, told)
+    outcome = make_artefacts(plan, store, {cell.predictions for cell in plan.cells}, options, echo)
     for key, reason in outcome.failures.items():
         print(f"failed: {plan.nodes[key].title}: {reason}")
     by_label = {variant.entry.label: variant for variant in tried}
