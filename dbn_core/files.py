@@ -22,10 +22,13 @@ def atomic_write(path: Path, content: bytes) -> None:
         with replacing(path) as file:
             file.write(content)
     except OSError as error:
-        raise StoreError(
-            f"Cannot write '{path}': {error.strerror or error}: free space there, or choose a folder that can be "
-            "written."
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """The error for a file or folder that the system refuses to write."""
+    remedy = "free space there, or choose a folder that can be written."
+    return StoreError(f"Cannot write '{path}': {error.strerror or error}: {remedy}")
 
 
 @contextmanager

@@ -85,9 +85,7 @@ def _layers(results: Results) -> list[dict[str, Any]]:
         **{"orient": "bottom", "direction": "horizontal", "labelLimit": 260, "symbolSize": 90},
         "columns": {"expr": "windowSize()[0] < 600 ? 1 : windowSize()[0] < 900 ? 2 : 4"},
     }
-    if (
-        sum(not look.reference for look in style.values()) > MOST
-    ):  # it would be longer than the page, and points name themselves
+    if sum(not look.reference for look in style.values()) > MOST:  # longer than the page, and points name themselves
         label["legend"] = None
     scales = {
         "color": {"domain": list(style), "range": [look.colour for look in style.values()]},

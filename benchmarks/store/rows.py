@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.suite.schema import Suite
-from dbn_core.errors import SpecError, StoreError, shown
-from dbn_core.files import replacing
+from dbn_core.errors import SpecError, shown
+from dbn_core.files import replacing, unwritable
 from dbn_core.seeds import digest
 
 ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
@@ -39,10 +39,7 @@ def write_rows(folder: Path, contents: Mapping[str, bytes]) -> None:
             for name in {*ROWS, *SOME_ROWS} - set(contents):
                 (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise StoreError(
-            f"Cannot write '{folder}': {error.strerror or error}: free space there, or choose a folder that can be "
-            "written."
-        ) from error
+        raise unwritable(folder, error) from error
 
 
 def source_of(name: str, overrides: Mapping[str, Any]) -> str:
