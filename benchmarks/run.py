@@ -259,7 +259,7 @@ def _precisions(suite: Suite) -> list[str]:
 
 
 def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:
-    """Write the result rows of a suite, and what the report shows beside them; all of them or none."""
+    """Write the result rows of a suite, and what the report shows with them; all of them or none."""
     contents = {"meta.json": (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode()}
     if tables.exhibits:
         from safetensors.numpy import save

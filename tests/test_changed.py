@@ -49,7 +49,7 @@ def go(folder: Path, suite: Suite, said: Callable[[str | Event], None] = lambda 
 
 
 def save_images(root: Path, shade: int) -> None:
-    """Images whose sizes and times are the same whatever the shade, as in the layers of a container."""
+    """Images whose sizes and times are the same for every shade, as in the layers of a container."""
     for split, count in (("train", 40), ("test", 10)):
         for label in ("ant", "bee"):
             for index in range(count):

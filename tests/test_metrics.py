@@ -441,6 +441,6 @@ def test_a_temperature_that_validation_does_not_determine_is_told(probability_of
         labels = np.arange(100) % 2
         share = np.where(np.arange(2) == labels[:, None], probability_of_label, 1 - probability_of_label)
         log_probs = np.log(share)
-    temperature, told = search_temperature(log_probs, labels)
-    assert told == determined
+    temperature, found = search_temperature(log_probs, labels)
+    assert found == determined
     assert temperature == fit_temperature(log_probs, labels)

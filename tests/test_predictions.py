@@ -271,7 +271,7 @@ BAD_PREDICTIONS = [
     ("p.csv", _table(a=GOOD[:, 0], b=GOOD[:, 1], member=[0] * 30 + [1] * 30, label=LABELS), "labels differ"),
     ("p.csv", lambda path: path.write_text("cat,cat,dog,label\n.2,.3,.5,0\n"), "two columns called 'cat'"),
     ("p.csv", lambda path: path.write_text("0,1,label\n.2,.8,0\n.5,.5,\n"), "rows without a label"),
-    ("p.csv", lambda path: path.write_text("id,0,1,label\n17,.2,.8,0\n18,.2,.8,1\n"), "column 'id' beside numbered"),
+    ("p.csv", lambda path: path.write_text("id,0,1,label\n17,.2,.8,0\n18,.2,.8,1\n"), "column 'id' next to numbered"),
     ("p.npy", _array(np.round(100 * softmax(GOOD, -1))), "divide probabilities by their sum"),
     ("p.npy", _array(np.round(100 * softmax(RNG.normal(size=(N, 40)), -1))), "divide probabilities by their sum"),
     ("p.npz", _arrays(test=GOOD, validation=GOOD, labels=LABELS, validation_labels=LABELS), "the test predictions"),

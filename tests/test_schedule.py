@@ -29,12 +29,12 @@ def node(key: str, *needs: str) -> Node:
 
 
 def schedule(nodes: list[Node], errors: Mapping[str, list[BaseException]] | None = None) -> tuple[Outcome, list[str]]:
-    """What came of it, and the keys begun; ``errors`` are raised in turn."""
-    begun: list[str] = []
+    """What came of it, and the keys started; ``errors`` are raised in turn."""
+    started: list[str] = []
     errors = errors or {}
 
     def submit(executor: object, one: Node) -> Future[str]:
-        begun.append(one.key)
+        started.append(one.key)
         future: Future[str] = Future()
         if errors.get(one.key):
             future.set_exception(errors[one.key].pop(0))
@@ -43,13 +43,13 @@ def schedule(nodes: list[Node], errors: Mapping[str, list[BaseException]] | None
         return future
 
     scheduler = Scheduler({one.key: one for one in nodes}, submit, Inline(), lambda event: None, lambda *_: None)
-    return scheduler.run(), begun
+    return scheduler.run(), started
 
 
 def test_a_failure_fails_all_that_waits_for_it_without_trying() -> None:
     chain = [node("a"), node("b", "a"), node("c", "b"), node("d", "c"), node("e")]
-    outcome, begun = schedule(chain, {"a": [ValueError("boom")]})
-    assert begun == ["a", "e"]
+    outcome, started = schedule(chain, {"a": [ValueError("boom")]})
+    assert started == ["a", "e"]
     assert outcome.failures["d"] == "needs title of c, which failed"
     assert set(outcome.failures) == set("abcd")
     assert outcome.final == {"a"}
@@ -59,14 +59,14 @@ def test_a_failure_fails_all_that_waits_for_it_without_trying() -> None:
 
 def test_a_worker_that_dies_twice_gets_its_node_when_nothing_else_runs() -> None:
     nodes = [node("a"), node("b"), node("c", "a")]
-    outcome, begun = schedule(nodes, {"a": [BrokenExecutor(), BrokenExecutor()]})
-    assert begun == ["a", "a", "b", "a", "c"]
+    outcome, started = schedule(nodes, {"a": [BrokenExecutor(), BrokenExecutor()]})
+    assert started == ["a", "a", "b", "a", "c"]
     assert not outcome.failures
 
 
 def test_what_needs_a_node_that_was_stopped_is_left() -> None:
-    outcome, begun = schedule([node("a"), node("b", "a")], {"a": [TrainingStoppedError()]})
-    assert begun == ["a"]
+    outcome, started = schedule([node("a"), node("b", "a")], {"a": [TrainingStoppedError()]})
+    assert started == ["a"]
     assert {left.key for left in outcome.left} == {"a", "b"}
 
 
@@ -78,9 +78,9 @@ def test_scheduling_thousands_of_nodes_takes_seconds(shape: str) -> None:
         "chain": lambda i: keys[i - 1 : i],
         "one need": lambda i: keys[: i > 0],
     }
-    begun = time.process_time()
+    started = time.process_time()
     outcome, order = schedule([node(key, *needs[shape](index)) for index, key in enumerate(keys)])
-    assert time.process_time() - begun < 5
+    assert time.process_time() - started < 5
     assert order == keys
     assert len(outcome.made) == len(keys)
 

@@ -255,7 +255,7 @@ def test_a_time_limit_does_not_depend_on_the_clocks_of_workers(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("title", ["x" * 300, "é" * 200, "a\0b", "../../x", "line\nbreak"])
-def test_event_files_are_written_whatever_the_title(tmp_path: Path, title: str) -> None:
+def test_event_files_are_written_for_any_title(tmp_path: Path, title: str) -> None:
     ticket = new_ticket("run", tmp_path, tmp_path / "events")
     with watched(ticket, node().key, title) as monitor:
         monitor.update(Progress("x", 1, 2, 0.5, 1.0, 0.1, True))

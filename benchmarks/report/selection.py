@@ -9,11 +9,11 @@ import pandas as pd
 from benchmarks.report.load import Results
 from benchmarks.report.pareto import front
 
-MOST = 24  # methods or series in a figure, besides the yardstick and the controls
+MOST = 24  # methods or series in a figure, besides the reference and the controls
 
 
 def drawn(results: Results) -> Results:
-    """The results of what the figures draw: the yardstick, the controls and at most `MOST` methods or series.
+    """The results of what the figures draw: the reference, the controls and at most `MOST` methods or series.
 
     Methods on the Pareto front of cost and score come first, then those with the best score.
     """

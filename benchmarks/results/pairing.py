@@ -39,7 +39,7 @@ def identity(cell: Cell) -> dict[str, Any]:
 
 
 def method_name(label: str, size: int) -> str:
-    """Return `DE-3` for a yardstick and `DBN (blind, MSE) of size 3` for anything else; so does `comparisons.csv`."""
+    """`DE-3` for the reference method, `DBN (blind, MSE) of size 3` for any other; `comparisons.csv` names them so."""
     yardsticks = {task.reference_label for task in tasks().values()}
     return f"{label}-{size}" if label in yardsticks else f"{label} of size {size}"
 

@@ -105,7 +105,7 @@ def import_bundle(
     Args:
         rows: where the result rows go; None: ``results/runs/<suite>``.
         replace_rows: whether other rows there may be replaced.
-        report: told what the bundle holds before anything is written, line by line.
+        report: called with each line that says what the bundle holds, before anything is written.
 
     Returns:
         Name of the suite, number of artefacts that the store did not have, folder of the rows.

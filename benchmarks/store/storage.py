@@ -14,7 +14,7 @@ from benchmarks.store.artefacts import CLEANING, KEY, KINDS, MARK, Store
 from benchmarks.suite.plan import TRAINED, Plan
 from dbn_core.errors import StoreError
 
-# Whatever else lies in the folder, only files of these names can go.
+# Only files of these names are ever removed, no matter what else lies in the folder.
 _RUN = r".+-\d{8}T\d{6}-.+-\d+"
 _HOME = rf"(?:{'|'.join(KINDS)})/[0-9a-f]{{2}}"
 _TEMPORARY = re.compile(rf"(?:{_HOME}|checkpoints|runs|running)/\.?(?:{KEY.pattern}|{_RUN})\.(?:.+\.)?tmp")

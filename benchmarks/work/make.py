@@ -40,7 +40,7 @@ class Options:
         max_seconds: stop and report after so long; None: never.
         tensorboard: folder for event files of the trainings; None: none.
         released: folder of released results, a folder each suite (:mod:`benchmarks.store.released`); None: none.
-        source: where the suite comes from (:func:`benchmarks.store.rows.source_of`), written beside its rows.
+        source: where the suite comes from (:func:`benchmarks.store.rows.source_of`), written with its rows.
     """
 
     store: Path = Path("results/store")

@@ -133,7 +133,7 @@ class Scheduler:
         self.outcome, self._clock, self._slots = Outcome(), _Clock(nodes.values()), 1
         height = heights(nodes, work or dict.fromkeys(nodes, 1.0))
         # Those with the heaviest chain first, so that no worker is left with a long tail.  What is not trained takes a
-        # second, and comes before all: a run whose time is up has the predictions of whatever it trained.
+        # second, and comes before all: a run whose time is up has the predictions of all that it trained.
         self._rank = {
             key: (turn(node.kind), -height[key], place, key) for place, (key, node) in enumerate(nodes.items())
         }
@@ -265,7 +265,7 @@ def _error(future: Future[str]) -> BaseException | None:
 
 
 def needs_failed(node: Node) -> str:
-    """Why whatever needs a node that failed was not made."""
+    """Why the nodes that need a failed one were not made."""
     return f"needs {node.title}, which failed"
 
 

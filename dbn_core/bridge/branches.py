@@ -107,7 +107,7 @@ def branch_loss(
     """``sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z_0^, Z_0)]``, mean over the batch.
 
     Z_0^ is the end that branch K, the one that is kept, implies.  It learns from the true ensemble with the share
-    1 - alpha whatever the number of branches and their weights, as the student of plain distillation does, so that
+    1 - alpha for any number of branches and any weights, as the student of plain distillation does, so that
     students with and without branches differ in the branches alone.  Distances are in the unit of the network's
     answers, as in (4) and (6): states are divided by ``scale``.  With K = 1 this is equation (6), bit for bit.
 

@@ -25,9 +25,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     write_suite(folder)
     finish(folder)  # the first also starts the fork server
     shutil.rmtree(folder / "store")
-    begun = time.monotonic()
+    started = time.monotonic()
     finish(folder)
-    return folder, time.monotonic() - begun
+    return folder, time.monotonic() - started
 
 
 def kill(process: object, after_s: float) -> bool:
@@ -174,11 +174,11 @@ def test_a_report_that_is_killed_leaves_each_file_old_or_new(
     """Every file that has its name is whole; what is rendered afterwards is what nobody disturbed."""
     reference, _ = undisturbed
     rows, whole, killed_in = reference / "rows", tmp_path / "whole", tmp_path / "killed"
-    begun = time.monotonic()
+    started = time.monotonic()
     finished = start_process(_render, rows, whole)
     finished.join(240)
     assert finished.exitcode == 0
-    seconds, rng = time.monotonic() - begun, np.random.default_rng(1)
+    seconds, rng = time.monotonic() - started, np.random.default_rng(1)
     expected = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     survived = 0
     while survived < kills:

@@ -190,7 +190,7 @@ def _from_table(path: Path, frame: pd.DataFrame) -> dict[str, Array]:
     named = [column for column in classes if not column.isdigit()]
     if named and len(named) < len(classes):
         raise DataError(
-            f"'{path}' has the column '{named[0]}' beside numbered classes: leave it out, or name all classes."
+            f"'{path}' has the column '{named[0]}' next to numbered classes: leave it out, or name all classes."
         )
     if {*classes} == {str(number) for number in range(len(classes))}:
         classes.sort(key=int)  # numbered columns say themselves which class they are, in whatever order they were saved
