@@ -149,7 +149,7 @@ def test_a_size_of_an_ensemble_is_its_first_members(trained: Path, monkeypatch: 
     session = onnxruntime.InferenceSession(trained / "de2/model.onnx", providers=["CPUExecutionProvider"])
     raw = session.run(["log_probs"], {"images": images.numpy()})[0]
     np.testing.assert_allclose(raw, mixture_log_probs(stored["test"][:2]), atol=1e-4)
-    assert "No result rows were at hand" in (trained / "de2/README.md").read_text()
+    assert "There were no result rows" in (trained / "de2/README.md").read_text()
 
 
 def test_times_in_onnxruntime_stand_in_rows_and_report(trained: Path) -> None:
