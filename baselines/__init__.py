@@ -1,4 +1,26 @@
-"""The methods of the suite, one file each; every file here is found by itself.
+"""The methods of the suite, one file each; importing this package adds them to the table of methods.
 
 Files import torch and the core inside their functions, so that listing the methods does not wait for torch.
 """
+
+from baselines import generative as generative
+from dbn_core.methods.registry import METHODS
+
+METHODS.add(
+    {
+        "bn": "baselines.bridge_network:BridgeNetwork",
+        "dbn": "baselines.dbn:DiffusionBridgeNetwork",
+        "de": "baselines.deep_ensemble:DeepEnsemble",
+        "direct": "baselines.direct:DirectRegression",
+        "ed": "baselines.ensemble_distillation:EnsembleDistillation",
+        "end2": "baselines.end2:EnsembleDistributionDistillation",
+        "ensemble-of-singles": "baselines.ensemble_of_singles:EnsembleOfSingles",
+        "hydra": "baselines.hydra:Hydra",
+        "null": "baselines.null:Null",
+        "perturbed": "baselines.perturbed_distillation:PerturbedDistillation",
+        "shared": "baselines.shared_ensemble:SharedEnsemble",
+        "single": "baselines.single_network:SingleNetwork",
+        "student-bridge": "baselines.student_bridge:StudentBridge",
+        "ts": "baselines.temperature_scaling:TemperatureScaling",
+    }
+)

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from dbn_core import method
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from dbn_core.methods import method
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext, Workspace
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.nets.bezier import BezierCurve
-    from dbn_core.nets.bridge import BridgeHead
+    from dbn_core.nets.heads import BridgeHead
     from dbn_core.nets.resnet import Classifier
 
 # Position on a curve at which its checkpoints are compared, wherever the bridges aim later.
@@ -171,7 +171,7 @@ class BridgeNetwork(Method):
     def _fit_bridge(self, network: nn.Module, context: FitContext) -> nn.Module:
         import torch
 
-        from dbn_core.nets.bridge import matching_loss
+        from dbn_core.nets.heads import matching_loss
 
         config = self.config
         splits = [end.split(config.at) for end in context.members[: config.type]]
@@ -209,13 +209,13 @@ class BridgeNetwork(Method):
         }
 
     def _bridge(self, context: Workspace) -> BridgeHead:
-        from dbn_core.nets.bridge import BridgeHead
+        from dbn_core.nets.heads import BridgeHead
 
         return BridgeHead(context.spec, context.classes, self.config.at, self.config.slim, sources=self.config.type)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Plain average of the base models' and the bridges' probabilities."""
-        from dbn_core.predictors import FeatureMixture, Mixture, PairMixture
+        from dbn_core.methods.predictors import FeatureMixture, Mixture, PairMixture
 
         base, at = [context.members[position] for position in self.members(size)], self.config.at
         names = {pair: _name(self._kind, pair) for pair in self.pairs(size)}
@@ -248,7 +248,7 @@ def _curve(part: Part, context: FitContext, control: Classifier) -> BezierCurve:
 
 def _network_at(curve: BezierCurve, position: float, context: FitContext) -> nn.Module:
     """The frozen network at a position, with BatchNorm statistics of its own: those of the curve fit no position."""
-    from dbn_core.context import freeze
+    from dbn_core.methods.context import freeze
     from dbn_core.train.statistics import refresh_statistics
 
     network = context.new_network("middle")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dbn_core.method import Method
-from dbn_core.registry import register
+from dbn_core.methods.method import Method
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dbn_core.context import PredictContext
+    from dbn_core.methods.context import PredictContext
 
 
 @register("de")
@@ -32,6 +32,6 @@ class DeepEnsemble(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The members side by side."""
-        from dbn_core.predictors import Mixture
+        from dbn_core.methods.predictors import Mixture
 
         return Mixture(context.members[position] for position in range(size))

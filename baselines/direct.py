@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from baselines.dbn import DBNConfig, DiffusionBridgeNetwork
-from dbn_core.method import Part, options_key
-from dbn_core.registry import register
-from dbn_core.student import ImageOptions
+from dbn_core.methods.method import Part, options_key
+from dbn_core.methods.registry import register
+from dbn_core.methods.student import ImageOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dbn_core.context import FitContext
+    from dbn_core.methods.context import FitContext
 
 
 @register("direct")

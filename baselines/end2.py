@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from dbn_core.method import Method, Part, options_key
-from dbn_core.registry import register
-from dbn_core.student import StudentOptions
+from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.registry import register
+from dbn_core.methods.student import StudentOptions
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext, PredictContext
 
 
 @register("end2")
@@ -55,7 +55,7 @@ class EnsembleDistributionDistillation(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The student, read as a softmax or as the mean of its Dirichlet."""
-        from dbn_core.predictors import DirichletMean, Mixture
+        from dbn_core.methods.predictors import DirichletMean, Mixture
 
         student = context.load(context.new_network(), "student")
         return Mixture([student]) if self.config.prediction == "softmax" else DirichletMean(student, self.config.tau)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
-from dbn_core.student import StudentOptions
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
+from dbn_core.methods.student import StudentOptions
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext, Workspace
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
 
 
 @register("ensemble-of-singles")
@@ -57,7 +57,7 @@ class EnsembleOfSingles(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The networks side by side."""
-        from dbn_core.predictors import Mixture
+        from dbn_core.methods.predictors import Mixture
 
         return Mixture(context.load(self._network(context), part.name) for part in self.parts(size))
 

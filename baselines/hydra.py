@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
-from dbn_core.student import StudentOptions
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
+from dbn_core.methods.student import StudentOptions
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext, Workspace
     from dbn_core.data.batch import Batch
-    from dbn_core.predictors import FeatureMixture
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.methods.predictors import FeatureMixture
 
 
 @register("hydra")
@@ -91,7 +91,7 @@ class Hydra(Method):
 
     def student(self, size: int, context: Workspace) -> FeatureMixture:
         """A network, which has the first head itself, and heads of others on its features."""
-        from dbn_core.predictors import FeatureMixture
+        from dbn_core.methods.predictors import FeatureMixture
 
         config = self.config
         purposes = ["init", *(f"head-{index}" for index in range(1, self.heads(size)))]

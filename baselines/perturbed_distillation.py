@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from baselines.hydra import Hydra
-from dbn_core.method import Part
-from dbn_core.registry import register
+from dbn_core.methods.method import Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext
 
 
 @register("perturbed")
@@ -54,7 +54,7 @@ class PerturbedDistillation(Hydra):
         """Perturb each batch for a teacher drawn at random, then learn from all of them."""
         import torch
 
-        from dbn_core.perturbation import diversified
+        from dbn_core.data.perturbation import diversified
 
         config, generator = self.config, context.generator("train")
         student = self.student(len(part.members), context)

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from dbn_core import method
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from dbn_core.methods import method
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext, Workspace
     from dbn_core.data.batch import Batch
-    from dbn_core.nets.bridge import BridgeHead
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.nets.heads import BridgeHead
 
 
 @register("shared")
@@ -65,13 +65,13 @@ class SharedEnsemble(Method):
         return branch
 
     def _branch(self, context: Workspace) -> BridgeHead:
-        from dbn_core.nets.bridge import BridgeHead
+        from dbn_core.nets.heads import BridgeHead
 
         return BridgeHead(context.spec, context.classes, self.config.at, self.config.slim)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source and its branches on the shared features."""
-        from dbn_core.predictors import FeatureMixture
+        from dbn_core.methods.predictors import FeatureMixture
 
         branches = [context.load(self._branch(context), f"branch-{branch}") for branch in range(1, size)]
         return FeatureMixture(context.members[0], self.config.at, branches)

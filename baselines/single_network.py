@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbn_core.errors import SpecError
-from dbn_core.method import Method
-from dbn_core.registry import register
+from dbn_core.methods.method import Method
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dbn_core.context import PredictContext
+    from dbn_core.methods.context import PredictContext
 
 
 @register("single")
@@ -33,6 +33,6 @@ class SingleNetwork(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The member."""
-        from dbn_core.predictors import Mixture
+        from dbn_core.methods.predictors import Mixture
 
         return Mixture([context.members[0]])

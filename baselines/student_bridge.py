@@ -20,16 +20,16 @@ from pydantic import Field
 
 from baselines.ensemble_distillation import EnsembleDistillation
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part, options_key
-from dbn_core.registry import register
+from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from dbn_core.bridge.denoiser import Denoiser
-    from dbn_core.context import FitContext, PredictContext, Workspace
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.nets.resnet import Classifier
     from dbn_core.train.recipe import Recipe
 
@@ -98,7 +98,7 @@ class StudentBridge(Method):
         """The student as ``ed`` trains it, a bridge of the frozen student, or student and bridges together."""
         from torch import nn
 
-        from dbn_core.context import freeze
+        from dbn_core.methods.context import freeze
 
         if part.name == "student":
             return self._distillation().fit(part, context)
@@ -175,7 +175,7 @@ class StudentBridge(Method):
         return self._predictor(source, bridges)
 
     def _predictor(self, source: Classifier, bridges: Iterable[Denoiser]) -> nn.Module:
-        from dbn_core.predictors import BridgedSource
+        from dbn_core.methods.predictors import BridgedSource
 
         config = self.config
         return BridgedSource(source, config.at, bridges, config.temperature, own_term=config.source_term)

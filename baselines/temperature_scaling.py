@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext
+    from dbn_core.methods.context import FitContext, PredictContext
 
 
 @register("ts")
@@ -39,7 +39,7 @@ class TemperatureScaling(Method):
         """The temperature that minimises the validation NLL."""
         import torch
 
-        from dbn_core.evaluation import predict_split
+        from dbn_core.methods.evaluation import predict_split
         from dbn_core.metrics.calibration import fit_temperature
 
         validation = context.data.validation
@@ -49,6 +49,6 @@ class TemperatureScaling(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The member with divided logits."""
-        from dbn_core.predictors import Tempered
+        from dbn_core.methods.predictors import Tempered
 
         return Tempered(context.members[0], float(context.parts["temperature"]["temperature"]))

@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.claims.decide import contrasts
 from benchmarks.claims.papers import CLAIMS
 from benchmarks.environment import hardware, versions
-from benchmarks.results.external import describe_external
+from benchmarks.results.external.cells import describe_external
 from benchmarks.results.records import meanings
 from benchmarks.results.rows import Results, analyse, load_cells
 from benchmarks.results.shifts import shift_table
@@ -27,7 +27,7 @@ from benchmarks.work.planning import mixed_numerics, plan_suite
 from benchmarks.work.schedule import Event, Outcome
 from benchmarks.work.timing import predictor_latencies
 from dbn_core.errors import BenchError
-from dbn_core.registry import canonical
+from dbn_core.methods.registry import canonical
 
 
 @dataclass

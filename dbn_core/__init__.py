@@ -16,20 +16,20 @@ CONTRACT = 1
 
 _PUBLIC = {
     # A method and its address.
-    "Config": "dbn_core.method",
-    "Method": "dbn_core.method",
-    "Part": "dbn_core.method",
-    "register": "dbn_core.registry",
-    "parse_method": "dbn_core.registry",
+    "Config": "dbn_core.methods.method",
+    "Method": "dbn_core.methods.method",
+    "Part": "dbn_core.methods.method",
+    "register": "dbn_core.methods.registry",
+    "parse_method": "dbn_core.methods.registry",
     # What a new kind of suite is.
-    "Task": "dbn_core.task",
-    "Score": "dbn_core.task",
-    "Scores": "dbn_core.task",
-    "register_task": "dbn_core.task",
-    "checked_arrays": "dbn_core.task",
+    "Task": "dbn_core.tasks.base",
+    "Score": "dbn_core.tasks.base",
+    "Scores": "dbn_core.tasks.base",
+    "register_task": "dbn_core.tasks.base",
+    "checked_arrays": "dbn_core.tasks.base",
     # What it is handed.
-    "FitContext": "dbn_core.context",
-    "PredictContext": "dbn_core.context",
+    "FitContext": "dbn_core.methods.context",
+    "PredictContext": "dbn_core.methods.context",
     "Batch": "dbn_core.data.batch",
     "Dataset": "dbn_core.data.dataset",
     "Split": "dbn_core.data.dataset",
@@ -37,11 +37,11 @@ _PUBLIC = {
     "NetworkSpec": "dbn_core.nets",
     "Recipe": "dbn_core.train.recipe",
     # What it builds its predictor from.
-    "Mixture": "dbn_core.predictors",
-    "Tempered": "dbn_core.predictors",
-    "FeatureMixture": "dbn_core.predictors",
-    "Cost": "dbn_core.metrics.cost",
-    "predict_split": "dbn_core.evaluation",
+    "Mixture": "dbn_core.methods.predictors",
+    "Tempered": "dbn_core.methods.predictors",
+    "FeatureMixture": "dbn_core.methods.predictors",
+    "Cost": "dbn_core.measure.cost",
+    "predict_split": "dbn_core.methods.evaluation",
     # What it may raise.
     "BenchError": "dbn_core.errors",
     "SpecError": "dbn_core.errors",
@@ -49,30 +49,30 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "CONTRACT", "__version__"]
 
 if TYPE_CHECKING:
-    from dbn_core.context import FitContext as FitContext
-    from dbn_core.context import PredictContext as PredictContext
     from dbn_core.data.batch import Batch as Batch
     from dbn_core.data.dataset import Dataset as Dataset
     from dbn_core.data.dataset import Split as Split
     from dbn_core.errors import BenchError as BenchError
     from dbn_core.errors import SpecError as SpecError
-    from dbn_core.evaluation import predict_split as predict_split
-    from dbn_core.method import Config as Config
-    from dbn_core.method import Method as Method
-    from dbn_core.method import Part as Part
-    from dbn_core.metrics.cost import Cost as Cost
+    from dbn_core.measure.cost import Cost as Cost
+    from dbn_core.methods.context import FitContext as FitContext
+    from dbn_core.methods.context import PredictContext as PredictContext
+    from dbn_core.methods.evaluation import predict_split as predict_split
+    from dbn_core.methods.method import Config as Config
+    from dbn_core.methods.method import Method as Method
+    from dbn_core.methods.method import Part as Part
+    from dbn_core.methods.predictors import FeatureMixture as FeatureMixture
+    from dbn_core.methods.predictors import Mixture as Mixture
+    from dbn_core.methods.predictors import Tempered as Tempered
+    from dbn_core.methods.registry import parse_method as parse_method
+    from dbn_core.methods.registry import register as register
     from dbn_core.nets import NetworkSpec as NetworkSpec
     from dbn_core.nets.resnet import Classifier as Classifier
-    from dbn_core.predictors import FeatureMixture as FeatureMixture
-    from dbn_core.predictors import Mixture as Mixture
-    from dbn_core.predictors import Tempered as Tempered
-    from dbn_core.registry import parse_method as parse_method
-    from dbn_core.registry import register as register
-    from dbn_core.task import Score as Score
-    from dbn_core.task import Scores as Scores
-    from dbn_core.task import Task as Task
-    from dbn_core.task import checked_arrays as checked_arrays
-    from dbn_core.task import register_task as register_task
+    from dbn_core.tasks.base import Score as Score
+    from dbn_core.tasks.base import Scores as Scores
+    from dbn_core.tasks.base import Task as Task
+    from dbn_core.tasks.base import checked_arrays as checked_arrays
+    from dbn_core.tasks.base import register_task as register_task
     from dbn_core.train.recipe import Recipe as Recipe
 
 

@@ -19,8 +19,8 @@ import pandas as pd
 from benchmarks.suite.schema import MethodEntry, Suite, load_suite
 from benchmarks.work.make import Options, make_artefacts
 from benchmarks.work.planning import plan_suite
+from dbn_core.methods.registry import parse_method
 from dbn_core.metrics.scores import mixture_log_probs, negative_log_likelihood
-from dbn_core.registry import parse_method
 
 
 class Variant(NamedTuple):

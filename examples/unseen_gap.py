@@ -18,9 +18,9 @@ import torch
 from benchmarks.commands.common import planned
 from benchmarks.export.folder import predictor_payload
 from benchmarks.work.worker import Bench
-from dbn_core.data import Split
+from dbn_core.data.dataset import Split
 from dbn_core.errors import SpecError
-from dbn_core.evaluation import predict_split
+from dbn_core.methods.evaluation import predict_split
 from dbn_core.tasks.classification import score_arrays
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

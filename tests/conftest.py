@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from sketches import sketches
-from stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
-from stress.figures import pytest_terminal_summary as pytest_terminal_summary
 
-from dbn_core import registry
+from dbn_core.methods import registry
+from tests.stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
+from tests.stress.figures import pytest_terminal_summary as pytest_terminal_summary
+from tests.support.sketches import sketches
 
 # What the repository has released is no part of a test's store, unless the test says so.
 os.environ["DBN_RELEASED"] = ""
@@ -25,10 +25,9 @@ def _figures_are_sketched() -> Iterator[None]:
 
 def _forgetting() -> Iterator[None]:
     registry.methods()
-    before, loaded = dict(registry._METHODS), dict(registry._LOADED)
+    before, loaded = dict(registry.METHODS.entries), dict(registry._LOADED)
     yield
-    registry._METHODS.clear()
-    registry._METHODS.update(before)
+    registry.METHODS.entries = before
     registry._LOADED.clear()
     registry._LOADED.update(loaded)
 

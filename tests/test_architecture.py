@@ -16,7 +16,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.planning import plan_suite
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("dbn_core", "baselines", "benchmarks")  # each may import those before it
 # The rooms of the harness; each may import those of the levels before its own.
 LEVELS = (
@@ -40,9 +40,11 @@ MODULES = {module_name(file): file for package in PACKAGES for file in sorted((R
 
 
 def imported(name: str) -> set[str]:
-    """Our modules that a module imports, inside its functions and for its types too."""
+    """Our modules that a module imports: also inside its functions, for its types, and by a name in a string."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value.partition(":")[0])  # "module" or "module:Class"
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -56,10 +58,22 @@ IMPORTS = {name: imported(name) for name in MODULES}
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_one_way(package: str) -> None:
+    # The generative wing of the core is above the rest of it.
     later = PACKAGES[PACKAGES.index(package) + 1 :]
     ours = [name for name in MODULES if name.split(".")[0] == package]
     assert ours
     assert not [(name, other) for name in ours for other in IMPORTS[name] if other.split(".")[0] in later]
+
+
+def test_nothing_outside_the_generative_wing_imports_it() -> None:
+    wing = ("dbn_core.generative", "baselines.generative")
+    users = {
+        (name, other)
+        for name in MODULES
+        for other in IMPORTS[name]
+        if other.startswith(wing) and not name.startswith((*wing, "benchmarks.perf"))
+    }
+    assert users == {("baselines", "baselines.generative")}  # which adds its methods to the table
 
 
 def test_every_room_of_the_harness_has_a_level_and_says_what_it_is_for() -> None:
@@ -97,7 +111,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from dbn_core.registry import methods; methods()",
+        "from dbn_core.methods.registry import methods; methods()",
         "from benchmarks.suite.schema import load_suite; load_suite('digits').entries()",
         "import benchmarks.results.rows, benchmarks.report, benchmarks.cli; benchmarks.cli.application()",
     ],

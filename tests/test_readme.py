@@ -15,13 +15,13 @@ import typer
 
 from benchmarks.cli import application, main
 from benchmarks.commands.common import planned
-from benchmarks.report.tables import dee_text
+from benchmarks.report.tables.formatting import dee_text
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
-from dbn_core.data import SOURCES
+from dbn_core.data.sources import SOURCES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 

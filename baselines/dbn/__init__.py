@@ -22,19 +22,19 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from baselines.dbn.beyond import PREDICTION, DBNConfig
+from baselines.dbn.extensions import PREDICTION, DBNConfig
 from baselines.dbn.options import PRESETS, RECORDED
-from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part, options_key
-from dbn_core.registry import register
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from dbn_core.bridge.denoiser import Denoiser
-    from dbn_core.context import FitContext, PredictContext, Workspace
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
 
 _STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branches"}
 
@@ -109,7 +109,7 @@ class DiffusionBridgeNetwork(Method):
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""
         from baselines.dbn.training import even_temperature
-        from dbn_core.predictors import BridgedSource, JointBridges, PooledBridges
+        from dbn_core.methods.predictors import BridgedSource, JointBridges, PooledBridges
 
         config = self.config
         kind = _STUDENT.get(config.distill, "bridge")

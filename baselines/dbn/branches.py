@@ -36,7 +36,7 @@ from dbn_core.bridge.process import target_logits
 from dbn_core.bridge.sampler import path
 from dbn_core.data.batch import Batch
 from dbn_core.errors import SpecError
-from dbn_core.evaluation import predict_split
+from dbn_core.methods.evaluation import predict_split
 
 
 class BranchTraining:

@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from baselines.dbn.options import PaperOptions
-from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
-from dbn_core.method import ADDED_LATER
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.methods.method import ADDED_LATER
 
 # Options of the predictor: bridges that differ in these alone are trained once.
 PREDICTION = ("replicas", "combine", "order", "guidance", "rule")
@@ -68,7 +68,7 @@ class DBNConfig(PaperOptions):
     )
     rule: str = Field(
         "arithmetic",
-        description="of combine=score, at every step; see dbn_core.aggregate",
+        description="of combine=score, at every step; see dbn_core.generative.aggregate",
         json_schema_extra=ADDED_LATER,
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dbn_core import method
+from dbn_core.methods import method
 
 # What a distillation records beside its part.
 RECORDED = {

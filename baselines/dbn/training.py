@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from baselines.dbn.beyond import DBNConfig
+from baselines.dbn.extensions import DBNConfig
 from dbn_core.bridge.branches import curvature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps, flow_loss
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import mean_temperature, random_temperature, sample_bridge, target_logits
 from dbn_core.bridge.sampler import path, sample
-from dbn_core.context import FitContext
 from dbn_core.data.batch import Batch
-from dbn_core.evaluation import predict_split
-from dbn_core.predictors import start_logits
+from dbn_core.methods.context import FitContext
+from dbn_core.methods.evaluation import predict_split
+from dbn_core.methods.predictors import start_logits
 from dbn_core.train.recipe import Recipe
 
 # The average of the released configuration (0.99995) looks back over 20,000 of 256,000 steps; in that proportion the

@@ -1,8 +1,8 @@
 """Diffusion of tables by random forests whose trees are the ensemble.  arXiv 2309.09968 and 2601.11444, section 4.
 
 A forest of M trees predicts the noise at each level; ``forest`` averages its trees, as a forest does, and is the
-yardstick; ``forest-rule`` follows any other rule of :mod:`dbn_core.aggregate`.  Forests know nothing of the rule, so
-that both share what was fitted.
+reference; ``forest-rule`` follows any other rule of :mod:`~dbn_core.generative.aggregate`.  Forests know nothing of the
+rule, so that both share what was fitted.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from dbn_core import method
-from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.methods import method
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext
-    from dbn_core.metrics.cost import Cost
+    from dbn_core.measure.cost import Cost
+    from dbn_core.methods.context import FitContext, PredictContext
 
 
 class ForestConfig(method.Config):
@@ -58,23 +58,23 @@ class _Forest(Method):
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """Forests of all levels, as flat arrays."""
-        from dbn_core.tabular.forest import ForestDiffusion
-        from dbn_core.tasks.tabular import table_of
+        from dbn_core.generative.tabular.forest import ForestDiffusion
+        from dbn_core.generative.tasks.tabular import table_of
 
         seed = int(context.generator("forests").initial_seed())
         model = ForestDiffusion.fit(table_of(context.data, "train"), self._options(), seed=seed)
         return model.state_dict()
 
     def _options(self) -> Any:
-        from dbn_core.tabular.forest import ForestOptions
+        from dbn_core.generative.tabular.forest import ForestOptions
 
         return ForestOptions(**self.config.model_dump(exclude={"rule"}))
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Rows of the table, by the first ``size`` trees."""
-        from dbn_core.tabular.forest import ForestDiffusion
-        from dbn_core.tabular.predictor import ForestPredictor
-        from dbn_core.tasks.tabular import table_of
+        from dbn_core.generative.tabular.forest import ForestDiffusion
+        from dbn_core.generative.tabular.predictor import ForestPredictor
+        from dbn_core.generative.tasks.tabular import table_of
 
         table = table_of(context.data, "train")
         model = ForestDiffusion.from_state(table, self._options(), context.parts["forest"]).first(size)
@@ -82,7 +82,7 @@ class _Forest(Method):
 
     def cost(self, size: int, context: PredictContext, counted: Cost) -> Cost:
         """A node of a tree counts as a parameter, a comparison as a multiply-add."""
-        from dbn_core.metrics.cost import Cost
+        from dbn_core.measure.cost import Cost
 
         config = self.config
         # Members a step: a rule that draws follows one tree.

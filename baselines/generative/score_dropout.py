@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from baselines.score_ensemble import RuleConfig
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from baselines.generative.score_ensemble import RuleConfig
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext, Workspace
+    from dbn_core.methods.context import FitContext, PredictContext, Workspace
 
 
 @register("mc-dropout-score")
@@ -48,8 +48,8 @@ class DropoutScores(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """A sampler of the thinned copies' common score; their masks are drawn once."""
-        from dbn_core.diffusion.members import SamplingPredictor
-        from dbn_core.diffusion.networks import thinned
+        from dbn_core.generative.diffusion.members import SamplingPredictor
+        from dbn_core.generative.diffusion.networks import thinned
 
         network, draws = context.load(self._network(context), "network"), context.generator("masks")
         copies = [thinned(network, draws) for _ in range(size)]

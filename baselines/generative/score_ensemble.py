@@ -2,9 +2,9 @@
 
     s(x, t) = rule(s_1(x, t), ..., s_M(x, t))
 
-``score-ensemble`` is the mean, which lowers the denoising loss whatever the members are (Jensen) and is the yardstick
-of generative suites; ``aggregate`` follows any other rule of :mod:`dbn_core.aggregate`, or takes another number of
-steps.
+``score-ensemble`` is the mean, which lowers the denoising loss whatever the members are (Jensen) and is the reference
+of generative suites; ``aggregate`` follows any other rule of :mod:`~dbn_core.generative.aggregate`, or takes
+another number of steps.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
-from dbn_core import method
-from dbn_core.aggregate import parse_rule
 from dbn_core.errors import SpecError
-from dbn_core.method import Method
-from dbn_core.registry import register
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.methods import method
+from dbn_core.methods.method import Method
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from dbn_core.context import PredictContext
+    from dbn_core.methods.context import PredictContext
 
 _PAPER = "2026, When Are Two Scores Better Than One?, arXiv 2601.11444"
 Sampler = Literal["ddim", "ddpm", "euler-maruyama", "heun"]
@@ -61,7 +61,7 @@ class _Pool(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """A sampler of the members' common score."""
-        from dbn_core.diffusion.members import SamplingPredictor
+        from dbn_core.generative.diffusion.members import SamplingPredictor
 
         config: Any = self.config
         members = [context.members[position] for position in range(size)]

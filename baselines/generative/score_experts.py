@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from baselines.score_ensemble import RuleConfig
-from dbn_core.aggregate import parse_rule
+from baselines.generative.score_ensemble import RuleConfig
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext, PredictContext
 
 
 @register("experts")
@@ -78,7 +78,7 @@ class Experts(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """A sampler of the experts' common score."""
-        from dbn_core.diffusion.members import SamplingPredictor
+        from dbn_core.generative.diffusion.members import SamplingPredictor
 
         experts = [context.load(context.new_network(), part.name) for part in self.parts(size)]
         return SamplingPredictor(experts, self.config.steps, self.config.sampler, self.config.rule)

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
-from dbn_core import method
-from dbn_core.diffusion.rounds import rounds
 from dbn_core.errors import SpecError
-from dbn_core.method import Method, Part
-from dbn_core.registry import register
+from dbn_core.generative.diffusion.rounds import rounds
+from dbn_core.methods import method
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from dbn_core.context import FitContext, PredictContext
     from dbn_core.data.batch import Batch
+    from dbn_core.methods.context import FitContext, PredictContext
 
 
 @register("step-distillation")
@@ -72,7 +72,7 @@ class StepDistillation(Method):
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """One round, from the teacher's weights."""
-        from dbn_core.diffusion.distill import branch_weights, distillation_loss, endpoint, widened
+        from dbn_core.generative.diffusion.distill import branch_weights, distillation_loss, endpoint, widened
 
         config = self.config
         if context.task.key().get("prediction") == "noise":
@@ -97,7 +97,7 @@ class StepDistillation(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """DDIM with the last student."""
-        from dbn_core.diffusion.members import SamplingPredictor
+        from dbn_core.generative.diffusion.members import SamplingPredictor
 
         last = self.parts(size)[-1].name
         return SamplingPredictor([context.load(context.bare_network(), last)], self.config.steps)

@@ -16,7 +16,7 @@ from benchmarks.claims.decide import Claim, Verdict, decide
 from benchmarks.claims.papers import CLAIMS, PAPERS
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results, load_results, read_meta
-from benchmarks.report.pages import environment
+from benchmarks.report.page.pages import environment
 from dbn_core.errors import SpecError
 from dbn_core.files import atomic_write
 

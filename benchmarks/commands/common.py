@@ -31,7 +31,7 @@ def complete_suite(incomplete: str) -> list[str]:
 
 def complete_method(incomplete: str) -> list[str]:
     """Methods, for shell completion."""
-    from dbn_core.registry import methods
+    from dbn_core.methods.registry import methods
 
     return [name for name in methods() if name.startswith(incomplete)]
 
@@ -145,7 +145,7 @@ def overrides(pairs: list[str] | None, data_root: Path | None, download: bool) -
 
 def load_plugins(paths: list[str] | None) -> None:
     """Import the files of ``--plugin``."""
-    from dbn_core.registry import load_plugin
+    from dbn_core.methods.registry import load_plugin
 
     for path in paths or []:
         load_plugin(path)

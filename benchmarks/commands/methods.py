@@ -14,8 +14,8 @@ from dbn_core.errors import SpecError
 def list_(plugin: Plugins = None) -> None:
     """Show methods, suites and data sources."""
     from benchmarks.suite.builtin import available
-    from dbn_core.data import SOURCES
-    from dbn_core.registry import methods
+    from dbn_core.data.sources import SOURCES
+    from dbn_core.methods.registry import methods
 
     load_plugins(plugin)
     for task in dict.fromkeys(["classification", *(method.task for method in methods().values())]):
@@ -32,7 +32,7 @@ def show(
     name: Annotated[str, typer.Argument(help="A method.", autocompletion=complete_method)], plugin: Plugins = None
 ) -> None:
     """Show the options of a method, with their defaults."""
-    from dbn_core.registry import parse_method
+    from dbn_core.methods.registry import parse_method
 
     load_plugins(plugin)
     method = parse_method(name)
@@ -56,7 +56,7 @@ def check(
     plugin: Plugins = None,
 ) -> None:
     """Run the contract tests over a method, a plugin's too."""
-    from dbn_core.registry import canonical, parse_method
+    from dbn_core.methods.registry import canonical, parse_method
 
     load_plugins(plugin)
     method = parse_method(name)

@@ -34,7 +34,7 @@ from dbn_core.errors import SpecError
 if TYPE_CHECKING:
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.plan import Plan
-    from dbn_core.task import Task
+    from dbn_core.tasks.base import Task
 
 
 Labels = Annotated[
@@ -104,9 +104,9 @@ def score(
     json_: Json = False,
 ) -> None:
     """Score predictions made anywhere, and add them to a suite if asked to."""
-    from benchmarks.results.outside.accepted import load_accepted
-    from benchmarks.results.outside.comparing import ensemble_equivalents
-    from benchmarks.results.outside.predictions import arrays_of, check_classes, load_predictions
+    from benchmarks.results.external.accepted import load_accepted
+    from benchmarks.results.external.comparing import ensemble_equivalents
+    from benchmarks.results.external.predictions import arrays_of, check_classes, load_predictions
     from benchmarks.store.rows import check_rows, source_of
     from dbn_core.tasks.classification import Classification
 
@@ -193,7 +193,7 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Test whether A and B differ: paired t over the examples, and over the repetitions of a suite."""
-    from benchmarks.results.outside.comparing import compare_files, compare_stored
+    from benchmarks.results.external.comparing import compare_files, compare_stored
 
     if suite is None:
         found = compare_files(Path(a), Path(b), labels, key, values)
@@ -239,7 +239,7 @@ def _change_suite(
     """Add or remove, then write the suite's rows and report again."""
     import pandas as pd
 
-    from benchmarks.results.external import Entry, StatedCost, add_external, own_arrays, remove_external
+    from benchmarks.results.external.cells import Entry, StatedCost, add_external, own_arrays, remove_external
     from benchmarks.run import Options, run_suite
     from benchmarks.store.released import released_root
     from benchmarks.work.progress import Reporter
@@ -302,7 +302,7 @@ def _print_scores(task: Task, result: Mapping[str, Any]) -> None:
 
 
 def _print_equivalents(result: Mapping[str, Any]) -> None:
-    from benchmarks.report.tables import dee_text
+    from benchmarks.report.tables.formatting import dee_text
 
     for name, dee in result["dee"].items():
         text = dee_text(dee["value"], dee["low"], dee["high"], result["max_size"])
@@ -314,7 +314,7 @@ def _print_equivalents(result: Mapping[str, Any]) -> None:
 
 
 def _print_row(task: Task, result: Mapping[str, Any]) -> None:
-    from benchmarks.report.tables import dee_text, ratio_text
+    from benchmarks.report.tables.formatting import dee_text, ratio_text
 
     if row := result.get("row"):
         known = {"dee_raw": "Deep-ensemble equivalent, raw", "dee_cal": "Deep-ensemble equivalent, calibrated"}

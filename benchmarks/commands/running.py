@@ -143,8 +143,8 @@ def status(
     set_: Set = None,
 ) -> None:
     """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
-    from benchmarks.work.live import clock, running, runs
     from benchmarks.work.planning import suite_status
+    from benchmarks.work.run_status import clock, running, runs
 
     plan, the_store = planned(suite, store, set_, data_root, plugin)
     counts = suite_status(plan, the_store)

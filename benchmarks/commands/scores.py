@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.commands.common import console
 
 if TYPE_CHECKING:
-    from dbn_core.task import Task
+    from dbn_core.tasks.base import Task
 
 # Of classification, whose titles in reports are shorter.
 _CLASSIFICATION = {

@@ -26,10 +26,10 @@ from benchmarks.contract.training import (
 from dbn_core.data.augment import to_float
 from dbn_core.draws import seeded
 from dbn_core.errors import BenchError, SpecError
-from dbn_core.method import Method, Part
-from dbn_core.metrics.cost import count_in_torch, predictor_cost
+from dbn_core.measure.cost import count_in_torch, predictor_cost
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import canonical, parse_method
 from dbn_core.metrics.scores import FLOOR
-from dbn_core.registry import canonical, parse_method
 from dbn_core.seeds import canonical_json, generator
 
 _CPU = torch.device("cpu")

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.draws import seeded
 from dbn_core.errors import PluginError, SpecError
-from dbn_core.method import Method, Part
-from dbn_core.task import Task, task_named
+from dbn_core.methods.context import FitContext, PredictContext, freeze
+from dbn_core.methods.method import Method, Part
+from dbn_core.tasks.base import Task, task_named
 from dbn_core.tensors import pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.recipe import Recipe

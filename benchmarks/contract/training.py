@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.contract.subject import RECIPE, Subject
 from dbn_core.errors import BenchError
-from dbn_core.method import Part
+from dbn_core.methods.method import Part
 from dbn_core.tensors import is_finite
 
 # How members may teach, as a suite writes it.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from benchmarks.environment import versions
 from benchmarks.report.load import load_results
-from benchmarks.report.pages import environment
-from benchmarks.report.tables import Block, Table, main_table, to_markdown
+from benchmarks.report.page.pages import environment
+from benchmarks.report.tables.formatting import Block, Table, main_table, to_markdown
 from benchmarks.suite.plan import Cell, Plan
-from dbn_core.registry import canonical
+from dbn_core.methods.registry import canonical
 
 if TYPE_CHECKING:
     from dbn_core.data.dataset import Dataset

@@ -13,17 +13,17 @@ from benchmarks.export.card import Agreement, Card, example_script, model_card
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from benchmarks.work.worker import Bench
-from dbn_core.context import freeze
 from dbn_core.data.augment import to_float
 from dbn_core.data.dataset import Dataset
-from dbn_core.deploy import deployable, draws_numbers
 from dbn_core.errors import BenchError, SpecError, did_you_mean
-from dbn_core.evaluation import predict_split
 from dbn_core.files import atomic_write
+from dbn_core.measure.deploy import deployable, draws_numbers
+from dbn_core.measure.runtimes import OnnxNetwork, export_program, to_archive, to_onnx, why_missing
+from dbn_core.methods.context import freeze
+from dbn_core.methods.evaluation import predict_split
+from dbn_core.methods.predictors import Averaged
 from dbn_core.metrics.calibration import fit_temperature
 from dbn_core.metrics.scores import mixture_log_probs
-from dbn_core.predictors import Averaged
-from dbn_core.runtimes import OnnxNetwork, export_program, to_archive, to_onnx, why_missing
 
 _OUTPUTS = ("log_probs", "calibrated_log_probs")
 

@@ -23,13 +23,13 @@ from torch import nn
 
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.context import FitContext
 from dbn_core.data.dataset import Dataset, Split
-from dbn_core.deploy import deployable
-from dbn_core.metrics.cost import count_in_torch
+from dbn_core.measure.cost import count_in_torch
+from dbn_core.measure.deploy import deployable
+from dbn_core.methods.context import FitContext
+from dbn_core.methods.predictors import BridgedSource, Mixture
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import BridgedSource, Mixture
 from dbn_core.train.loop import train
 from dbn_core.train.recipe import Recipe
 

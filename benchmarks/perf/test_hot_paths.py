@@ -13,19 +13,19 @@ from benchmarks.environment import computes_bf16
 from benchmarks.statistics import Means, equivalent
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.context import FitContext
-from dbn_core.data import Dataset, Split
 from dbn_core.data.augment import mix, mixup_coefficients, random_crop
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Augmentation, Views
+from dbn_core.measure.cost import count_in_torch
+from dbn_core.methods.context import FitContext
+from dbn_core.methods.predictors import BridgedSource, Mixture
+from dbn_core.methods.registry import parse_method
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
-from dbn_core.metrics.cost import count_in_torch
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import BridgedSource, Mixture
-from dbn_core.registry import parse_method
 from dbn_core.train.recipe import Recipe
 
 torch.set_num_threads(1)

@@ -12,14 +12,14 @@ from torch import nn
 from benchmarks.suite.schema import load_suite
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.context import freeze
-from dbn_core.metrics.cost import measure_cost
-from dbn_core.metrics.latency import measure_latency
+from dbn_core.measure.cost import measure_cost
+from dbn_core.measure.latency import measure_latency
+from dbn_core.measure.runtimes import Network, Runtime, prepare, why_missing
+from dbn_core.methods.context import freeze
+from dbn_core.methods.predictors import BridgedSource, Mixture
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
-from dbn_core.predictors import BridgedSource, Mixture
-from dbn_core.runtimes import Network, Runtime, prepare, why_missing
 
 torch.set_num_threads(1)
 RUNTIMES: tuple[Runtime, ...] = ("eager", "compiled", "onnxruntime")

@@ -68,7 +68,7 @@ class Results:
 
     @property
     def task(self) -> dict[str, Any] | None:
-        """What the suite is about (:meth:`dbn_core.task.Task.describe`); None where images are classified."""
+        """What the suite is about (:meth:`dbn_core.tasks.base.Task.describe`); None where images are classified."""
         return self.meta.get("task")
 
     @property
@@ -240,7 +240,7 @@ class Tuning(BaseModel):
 
 
 class _Task(BaseModel):
-    """What a suite is about, where it is not classification: see :meth:`dbn_core.task.Task.describe`."""
+    """What a suite is about, where it is not classification: see :meth:`dbn_core.tasks.base.Task.describe`."""
 
     name: str
     headline: str

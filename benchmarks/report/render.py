@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.report import shift, tables
-from benchmarks.report.budget import budget_frame, budget_note, budget_table
-from benchmarks.report.captions import captions
-from benchmarks.report.explorer import explorer
-from benchmarks.report.lead import lead, test_name
+from benchmarks.report.figures.cache import Note, figures, write
 from benchmarks.report.load import MARKED_SCORES, Results, load_results
-from benchmarks.report.made import Note, figures, write
-from benchmarks.report.pages import as_lines, facts, to_csv, write_pages
-from benchmarks.report.published import published_frame, published_notes, published_table
-from benchmarks.report.records import recorded_tables
-from benchmarks.report.runtimes import flattered, runtimes_table
+from benchmarks.report.page.captions import captions
+from benchmarks.report.page.explorer import explorer
+from benchmarks.report.page.pages import as_lines, facts, to_csv, write_pages
+from benchmarks.report.page.summary import lead, test_name
+from benchmarks.report.tables import formatting, shift
+from benchmarks.report.tables.budget import budget_frame, budget_note, budget_table
+from benchmarks.report.tables.published import published_frame, published_notes, published_table
+from benchmarks.report.tables.records import recorded_tables
+from benchmarks.report.tables.runtimes import flattered, runtimes_table
 
 
 def render(rows_dir: Path, out_dir: Path) -> list[Path]:
@@ -35,7 +35,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
     """
     results = load_results(rows_dir)
     if results.task:
-        from benchmarks.report.task_page import render_task
+        from benchmarks.report.page.task_page import render_task
 
         return render_task(results, rows_dir, out_dir)
     budgets = budget_frame(results)
@@ -56,7 +56,7 @@ def _save_tables(results: Results, budgets: pd.DataFrame, folder: Path) -> list[
     dee = [column for column in dee if column in results.summary]
     main = results.summary[["label", "method", "family", "size", "n", *scores, *dee, *results.costs, "latency_noisy"]]
     frames = {"main": main, "sizes": _wide_sizes(results.summary), "comparisons": results.comparisons}
-    texts = {"main": tables.main_table(results), "sizes": tables.sizes_table(results)}
+    texts = {"main": formatting.main_table(results), "sizes": formatting.sizes_table(results)}
     if (published := published_table(results)) is not None:
         frames["published"], texts["published"] = published_frame(results), published
     if (budget := budget_table(budgets, results.max_size)) is not None:
@@ -69,11 +69,11 @@ def _save_tables(results: Results, budgets: pd.DataFrame, folder: Path) -> list[
     for name, frame in frames.items():
         write(folder / f"{name}.csv", to_csv(frame))
     for name, table in texts.items():
-        write(folder / f"{name}.tex", tables.to_latex(table))
+        write(folder / f"{name}.tex", formatting.to_latex(table))
     return [*(folder / f"{name}.csv" for name in frames), *(folder / f"{name}.tex" for name in texts)]
 
 
-def _shifted(results: Results) -> dict[str, tables.Table | None]:
+def _shifted(results: Results) -> dict[str, formatting.Table | None]:
     return {
         "severity": shift.severity_table(results),
         "corruptions": shift.corruptions_table(results),
@@ -97,21 +97,21 @@ def _wide_sizes(summary: pd.DataFrame) -> pd.DataFrame:
 def _context(results: Results, budgets: pd.DataFrame) -> dict[str, Any]:
     """Everything that the two templates show, with a default for each part of `meta.json` that is missing."""
     meta = results.meta
-    sizes = tables.sizes_table(results)
+    sizes = formatting.sizes_table(results)
     return {
         "title": meta.get("title") or meta.get("suite") or "Benchmark report",
         "description": meta.get("description", ""),
         "lead": lead(results),
         "failures": [f for f in meta.get("failures") or [] if isinstance(f, Mapping)],
         "captions": captions(results),
-        "main": tables.main_table(results),
-        "tuning": tables.tuning_table(results),
+        "main": formatting.main_table(results),
+        "tuning": formatting.tuning_table(results),
         "runtimes": runtimes_table(results),
         "flattered": flattered(results),
         "budgets": budget_table(budgets, results.max_size),
         "budgets_note": budget_note(results),
         "sizes": sizes,
-        "comparisons": tables.comparisons_table(results),
+        "comparisons": formatting.comparisons_table(results),
         "records": recorded_tables(results),
         "shifted": _shifted(results) if results.shifts is not None else {},
         "shift_sentences": shift.sentences(results),
@@ -122,7 +122,7 @@ def _context(results: Results, budgets: pd.DataFrame) -> dict[str, Any]:
         "differences": list(results.published.differences) if results.published else [],
         "controls": bool(results.summary["control"].any()),
         "stated": bool(results.summary["cost_stated"].any()),
-        "fewer": tables.fewer_repetitions(results),
+        "fewer": formatting.fewer_repetitions(results),
         "noisy": bool(results.summary["latency_noisy"].any() or (meta.get("latency") or {}).get("noisy")),
         "facts": facts(meta, results),
         "budget": as_lines(meta.get("budget")),

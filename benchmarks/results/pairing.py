@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.statistics import Interval, Means, MemberEffects, Shared, Tested, shared_members
 from benchmarks.suite.plan import Cell
 from dbn_core.metrics.scores import Array
-from dbn_core.task import Scores, tasks
+from dbn_core.tasks.base import TASKS, Scores
 
 Key = tuple[str, int]  # what a summary row is of: (spec, size)
 Contrast = tuple[tuple[str, int], tuple[str, int]]  # two of (label, size) to be compared
@@ -40,7 +40,7 @@ def identity(cell: Cell) -> dict[str, Any]:
 
 def method_name(label: str, size: int) -> str:
     """`DE-3` for the reference method, `DBN (blind, MSE) of size 3` for any other; `comparisons.csv` names them so."""
-    yardsticks = {task.reference_label for task in tasks().values()}
+    yardsticks = {task.reference_label for task in TASKS.values()}
     return f"{label}-{size}" if label in yardsticks else f"{label} of size {size}"
 
 

@@ -11,7 +11,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.scores import Array
-from dbn_core.task import Scores, Task
+from dbn_core.tasks.base import Scores, Task
 
 
 def pool_effects(plan: Plan, store: Store) -> dict[str, MemberEffects]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.environment import RUNTIME_PREFIXES
-from benchmarks.results.external import External, load_external
+from benchmarks.results.external.cells import External, load_external
 from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, identity, method_name
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.records import recorded
@@ -20,7 +20,7 @@ from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import reliability
 from dbn_core.metrics.scores import Array
-from dbn_core.task import Task
+from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import ClassScores, caveats
 
 
@@ -50,7 +50,7 @@ def score_cell(task: Task, cell: Cell, arrays: Mapping[str, Array]) -> CellResul
 
 
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
-    """The cells of the plan, then those that were added from outside (:mod:`benchmarks.results.external`)."""
+    """The cells of the plan, then those that were added from outside (:mod:`benchmarks.results.external.cells`)."""
     return [*plan.cells, *load_external(plan, store)]
 
 

@@ -24,7 +24,7 @@ from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import apply_temperature, calibration_error_terms, fit_temperature
 from dbn_core.metrics.detection import SCORES, detection
 from dbn_core.metrics.scores import Array, correct, mixture_log_probs, negative_log_likelihood
-from dbn_core.task import Scores
+from dbn_core.tasks.base import Scores
 
 CLEAN, MEAN = "clean", "corruptions"  # the test images as they are, and the mean over all corruptions of a level
 COLUMNS = ("method", "label", "family", "size", "set", "level", "metric", "n", "mean", "low", "high")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.suite.schema import MethodEntry, Suite
 from dbn_core.errors import SpecError
-from dbn_core.registry import canonical, parse_method
+from dbn_core.methods.registry import canonical, parse_method
 
 
 def with_methods(suite: Suite, added: Sequence[str]) -> Suite:

@@ -26,14 +26,14 @@ from pydantic import (
 from benchmarks.environment import computes_bf16
 from benchmarks.published import published_for
 from benchmarks.suite.builtin import available
-from dbn_core.data import SOURCES, DataSpec
 from dbn_core.data.corruptions import CORRUPTIONS, LEVELS
-from dbn_core.data.outside import INSIDE, OUTSIDE
+from dbn_core.data.ood import INSIDE, OUTSIDE
+from dbn_core.data.sources import SOURCES, DataSpec
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
-from dbn_core.method import Method
+from dbn_core.methods.method import Method
+from dbn_core.methods.registry import canonical, parse_method
 from dbn_core.nets.spec import NetworkOptions
-from dbn_core.registry import canonical, parse_method
-from dbn_core.task import Task, task_named
+from dbn_core.tasks.base import Task, task_named
 from dbn_core.tasks.classification import Classification
 from dbn_core.train.recipe import Recipe
 

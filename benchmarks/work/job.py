@@ -17,11 +17,11 @@ from benchmarks.store.artefacts import Store
 from benchmarks.store.released import Released
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
-from benchmarks.work.live import Ticket
 from benchmarks.work.planning import wait_until_seen
+from benchmarks.work.run_status import Ticket
 from benchmarks.work.worker import Bench
 from dbn_core.errors import StoreError
-from dbn_core.registry import load_same
+from dbn_core.methods.registry import load_same
 
 
 @lru_cache(maxsize=1)
@@ -75,7 +75,7 @@ class Job:
     Attributes:
         suite: as JSON.
         device: where networks run.
-        code: where the methods of the run come from, see :func:`dbn_core.registry.loaded`.
+        code: where the methods of the run come from, see :func:`dbn_core.methods.registry.loaded`.
         threads: torch threads of each process.
         ticket: of the run.
         released: folders of released suites.

@@ -20,12 +20,12 @@ from benchmarks.suite.plan import Cell, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
-from benchmarks.work.live import Ticket, new_ticket, request_stop, time_limit, write_record
 from benchmarks.work.planning import edited_plugins, wait_until_seen
+from benchmarks.work.run_status import Ticket, new_ticket, request_stop, time_limit, write_record
 from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
-from dbn_core.registry import loaded
+from dbn_core.methods.registry import loaded
 
 
 @dataclass(frozen=True)

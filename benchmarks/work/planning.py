@@ -16,7 +16,7 @@ from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import Suite
 from dbn_core.data.dataset import Dataset, fingerprint
 from dbn_core.errors import DataError, StoreError
-from dbn_core.registry import plugin_of
+from dbn_core.methods.registry import plugin_of
 from dbn_core.seeds import digest
 
 # How long a file that another machine wrote may stay unseen here: NFS clients look at a folder again after a minute.

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from benchmarks.suite.plan import TRAINED
-from benchmarks.work.live import clock, progress_of
+from benchmarks.work.run_status import clock, progress_of
 from benchmarks.work.schedule import Event
 
 # In a log: a line for every training, one every few seconds for the rest, and one a minute on what is under way.

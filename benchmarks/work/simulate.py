@@ -16,7 +16,7 @@ from benchmarks.suite.plan import Node, Plan, turn
 from benchmarks.work.estimate import network_share, node_work, shifted_images
 from benchmarks.work.schedule import heights
 from dbn_core.errors import SpecError
-from dbn_core.registry import parse_method
+from dbn_core.methods.registry import parse_method
 
 # FLOPs of a multiply-add.
 _FLOPS = 2
@@ -138,7 +138,7 @@ def network_size(plan: Plan) -> Network:
     """Count the suite's network on one image."""
     import torch
 
-    from dbn_core.metrics.cost import count_in_torch
+    from dbn_core.measure.cost import count_in_torch
 
     data = plan.data
     constants = (0.5,) * data.channels

@@ -100,8 +100,8 @@ def _time_predictors(
     from benchmarks.work.worker import Bench
     from dbn_core.data.augment import to_float
     from dbn_core.draws import seeded
-    from dbn_core.metrics.latency import measure_latency
-    from dbn_core.runtimes import RuntimeMissingError, prepare, why_missing
+    from dbn_core.measure.latency import measure_latency
+    from dbn_core.measure.runtimes import RuntimeMissingError, prepare, why_missing
 
     torch.set_num_threads(options.threads)
     bench = Bench(plan.suite, store, options.device)

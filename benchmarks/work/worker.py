@@ -20,19 +20,19 @@ from benchmarks.environment import numerics
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
-from benchmarks.work.live import Ticket, watched
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
-from dbn_core.context import FitContext, PredictContext, freeze
+from benchmarks.work.run_status import Ticket, watched
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.shifted import shifted_sets
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.draws import seeded
 from dbn_core.errors import DataError, PluginError, TrainingDivergedError
-from dbn_core.evaluation import EVALUATION_BATCH, predict_split
-from dbn_core.method import Method, Part
-from dbn_core.metrics.cost import predictor_cost
+from dbn_core.measure.cost import predictor_cost
+from dbn_core.methods.context import FitContext, PredictContext, freeze
+from dbn_core.methods.evaluation import EVALUATION_BATCH, predict_split
+from dbn_core.methods.method import Method, Part
+from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
-from dbn_core.registry import parse_method, plugin_of
 from dbn_core.seeds import generator
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from dbn_core.aggregate import Rule, State, dominant, geometric, median
 from dbn_core.bridge.sampler import Estimator
+from dbn_core.generative.aggregate import Rule, State, dominant, geometric, median
 
 # What moves all classes by the same amount does not come out of these as such.
 _SHIFTING = (dominant, geometric, median)

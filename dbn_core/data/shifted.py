@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbn_core.data.corruptions import corrupt
-from dbn_core.data.outside import outside_images
+from dbn_core.data.ood import outside_images
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, Union
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
 from dbn_core.data.dataset import Dataset, Split, example_count, stratified_split
 from dbn_core.errors import DataError, SpecError
 from dbn_core.seeds import generator, seed_for
+from dbn_core.tables import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,11 +28,39 @@ PerChannelScale = tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
 PAPER_MEAN, PAPER_STD = (0.49, 0.48, 0.44), (0.2, 0.2, 0.2)
 
 
+SOURCES: Table[Source] = Table("Data source")
+S = TypeVar("S", bound="type[Source]")
+
+
+def register_source(name: str) -> Callable[[S], S]:
+    """Class decorator that makes a source known to suite files as ``source = "name"``.
+
+    The class has a field ``source: Literal[name]``.
+    """
+
+    def decorate(cls: S) -> S:
+        SOURCES.put(name, cls)
+        return cls
+
+    return decorate
+
+
+class _ByName:
+    """Makes pydantic check ``[data]`` by the class that its ``source`` names, of all that are known by then."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(Annotated[Union[tuple(set(SOURCES.values()))], Field(discriminator="source")])  # noqa: UP007
+
+
 class Source(BaseModel, ABC):
     """Options of a data source.  Frozen; unknown options are errors.
 
     ``version`` is part of the identity: raise it when a change of code changes the data.
     """
+
+    if TYPE_CHECKING:
+        source: str  # the name in the suite file; every class narrows it to its own
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     summary: ClassVar[str] = ""  # one line for a listing
@@ -271,3 +301,6 @@ class FileSource(ImageSource):
             "pillow": version("pillow"),
             "files": [[path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns] for path, stat in stats],
         }
+
+
+DataSpec = Annotated[Source, _ByName]

@@ -35,7 +35,7 @@ class Mixture2dSource(Source):
 
     def load(self) -> Dataset:
         """Draw the points."""
-        from dbn_core.diffusion.mixture import ring
+        from dbn_core.generative.diffusion.mixture import ring
 
         truth = ring(self.modes, self.std)
 
@@ -80,7 +80,7 @@ class TableSource(BundledSource):
         import torch
 
         from dbn_core.data.dataset import stratified_split
-        from dbn_core.tabular.data import load_table
+        from dbn_core.generative.tabular.data import load_table
 
         table = load_table(self.name)
         rows = torch.from_numpy(table.values).float()[:, :, None, None]

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from dbn_core.deploy import deployable
 from dbn_core.errors import BenchError
+from dbn_core.measure.deploy import deployable
 
 Runtime = Literal["eager", "compiled", "onnxruntime"]
 Network = Callable[[torch.Tensor], Any]

@@ -20,7 +20,7 @@ from dbn_core.nets.init import initialise_
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import block_index, block_plan
 from dbn_core.seeds import generator
-from dbn_core.task import Task
+from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification
 from dbn_core.train.loop import TrainLog, train
 from dbn_core.train.monitor import Monitor

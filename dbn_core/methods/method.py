@@ -24,8 +24,8 @@ from dbn_core.errors import SpecError
 if TYPE_CHECKING:
     import torch
 
-    from dbn_core.context import FitContext, PredictContext
-    from dbn_core.metrics.cost import Cost
+    from dbn_core.measure.cost import Cost
+    from dbn_core.methods.context import FitContext, PredictContext
     from dbn_core.train.recipe import Recipe
 
 
@@ -90,7 +90,7 @@ class Method(ABC):
     """Base class of every method; subclass it and decorate with ``@register("name")``."""
 
     name: ClassVar[str] = ""  # set by the decorator
-    task: ClassVar[str] = "classification"  # what kind of suite it is for, see dbn_core.task
+    task: ClassVar[str] = "classification"  # what kind of suite it is for, see dbn_core.tasks.base
     title: ClassVar[str] = ""  # how a table calls it; the name when empty
     reference: ClassVar[str] = ""  # author, year, identifier of the paper
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dbn_core.aggregate import Rule, pooled_log_probs
 from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import Noise, sample
+from dbn_core.generative.aggregate import Rule, pooled_log_probs
 from dbn_core.nets.resnet import Classifier
 
 # The released evaluation draws its sampler noise from one fixed seed.
@@ -164,7 +164,7 @@ class PooledBridges(nn.Module):
 
     Args:
         bridges: L of them.
-        order: of the mean of probabilities, see :func:`dbn_core.aggregate.pooled_log_probs`; 0 averages logits.
+        order: of the mean of probabilities, see :func:`.aggregate.pooled_log_probs`; 0 averages logits.
         guidance: ``Z_1 + guidance (mean - Z_1)`` is predicted: 1 is the mean, L goes beyond it as the sum of L scores.
     """
 

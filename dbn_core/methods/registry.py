@@ -1,14 +1,12 @@
 """The one registry of methods, and the spec strings that address them.
 
-A method is found among the built-ins (package ``baselines``), in the entry-point group ``dbn_bench.methods``, and in
-files named with ``--plugin``.  A plugin that fails to import is an error that shows the reason, never a missing name.
+A method is found in the table ``METHODS`` (``baselines`` fills it), in the entry-point group ``dbn_bench.methods``,
+and in files named with ``--plugin``.  A plugin that fails to import is an error that shows the reason.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import pkgutil
 import platform
 import re
 import sys
@@ -23,12 +21,12 @@ from pydantic import ValidationError
 
 from dbn_core import __version__
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
-from dbn_core.method import Config, Method
+from dbn_core.methods.method import Config, Method
+from dbn_core.tables import Table
 
 ENTRY_POINT_GROUP = "dbn_bench.methods"
-BUILT_IN_PACKAGE = "baselines"
 
-_METHODS: dict[str, type[Method]] = {}
+METHODS: Table[Method] = Table("Method")
 # What is imported: plugin files with their SHA-256, entry points and the built-ins with the version of their package.
 _LOADED: dict[str, str] = {}
 _OF_FILE: dict[str, set[str]] = {}  # names of the methods that a plugin file registered
@@ -50,15 +48,9 @@ def register(name: str) -> Callable[[M], M]:
 
     def decorate(cls: M) -> M:
         _check_class(name, cls)
-        known = _METHODS.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise PluginError(
-                f"Method name '{name}' is already taken by {known.__module__}.{known.__qualname__}: "
-                f"choose another name for {cls.__module__}.{cls.__qualname__}."
-            )
+        METHODS.put(name, cls)
         cls.name = name
         cls.title = cls.title or name
-        _METHODS[name] = cls
         return cls
 
     return decorate
@@ -124,8 +116,8 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
         raise PluginError(f"Plugin file '{path}' is not a Python file: give a path that ends in .py.")
     if _LOADED.pop(str(file), None):
         for name in _OF_FILE[str(file)]:
-            _METHODS.pop(name, None)
-    before = dict(_METHODS)
+            METHODS.entries.pop(name, None)
+    before = dict(METHODS.entries)
     module = ModuleType(f"dbn_bench_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
@@ -135,15 +127,14 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
             lambda: exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__),
             f"Plugin file '{path}'",
         )
-        if _METHODS.keys() == before.keys():
+        if METHODS.entries.keys() == before.keys():
             raise PluginError(
                 f"Plugin file '{path}' registers no method: decorate a Method class with @register('name')."
             )
     except BaseException:
-        _METHODS.clear()
-        _METHODS.update(before)
+        METHODS.entries = before
         raise
-    _OF_FILE[str(file)] = _METHODS.keys() - before.keys()
+    _OF_FILE[str(file)] = METHODS.entries.keys() - before.keys()
 
 
 def loaded(plugins: Iterable[str | Path] = ()) -> dict[str, str]:
@@ -196,24 +187,24 @@ def plugin_of(name: str) -> tuple[str, str] | None:
 
 
 def load_all() -> None:
-    """Import the built-ins and every installed entry point (once).
+    """Import every installed plugin (once).
 
     Raises:
         PluginError: an installed plugin does not import, or registers nothing.
     """
-    if BUILT_IN_PACKAGE not in _LOADED:
-        package = importlib.import_module(BUILT_IN_PACKAGE)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{BUILT_IN_PACKAGE}.{module.name}")
-        _LOADED[BUILT_IN_PACKAGE] = f"dbn-bench {__version__}"
+    _LOADED["dbn-bench"] = f"dbn-bench {__version__}"
     for entry in _installed(entry_points, tuple(sys.path)):
         if entry.value not in _LOADED:
             what = f"Entry point '{entry.name}' ({entry.value})"
             _import(entry.load, what)
             home = entry.module.partition(".")[0]
-            if not any(cls.__module__.partition(".")[0] == home for cls in _METHODS.values()):
+            if not any(_home(known) == home for known in METHODS.entries.values()):
                 raise PluginError(f"{what} registers no method: decorate a Method class with @register('name').")
             _LOADED[entry.value] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _home(entry: type[Method] | str) -> str:
+    return (entry if isinstance(entry, str) else entry.__module__).partition(".")[0]
 
 
 @cache
@@ -238,7 +229,16 @@ def _import(load: Callable[[], Any], what: str) -> None:
 def methods() -> dict[str, type[Method]]:
     """All known methods by name, sorted."""
     load_all()
-    return dict(sorted(_METHODS.items()))
+    return dict(METHODS)
+
+
+def method_named(name: str) -> type[Method]:
+    """The class of a method; raises SpecError when there is none of that name."""
+    if name not in METHODS:
+        load_all()
+    if name not in METHODS:
+        raise SpecError(f"Unknown method '{name}'{did_you_mean(name, METHODS)}.")
+    return METHODS[name]
 
 
 def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
@@ -256,9 +256,7 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
     if not match:
         raise SpecError(f"Method spec '{spec}' is malformed: write name or name[option=value,...].")
     name = match["name"].strip()
-    known = methods()
-    if name not in known:
-        raise SpecError(f"Unknown method '{name}'{did_you_mean(name, known)}.")
+    cls = method_named(name)
     values: dict[str, Any] = {}
     for item in filter(None, (piece.strip() for piece in (match["options"] or "").split(","))):
         key, separator, value = (piece.strip() for piece in item.partition("="))
@@ -271,9 +269,9 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
         if key in values:
             raise SpecError(f"Option '{key}' of '{name}' is given twice: once in the spec and once in the options.")
         values[key] = value
-    config = _config(known[name], values)
+    config = _config(cls, values)
     try:
-        return known[name](config)
+        return cls(config)
     except BenchError:
         raise
     except Exception as error:

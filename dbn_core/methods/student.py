@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dbn_core.method import ADDED_LATER, Config
+from dbn_core.methods.method import ADDED_LATER, Config
 
 
 class ImageOptions(Config):

@@ -10,7 +10,6 @@ Imports no torch, so that suites can be checked without it.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean
+from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.nets.spec import NetworkOptions
+from dbn_core.tables import Table
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -266,7 +266,7 @@ def _shown(shape: Sequence[int | None]) -> str:
     return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
 
 
-_TASKS: dict[str, type[Task]] = {}
+TASKS: Table[Task] = Table("Task")
 T = TypeVar("T", bound=type[Task])
 
 
@@ -274,25 +274,15 @@ def register_task(name: str) -> Callable[[T], T]:
     """Class decorator that makes a task known as ``name``; raises PluginError when another class has the name."""
 
     def decorate(cls: T) -> T:
-        known = _TASKS.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise PluginError(f"Task name '{name}' is already taken by {known.__module__}: choose another name.")
+        TASKS.put(name, cls)
         cls.name = name
-        _TASKS[name] = cls
         return cls
 
     return decorate
 
 
-def tasks() -> dict[str, type[Task]]:
-    """All known tasks by name, sorted."""
-    importlib.import_module("dbn_core.tasks")
-    return dict(sorted(_TASKS.items()))
-
-
 def task_named(name: str) -> type[Task]:
     """The class of a task; raises SpecError when there is none of that name."""
-    known = tasks()
-    if name not in known:
-        raise SpecError(f"Unknown task '{name}'{did_you_mean(name, known)}.")
-    return known[name]
+    if name not in TASKS:
+        raise SpecError(f"Unknown task '{name}'{did_you_mean(name, TASKS)}.")
+    return TASKS[name]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbn_core.errors import PluginError, TrainingDivergedError
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.task import Score, Scores, Task, register_task
+from dbn_core.tasks.base import Score, Scores, Task, register_task
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +79,7 @@ class Classification(Task):
         self, predictor: nn.Module, data: Dataset, device: torch.device, generator: torch.Generator, name: str
     ) -> dict[str, torch.Tensor]:
         """Log-probabilities [M, N, K] and labels [N] of validation and test."""
-        from dbn_core.evaluation import predict_split
+        from dbn_core.methods.evaluation import predict_split
 
         tensors = {}
         for split in ("validation", "test"):
@@ -97,7 +97,7 @@ class Classification(Task):
 
     def evaluate(self, predictor: Any, data: Dataset, device: torch.device) -> tuple[float, float]:
         """Accuracy and NLL of logits or log-probabilities [B, K] on validation."""
-        from dbn_core.evaluation import evaluate_split
+        from dbn_core.methods.evaluation import evaluate_split
 
         return evaluate_split(predictor, data.validation, device)
 

@@ -12,18 +12,18 @@ from torch import nn
 
 from baselines.bridge_network import BridgeNetwork
 from benchmarks.contract.check import check_method
-from dbn_core.context import FitContext, PredictContext, freeze
 from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
-from dbn_core.metrics.cost import measure_cost
+from dbn_core.measure.cost import measure_cost
+from dbn_core.methods.context import FitContext, PredictContext, freeze
+from dbn_core.methods.predictors import Mixture, PairMixture
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.bezier import BezierCurve
-from dbn_core.nets.bridge import BridgeHead, matching_loss
+from dbn_core.nets.heads import BridgeHead, matching_loss
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
-from dbn_core.predictors import Mixture, PairMixture
-from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 from dbn_core.train.recipe import Recipe
 from dbn_core.train.statistics import refresh_statistics

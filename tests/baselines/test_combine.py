@@ -10,20 +10,20 @@ from torch import nn
 
 from benchmarks.suite.plan import DataFacts, build_plan
 from benchmarks.suite.schema import Suite, load_suite
-from dbn_core.aggregate import RULES, parse_rule
 from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.deploy import deployable
 from dbn_core.errors import SpecError
+from dbn_core.generative.aggregate import RULES, parse_rule
+from dbn_core.measure.deploy import deployable
+from dbn_core.measure.runtimes import export_program
+from dbn_core.methods.predictors import BridgedSource, JointBridges, PooledBridges
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import BridgedSource, JointBridges, PooledBridges
-from dbn_core.registry import parse_method
-from dbn_core.runtimes import export_program
 from dbn_core.seeds import generator
 
 SPECS = ["geometric[margin=1.0]" if name == "geometric" else name for name in RULES if name != "mean-predictions"]

@@ -14,12 +14,12 @@ from dbn_core.bridge.process import mean_temperature, random_temperature
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.errors import SpecError
+from dbn_core.methods.predictors import BridgedSource, Tempered, start_logits
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import BridgedSource, Tempered, start_logits
-from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 
 

@@ -13,18 +13,18 @@ from torch import nn
 
 from benchmarks.suite.plan import Plan, build_plan
 from benchmarks.suite.schema import load_suite
-from dbn_core.context import FitContext, PredictContext, freeze
-from dbn_core.data import Dataset, Split
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss
 from dbn_core.errors import SpecError
-from dbn_core.method import Part, options_key
+from dbn_core.methods.context import FitContext, PredictContext, freeze
+from dbn_core.methods.method import Part, options_key
+from dbn_core.methods.registry import methods, parse_method
+from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.perturbation import diversified
-from dbn_core.registry import methods, parse_method
 from dbn_core.seeds import generator
-from dbn_core.student import ImageOptions
 from dbn_core.train.recipe import Recipe
-from tests.test_keys import FACTS
+from tests.benchmarks.suite.test_keys import FACTS
 
 seeds = st.integers(0, 2**32)
 CPU = torch.device("cpu")

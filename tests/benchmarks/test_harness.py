@@ -16,7 +16,7 @@ from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.planning import suite_status
 from benchmarks.work.schedule import Event
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TINY = """
 title = "Tiny"
 repetitions = 2
@@ -105,7 +105,7 @@ def test_a_second_run_makes_nothing(finished: tuple[Path, RunResult], monkeypatc
     folder, _ = finished
     before = scores(folder)
     monkeypatch.setattr("benchmarks.work.worker.Bench.run", lambda *a: pytest.fail("something was made again"))
-    monkeypatch.setattr("dbn_core.data.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
+    monkeypatch.setattr("dbn_core.data.digits.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
     assert not run(folder).outcome.made
     pd.testing.assert_frame_equal(scores(folder), before)
 

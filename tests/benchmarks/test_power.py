@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from power import METHODS, NULL, SIZES, dee_interval, difference, failures, page, scores
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.power import METHODS, NULL, SIZES, dee_interval, difference, failures, page, scores
+
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = ROOT / "results" / "reference" / "digits"
 
 

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from coverage_world import REPETITIONS, WORLDS, coverage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -24,6 +23,7 @@ from benchmarks.statistics import (
     paired,
     shared_members,
 )
+from tests.support.coverage_world import REPETITIONS, WORLDS, coverage
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=10)
 
@@ -39,7 +39,7 @@ def covered():
 
 @pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say(covered):
-    # The larger table is in docs/statistics.md, and tests/coverage_world.py prints it.
+    # The larger table is in docs/statistics.md, and tests/support/coverage_world.py prints it.
     suites, found = covered
     assert {repetitions for *_, repetitions in found} == set(REPETITIONS)
     for (what, shared, repetitions), share in found.items():

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import DE, ED, HEAD
 
 from benchmarks.report import load_results, render
-from benchmarks.report.tables import tuning_table
+from benchmarks.report.tables.formatting import tuning_table
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
 from dbn_core.errors import SpecError
+from tests.support.tiny import DE, ED, HEAD
 
-ROWS = Path(__file__).resolve().parent.parent / "results" / "reference" / "cifar10-small"
+ROWS = Path(__file__).resolve().parents[2] / "results" / "reference" / "cifar10-small"
 STATED = 'tuning = { settings = 4, on = "validation", varied = "learning rate" }\n'
 
 
@@ -89,7 +89,7 @@ def test_suites_of_the_papers_say_that_their_settings_are_the_papers(name: str) 
 
 
 def test_the_tuning_script_tries_as_many_values_for_each_method_and_reads_validation_alone(tmp_path: Path) -> None:
-    script = Path(__file__).resolve().parent.parent / "examples" / "tune.py"
+    script = Path(__file__).resolve().parents[2] / "examples" / "tune.py"
     table = tmp_path / "rates.csv"
     words = ["smoke", "--vary", "lr=1e-3,3e-3", "--label", "DBN (blind, MSE)", "--repetitions", "1", "--jobs", "0"]
     words += ["--store", str(tmp_path / "store"), "--table", str(table)]

@@ -20,19 +20,19 @@ from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.make import Options, make_artefacts
 from benchmarks.work.worker import Bench
 from dbn_core import Method, Part, parse_method, register
-from dbn_core.context import FitContext
-from dbn_core.data import DigitsSource
+from dbn_core.data.digits import DigitsSource
 from dbn_core.draws import GlobalState, seeded
 from dbn_core.errors import TrainingStoppedError
+from dbn_core.methods.context import FitContext
+from dbn_core.methods.registry import load_plugin
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.registry import load_plugin
 from dbn_core.train import loop
 from dbn_core.train.monitor import Monitor, Progress
 from dbn_core.train.recipe import Recipe
-from tests.tiny import DE, HEAD
+from tests.support.tiny import DE, HEAD
 
 CPU = torch.device("cpu")
-EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "mc_dropout.py"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "mc_dropout.py"
 
 
 def draw() -> list[float]:

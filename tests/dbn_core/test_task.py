@@ -19,10 +19,10 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.planning import plan_suite
 from dbn_core.errors import PluginError, SpecError
-from dbn_core.registry import load_plugin, parse_method
-from dbn_core.task import Task, register_task, task_named
+from dbn_core.methods.registry import load_plugin, parse_method
+from dbn_core.tasks.base import Task, register_task, task_named
 
-PLUGIN = Path(__file__).with_name("regression_task.py")
+PLUGIN = Path(__file__).parents[1] / "support/regression_task.py"
 load_plugin(PLUGIN)
 regression = sys.modules["dbn_bench_plugin_regression_task"]
 

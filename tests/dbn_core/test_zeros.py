@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 from torch import nn
 
 from benchmarks.run import Options, run_suite
 from benchmarks.suite.schema import load_suite
 from dbn_core import Method, register
+from tests.support import tiny
 
 
 class Voting(nn.Module):

@@ -16,8 +16,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 
 from benchmarks import cli
-from dbn_core import registry
-from stress.figures import STRESS, Tally
+from dbn_core.methods import registry
+from tests.stress.figures import STRESS, Tally
 
 BAD_INPUTS = "bad inputs refused in a sentence"
 HARMLESS = "damaged inputs that proved harmless"
@@ -81,7 +81,7 @@ def tries(full: int, short: int) -> Callable[[Callable[..., None]], Callable[...
 def sandbox() -> Iterator[Box]:
     """A fresh box as the working folder; methods that a command registers are forgotten again."""
     registry.methods()
-    known, loaded, before = dict(registry._METHODS), dict(registry._LOADED), Path.cwd()
+    known, loaded, before = dict(registry.METHODS.entries), dict(registry._LOADED), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         box = Box(Path(folder))
         box.cwd.mkdir()
@@ -90,8 +90,7 @@ def sandbox() -> Iterator[Box]:
             yield box
         finally:
             os.chdir(before)
-            registry._METHODS.clear()
-            registry._METHODS.update(known)
+            registry.METHODS.entries = known
             registry._LOADED.clear()
             registry._LOADED.update(loaded)
 

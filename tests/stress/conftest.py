@@ -1,3 +1,3 @@
 """Reliability tests; see :mod:`stress.figures` for what they count and print."""
 
-from stress.figures import tally as tally
+from tests.stress.figures import tally as tally

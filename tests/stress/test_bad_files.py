@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from benchmarks.store.artefacts import Store
 from dbn_core.seeds import digest
-from stress.asking import Box, answered, sandbox, tries
-from stress.figures import Tally
-from stress.mutations import TEXTS, damaged, scrambled
+from tests.stress.asking import Box, answered, sandbox, tries
+from tests.stress.figures import Tally
+from tests.stress.mutations import TEXTS, damaged, scrambled
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "results" / "reference" / "digits"

@@ -15,12 +15,12 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from PIL import Image
 
-from dbn_core.data import ParquetSource
 from dbn_core.data.decode import decode_images
+from dbn_core.data.parquet import ParquetSource
 from dbn_core.errors import DataError
-from stress.asking import BAD_INPUTS, HARMLESS, tries
-from stress.figures import Tally
-from stress.mutations import JUNK, scrambled
+from tests.stress.asking import BAD_INPUTS, HARMLESS, tries
+from tests.stress.figures import Tally
+from tests.stress.mutations import JUNK, scrambled
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of damaged TIFF files
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "PPM", "WEBP", "EPS")

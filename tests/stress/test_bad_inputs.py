@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import cli
-from stress.asking import Box, answered, ask, judge, sandbox, tries
-from stress.figures import Tally, summary
-from stress.mutations import JUNK, TEXTS, damaged, scrambled, toml
+from tests.stress.asking import Box, answered, ask, judge, sandbox, tries
+from tests.stress.figures import Tally, summary
+from tests.stress.mutations import JUNK, TEXTS, damaged, scrambled, toml
 
 SUITE = """
 name = "tiny"
@@ -233,7 +233,7 @@ def test_plugins(tally: Tally, body: str, statement: str, before: bool, command:
 
 
 def test_a_traceback_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbn_core.registry.parse_method", lambda name: {}[name])
+    monkeypatch.setattr("dbn_core.methods.registry.parse_method", lambda name: {}[name])
     tried: list[tuple[int, int]] = []
     with sandbox() as box, pytest.raises(AssertionError, match="KeyError: 'dbn'"):
         answered(lambda what, good=1, of=1: tried.append((good, of)), box, ["show", "dbn"])

@@ -14,8 +14,8 @@ from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import verify_store
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
-from stress.figures import STRESS
-from stress.support import assert_same_rows, finish, write_suite
+from tests.stress.figures import STRESS
+from tests.stress.support import assert_same_rows, finish, write_suite
 
 
 def truncate(path: Path) -> None:

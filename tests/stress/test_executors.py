@@ -24,8 +24,8 @@ from benchmarks.work import executors
 from benchmarks.work.executors import Dask, Inline, Processes, WorkerPools, engine, make_engine, parse_executor
 from benchmarks.work.schedule import Scheduler
 from dbn_core.errors import SpecError
-from stress.figures import STRESS
-from stress.support import assert_same_rows, finish, run, worker_processes, write_suite
+from tests.stress.figures import STRESS
+from tests.stress.support import assert_same_rows, finish, run, worker_processes, write_suite
 
 
 def test_a_dask_cluster_of_two_processes_loses_one_and_gives_the_same_bits(tmp_path: Path, tally: object) -> None:

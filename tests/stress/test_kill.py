@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.store.artefacts import Store
-from stress.figures import STRESS
-from stress.support import SUITE, assert_same_rows, finish, start, start_process, worker_processes, write_suite
+from tests.stress.figures import STRESS
+from tests.stress.support import SUITE, assert_same_rows, finish, start, start_process, worker_processes, write_suite
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +86,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from stress.figures import STRESS
-from stress.support import run
+from tests.stress.figures import STRESS
+from tests.stress.support import run
 if __name__ == "__main__":
     run(Path(sys.argv[2]), jobs=2)
 """

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_changed import CONSTANT, PLUGIN, folder_suite, go, save_images
-from tiny import DE, HEAD
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
-from dbn_core.registry import load_plugin
+from dbn_core.methods.registry import load_plugin
+from tests.benchmarks.store.test_changed import CONSTANT, PLUGIN, folder_suite, go, save_images
+from tests.support.tiny import DE, HEAD
 
 
 @pytest.fixture

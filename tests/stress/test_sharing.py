@@ -8,12 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tiny import DE, ED, HEAD
 
 from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import cleaning, collect, remove
 from dbn_core.errors import StoreError
-from stress.support import assert_same_rows, finish, rows, run, start, write_suite
+from tests.stress.support import assert_same_rows, finish, rows, run, start, write_suite
+from tests.support.tiny import DE, ED, HEAD
 
 
 def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: object) -> None:

@@ -1,4 +1,6 @@
-"""How often 95 % intervals cover the truth, on simulated predictions: `python tests/coverage_world.py` prints tables.
+"""How often 95 % intervals cover the truth, on simulated predictions.
+
+`python tests/support/coverage_world.py` prints tables.
 
 Networks answer with logits: what all see in an example, what this network alone sees, its skill at the true class, and
 its sharpness.  Ensembles mix their members' probabilities; a student takes over a share of its teachers' peculiarities,

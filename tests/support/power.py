@@ -1,4 +1,6 @@
-"""What a suite's repetitions can tell apart: `python tests/power.py results/reference/digits > docs/digits-power.md`.
+"""What a suite's repetitions can tell apart.
+
+`python tests/support/power.py results/reference/digits > docs/digits-power.md` writes the page.
 
 Reads the committed rows alone and uses nothing of the harness's statistics.  A repetition, with a split and a pool of
 its own, is one observation: differences are paired t tests over repetitions, and a DEE interval holds the sizes at
@@ -101,10 +103,12 @@ def page(table: pd.DataFrame) -> str:
     lines = [
         "# What the digits suite can tell apart",
         "",
-        f"From the {n} repetitions of the committed rows, by `python tests/power.py results/reference/digits`. Each",
+        f"From the {n} repetitions of the committed rows, by",
+        "`python tests/support/power.py results/reference/digits`. Each",
         "has a split and a pool of its own and is one observation: differences of test NLL are paired t tests over",
         "repetitions; a DEE interval (95 %) holds the sizes at which such a test does not tell the method from the",
-        "deep ensembles' curve. `tests/test_power.py` holds what is asked of the suite: p < 0.001 for each pair of",
+        "deep ensembles' curve. `tests/benchmarks/test_power.py` holds what is asked of the suite:",
+        "p < 0.001 for each pair of",
         "deep ensembles, DEE intervals at most 1.5 wide, and a null method (a second member under another name) that",
         "the test does not tell from the first.",
         "",

@@ -20,9 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report.figures.selection import drawn
 from benchmarks.report.load import Results
-from benchmarks.report.selection import drawn
-from benchmarks.report.shift import levels
+from benchmarks.report.tables.shift import levels
 from dbn_core.files import atomic_write
 
 PARTS = ("figures", "scripts")
@@ -70,9 +70,9 @@ def write(path: Path, text: str) -> None:
 
 
 def key_of(packages: Iterable[str], *values: bytes) -> str:
-    """SHA-256 of values, of the versions of packages, and of the code of this room."""
+    """SHA-256 of values, of the versions of packages, and of the code of the report."""
     found = hashlib.sha256()
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    code = [path.read_bytes() for path in sorted(Path(__file__).parents[1].rglob("*.py"))]
     for value in (*(version(package).encode() for package in packages), *code, *values):
         found.update(hashlib.sha256(value).digest())
     return found.hexdigest()
@@ -88,7 +88,7 @@ def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, b
     key = key_of(DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
 
     def draw(names: list[str]) -> None:
-        from benchmarks.report.figures import save_figures
+        from benchmarks.report.figures.figures import save_figures
 
         save_figures(shown, folder, names)
 
@@ -127,7 +127,7 @@ def _draw_side_by_side(draw: Callable[[list[str]], None], names: list[str]) -> N
     A fork has Matplotlib and the results at hand, which a fresh process would load for longer than it draws.  What a
     fork did not draw is drawn here, so that its error is raised here.
     """
-    import benchmarks.report.figures  # noqa: F401
+    import benchmarks.report.figures.figures  # noqa: F401
 
     # A fork has none of its parent's threads, but the locks that they hold; and macOS's libraries do not bear it.
     forks = min(len(names), os.cpu_count() or 1) if sys.platform == "linux" and threading.active_count() == 1 else 1

@@ -15,11 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.report.labels import Label, label_beside, label_column
+from benchmarks.report.figures.labels import Label, label_beside, label_column
+from benchmarks.report.figures.overlay import CERTAIN, Point, draw_points, drawn, point_handles, published_points
+from benchmarks.report.figures.ranges import spans
+from benchmarks.report.figures.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 from benchmarks.report.load import Results
-from benchmarks.report.overlay import CERTAIN, Point, draw_points, drawn, point_handles, published_points
-from benchmarks.report.ranges import spans
-from benchmarks.report.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 
 TITLES = {"raw": "raw NLL", "cal": "temperature-scaled NLL"}
 _WIDTH, _GRID = 9.6, 6.1  # width of the figure and height of its two rows of panels, in inches

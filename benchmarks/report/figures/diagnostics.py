@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from benchmarks.report.figures.ranges import MIN_BIN_COUNT
+from benchmarks.report.figures.style import FAINT, Look, legend, literal, open_frame
 from benchmarks.report.load import Results
-from benchmarks.report.ranges import MIN_BIN_COUNT
-from benchmarks.report.style import FAINT, Look, legend, literal, open_frame
 
 
 def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.report.dee import dee_vs_flops
-from benchmarks.report.diagnostics import reliability, training_cost
-from benchmarks.report.fronts import pareto_flops, pareto_training
+from benchmarks.report.figures.dee import dee_vs_flops
+from benchmarks.report.figures.diagnostics import reliability, training_cost
+from benchmarks.report.figures.fronts import pareto_flops, pareto_training
+from benchmarks.report.figures.severity import severity
+from benchmarks.report.figures.style import Look, legend, literal, looks, open_frame
 from benchmarks.report.load import Results
-from benchmarks.report.severity import severity
-from benchmarks.report.style import Look, legend, literal, looks, open_frame
-from benchmarks.report.tables import PERCENT
+from benchmarks.report.tables.formatting import PERCENT
 from dbn_core.files import atomic_write
 
 RC: dict[Any, Any] = {

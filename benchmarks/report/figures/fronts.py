@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.report.dee import TITLES, Scale, column_width, handles
-from benchmarks.report.labels import FONT_SIZE, Label, label_column
+from benchmarks.report.figures.dee import TITLES, Scale, column_width, handles
+from benchmarks.report.figures.labels import FONT_SIZE, Label, label_column
+from benchmarks.report.figures.pareto import front
+from benchmarks.report.figures.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 from benchmarks.report.load import Results
-from benchmarks.report.pareto import front
-from benchmarks.report.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
 
 _LEAST = 1.6  # width of a panel, in inches
 _WIDTH, _EDGE, _BETWEEN = 9.6, 0.62, 0.6  # of the figure, left of a panel, and between two rows of them, in inches

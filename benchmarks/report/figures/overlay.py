@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.report.figures.style import literal
 from benchmarks.report.load import Results
-from benchmarks.report.published import DEE_KINDS, comparable, lines
-from benchmarks.report.style import literal
+from benchmarks.report.tables.published import DEE_KINDS, comparable, lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

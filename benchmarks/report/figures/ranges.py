@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
+from benchmarks.report.figures.overlay import drawn, published_points
 from benchmarks.report.load import Results
-from benchmarks.report.overlay import drawn, published_points
 
 MIN_BIN_COUNT = 10  # fewer pooled examples than this say nothing about a bin's accuracy
 

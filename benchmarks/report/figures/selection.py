@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pandas as pd
 
+from benchmarks.report.figures.pareto import front
 from benchmarks.report.load import Results
-from benchmarks.report.pareto import front
 
 MOST = 24  # methods or series in a figure, besides the reference and the controls
 

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.report.diagnostics import representative_sizes
+from benchmarks.report.figures.diagnostics import representative_sizes
+from benchmarks.report.figures.style import Look, legend, literal, open_frame
 from benchmarks.report.load import Results
-from benchmarks.report.shift import CLEAN, MEAN, Values, levels
-from benchmarks.report.style import Look, legend, literal, open_frame
-from benchmarks.report.tables import PERCENT
+from benchmarks.report.tables.formatting import PERCENT
+from benchmarks.report.tables.shift import CLEAN, MEAN, Values, levels
 
 _PANELS = {"acc": "accuracy (%)", "nll": "NLL", "ece": "ECE (%)", "dee_raw": "DEE on NLL"}
 _ENSEMBLES = (":", "--", "-")  # of one network, and so on to the largest

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors.numpy import load_file
 
-from benchmarks.report.captions import Caption
-from benchmarks.report.figures import RC, curve, handle, save_figure
+from benchmarks.report.figures.figures import RC, curve, handle, save_figure
+from benchmarks.report.figures.selection import drawn, selected
+from benchmarks.report.figures.style import Look, in_series, legend, literal, looks, open_frame
 from benchmarks.report.load import Results
-from benchmarks.report.selection import drawn, selected
-from benchmarks.report.style import Look, in_series, legend, literal, looks, open_frame
+from benchmarks.report.page.captions import Caption
 
 _PER_ROW = 6  # panels of exhibits beside each other
 _GRID = 8  # images beside each other in a panel

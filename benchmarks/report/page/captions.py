@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from benchmarks.report.figures.overlay import points_caption
+from benchmarks.report.figures.ranges import MIN_BIN_COUNT, spans
+from benchmarks.report.figures.selection import drawn, selected
 from benchmarks.report.load import Results
-from benchmarks.report.overlay import points_caption
-from benchmarks.report.ranges import MIN_BIN_COUNT, spans
-from benchmarks.report.selection import drawn, selected
-from benchmarks.report.shift import levels
+from benchmarks.report.tables.shift import levels
 from benchmarks.report.training import NOT_RECORDED
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from benchmarks.report.figures.selection import MOST
+from benchmarks.report.figures.style import CONTROL_COLOUR, looks
 from benchmarks.report.load import Results
-from benchmarks.report.quantities import COST_NAMES, data, equivalents, factor, families, quantities
-from benchmarks.report.selection import MOST
-from benchmarks.report.style import CONTROL_COLOUR, looks
+from benchmarks.report.page.quantities import COST_NAMES, data, equivalents, factor, families, quantities
 
 # Matplotlib's markers as Vega's shapes, or as paths in the square from -1 to 1.
 SHAPES = {

@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.chart import chart
+from benchmarks.report.figures.cache import Note, key_of
 from benchmarks.report.load import Results
-from benchmarks.report.made import Note, key_of
-from benchmarks.report.tables import SCORE_NAMES
+from benchmarks.report.page.chart import chart
+from benchmarks.report.tables.formatting import SCORE_NAMES
 
 _PACKED = re.compile(r'<script type="text/plain" id="packed-([^"]+)">([^<]*)</script>')  # as the template writes it
 

@@ -11,10 +11,10 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from benchmarks.report import tables
-from benchmarks.report.explorer import scale_of, sort_key
+from benchmarks.report.figures.cache import write
 from benchmarks.report.load import Results
-from benchmarks.report.made import write
+from benchmarks.report.page.explorer import scale_of, sort_key
+from benchmarks.report.tables import formatting
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")  # what a spreadsheet takes for the beginning of one
 
@@ -106,7 +106,7 @@ def environment(folder: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"md": tables.escape_md, "markdown_table": tables.to_markdown}
+    made.filters |= {"md": formatting.escape_md, "markdown_table": formatting.to_markdown}
     made.filters |= {"sort_key": sort_key, "scale": _scale}
     return made
 

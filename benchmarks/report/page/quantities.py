@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.report.load import Results
-from benchmarks.report.tables import PERCENT, SCORE_NAMES
+from benchmarks.report.tables.formatting import PERCENT, SCORE_NAMES
 
 _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 _IS_DEE = "indexof({axis}, 'dee_') == 0"

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from benchmarks.report.load import Results
-from benchmarks.report.tables import dee_text, difference_text, p_text, ratio_text, significant
+from benchmarks.report.tables.formatting import dee_text, difference_text, p_text, ratio_text, significant
 
 
 def lead(results: Results) -> list[str]:

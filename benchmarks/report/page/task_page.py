@@ -11,21 +11,21 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.report import tables
-from benchmarks.report.captions import Caption
-from benchmarks.report.explorer import explorer
+from benchmarks.report.figures.cache import DRAWN_BY, Note, key_of, standing, write
+from benchmarks.report.figures.style import in_series
 from benchmarks.report.load import Results
-from benchmarks.report.made import DRAWN_BY, Note, key_of, standing, write
-from benchmarks.report.pages import as_lines, facts, to_csv, write_pages
-from benchmarks.report.quantities import score_title
-from benchmarks.report.records import recorded_tables
-from benchmarks.report.style import in_series
-from benchmarks.report.tables import Block, Cell, Table
+from benchmarks.report.page.captions import Caption
+from benchmarks.report.page.explorer import explorer
+from benchmarks.report.page.pages import as_lines, facts, to_csv, write_pages
+from benchmarks.report.page.quantities import score_title
+from benchmarks.report.tables import formatting
+from benchmarks.report.tables.formatting import Block, Cell, Table
+from benchmarks.report.tables.records import recorded_tables
 
 
 def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     """Write the pages, tables and figures of a suite; return the files of the report."""
-    from benchmarks.report.task_figures import figure_captions, save_task_figures
+    from benchmarks.report.figures.task_figures import figure_captions, save_task_figures
 
     main, comparisons = main_table(results), comparisons_table(results)
     folder = out_dir / "tables"
@@ -37,7 +37,7 @@ def render_task(results: Results, rows_dir: Path, out_dir: Path) -> list[Path]:
     for name, frame in frames.items():
         write(folder / f"{name}.csv", to_csv(frame))
     for name, table in {"main": main, "comparisons": comparisons}.items():
-        write(folder / f"{name}.tex", tables.to_latex(table))
+        write(folder / f"{name}.tex", formatting.to_latex(table))
     captions, exhibits = figure_captions(results, rows_dir), rows_dir / "exhibits.safetensors"
     about = repr([results.meta.get(name) for name in ("task", "series", "controls")]).encode()
     shown = exhibits.read_bytes() if exhibits.is_file() else b""
@@ -77,12 +77,15 @@ def main_table(results: Results) -> Table:
             columns[score_title(name, score)] = _cells(frame, name, score)
     for name in task["curves"]:
         values = zip(*(frame[f"{name}{end}"] for end in ("", "_low", "_high")), strict=True)
-        columns["equivalent members ↑"] = [Cell(tables.dee_text(value, low, high, most)) for value, low, high in values]
+        columns["equivalent members ↑"] = [
+            Cell(formatting.dee_text(value, low, high, most)) for value, low, high in values
+        ]
     stated = frame["cost_stated"].map({True: "*", False: ""})
     columns["FLOPs rel."] = [
-        Cell(tables.ratio_text(x) + mark * math.isfinite(x)) for x, mark in zip(frame["macs_rel"], stated, strict=True)
+        Cell(formatting.ratio_text(x) + mark * math.isfinite(x))
+        for x, mark in zip(frame["macs_rel"], stated, strict=True)
     ]
-    columns["Own training (s)"] = [Cell(tables.seconds_text(x)) for x in frame["train_seconds"]]
+    columns["Own training (s)"] = [Cell(formatting.seconds_text(x)) for x in frame["train_seconds"]]
     blocks = [Block("The yardstick"), Block("Other methods"), Block("Controls")]
     for row, family, control in zip(
         zip(*columns.values(), strict=True), frame["family"], frame["control"], strict=True
@@ -94,12 +97,12 @@ def main_table(results: Results) -> Table:
 def _cells(frame: pd.DataFrame, name: str, score: Mapping[str, Any]) -> list[Cell]:
     scale = 100 if score["percent"] else 1
     mean, low, high = (frame[f"{name}_{end}"] * scale for end in ("mean", "low", "high"))
-    digits = tables.decimals((high - low) / 2, *((1, 2) if score["percent"] else (0, 4)))
+    digits = formatting.decimals((high - low) / 2, *((1, 2) if score["percent"] else (0, 4)))
     marks = frame[f"{name}_mark"] if score["better"] else [""] * len(frame)
     if (mean.isna() | ((mean % 1 == 0) & (low == high))).all():  # counted, not estimated
         low, high, digits = low * math.nan, high * math.nan, 0
     return [
-        Cell(tables.with_interval(value, start, end, digits), mark)
+        Cell(formatting.with_interval(value, start, end, digits), mark)
         for value, start, end, mark in zip(mean, low, high, marks, strict=True)
     ]
 
@@ -115,20 +118,20 @@ def comparisons_table(results: Results) -> Table:
     for metric in dict.fromkeys(frame["metric"]):
         score = task["scores"][metric]
         part = frame[frame["metric"] == metric]
-        rows = tables.compared_rows(part, references, partial(_difference, score=score))
+        rows = formatting.compared_rows(part, references, partial(_difference, score=score))
         blocks.append(Block(score_title(metric, score), rows))
     return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
 
 
 def _difference(row: pd.Series, score: Mapping[str, Any]) -> Cell:
     if not math.isfinite(row["difference"]):
-        return Cell(tables.MISSING)
+        return Cell(formatting.MISSING)
     scale = 100 if score["percent"] else 1
     value, low, high = (f"{row[key] * scale:+.3g}".replace("-", "−") for key in ("difference", "low", "high"))
     if math.isnan(row["p_holm"]):
         return Cell(value)
-    text = f"{value} [{low}, {high}], {tables.p_text(row['p_holm'])}"
-    if not tables.significant(row):
+    text = f"{value} [{low}, {high}], {formatting.p_text(row['p_holm'])}"
+    if not formatting.significant(row):
         return Cell(text, "tied")
     return Cell(text, "best" if (row["difference"] > 0) == (score["better"] == "higher") else "")
 
@@ -146,12 +149,12 @@ def _context(results: Results, main: Table, comparisons: Table, captions: Mappin
         "main": main,
         "comparisons": comparisons,
         "records": recorded_tables(results),
-        "tuning": tables.tuning_table(results),
+        "tuning": formatting.tuning_table(results),
         "marks": "Bold: best mean among the methods that are no yardstick. Underlined: not significantly different "
         "from it (paired t test, corrected by Holm, 5 %). ↑ higher is better, ↓ lower is better; “rel.” is relative to "
         "one network of the yardstick."
         + (" An asterisk marks a cost that was stated, not counted." if results.summary["cost_stated"].any() else "")
-        + tables.fewer_repetitions(results),
+        + formatting.fewer_repetitions(results),
         "differences": "Method minus reference, with a 95 % interval and p-value (corrected by Holm); bold: "
         "significantly better than the reference; underlined: not significantly different; plain: significantly worse.",
         "facts": facts(meta, results),
@@ -194,8 +197,8 @@ def _lead(results: Results) -> list[str]:
     against = found[same & (found["reference"] == f"{task['reference_label']}-1")]
     if len(against) and math.isfinite(against.iloc[0]["p_holm"]):
         row = against.iloc[0]
-        verdict = "significantly different from" if tables.significant(row) else "not significantly different from"
-        sentences.append(f"It is {verdict} {row['reference']} ({tables.p_text(row['p_holm'])}).")
+        verdict = "significantly different from" if formatting.significant(row) else "not significantly different from"
+        sentences.append(f"It is {verdict} {row['reference']} ({formatting.p_text(row['p_holm'])}).")
     return sentences
 
 

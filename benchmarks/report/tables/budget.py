@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from benchmarks.report import tables
 from benchmarks.report.load import REFERENCE_FAMILY, Results
+from benchmarks.report.tables import formatting
 from benchmarks.report.training import cost_text
 
 TRAINING = (10, 20, 50)  # trainings of one member
@@ -44,7 +44,7 @@ def budget_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def budget_table(frame: pd.DataFrame, max_size: int | None) -> tables.Table | None:
+def budget_table(frame: pd.DataFrame, max_size: int | None) -> formatting.Table | None:
     """Return the frame as a table; None where no row has a known training cost.
 
     Args:
@@ -55,11 +55,11 @@ def budget_table(frame: pd.DataFrame, max_size: int | None) -> tables.Table | No
     blocks = []
     for score in SCORES:
         part = frame[frame["score"] == score]
-        digits = tables.decimals((part["high"] - part["low"]) / 2, 3, 4)
-        rows = [[tables.Cell(text) for text in _texts(row, digits, max_size)] for _, row in part.iterrows()]
-        blocks.append(tables.Block(tables.SCORE_NAMES[score], rows))
+        digits = formatting.decimals((part["high"] - part["low"]) / 2, 3, 4)
+        rows = [[formatting.Cell(text) for text in _texts(row, digits, max_size)] for _, row in part.iterrows()]
+        blocks.append(formatting.Block(formatting.SCORE_NAMES[score], rows))
     header = ["Train at most", "Run at most", "Best", "Not different from it"]
-    return tables.Table([*header, "Score ↓", "DEE ↑", "Training", "FLOPs rel."], blocks, text_columns=4)
+    return formatting.Table([*header, "Score ↓", "DEE ↑", "Training", "FLOPs rel."], blocks, text_columns=4)
 
 
 def budget_note(results: Results) -> str:
@@ -87,7 +87,7 @@ def _tests(comparisons: pd.DataFrame, score: str) -> dict[tuple[str, int, str], 
     """Whether a difference was found, by label, size and reference."""
     frame = comparisons[(comparisons["metric"] == score) & comparisons["low"].notna()]
     frame = frame.drop_duplicates(["label", "size", "reference"])
-    return {(row["label"], row["size"], row["reference"]): tables.significant(row) for _, row in frame.iterrows()}
+    return {(row["label"], row["size"], row["reference"]): formatting.significant(row) for _, row in frame.iterrows()}
 
 
 def _same(best: pd.Series, other: pd.Series, score: str, tests: Mapping[tuple[str, int, str], bool]) -> bool | None:
@@ -113,11 +113,11 @@ def _name(row: pd.Series) -> str:
 def _texts(row: pd.Series, digits: int, max_size: int | None) -> list[str]:
     limits = [f"{row['training_at_most']} members", f"{row['networks_at_most']:.1f} networks"]
     if not isinstance(row["label"], str):
-        return [*limits, "none", "", *[tables.MISSING] * 4]
-    score = tables.with_interval(row["mean"], row["low"], row["high"], digits)
-    dee = tables.dee_text(row["dee"], row["dee_low"], row["dee_high"], max_size)
+        return [*limits, "none", "", *[formatting.MISSING] * 4]
+    score = formatting.with_interval(row["mean"], row["low"], row["high"], digits)
+    dee = formatting.dee_text(row["dee"], row["dee_low"], row["dee_high"], max_size)
     return [
         *limits,
         *(_name(row), row["tied"], score, dee, cost_text(row["train_member_equivalents"])),
-        tables.ratio_text(row["macs_rel"]),
+        formatting.ratio_text(row["macs_rel"]),
     ]

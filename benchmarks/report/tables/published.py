@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks.published import MARKS, PublishedFigure
 from benchmarks.report.load import REFERENCE_FAMILY, Results
-from benchmarks.report.tables import (
+from benchmarks.report.tables.formatting import (
     MISSING,
     PERCENT,
     SCORE_NAMES,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.report.load import Results
-from benchmarks.report.tables import MISSING, Block, Cell, Table, decimals, with_interval
+from benchmarks.report.tables.formatting import MISSING, Block, Cell, Table, decimals, with_interval
 
 
 @dataclass(frozen=True)

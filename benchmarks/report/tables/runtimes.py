@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.report.load import Results
-from benchmarks.report.tables import MISSING, Block, Cell, Table, ratio_text
+from benchmarks.report.tables.formatting import MISSING, Block, Cell, Table, ratio_text
 
 # A method whose time relative to one network exceeds its FLOPs by more than this factor is named.
 _FLATTERED = 1.1

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.report.load import Results
-from benchmarks.report.tables import (
+from benchmarks.report.tables.formatting import (
     MISSING,
     PERCENT,
     SCORE_NAMES,

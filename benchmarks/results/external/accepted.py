@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.results.outside.readers import read_npz
+from benchmarks.results.external.readers import read_npz
 from benchmarks.suite.plan import Plan
 from dbn_core.errors import DataError
 from dbn_core.metrics.scores import Array
 
 
 def load_accepted(plan: Plan, path: Path, repetition: int) -> tuple[dict[str, Array], str]:
-    """Arrays as the suite's task stores them (:meth:`dbn_core.task.Task.accept`), and a sentence about the file.
+    """Arrays as the suite's task stores them (:meth:`dbn_core.tasks.base.Task.accept`), and a sentence about the file.
 
     Raises:
         DataError: the file cannot be read, or is not of the data of this repetition.

@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, StoreError, did_you_mean
-from dbn_core.method import Method
+from dbn_core.methods.method import Method
 from dbn_core.metrics.scores import Array
 from dbn_core.seeds import digest
 from dbn_core.tasks.classification import Classification

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results.external import check_arrays
-from benchmarks.results.outside.predictions import arrays_of, load_predictions
+from benchmarks.results.external.cells import check_arrays
+from benchmarks.results.external.predictions import arrays_of, load_predictions
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_cells
@@ -18,7 +18,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.metrics.scores import Array
-from dbn_core.task import Task
+from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification, score_arrays
 
 _CLASSIFICATION = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from benchmarks.results.outside.readers import CLASSES, LABEL_NAMES, class_numbers, read_arrays, read_labels
+from benchmarks.results.external.readers import CLASSES, LABEL_NAMES, class_numbers, read_arrays, read_labels
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 

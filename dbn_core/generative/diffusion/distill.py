@@ -4,9 +4,9 @@ A student takes one step where its teacher takes K.  In B-DENSE (2026, arXiv 260
 widened K-fold and branch k is held to the teacher's k-th state, not to the last alone; only the last branch samples.
 
 >>> import torch
->>> from dbn_core.diffusion.networks import ScoreMLP
->>> from dbn_core.diffusion.process import ScoreModel
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.networks import ScoreMLP
+>>> from dbn_core.generative.diffusion.process import ScoreModel
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> generator, network = torch.Generator().manual_seed(0), ScoreMLP(2)
 >>> network.reset(generator)
 >>> teacher = ScoreModel(network, VP())
@@ -28,11 +28,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from dbn_core.diffusion.fit import fit
-from dbn_core.diffusion.process import ScoreModel, beside, normal_like, perturb
-from dbn_core.diffusion.rounds import rounds as rounds
-from dbn_core.diffusion.samplers import ddim_coefficients, ddim_step
 from dbn_core.errors import SpecError
+from dbn_core.generative.diffusion.fit import fit
+from dbn_core.generative.diffusion.process import ScoreModel, beside, normal_like, perturb
+from dbn_core.generative.diffusion.rounds import rounds as rounds
+from dbn_core.generative.diffusion.samplers import ddim_coefficients, ddim_step
 
 Update = Literal["own", "full"]
 

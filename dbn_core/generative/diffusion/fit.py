@@ -1,11 +1,11 @@
 """A short training loop for scores; what it minimises, and on which draws, is a function of the caller's.
 
 >>> import torch
->>> from dbn_core.diffusion.loss import training_loss
->>> from dbn_core.diffusion.mixture import ring
->>> from dbn_core.diffusion.networks import ScoreMLP
->>> from dbn_core.diffusion.process import ScoreModel
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.loss import training_loss
+>>> from dbn_core.generative.diffusion.mixture import ring
+>>> from dbn_core.generative.diffusion.networks import ScoreMLP
+>>> from dbn_core.generative.diffusion.process import ScoreModel
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> generator, truth = torch.Generator().manual_seed(0), ring(modes=8)
 >>> network = ScoreMLP(2, width=32)
 >>> network.reset(generator)

@@ -1,8 +1,8 @@
 """Log-likelihood by the probability-flow ODE (Song et al., 2021, equation 39).
 
 >>> import torch
->>> from dbn_core.diffusion.mixture import ring
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.mixture import ring
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> truth = ring(modes=8, std=0.3)
 >>> x = truth.sample(4, torch.Generator().manual_seed(0))
 >>> found = log_likelihood(truth.score(VP()), VP(), x, steps=40)
@@ -17,10 +17,10 @@ from itertools import pairwise
 
 import torch
 
-from dbn_core.diffusion.process import Score
-from dbn_core.diffusion.samplers import Ensemble
-from dbn_core.diffusion.schedules import Schedule
 from dbn_core.errors import SpecError
+from dbn_core.generative.diffusion.process import Score
+from dbn_core.generative.diffusion.samplers import Ensemble
+from dbn_core.generative.diffusion.schedules import Schedule
 
 
 def log_likelihood(

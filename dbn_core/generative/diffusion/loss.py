@@ -1,8 +1,8 @@
 """Denoising score matching: the loss that trains a score, and that measures one on held-out data.
 
 >>> import torch
->>> from dbn_core.diffusion.mixture import ring
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.mixture import ring
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> generator, truth = torch.Generator().manual_seed(0), ring(modes=8)
 >>> x_0 = truth.sample(2000, generator)
 >>> best = held_out_loss(truth.score(VP()), VP(), x_0, generator).mean()
@@ -17,9 +17,9 @@ from typing import Literal
 
 import torch
 
-from dbn_core.diffusion.process import Score, beside, normal_like, perturb
-from dbn_core.diffusion.schedules import Schedule
 from dbn_core.errors import SpecError, did_you_mean
+from dbn_core.generative.diffusion.process import Score, beside, normal_like, perturb
+from dbn_core.generative.diffusion.schedules import Schedule
 
 Weight = Literal["noise", "x", "v", "truncated-snr"]
 

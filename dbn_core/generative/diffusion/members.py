@@ -1,8 +1,8 @@
 """What suites of generative models train and predict with: score models of data as they lie, and samplers as modules.
 
 >>> import torch
->>> from dbn_core.diffusion.networks import ScoreMLP
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.networks import ScoreMLP
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> member = Member(ScoreMLP(2, width=8), VP(), "v", mean=(1.0, 0.0), std=(2.0, 1.0))
 >>> member.network.reset(torch.Generator().manual_seed(0))
 >>> predictor = SamplingPredictor([member, member], steps=4, sampler="heun", rule="arithmetic")
@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dbn_core.aggregate import parse_rule
-from dbn_core.diffusion.process import Prediction, ScoreModel
-from dbn_core.diffusion.samplers import SAMPLERS, Ensemble, sample
-from dbn_core.diffusion.schedules import Schedule
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.generative.diffusion.process import Prediction, ScoreModel
+from dbn_core.generative.diffusion.samplers import SAMPLERS, Ensemble, sample
+from dbn_core.generative.diffusion.schedules import Schedule
 
 
 class Member(ScoreModel):
@@ -67,8 +67,8 @@ class SamplingPredictor(nn.Module):
     Args:
         members: M of them, with one schedule.
         steps: of the sampler.
-        sampler: a key of :data:`dbn_core.diffusion.samplers.SAMPLERS`.
-        rule: see :mod:`dbn_core.aggregate`.
+        sampler: a key of :data:`dbn_core.generative.diffusion.samplers.SAMPLERS`.
+        rule: see :mod:`dbn_core.generative.aggregate`.
     """
 
     def __init__(self, members: Sequence[Member], steps: int, sampler: str = "ddim", rule: str = "arithmetic") -> None:

@@ -1,7 +1,7 @@
 """Gaussian mixtures, whose noised densities and scores are known: the truth that networks and samplers are held to.
 
 >>> import torch
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> truth = ring(modes=8)  # unit variance, as schedules expect
 >>> x = truth.sample(5, torch.Generator().manual_seed(0))
 >>> x.shape, truth.log_prob(x).shape
@@ -17,9 +17,9 @@ import math
 
 import torch
 
-from dbn_core.diffusion.process import Score
-from dbn_core.diffusion.schedules import Schedule
 from dbn_core.errors import SpecError
+from dbn_core.generative.diffusion.process import Score
+from dbn_core.generative.diffusion.schedules import Schedule
 
 
 class GaussianMixture:

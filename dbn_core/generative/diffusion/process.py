@@ -1,7 +1,7 @@
 """The forward process, and what a network's output says about the noise, the data and the score.
 
 >>> import torch
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> model = ScoreModel(lambda x, level: torch.zeros_like(x), VP(), prediction="noise")
 >>> x_0, noise = torch.ones(2, 3), torch.full((2, 3), 2.0)
 >>> t = torch.tensor([0.5, 1.0])
@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
-from dbn_core.diffusion.schedules import Schedule
+from dbn_core.generative.diffusion.schedules import Schedule
 
 Score: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Prediction = Literal["noise", "x", "v"]

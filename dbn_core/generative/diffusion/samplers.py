@@ -1,8 +1,8 @@
 """From noise to data: DDPM, DDIM, Euler-Maruyama and Heun, each with one score or with an ensemble under a rule.
 
 >>> import torch
->>> from dbn_core.diffusion.mixture import ring
->>> from dbn_core.diffusion.schedules import VP
+>>> from dbn_core.generative.diffusion.mixture import ring
+>>> from dbn_core.generative.diffusion.schedules import VP
 >>> schedule, generator = VP(), torch.Generator().manual_seed(0)
 >>> members = [ring(8).score(schedule), ring(7).score(schedule)]
 >>> start = schedule.prior((100, 2), generator)
@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dbn_core.aggregate import Rule, parse_rule
-from dbn_core.diffusion.process import Score, normal_like
-from dbn_core.diffusion.schedules import Schedule
 from dbn_core.errors import SpecError, did_you_mean
+from dbn_core.generative.aggregate import Rule, parse_rule
+from dbn_core.generative.diffusion.process import Score, normal_like
+from dbn_core.generative.diffusion.schedules import Schedule
 
 
 class Ensemble:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dbn_core.data.augment import to_float
-from dbn_core.diffusion.fit import fit
+from dbn_core.generative.diffusion.fit import fit
 from dbn_core.nets.init import initialise_
 from dbn_core.seeds import generator
 

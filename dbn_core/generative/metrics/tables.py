@@ -2,8 +2,8 @@
 
 Distances are Gower's: the L1 distance of columns scaled by the training ranges, where two categories differ by 1.
 
->>> from dbn_core.tabular.data import load_table
->>> from dbn_core.tabular.metrics import coverage, gower_points, wasserstein
+>>> from dbn_core.generative.tabular.data import load_table
+>>> from dbn_core.generative.metrics.tables import coverage, gower_points, wasserstein
 >>> train, test = load_table("iris").split(seed=0)
 >>> real, held_out = gower_points(train, train), gower_points(test, train)
 >>> wasserstein(real, real)
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from dbn_core.errors import DataError, SpecError
+from dbn_core.generative.tabular.coding import Coding
+from dbn_core.generative.tabular.data import Array, Table
 from dbn_core.seeds import seed_for
-from dbn_core.tabular.coding import Coding
-from dbn_core.tabular.data import Array, Table
 
 
 def gower_points(table: Table, train: Table) -> Array:

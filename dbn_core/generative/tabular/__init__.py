@@ -2,7 +2,7 @@
 
 The base is Forest-VP (Jolicoeur-Martineau, Fatras and Kachman, AISTATS 2024, arXiv 2309.09968): a random forest for
 each noise level predicts the noise of a noised table.  "When Are Two Scores Better Than One?" (arXiv 2601.11444) takes
-the trees as members and applies each rule of :mod:`dbn_core.aggregate` to what they predict.  One idea a file:
+the trees as members and applies each rule of :mod:`~dbn_core.generative.aggregate` to their predictions.  The modules:
 
 * ``data``: tables with kinds of columns, and those that scikit-learn brings along;
 * ``coding``: between a table and numbers in [-1, 1];

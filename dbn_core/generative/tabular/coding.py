@@ -1,8 +1,8 @@
 """Between a table and numbers in [-1, 1], where the noise of a diffusion has the same size in every column.
 
 >>> import numpy as np
->>> from dbn_core.tabular.coding import Coding
->>> from dbn_core.tabular.data import make_table
+>>> from dbn_core.generative.tabular.coding import Coding
+>>> from dbn_core.generative.tabular.data import make_table
 >>> table = make_table("t", ["length", "class"], np.array([[1.5, 0], [2.0, 1], [2.5, 2]]), {"class": 3})
 >>> coding = Coding.of(table)
 >>> coding.encode(table).tolist()
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbn_core.errors import DataError
-from dbn_core.tabular.data import Array, Table
+from dbn_core.generative.tabular.data import Array, Table
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Tables with kinds of columns, and four that scikit-learn brings along: no download.
 
->>> from dbn_core.tabular.data import load_table
+>>> from dbn_core.generative.tabular.data import load_table
 >>> iris = load_table("iris")
 >>> len(iris), iris.columns[-1].name, iris.columns[-1].kind
 (150, 'class', 'categorical')

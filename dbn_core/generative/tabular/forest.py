@@ -2,12 +2,13 @@
 
 Forward, in coded columns: x_t = alpha_t x_0 + sigma_t e, log alpha_t = -t² (beta_max - beta_min) / 4 - t beta_min / 2,
 sigma_t² = 1 - alpha_t².  The forest of level t predicts e from x_t; each of its trees is a member of the ensemble, and
-a rule of :mod:`dbn_core.aggregate` makes one prediction of theirs at every step (arXiv 2601.11444).  The forests know
-nothing of the rule: they are fitted once and serve all rules, and the first K of their trees are an ensemble of K.
+a rule of :mod:`~dbn_core.generative.aggregate` makes one prediction of theirs at every step (arXiv 2601.11444).  The
+forests know nothing of the rule: they are fitted once and serve all rules, and the first K of their trees are
+an ensemble of K.
 
->>> from dbn_core.aggregate import parse_rule
->>> from dbn_core.tabular.data import load_table
->>> from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
+>>> from dbn_core.generative.aggregate import parse_rule
+>>> from dbn_core.generative.tabular.data import load_table
+>>> from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
 >>> train, test = load_table("iris").split(seed=0)
 >>> model = ForestDiffusion.fit(train, ForestOptions(trees=4, levels=5, duplicates=2), seed=0)
 >>> fakes = {name: model.sample(30, parse_rule(name), seed=1) for name in ("arithmetic", "dominant")}
@@ -26,12 +27,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from dbn_core.aggregate import Rule, State
 from dbn_core.errors import SpecError
+from dbn_core.generative.aggregate import Rule, State
+from dbn_core.generative.tabular.coding import Coding
+from dbn_core.generative.tabular.data import Array, Table
+from dbn_core.generative.tabular.trees import Trees
 from dbn_core.seeds import generator, seed_for
-from dbn_core.tabular.coding import Coding
-from dbn_core.tabular.data import Array, Table
-from dbn_core.tabular.trees import Trees
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Forests as a module that a suite can ask for rows.
 
 >>> import torch
->>> from dbn_core.aggregate import parse_rule
->>> from dbn_core.tabular.data import load_table
->>> from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
+>>> from dbn_core.generative.aggregate import parse_rule
+>>> from dbn_core.generative.tabular.data import load_table
+>>> from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
 >>> train, test = load_table("iris").split(seed=0)
 >>> model = ForestDiffusion.fit(train, ForestOptions(trees=3, levels=3, duplicates=1), seed=0)
 >>> predictor = ForestPredictor(model, parse_rule("median"))
@@ -16,9 +16,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dbn_core.aggregate import Rule
-from dbn_core.tabular.data import Array, Table
-from dbn_core.tabular.forest import ForestDiffusion
+from dbn_core.generative.aggregate import Rule
+from dbn_core.generative.tabular.data import Array, Table
+from dbn_core.generative.tabular.forest import ForestDiffusion
 
 
 class ForestPredictor(nn.Module):

@@ -2,7 +2,7 @@
 
 >>> import numpy as np
 >>> from sklearn.ensemble import RandomForestRegressor
->>> from dbn_core.tabular.trees import Trees
+>>> from dbn_core.generative.tabular.trees import Trees
 >>> x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
 >>> forest = RandomForestRegressor(5, max_depth=3, random_state=0).fit(x, np.hstack([x, x**2]))
 >>> every = Trees.of(forest).predict(x)
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dbn_core.tabular.data import Array
+from dbn_core.generative.tabular.data import Array
 
 
 @dataclass(frozen=True)

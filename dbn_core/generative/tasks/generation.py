@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from dbn_core.errors import DataError, PluginError, SpecError, TrainingDivergedError
-from dbn_core.nets.score_spec import ScoreSpec
-from dbn_core.task import Exhibit, Score, Scores, Task, checked_arrays, register_task
+from dbn_core.generative.diffusion.spec import ScoreSpec
+from dbn_core.tasks.base import Exhibit, Score, Scores, Task, checked_arrays, register_task
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.data.dataset import Dataset
-    from dbn_core.diffusion.members import Member
-    from dbn_core.diffusion.schedules import Schedule
-    from dbn_core.task import Array
+    from dbn_core.generative.diffusion.members import Member
+    from dbn_core.generative.diffusion.schedules import Schedule
+    from dbn_core.tasks.base import Array
     from dbn_core.train.recipe import Recipe
 
 _SHOWN = {"points": 1500, "images": 48, "paths": 40}  # of the samples
@@ -92,7 +92,7 @@ class Generation(Task):
 
     def make_schedule(self) -> Schedule:
         """The noise schedule."""
-        from dbn_core.diffusion.schedules import EDM, VP
+        from dbn_core.generative.diffusion.schedules import EDM, VP
 
         return VP() if self.schedule == "vp" else EDM()
 
@@ -101,8 +101,8 @@ class Generation(Task):
         std: Sequence[float],
     ) -> Member:  # fmt: skip
         """A score model of standardised data."""
-        from dbn_core.diffusion.members import Member
-        from dbn_core.diffusion.networks import ScoreMLP, ScoreUNet
+        from dbn_core.generative.diffusion.members import Member
+        from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet
 
         network: nn.Module
         if spec.name == "mlp":
@@ -118,7 +118,7 @@ class Generation(Task):
 
     def member_step(self, network: Any, recipe: Recipe, generator: torch.Generator) -> Callable[[Batch], torch.Tensor]:
         """Denoising score matching."""
-        from dbn_core.diffusion.loss import training_loss
+        from dbn_core.generative.diffusion.loss import training_loss
 
         def step(batch: Batch) -> torch.Tensor:
             return training_loss(network, network.schedule, network.encode(batch.images), generator)
@@ -199,9 +199,9 @@ class Generation(Task):
         """Of the score at noised test examples [N, C, H, W]; nothing for a rule that pools ends, which has no score."""
         import torch
 
-        from dbn_core.diffusion.likelihood import log_likelihood
-        from dbn_core.diffusion.loss import draw_times
-        from dbn_core.diffusion.process import beside, normal_like, perturb
+        from dbn_core.generative.diffusion.likelihood import log_likelihood
+        from dbn_core.generative.diffusion.loss import draw_times
+        from dbn_core.generative.diffusion.process import beside, normal_like, perturb
 
         if predictor.rule.pools == "ends":
             return {}
@@ -228,7 +228,7 @@ class Generation(Task):
 
     def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
         """Errors as stored; the energy distance of samples and test examples."""
-        from dbn_core.metrics.generation import energy_distance
+        from dbn_core.generative.metrics.samples import energy_distance
 
         samples, test = arrays["samples"], arrays["test"]
         scale = 255.0 if samples.dtype.kind == "u" else 1.0
@@ -254,7 +254,7 @@ class Generation(Task):
 
     def trial(self) -> tuple[ScoreSpec, Dataset]:
         """Few points and a narrow perceptron."""
-        from dbn_core.data.points import Mixture2dSource
+        from dbn_core.generative.points import Mixture2dSource
 
         return ScoreSpec(width=8, depth=1), Mixture2dSource(train_count=48, test_count=24).load()
 
@@ -269,8 +269,8 @@ def _distances(data: Dataset, samples: torch.Tensor, count: int) -> dict[str, to
     import torch
 
     from dbn_core.data.augment import to_float
-    from dbn_core.metrics.extractor import extractors
-    from dbn_core.metrics.generation import features, frechet_distance, kernel_distance
+    from dbn_core.generative.metrics.extractor import extractors
+    from dbn_core.generative.metrics.samples import features, frechet_distance, kernel_distance
 
     found: dict[str, list[float]] = {"fd": [], "kd": []}
     for extractor in extractors(data, count):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from dbn_core.errors import PluginError
-from dbn_core.task import Exhibit, NoNetwork, Score, Scores, Task, checked_arrays, register_task
+from dbn_core.tasks.base import Exhibit, NoNetwork, Score, Scores, Task, checked_arrays, register_task
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.data.dataset import Dataset
-    from dbn_core.tabular.data import Table
-    from dbn_core.task import Array
+    from dbn_core.generative.tabular.data import Table
+    from dbn_core.tasks.base import Array
     from dbn_core.train.recipe import Recipe
 
 
@@ -139,7 +139,7 @@ class Tabular(Task):
 
     def trial(self) -> tuple[NoNetwork, Dataset]:
         """Iris."""
-        from dbn_core.data.points import TableSource
+        from dbn_core.generative.points import TableSource
 
         return NoNetwork(), TableSource(test_fraction=0.8).load()
 
@@ -148,7 +148,7 @@ def _compared(fakes: Sequence[Table], train: Table, test: Table) -> dict[str, to
     """Scores of each generated table but the last [sets], and the first beside the test rows."""
     import torch
 
-    from dbn_core.tabular.protocol import scores
+    from dbn_core.generative.tabular.protocol import scores
 
     found = [scores(fake, fakes[-1], train, test, seed=index) for index, fake in enumerate(fakes[:-1])]
     tensors = {key: torch.tensor([row[key] for row in found]) for key in found[0]}
@@ -157,7 +157,7 @@ def _compared(fakes: Sequence[Table], train: Table, test: Table) -> dict[str, to
 
 def table_of(data: Dataset, split: str) -> Table:
     """A split as the table that it was cut from."""
-    from dbn_core.tabular.data import load_table
+    from dbn_core.generative.tabular.data import load_table
 
     table = load_table(data.name)
     return table.with_values(data.splits[split].images.flatten(1).double().numpy())

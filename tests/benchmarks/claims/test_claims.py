@@ -26,10 +26,10 @@ from benchmarks.results.pairing import CellResult, Pairing, method_name
 from benchmarks.results.rows import _contrasted
 from benchmarks.statistics import independent
 from dbn_core.errors import ArtefactError, SpecError
-from dbn_core.task import Scores
+from dbn_core.tasks.base import Scores
 from dbn_core.tasks.classification import Classification
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = ROOT / "results" / "reference"
 NAN, INF = float("nan"), float("inf")
 

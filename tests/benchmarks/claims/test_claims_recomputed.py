@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 REFERENCE = ROOT / "results" / "reference"
 METRICS = {
     "accuracy": "acc", "NLL": "nll", "cNLL": "cnll", "ECE": "ece", "cECE": "cece", "denoising loss": "dsm",

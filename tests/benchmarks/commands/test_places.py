@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import DE, HEAD
 from typer.testing import CliRunner
 
 from benchmarks.cli import application
 from benchmarks.commands.common import command_line, places
 from dbn_core.errors import SpecError
+from tests.support.tiny import DE, HEAD
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = ("results/reference/tiny", "reports/tiny")
 
 

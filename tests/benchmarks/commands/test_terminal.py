@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tiny
 from rich.console import Console
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
-from benchmarks.work.live import (
+from benchmarks.work.progress import Reporter, clock
+from benchmarks.work.run_status import (
     NodeMonitor,
     Ticket,
     new_ticket,
@@ -30,11 +30,11 @@ from benchmarks.work.live import (
     watched,
     write_record,
 )
-from benchmarks.work.progress import Reporter, clock
 from benchmarks.work.schedule import Event
 from dbn_core.train.monitor import Progress
+from tests.support import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 SUITE = tiny.HEAD.replace("[recipe]\nepochs = 1", "[recipe]\nepochs = EPOCHS") + tiny.DE + tiny.TS
 
 
@@ -217,7 +217,7 @@ def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
     monitor._begun -= 10.0
     monitor.update(Progress("x", 5, 10, 0.5, 1.0, 0.1))  # resumed half way: nothing known of the pace yet
     monitor.update(Progress("x", 6, 10, 0.6, 1.0, 0.1))
-    from benchmarks.work.live import progress_of
+    from benchmarks.work.run_status import progress_of
 
     assert progress_of(tmp_path, node().key)["left_s"] == pytest.approx(40, rel=0.05)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmarks.cli import main
 from benchmarks.contract.check import CHECKS, check_method, check_predictions
 from dbn_core import Config, Cost, Method, Mixture, Part, SpecError, parse_method, register
-from dbn_core.registry import methods
+from dbn_core.methods.registry import methods
 
 SPECS = [
     *(name for name in methods() if not name.startswith("forest")),

@@ -21,7 +21,7 @@ from benchmarks.suite.plan import build_plan
 from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.worker import Bench
 from dbn_core.data.augment import to_float
-from dbn_core.deploy import deployable, draws_numbers
+from dbn_core.measure.deploy import deployable, draws_numbers
 from dbn_core.metrics.scores import mixture_log_probs
 
 pytestmark = pytest.mark.slow
@@ -197,7 +197,7 @@ def test_a_network_that_disagrees_and_missing_packages_are_refused(
         assert dbn_bench(*words, folder=trained, patch=patch) == 1
     assert "differ from torch's by up to 0.01 on the" in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        patch.setattr("dbn_core.runtimes.importlib.util.find_spec", lambda name: None)
+        patch.setattr("dbn_core.measure.runtimes.importlib.util.find_spec", lambda name: None)
         assert dbn_bench(*words, folder=trained, patch=patch) == 1
     assert "`pip install onnx onnxscript onnxruntime`" in capsys.readouterr().err
     assert not (trained / "wrong").exists()

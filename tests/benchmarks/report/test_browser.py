@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_report import write_results
 
 from benchmarks.report import render
+from tests.benchmarks.report.test_report import write_results
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium: install Debian's package `chromium`")

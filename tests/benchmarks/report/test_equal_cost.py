@@ -16,16 +16,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from benchmarks.report.budget import budget_frame, budget_note, budget_table
-from benchmarks.report.captions import captions
-from benchmarks.report.figures import FIGURES, RC
+from benchmarks.report.figures.figures import FIGURES, RC
+from benchmarks.report.figures.pareto import front
+from benchmarks.report.figures.style import looks
 from benchmarks.report.load import Results, load_results
-from benchmarks.report.pareto import front
-from benchmarks.report.style import looks
-from benchmarks.report.tables import to_latex, to_markdown
+from benchmarks.report.page.captions import captions
+from benchmarks.report.tables.budget import budget_frame, budget_note, budget_table
+from benchmarks.report.tables.formatting import to_latex, to_markdown
 from benchmarks.report.training import cost_text, member_equivalents
 
-ROWS = Path(__file__).resolve().parent.parent / "results/reference"
+ROWS = Path(__file__).resolve().parents[3] / "results/reference"
 NAN, INF = math.nan, math.inf
 
 # ------------------------------------------------------------------------------------------------------ training cost

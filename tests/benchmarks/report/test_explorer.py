@@ -12,16 +12,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import vl_convert
-from test_report import METHODS, NAN, write_results
 
 from benchmarks.report import load_results, render
-from benchmarks.report.chart import SHAPES, chart
-from benchmarks.report.explorer import scale_of, sort_key
+from benchmarks.report.figures.cache import FIGURES
+from benchmarks.report.figures.style import MARKERS, in_series
 from benchmarks.report.load import SCORES
-from benchmarks.report.made import FIGURES
-from benchmarks.report.quantities import data, families, quantities
-from benchmarks.report.style import MARKERS, in_series
-from benchmarks.report.tables import comparisons_table, main_table, sizes_table
+from benchmarks.report.page.chart import SHAPES, chart
+from benchmarks.report.page.explorer import scale_of, sort_key
+from benchmarks.report.page.quantities import data, families, quantities
+from benchmarks.report.tables.formatting import comparisons_table, main_table, sizes_table
+from tests.benchmarks.report.test_report import METHODS, NAN, write_results
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_the_figure_is_a_valid_specification_that_starts_at_dee_against_flops(re
     assert bound == ["Horizontal", "Vertical", *families_shown, "Controls", "Every size of the deep ensemble"]
 
 
-GENERATION = Path(__file__).parents[1] / "results/reference/digits-diffusion"
+GENERATION = Path(__file__).resolve().parents[3] / "results/reference/digits-diffusion"
 
 
 def test_another_task_starts_at_its_headline_against_its_axis() -> None:

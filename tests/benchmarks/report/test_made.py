@@ -16,16 +16,17 @@ import pytest
 import seaborn as sns
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from sketches import drawn
 
-from benchmarks.report import made, render
-from benchmarks.report.captions import captions
-from benchmarks.report.figures import FIGURES, save_figure
+from benchmarks.report import render
+from benchmarks.report.figures import cache as made
+from benchmarks.report.figures.figures import FIGURES, save_figure
+from benchmarks.report.figures.style import PALETTE
 from benchmarks.report.load import load_results
-from benchmarks.report.style import PALETTE
+from benchmarks.report.page.captions import captions
 from dbn_core.errors import StoreError
+from tests.support.sketches import drawn
 
-ROWS = Path(__file__).resolve().parent.parent / "results/reference/digits-views"
+ROWS = Path(__file__).resolve().parents[3] / "results/reference/digits-views"
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ print(len(forks))
 
 def test_what_a_fork_did_not_draw_is_drawn_in_its_place(tmp_path: Path) -> None:
     code = f"""
-from benchmarks.report import made
+from benchmarks.report.figures import cache as made
 folder, parent = Path({str(tmp_path)!r}), os.getpid()
 def draw(names):
     if os.getpid() != parent and "b" in names:
@@ -186,15 +187,15 @@ def test_other_numbers_are_drawn_and_a_later_date_is_not(report: Path, rendered:
 @pytest.mark.parametrize("what", ["package", "code"])
 def test_other_code_draws_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str) -> None:
     room = shutil.copytree(
-        Path(made.__file__).parent, tmp_path / "report", ignore=shutil.ignore_patterns("__pycache__")
+        Path(made.__file__).parents[1], tmp_path / "report", ignore=shutil.ignore_patterns("__pycache__")
     )
-    monkeypatch.setattr(made, "__file__", str(room / "made.py"))
+    monkeypatch.setattr(made, "__file__", str(room / "figures/cache.py"))
     before = made.key_of(["matplotlib"], b"numbers")
     assert made.key_of(["matplotlib"], b"numbers") == before
     if what == "package":
         monkeypatch.setattr(made, "version", lambda package: "0")
     else:
-        (room / "dee.py").write_bytes((room / "dee.py").read_bytes() + b"\n")
+        (room / "figures/dee.py").write_bytes((room / "figures/dee.py").read_bytes() + b"\n")
     assert made.key_of(["matplotlib"], b"numbers") != before
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from sketches import drawn as drawn_for_real
-from test_report import METHODS, write_results
 
 from benchmarks.report import load_results, render
-from benchmarks.report.captions import captions
-from benchmarks.report.chart import chart
-from benchmarks.report.selection import MOST, drawn, selected
+from benchmarks.report.figures.selection import MOST, drawn, selected
+from benchmarks.report.page.captions import captions
+from benchmarks.report.page.chart import chart
+from tests.benchmarks.report.test_report import METHODS, write_results
+from tests.support.sketches import drawn as drawn_for_real
 
 ENSEMBLES = [row for row in METHODS if row[2] == "de"]
 

@@ -11,22 +11,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import METHODS, write_results
 
 import benchmarks.published as published
 from benchmarks.published import MARKS, PublishedFigure, load_published, published_folder, published_for
 from benchmarks.report import load_results, render
-from benchmarks.report.captions import captions
-from benchmarks.report.overlay import MARKERS, published_points
-from benchmarks.report.published import beside, figure_text, published_table
-from benchmarks.report.style import MARKERS as OURS
+from benchmarks.report.figures.overlay import MARKERS, published_points
+from benchmarks.report.figures.style import MARKERS as OURS
+from benchmarks.report.page.captions import captions
+from benchmarks.report.tables.published import beside, figure_text, published_table
 from benchmarks.run import Options, _meta, plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.schedule import Outcome
 from dbn_core.errors import ArtefactError, BenchError, SpecError
+from tests.benchmarks.report.test_report import METHODS, write_results
 
-CHECKOUT = Path(__file__).resolve().parent.parent / "results/published"
+CHECKOUT = Path(__file__).resolve().parents[3] / "results/published"
 FIGURES = load_published(CHECKOUT)
 DBN, BN = "arXiv 2404.15814", "arXiv 2306.11304"
 

@@ -17,20 +17,18 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from sketches import drawn
 
 from benchmarks.report import load_results, render
-from benchmarks.report.diagnostics import representative_sizes
-from benchmarks.report.figures import FIGURES as DRAWN
-from benchmarks.report.figures import RC
-from benchmarks.report.labels import stack
-from benchmarks.report.lead import lead
+from benchmarks.report.figures.diagnostics import representative_sizes
+from benchmarks.report.figures.figures import FIGURES as DRAWN
+from benchmarks.report.figures.figures import RC
+from benchmarks.report.figures.labels import stack
+from benchmarks.report.figures.overlay import published_points
+from benchmarks.report.figures.ranges import crowded, spans
+from benchmarks.report.figures.style import CONTROL_COLOUR, looks
 from benchmarks.report.load import MARKED_SCORES, NEWER_SCORES, SCORES
-from benchmarks.report.overlay import published_points
-from benchmarks.report.ranges import crowded, spans
-from benchmarks.report.runtimes import Best, best_runtime, flattered, runtimes_table
-from benchmarks.report.style import CONTROL_COLOUR, looks
-from benchmarks.report.tables import (
+from benchmarks.report.page.summary import lead
+from benchmarks.report.tables.formatting import (
     Block,
     Cell,
     Table,
@@ -49,7 +47,9 @@ from benchmarks.report.tables import (
     to_markdown,
     with_interval,
 )
+from benchmarks.report.tables.runtimes import Best, best_runtime, flattered, runtimes_table
 from dbn_core.errors import ArtefactError
+from tests.support.sketches import drawn
 
 NAN, INF = float("nan"), float("inf")
 ODD = "a_b & c%"  # a label that LaTeX, HTML and Markdown all could trip over
@@ -574,7 +574,7 @@ def test_every_point_of_the_dee_figure_stands_at_its_cost_and_its_equivalent(rep
 
 
 def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> None:
-    results = load_results(Path(__file__).resolve().parent.parent / "results/reference/cifar10-small")
+    results = load_results(Path(__file__).resolve().parents[3] / "results/reference/cifar10-small")
     with matplotlib.rc_context(RC):
         figure = DRAWN["dee_vs_flops"](results, looks(results))
         renderer = FigureCanvasAgg(figure).get_renderer()

@@ -16,7 +16,7 @@ from benchmarks.results.rows import _corrected, _mark_best, add_equivalents
 from benchmarks.statistics import Means, equivalent, fitted, holm, member_effects
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import expected_calibration_error
-from dbn_core.task import Scores
+from dbn_core.tasks.base import Scores
 from dbn_core.tasks.classification import Classification, score_arrays
 
 RNG = np.random.default_rng(0)

@@ -20,9 +20,9 @@ from scipy.stats import ttest_1samp
 from sklearn.metrics import log_loss
 
 from benchmarks.cli import main
-from benchmarks.results.external import load_external
-from benchmarks.results.outside.comparing import Comparison
-from benchmarks.results.outside.predictions import arrays_of, check_classes, load_predictions
+from benchmarks.results.external.cells import load_external
+from benchmarks.results.external.comparing import Comparison
+from benchmarks.results.external.predictions import arrays_of, check_classes, load_predictions
 from benchmarks.run import Options, plan_suite, run_suite
 from benchmarks.statistics import Means
 from benchmarks.store.artefacts import Store
@@ -190,7 +190,7 @@ def damage(path: Path, name: str) -> None:
 def test_scoring_needs_three_times_the_file_in_memory(
     kind: str, members: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.results.outside.predictions._BLOCK", 1 << 12)
+    monkeypatch.setattr("benchmarks.results.external.predictions._BLOCK", 1 << 12)
     monkeypatch.setattr("dbn_core.metrics.scores._BLOCK", 1 << 12)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     rng = np.random.default_rng(0)

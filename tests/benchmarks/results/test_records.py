@@ -11,14 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 from scipy import stats
-from test_report import METHODS, write_results
 
 from benchmarks.report import load_results, render
-from benchmarks.report.made import FIGURES
-from benchmarks.report.records import recorded_tables
-from benchmarks.report.tables import to_markdown
+from benchmarks.report.figures.cache import FIGURES
+from benchmarks.report.tables.formatting import to_markdown
+from benchmarks.report.tables.records import recorded_tables
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
@@ -26,8 +24,10 @@ from benchmarks.store.release import release_suite
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, PluginError
-from dbn_core.method import Method
-from dbn_core.registry import load_plugin, register
+from dbn_core.methods.method import Method
+from dbn_core.methods.registry import load_plugin, register
+from tests.benchmarks.report.test_report import METHODS, write_results
+from tests.support import tiny
 
 # It trains nothing, so that a run of it takes no time; two entries of it share a part.
 PLUGIN = '''

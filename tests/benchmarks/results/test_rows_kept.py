@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tiny
 from typer.testing import CliRunner, Result
 
 from benchmarks.cli import application
@@ -15,6 +14,7 @@ from benchmarks.report.load import load_results
 from benchmarks.results.rows import Results
 from benchmarks.run import write_results
 from dbn_core.errors import ArtefactError, SpecError, StoreError
+from tests.support import tiny
 
 SUITE = tiny.HEAD + tiny.DE
 

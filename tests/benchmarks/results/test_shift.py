@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 
 from benchmarks.report.load import load_results
 from benchmarks.run import run_suite
@@ -19,8 +18,9 @@ from dbn_core.data.corruptions import corrupt
 from dbn_core.errors import SpecError
 from dbn_core.metrics.detection import max_probability
 from dbn_core.metrics.scores import mixture_log_probs
+from tests.support import tiny
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 IMAGES = 300
 SHIFT = f"""
 [shift]

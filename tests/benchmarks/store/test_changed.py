@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 
 from benchmarks.run import RunResult, run_suite
@@ -22,7 +21,8 @@ from benchmarks.work.planning import plan_suite
 from benchmarks.work.schedule import Event
 from benchmarks.work.worker import Bench
 from dbn_core.errors import DataError
-from dbn_core.registry import load_plugin
+from dbn_core.methods.registry import load_plugin
+from tests.support import tiny
 
 PLUGIN = '''
 import torch

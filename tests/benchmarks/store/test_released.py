@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,11 +29,12 @@ from benchmarks.work.make import Options
 from benchmarks.work.worker import Bench
 from dbn_core.data.augment import to_float
 from dbn_core.errors import SpecError, StoreError
-from dbn_core.evaluation import predict_split
+from dbn_core.methods.evaluation import predict_split
 from dbn_core.tasks.classification import score_arrays
 from dbn_core.tensors import in_bf16, in_fp16, pack, unpack
+from tests.support import tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 COMPACT = tiny.HEAD.replace("[data]", 'predictions = "fp16"\n[data]', 1).replace(
     "[pool]", '[pool]\nweights = "bf16"', 1
 )

@@ -13,13 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import tiny
 from typer.testing import CliRunner, Result
 
 from benchmarks.cli import application
 from benchmarks.report import render
 from benchmarks.report.load import load_results
-from benchmarks.results.external import Entry, StatedCost, add_external
+from benchmarks.results.external.cells import Entry, StatedCost, add_external
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
@@ -29,6 +28,7 @@ from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, SpecError, StoreError
 from dbn_core.files import atomic_write
+from tests.support import tiny
 
 SUITE = tiny.HEAD + tiny.DE + tiny.ED
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.store.artefacts import Store
-from benchmarks.work.live import new_ticket, write_record
+from benchmarks.work.run_status import new_ticket, write_record
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import canonical_json, digest, generator, seed_for

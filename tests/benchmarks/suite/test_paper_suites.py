@@ -17,13 +17,14 @@ from baselines.dbn.training import bridge_recipe, distillation_recipe
 from benchmarks.cli import main
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import Suite, available, load_suite
-from dbn_core.context import FitContext, Workspace
-from dbn_core.data import FolderSource, ParquetSource
 from dbn_core.data.dataset import Dataset, Split
-from dbn_core.method import Method
+from dbn_core.data.folder import FolderSource
+from dbn_core.data.parquet import ParquetSource
+from dbn_core.methods.context import FitContext, Workspace
+from dbn_core.methods.method import Method
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.registry import parse_method
 from dbn_core.train.loop import learning_rate
 from dbn_core.train.recipe import Recipe
 

@@ -159,7 +159,7 @@ class Stranger(Method):
 @pytest.mark.usefixtures("clean_registry")
 @pytest.mark.parametrize("settings", ["None", "{}", "{'epochs': -1}", "{'epochs': True, 'batch_size': 10**9}"])
 def test_a_strangers_settings_do_no_harm(tmp_path: Path, settings: str) -> None:
-    from dbn_core.registry import load_plugin
+    from dbn_core.methods.registry import load_plugin
 
     (tmp_path / "stranger.py").write_text(STRANGER.replace("SETTINGS", settings))
     load_plugin(tmp_path / "stranger.py")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import tiny
-from tiny import ED, TS
 
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.schedule import Event
+from tests.support import tiny
+from tests.support.tiny import ED, TS
 
 pytestmark = pytest.mark.slow
 DE = tiny.HEAD + tiny.DE

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
 from benchmarks.run import run_suite
 from benchmarks.store.artefacts import Store
@@ -20,6 +19,7 @@ from benchmarks.work.executors import Inline
 from benchmarks.work.make import Options
 from benchmarks.work.schedule import Event, Outcome, Scheduler
 from dbn_core.errors import ArtefactError, TrainingDivergedError, TrainingStoppedError
+from tests.support import tiny
 
 
 def node(key: str, *needs: str) -> Node:

@@ -23,10 +23,10 @@ from benchmarks.work.executors import Inline
 from benchmarks.work.schedule import Scheduler
 from benchmarks.work.simulate import Demand, Machine, Network, Schedule, data_bytes, demands, network_size, simulate
 from dbn_core.errors import SpecError
-from dbn_core.metrics.cost import Cost
+from dbn_core.measure.cost import Cost
 from dbn_core.nets.resnet import Classifier
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 DOCS = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 IMAGENET = Network(params=21_798_504, macs=4_638_101_504)
 

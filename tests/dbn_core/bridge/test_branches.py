@@ -32,15 +32,15 @@ from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import bridge_mean_std, target_logits
 from dbn_core.bridge.sampler import path, sample
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.context import FitContext, PredictContext
-from dbn_core.data import Dataset, Split
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
-from dbn_core.metrics.cost import measure_cost
+from dbn_core.measure.cost import measure_cost
+from dbn_core.methods.context import FitContext, PredictContext
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 from dbn_core.train.recipe import Recipe
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from baselines.dbn import PRESETS, training
 from baselines.dbn.training import bridge_recipe, distillation_recipe
-from dbn_core.aggregate import parse_rule
 from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps
 from dbn_core.bridge.distill import step_distillation_loss
@@ -25,15 +24,16 @@ from dbn_core.bridge.process import (
 )
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances, variance
-from dbn_core.context import FitContext, PredictContext
-from dbn_core.data import Dataset, Split
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.methods.context import FitContext, PredictContext
+from dbn_core.methods.predictors import BridgedSource, FeatureMixture
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
-from dbn_core.predictors import BridgedSource, FeatureMixture
-from dbn_core.registry import parse_method
 from dbn_core.seeds import generator
 from dbn_core.train.recipe import Recipe
 

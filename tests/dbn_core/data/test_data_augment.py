@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dbn_core.data import Split
+from dbn_core.data.dataset import Split
 from dbn_core.data.augment import batches, mix, mixup_coefficients, random_crop, random_flip, to_float
 from dbn_core.errors import SpecError
 from dbn_core.seeds import generator

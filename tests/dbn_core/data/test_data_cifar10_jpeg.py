@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from benchmarks.suite.schema import load_suite
-from dbn_core.data import Cifar10JpegSource, ParquetSource, cifar10_jpeg
+from dbn_core.data import cifar10_jpeg
+from dbn_core.data.cifar10_jpeg import Cifar10JpegSource
+from dbn_core.data.parquet import ParquetSource
 from dbn_core.errors import DataError
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbn_core.data import Dataset, Split, stratified_split
+from dbn_core.data.dataset import Dataset, Split, stratified_split
 from dbn_core.data.dataset import fingerprint
 from dbn_core.errors import DataError, SpecError
 from dbn_core.seeds import generator

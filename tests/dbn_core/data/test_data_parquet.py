@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dbn_core.data import ParquetSource
+from dbn_core.data.parquet import ParquetSource
 from dbn_core.data.decode import decode_images
 from dbn_core.errors import DataError
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from dbn_core.data import SOURCES, CifarSource, DataSpec, DigitsSource, ParquetSource
+from dbn_core.data.cifar import CifarSource
+from dbn_core.data.digits import DigitsSource
+from dbn_core.data.parquet import ParquetSource
+from dbn_core.data.sources import SOURCES, DataSpec
 from dbn_core.errors import DataError, SpecError
 
 spec = TypeAdapter(DataSpec).validate_python
@@ -17,7 +20,7 @@ spec = TypeAdapter(DataSpec).validate_python
 
 def test_checking_a_spec_imports_no_heavy_library():
     code = (
-        "import sys; from pydantic import TypeAdapter; import dbn_core.data as data\n"
+        "import sys; from pydantic import TypeAdapter; import dbn_core.data.sources as data\n"
         "for name in data.SOURCES: TypeAdapter(data.DataSpec).validate_python({'source': name})\n"
         "heavy = {'torch', 'torchvision', 'sklearn', 'scipy', 'pyarrow', 'PIL', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -15,15 +15,15 @@ from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.worker import Bench
-from dbn_core.context import FitContext, freeze
-from dbn_core.data import Dataset, Split
+from dbn_core.methods.context import FitContext, freeze
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.augment import mixup_coefficients
 from dbn_core.data.batch import make_batch
 from dbn_core.data.mixing import draw_mixtures
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.registry import parse_method
+from dbn_core.methods.registry import parse_method
 from dbn_core.seeds import generator
 from dbn_core.train.recipe import Recipe
 

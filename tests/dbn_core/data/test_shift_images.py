@@ -15,7 +15,7 @@ from scipy.stats import mannwhitneyu
 from sklearn.datasets import load_sample_images
 
 from dbn_core.data.corruptions import CORRUPTIONS, DEFOCUS, LEVELS, NOISE_STD, corrupt, defocus_kernel
-from dbn_core.data.outside import OUTSIDE, outside_images
+from dbn_core.data.ood import OUTSIDE, outside_images
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.detection import detection, max_probability, negative_entropy
 

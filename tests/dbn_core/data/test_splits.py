@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import DE, ED, HEAD
+from tests.support.tiny import DE, ED, HEAD
 
-from benchmarks.results.external import Entry, add_external
+from benchmarks.results.external.cells import Entry, add_external
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle

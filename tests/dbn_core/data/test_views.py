@@ -14,7 +14,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import build_plan
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.worker import Bench
-from dbn_core.data import Split
+from dbn_core.data.dataset import Split
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.resnet import Classifier
@@ -174,7 +174,7 @@ def test_the_mode_of_teaching_is_part_of_the_key_and_of_the_report(bench: Bench)
 
 def test_online_and_stored_teachers_say_the_same(bench: Bench) -> None:
     """A part taught by stored logits has the gradient that its teachers would give online."""
-    from dbn_core.context import FitContext
+    from dbn_core.methods.context import FitContext
 
     data, members = bench.data, [Classifier(bench.suite.network, 10, 1, (0.5,), (0.5,)).eval() for _ in range(3)]
     shown = bench._views(2, 0.4)
@@ -192,7 +192,7 @@ def test_online_and_stored_teachers_say_the_same(bench: Bench) -> None:
 
 
 def test_a_part_that_mixes_otherwise_than_it_declares_is_refused(bench: Bench) -> None:
-    from dbn_core.context import FitContext
+    from dbn_core.methods.context import FitContext
 
     context = FitContext(bench.data, bench.suite.network, torch.device("cpu"), {}, recipe=bench.suite.recipe)
     context.views = bench._views(2, 0.4)
@@ -246,7 +246,7 @@ teachers = "views(2, unseen)"
 
 
 def test_students_are_taught_on_images_that_no_member_saw(tmp_path: Path) -> None:
-    from tests.test_data_parquet import picture, png, write
+    from tests.dbn_core.data.test_data_parquet import picture, png, write
 
     for name, seeds in (("train", range(60)), ("test", range(100, 112))):
         write(tmp_path / "data" / f"{name}.parquet", seeds, images=[png(picture(seed, 8, 8)) for seed in seeds])

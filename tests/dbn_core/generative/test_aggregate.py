@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbn_core import aggregate
-from dbn_core.aggregate import RULES, parse_rule, pooled_log_probs
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.diffusion.samplers import sample as generate
-from dbn_core.diffusion.schedules import VP
 from dbn_core.errors import SpecError
+from dbn_core.generative import aggregate
+from dbn_core.generative.aggregate import RULES, parse_rule, pooled_log_probs
+from dbn_core.generative.diffusion.samplers import sample as generate
+from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.seeds import generator
 
 SPECS = {"geometric": "geometric[margin=1.0]", "guidance": "guidance[scale=1.0]"}

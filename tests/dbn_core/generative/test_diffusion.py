@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dbn_core.diffusion.fit import fit
-from dbn_core.diffusion.likelihood import bits_per_dimension, log_likelihood
-from dbn_core.diffusion.loss import WEIGHTS, draw_times, dsm_loss, held_out_loss, training_loss
-from dbn_core.diffusion.mixture import GaussianMixture, ring
-from dbn_core.diffusion.networks import ScoreMLP, ScoreUNet, thinned
-from dbn_core.diffusion.process import ScoreModel, perturb
-from dbn_core.diffusion.samplers import SAMPLERS, Ensemble, ddim_step, sample
-from dbn_core.diffusion.schedules import EDM, VP
 from dbn_core.errors import SpecError, TrainingDivergedError
-from dbn_core.metrics.generation import energy_distance
+from dbn_core.generative.diffusion.fit import fit
+from dbn_core.generative.diffusion.likelihood import bits_per_dimension, log_likelihood
+from dbn_core.generative.diffusion.loss import WEIGHTS, draw_times, dsm_loss, held_out_loss, training_loss
+from dbn_core.generative.diffusion.mixture import GaussianMixture, ring
+from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet, thinned
+from dbn_core.generative.diffusion.process import ScoreModel, perturb
+from dbn_core.generative.diffusion.samplers import SAMPLERS, Ensemble, ddim_step, sample
+from dbn_core.generative.diffusion.schedules import EDM, VP
+from dbn_core.generative.metrics.samples import energy_distance
 from dbn_core.seeds import generator
 
 SCHEDULES = [VP(), EDM()]

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbn_core.diffusion.distill import (
+from dbn_core.errors import SpecError
+from dbn_core.generative.diffusion.distill import (
     branch_weights,
     distil,
     distillation_loss,
@@ -16,12 +17,11 @@ from dbn_core.diffusion.distill import (
     teacher_states,
     widened,
 )
-from dbn_core.diffusion.mixture import GaussianMixture
-from dbn_core.diffusion.networks import ScoreMLP, ScoreUNet
-from dbn_core.diffusion.process import ScoreModel
-from dbn_core.diffusion.samplers import sample
-from dbn_core.diffusion.schedules import EDM, VP
-from dbn_core.errors import SpecError
+from dbn_core.generative.diffusion.mixture import GaussianMixture
+from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet
+from dbn_core.generative.diffusion.process import ScoreModel
+from dbn_core.generative.diffusion.samplers import sample
+from dbn_core.generative.diffusion.schedules import EDM, VP
 from dbn_core.seeds import generator
 
 

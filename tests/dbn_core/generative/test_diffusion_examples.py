@@ -6,12 +6,13 @@ import pkgutil
 
 import pytest
 
-from dbn_core import diffusion
+from dbn_core.generative import diffusion
 
-MODULES = [f"dbn_core.diffusion.{module.name}" for module in pkgutil.iter_modules(diffusion.__path__)]
+MODULES = [f"dbn_core.generative.diffusion.{module.name}" for module in pkgutil.iter_modules(diffusion.__path__)]
+MODULES.remove("dbn_core.generative.diffusion.spec")  # options alone
 
 
-@pytest.mark.parametrize("name", [*MODULES, "dbn_core.metrics.generation"])
+@pytest.mark.parametrize("name", [*MODULES, "dbn_core.generative.metrics.samples"])
 def test_the_example_of_a_module(name):
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted >= 4

@@ -16,9 +16,9 @@ from scipy.stats import ttest_rel
 from torch import nn
 
 from benchmarks.cli import main
+from benchmarks.report.figures.task_figures import _panels, figure_captions
 from benchmarks.report.load import load_results
-from benchmarks.report.task_figures import _panels, figure_captions
-from benchmarks.report.task_page import main_table
+from benchmarks.report.page.task_page import main_table
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.builtin import available
@@ -26,17 +26,19 @@ from benchmarks.suite.plan import build_plan
 from benchmarks.suite.schema import Suite, load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
-from dbn_core.data import Dataset, DigitsSource, Mixture2dSource, Split, TableSource
 from dbn_core.data.batch import Batch
-from dbn_core.diffusion.members import Member, SamplingPredictor
-from dbn_core.diffusion.schedules import VP
+from dbn_core.data.dataset import Dataset, Split
+from dbn_core.data.digits import DigitsSource
 from dbn_core.errors import DataError, PluginError, SpecError
-from dbn_core.metrics.extractor import extractors
-from dbn_core.registry import parse_method
+from dbn_core.generative.diffusion.members import Member, SamplingPredictor
+from dbn_core.generative.diffusion.schedules import VP
+from dbn_core.generative.metrics.extractor import extractors
+from dbn_core.generative.points import Mixture2dSource, TableSource
+from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
+from dbn_core.generative.tasks.generation import Generation
+from dbn_core.generative.tasks.tabular import Tabular, table_of
+from dbn_core.methods.registry import parse_method
 from dbn_core.seeds import generator
-from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
-from dbn_core.tasks.generation import Generation
-from dbn_core.tasks.tabular import Tabular, table_of
 from dbn_core.train.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -214,7 +216,7 @@ def test_a_trained_sampler_runs_from_python_as_the_documents_say(
     points: tuple[Path, RunResult, Options, Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _, options, suite = points
-    text = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text().partition("```python\n")[2]
+    text = (Path(__file__).resolve().parents[3] / "docs" / "tasks.md").read_text().partition("```python\n")[2]
     code = text.partition("```")[0]
     for told, own in {
         '"results/store"': repr(str(options.store)),
@@ -434,7 +436,7 @@ def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) ->
 
 
 def test_what_is_counted_is_shown_whole_and_what_is_estimated_with_its_interval() -> None:
-    table = main_table(load_results(Path(__file__).parents[1] / "results" / "reference" / "mixture2d"))
+    table = main_table(load_results(Path(__file__).resolve().parents[3] / "results" / "reference" / "mixture2d"))
     evaluations, loss = (table.header.index(name) for name in ("NFE", "DSM loss ↓"))
     for row in (row for block in table.blocks for row in block.rows):
         assert re.fullmatch(r"\d+|–", row[evaluations].text)

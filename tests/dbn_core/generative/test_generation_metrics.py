@@ -10,7 +10,7 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from dbn_core.metrics.generation import energy_distance, features, frechet_distance, kernel_distance
+from dbn_core.generative.metrics.samples import energy_distance, features, frechet_distance, kernel_distance
 
 
 def normal(count, dimension, seed=0, shift=0.0, scale=1.0):

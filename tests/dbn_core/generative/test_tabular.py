@@ -18,21 +18,24 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 from sklearn.ensemble import RandomForestRegressor
 
-import dbn_core.tabular
-from dbn_core.aggregate import parse_rule
+import dbn_core.generative.tabular
 from dbn_core.errors import DataError, SpecError
-from dbn_core.tabular.coding import Coding
-from dbn_core.tabular.data import Column, Table, load_table, make_table
-from dbn_core.tabular.forest import ForestDiffusion, ForestOptions
-from dbn_core.tabular.metrics import coverage, detection, downstream, gower_points, wasserstein
-from dbn_core.tabular.trees import Trees
+from dbn_core.generative.aggregate import parse_rule
+from dbn_core.generative.metrics.tables import coverage, detection, downstream, gower_points, wasserstein
+from dbn_core.generative.tabular.coding import Coding
+from dbn_core.generative.tabular.data import Column, Table, load_table, make_table
+from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
+from dbn_core.generative.tabular.trees import Trees
 
 SMALL = ForestOptions(trees=4, depth=4, levels=6, duplicates=2)
 # Fitted by one core in seconds, and still with the contrast of the full size.
 REDUCED = ForestOptions(trees=10, levels=30, duplicates=50)
 KINDS = (Column("length", "numeric"), Column("count", "integer"), Column("colour", "categorical", 4))
 KINDS += (Column("class", "categorical", 2),)
-MODULES = [f"dbn_core.tabular.{module.name}" for module in pkgutil.iter_modules(dbn_core.tabular.__path__)]
+MODULES = [
+    f"dbn_core.generative.tabular.{module.name}"
+    for module in pkgutil.iter_modules(dbn_core.generative.tabular.__path__)
+]
 
 
 @pytest.fixture(scope="module")

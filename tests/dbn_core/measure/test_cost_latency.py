@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.metrics.cost import Cost, CostError, measure_cost
-from dbn_core.metrics.latency import measure_latency
+from dbn_core.measure.cost import Cost, CostError, measure_cost
+from dbn_core.measure.latency import measure_latency
+from dbn_core.methods.predictors import BridgedSource, FeatureMixture, Mixture
 from dbn_core.nets import NetworkSpec
-from dbn_core.nets.bridge import BridgeHead
+from dbn_core.nets.heads import BridgeHead
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
-from dbn_core.predictors import BridgedSource, FeatureMixture, Mixture
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 SPEC = NetworkSpec(name="resnet8", width=1, channels=4)

@@ -11,13 +11,13 @@ from torch import nn
 
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.deploy import deployable, draws_numbers
-from dbn_core.nets.bridge import BridgeHead
+from dbn_core.measure.deploy import deployable, draws_numbers
+from dbn_core.methods.predictors import BridgedSource, DirichletMean, FeatureMixture, Mixture, PairMixture, Tempered
+from dbn_core.nets.heads import BridgeHead
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ARCHITECTURES, ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.predictors import BridgedSource, DirichletMean, FeatureMixture, Mixture, PairMixture, Tempered
 
 GENERATOR = torch.Generator().manual_seed(0)
 

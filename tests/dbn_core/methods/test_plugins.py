@@ -17,9 +17,9 @@ import pytest
 import dbn_core
 from benchmarks.contract.check import check_method
 from benchmarks.suite.schema import load_suite
-from dbn_core.registry import load_plugin, parse_method
+from dbn_core.methods.registry import load_plugin, parse_method
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLE = ROOT / "examples" / "dbn-bench-tta"
 DOCS = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 

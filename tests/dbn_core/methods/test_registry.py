@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dbn_core.errors import PluginError, SpecError
-from dbn_core.registry import (
+from dbn_core.methods.registry import (
     ENTRY_POINT_GROUP,
     canonical,
     load_plugin,
@@ -145,7 +145,7 @@ def test_another_process_must_find_the_same_plugin_file(tmp_path: Path) -> None:
     file = plugin(tmp_path)
     wanted = loaded([file])
     load_same(wanted)
-    assert set(wanted) >= {"baselines", str(file)}
+    assert set(wanted) >= {"dbn-bench", str(file)}
     plugin(tmp_path, text=EDITED)
     load_same(wanted)  # what is imported is what was wanted
     assert methods()["mine"].version == 1
@@ -159,7 +159,7 @@ def test_another_process_must_have_the_same_version() -> None:
     wanted = loaded()
     load_same(wanted | {"not installed here": "1.0"})
     with pytest.raises(PluginError, match=r"has imported dbn-bench .* and the run dbn-bench 0\.0\.1: install the same"):
-        load_same(wanted | {"baselines": "dbn-bench 0.0.1"})
+        load_same(wanted | {"dbn-bench": "dbn-bench 0.0.1"})
 
 
 @pytest.mark.usefixtures("clean_registry")
@@ -202,7 +202,7 @@ def test_a_constructor_that_fails_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("clean_registry")
 def test_an_entry_point_without_a_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = EntryPoint("empty", "wave", ENTRY_POINT_GROUP)  # a module that registers nothing
-    monkeypatch.setattr("dbn_core.registry.entry_points", lambda group: [empty])
+    monkeypatch.setattr("dbn_core.methods.registry.entry_points", lambda group: [empty])
     with pytest.raises(PluginError, match=r"Entry point 'empty' \(wave\) registers no method"):
         methods()
 

@@ -356,7 +356,7 @@ def test_the_fit_is_least_squares_with_sizes_squared_as_weights():
 def committed_curves():
     """NLL curves of eight sizes and more than one kind of network and score, means over repetitions."""
     for suite in ("cifar10-small", "digits"):
-        path = Path(__file__).parent.parent / "results" / "reference" / suite / "rows.csv"
+        path = Path(__file__).resolve().parents[3] / "results" / "reference" / suite / "rows.csv"
         rows = pd.read_csv(path).query("family == 'de'")
         for metric in ("nll", "cnll"):
             yield rows[rows["metric"] == metric].groupby("size")["value"].mean().sort_index().to_numpy()

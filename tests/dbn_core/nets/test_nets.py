@@ -12,15 +12,15 @@ from torch.nn import functional as F
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.errors import SpecError
-from dbn_core.metrics.cost import measure_cost
+from dbn_core.measure.cost import measure_cost
+from dbn_core.methods.predictors import BridgedSource, Mixture
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.bezier import BezierCurve
-from dbn_core.nets.bridge import BridgeHead
+from dbn_core.nets.heads import BridgeHead
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.resnet import BatchNormReLU, Classifier, SameConv2d
 from dbn_core.nets.score import ScoreNetwork, TimeEmbedding
-from dbn_core.predictors import BridgedSource, Mixture
 from dbn_core.seeds import generator
 
 R32X2 = NetworkSpec(name="resnet32", width=2)

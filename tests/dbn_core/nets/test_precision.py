@@ -15,13 +15,13 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from benchmarks.suite.schema import load_suite
 from benchmarks.work.worker import Bench
+from dbn_core.methods.registry import methods
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork, StridedDepthwise
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.registry import methods
-from tests.test_data_parquet import picture, png, write
+from tests.dbn_core.data.test_data_parquet import picture, png, write
 
 TEACHERS = ("online", "views(2)", "views(2, unseen)")
 PRECISIONS = ("fp32", "bf16")

@@ -12,13 +12,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-import dbn_core.evaluation
-from dbn_core.context import FitContext, freeze
-from dbn_core.data import Dataset, Split
+import dbn_core.methods.evaluation
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Augmentation, Views
-from dbn_core.method import Part
+from dbn_core.methods.context import FitContext, freeze
+from dbn_core.methods.method import Part
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.registry import parse_method
 from dbn_core.train import loop
 from dbn_core.train.recipe import Recipe
 
@@ -93,7 +93,9 @@ def _nothing_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "MONITOR_SECONDS", float("inf"))  # a look at the loss in every second
     # Whether it averages for the first time, AveragedModel asks of a number that it keeps on the CPU.
     monkeypatch.setattr(AveragedModel, "update_parameters", uncounted(AveragedModel.update_parameters))
-    monkeypatch.setattr(dbn_core.evaluation, "evaluate_split", uncounted(dbn_core.evaluation.evaluate_split))
+    monkeypatch.setattr(
+        dbn_core.methods.evaluation, "evaluate_split", uncounted(dbn_core.methods.evaluation.evaluate_split)
+    )
 
 
 def uncounted(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,1 @@
+"""The pages of the report: templates, captions, the summary at the top, and the figure that can be explored."""

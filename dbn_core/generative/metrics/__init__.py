@@ -1,0 +1,1 @@
+"""Scores of generated samples: images and points (``samples``, ``extractor``), and tables (``tables``)."""

@@ -1,0 +1,1 @@
+"""What the suites of the generative papers are about: samples of score networks, and tables."""
