@@ -21,7 +21,8 @@ from benchmarks.results.shifts import shift_table
 from benchmarks.store.artefacts import Store
 from benchmarks.store.rows import definition, write_rows
 from benchmarks.suite.plan import Plan
-from benchmarks.suite.schema import Suite, on_unseen, view_count
+from benchmarks.suite.schema import Suite
+from benchmarks.suite.specs import on_unseen, view_count
 from benchmarks.work.make import Options, make_artefacts, select_cells
 from benchmarks.work.planning import mixed_numerics, plan_suite
 from benchmarks.work.schedule import Event, Outcome

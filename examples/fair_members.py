@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands.common import planned
+from benchmarks.commands.common import load_plan
 from dbn_core.tasks.classification import score_arrays
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -28,7 +28,7 @@ parser.add_argument("label", help="of size 1, as in its report")
 parser.add_argument("--store", type=Path, default=Path("results/store"))
 asked = parser.parse_args()
 
-plan, store = planned(asked.suite, asked.store, None, None, None)
+plan, store = load_plan(asked.suite, asked.store, None, None, None)
 others = [store.arrays("predictions", c.predictions) for c in plan.cells if (c.label, c.size) == (asked.label, 1)]
 if not others:
     parser.error(f"no entry of {asked.suite} is called {asked.label} and has the size 1")

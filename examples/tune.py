@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmarks.suite.schema import MethodEntry, Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
+from benchmarks.suite.specs import MethodEntry
 from benchmarks.work.make import Options, make_artefacts
 from benchmarks.work.planning import plan_suite
 from dbn_core.methods.registry import parse_method

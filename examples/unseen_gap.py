@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.commands.common import planned
+from benchmarks.commands.common import load_plan
 from benchmarks.export.folder import predictor_payload
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.dataset import Split
 from dbn_core.errors import SpecError
 from dbn_core.methods.evaluation import predict_split
@@ -31,8 +31,8 @@ parser.add_argument("--store", type=Path, default=Path("results/store"))
 asked = parser.parse_args()
 
 torch.set_num_threads(1)
-plan, store = planned(asked.suite, asked.store, None, None, None)
-bench = Bench(plan.suite, store, "cpu", asked.repetition - 1)
+plan, store = load_plan(asked.suite, asked.store, None, None, None)
+bench = ArtefactBuilder(plan.suite, store, "cpu", asked.repetition - 1)
 cells = [cell for cell in plan.cells if cell.repetition == asked.repetition - 1]
 teachers = max((cell for cell in cells if cell.is_reference), key=lambda cell: cell.size)
 cells = [teachers, *(cell for cell in cells if cell is not teachers and not (cell.is_reference and cell.size > 1))]

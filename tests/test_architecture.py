@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.cli import COMMANDS, application
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from benchmarks.work.planning import plan_suite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,7 +117,7 @@ def test_no_module_imports_itself_by_a_detour() -> None:
     "code",
     [
         "from dbn_core.methods.registry import methods; methods()",
-        "from benchmarks.suite.schema import load_suite; load_suite('digits').entries()",
+        "from benchmarks.suite.load import load_suite; load_suite('digits').entries()",
         "import benchmarks.results.rows, benchmarks.report, benchmarks.cli; benchmarks.cli.application()",
     ],
     ids=["registry", "suite", "report"],

@@ -14,11 +14,11 @@ import pytest
 import typer
 
 from benchmarks.cli import application, main
-from benchmarks.commands.common import planned
+from benchmarks.commands.common import load_plan
 from benchmarks.report.tables.formatting import dee_text
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from dbn_core.data.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +108,7 @@ def test_the_reference_table_is_joined(
         return capsys.readouterr().out
 
     assert "Nothing is left to train." in said(run, "--dry-run")
-    plan, store = planned("cifar10-cpu", Path("results/store"), None, None, None)
+    plan, store = load_plan("cifar10-cpu", Path("results/store"), None, None, None)
     arrays = store.arrays("predictions", next(c.predictions for c in plan.cells if c.label == "ED (from source)"))
     np.savez("mine.npz", test=arrays["test"], labels=arrays["test_labels"])
     assert "Deep-ensemble equivalent, raw: 1.9" in said(score)

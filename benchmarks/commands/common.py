@@ -87,7 +87,7 @@ REFERENCE, REPORTS = Path("results/reference"), Path("reports")
 DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")]
 
 
-def places(suite: str, rows: Path | None, reports: Path | None, publish: bool) -> tuple[Path, Path]:
+def output_dirs(suite: str, rows: Path | None, reports: Path | None, publish: bool) -> tuple[Path, Path]:
     """Folder of the suite's rows, and folder of the reports.
 
     Raises:
@@ -111,14 +111,14 @@ def command_line(publish: bool = False) -> str:
     return shlex.join([Path(sys.argv[0]).name, *words])
 
 
-def say_report(report: Path, rows: Path) -> None:
+def echo_report(report: Path, rows: Path) -> None:
     """The last lines of a command that wrote a report: where it is, and how to open it."""
-    say(f"Rows:   {rows}")
-    say(f"Report: {report}, and report.md beside it")
-    say(f"Open it in a browser: {report.resolve().as_uri()}")
+    echo(f"Rows:   {rows}")
+    echo(f"Report: {report}, and report.md beside it")
+    echo(f"Open it in a browser: {report.resolve().as_uri()}")
 
 
-def say(text: str) -> None:
+def echo(text: str) -> None:
     """Print a line as it is."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -159,7 +159,7 @@ def open_store(folder: Path) -> Store:
     return Store(folder, released_suites(released_root()))
 
 
-def planned(
+def load_plan(
     name: str,
     store: Path,
     set_: list[str] | None,
@@ -168,8 +168,7 @@ def planned(
     add: list[str] | None = None,
 ) -> tuple[Plan, Store]:
     """The plan of a suite as the options change it, with plugins loaded, and the store."""
-    from benchmarks.suite.adding import with_methods
-    from benchmarks.suite.schema import load_suite
+    from benchmarks.suite.load import load_suite, with_methods
     from benchmarks.work.planning import plan_suite
 
     load_plugins(plugin)

@@ -19,8 +19,8 @@ from benchmarks.commands.common import (
     StoreDir,
     SuiteName,
     command_line,
-    planned,
-    say,
+    echo,
+    load_plan,
 )
 from dbn_core.errors import SpecError
 from dbn_core.seeds import digest
@@ -51,7 +51,7 @@ def export(
     from benchmarks.export.card import Card
     from benchmarks.export.folder import export_cell, find_cell
 
-    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    plan, the_store = load_plan(suite, store, set_, data_root, plugin)
     if plan.suite.task.name != "classification":
         raise SpecError(
             f"`export` writes classifiers, and the suite '{plan.suite.name}' is about {plan.suite.task.name}: "
@@ -61,13 +61,13 @@ def export(
     name = plan.suite.name
     folder = out or Path("results/exports") / name / folder_name(cell, plan.cells)
     card = Card(command_line(), (rows,) if rows else (RUNS / name, REFERENCE / name))
-    agreement = export_cell(plan, the_store, cell, folder, card, say)
-    say(
+    agreement = export_cell(plan, the_store, cell, folder, card, echo)
+    echo(
         f"On {agreement.examples:,} test images onnxruntime differs from torch by at most {agreement.difference:.1e} "
         f"in log-probabilities; {100 * agreement.equal_classes:.2f} % of the predicted classes are equal."
     )
-    say(f"Exported {cell.title} to {folder}")
-    say(f"Try it: python {folder / 'example.py'}")
+    echo(f"Exported {cell.title} to {folder}")
+    echo(f"Try it: python {folder / 'example.py'}")
 
 
 def folder_name(cell: Cell, cells: Iterable[Cell]) -> str:

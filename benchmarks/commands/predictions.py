@@ -22,11 +22,11 @@ from benchmarks.commands.common import (
     RowsDir,
     Set,
     StoreDir,
+    echo,
     errors,
+    load_plan,
+    output_dirs,
     overrides,
-    places,
-    planned,
-    say,
 )
 from benchmarks.commands.scores import print_json, print_table, score_names, score_number
 from dbn_core.errors import SpecError
@@ -129,7 +129,7 @@ def score(
     arrays: dict[str, Any] = {}
     task: Task = Classification()
     if suite is not None:
-        plan, the_store = planned(suite, store, set_, data_root, plugin)
+        plan, the_store = load_plan(suite, store, set_, data_root, plugin)
         task = plan.suite.task
     classes = isinstance(task, Classification)
     if predictions is not None and classes:
@@ -154,10 +154,12 @@ def score(
         _print_scores(task, result)
     if suite is not None and joins:
         check_rows(
-            places(plan.suite.name, rows, reports, False)[0], plan.suite, source_of(suite, overrides(set_, None, False))
+            output_dirs(plan.suite.name, rows, reports, False)[0],
+            plan.suite,
+            source_of(suite, overrides(set_, None, False)),
         )
         result |= _change_suite(
-            plan, the_store, arrays, remove, *places(plan.suite.name, rows, reports, False), plugin or [],
+            plan, the_store, arrays, remove, *output_dirs(plan.suite.name, rows, reports, False), plugin or [],
             {"label": label, "size": size, "repetition": repetition - 1, "note": note,
              "source": predictions.name if predictions else "",
              "cost": {"params": params, "macs": macs, "student_passes": train_passes, "train_seconds": train_seconds}},
@@ -173,7 +175,7 @@ def score(
             if not json_:
                 _print_equivalents(result)
         if not json_:
-            say("To add a row to its tables and figures, give --label and --size.")
+            echo("To add a row to its tables and figures, give --label and --size.")
     if json_:
         print_json(result)
 
@@ -200,7 +202,7 @@ def compare(
     else:
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
-        plan, the_store = planned(suite, store, set_, data_root, plugin, add)
+        plan, the_store = load_plan(suite, store, set_, data_root, plugin, add)
         found = compare_stored(plan, the_store, a, b)
     if json_:
         said = {name: getattr(found, name) for name in ("a", "b", "examples", "repetitions", "notes")}
@@ -208,9 +210,9 @@ def compare(
         print_json(said | {"rows": rows, "method": found.method, "verdict": found.verdict})
         return
     for line in found.notes:
-        say(line)
-    say(f"A: {found.a}")
-    say(f"B: {found.b}")
+        echo(line)
+    echo(f"A: {found.a}")
+    echo(f"B: {found.b}")
     names, lines = score_names(found.task), []
     for row in found.rows:
         number = partial(score_number, found.task, row.metric)
@@ -222,8 +224,8 @@ def compare(
             )
         )
     print_table(["score", "A", "B", "A - B", "95 % interval", "p", "p (Holm)"], lines)
-    say(found.method)
-    say(found.verdict)
+    echo(found.method)
+    echo(found.verdict)
 
 
 def _change_suite(
@@ -291,7 +293,7 @@ def _scored(task: Task, arrays: Mapping[str, Any], notes: list[str]) -> dict[str
 
 def _print_scores(task: Task, result: Mapping[str, Any]) -> None:
     for line in result["notes"]:
-        say(line)
+        echo(line)
     names, rows = score_names(task), []
     for name, metric in result["metrics"].items():
         value, low, high = (None if end is None else score_number(task, name, end) for end in metric.values())
@@ -306,8 +308,8 @@ def _print_equivalents(result: Mapping[str, Any]) -> None:
 
     for name, dee in result["dee"].items():
         text = dee_text(dee["value"], dee["low"], dee["high"], result["max_size"])
-        say(f"Deep-ensemble equivalent, {name}: {text}")
-    say(
+        echo(f"Deep-ensemble equivalent, {name}: {text}")
+    echo(
         f"Paired with the deep ensembles of the suite {result['suite']} over {result['examples']} examples; the "
         "intervals are of 95 % and speak of other examples, not of other trainings."
     )
@@ -321,7 +323,7 @@ def _print_row(task: Task, result: Mapping[str, Any]) -> None:
         for column in task.curves:
             value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
             name = known.get(column, f"Equivalent members of {task.reference_label}")
-            say(f"{name}: {dee_text(value, low, high, result['max_size'])}")
-        say(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
-    say(f"Rows:   {result['rows']}")
-    say(f"Report: {result['report']}")
+            echo(f"{name}: {dee_text(value, low, high, result['max_size'])}")
+        echo(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
+    echo(f"Rows:   {result['rows']}")
+    echo(f"Report: {result['report']}")

@@ -13,8 +13,8 @@ from benchmarks.commands.common import (
     ReportsDir,
     SuiteName,
     console,
-    places,
-    say_report,
+    echo_report,
+    output_dirs,
     table,
 )
 from dbn_core.errors import SpecError
@@ -33,14 +33,14 @@ def report(
     from benchmarks.report import render
 
     name = Path(suite).stem
-    own, reports = places(name, rows, reports, publish)
+    own, reports = output_dirs(name, rows, reports, publish)
     candidates = [own] if rows or publish else [own, REFERENCE / name]
     folder = next((path for path in candidates if (path / "meta.json").is_file()), None)
     if folder is None:
         searched = " or ".join(f"'{path}'" for path in candidates)
         raise SpecError(f"There are no result rows in {searched}: run `dbn-bench run {suite}` first.")
     render(folder, reports / name)
-    say_report(reports / name / "report.html", folder)
+    echo_report(reports / name / "report.html", folder)
 
 
 def claims(
@@ -54,7 +54,7 @@ def claims(
     """Decide the papers' claims on result rows, and write a page of them."""
     from benchmarks.claims.page import reference_folders, render_claims
 
-    _, reports = places("", None, reports, publish)
+    _, reports = output_dirs("", None, reports, publish)
     found = render_claims(rows or reference_folders(), reports / "claims")
     columns = ["claim", "suite", "method", "verdict", "effect of the test that decides"]
     lines: list[tuple[str, ...]] = [(v.claim.key, v.suite, v.subject, v.word, str(v.deciding.effect)) for v in found]

@@ -24,13 +24,13 @@ from benchmarks.commands.common import (
     SuiteName,
     command_line,
     console,
+    echo,
+    echo_report,
     errors,
+    load_plan,
     load_plugins,
+    output_dirs,
     overrides,
-    places,
-    planned,
-    say,
-    say_report,
     table,
 )
 from dbn_core.errors import SpecError
@@ -92,8 +92,7 @@ def run(
     from benchmarks.run import run_suite
     from benchmarks.store.released import released_root
     from benchmarks.store.rows import check_rows, source_of
-    from benchmarks.suite.adding import with_methods
-    from benchmarks.suite.schema import load_suite
+    from benchmarks.suite.load import load_suite, with_methods
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
     from benchmarks.work.progress import Reporter
@@ -106,7 +105,7 @@ def run(
     load_plugins(plugin)
     changed = overrides(set_, data_root, download)
     chosen = with_methods(load_suite(suite, changed), add or [])
-    rows, reports = places(chosen.name, rows, reports, publish)
+    rows, reports = output_dirs(chosen.name, rows, reports, publish)
     options = Options(
         store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard,
         command_line(publish), released_root(), source_of(suite, changed),
@@ -126,13 +125,13 @@ def run(
         errors.print(f"{len(failures)} of {len(result.plan.nodes)} artefacts failed:", style="bold red")
         for failure in result.failures:
             errors.print(f"  {failure['cell']}: {failure['reason']}", markup=False, soft_wrap=True)
-        say_report(written, rows)
+        echo_report(written, rows)
         raise typer.Exit(1)
     if left:
         errors.print(f"The time is up; {left} artefacts are left: run the same command again.")
-        say_report(written, rows)
+        echo_report(written, rows)
         raise typer.Exit(3)
-    say_report(written, rows)
+    echo_report(written, rows)
 
 
 def status(
@@ -146,7 +145,7 @@ def status(
     from benchmarks.work.planning import suite_status
     from benchmarks.work.run_status import clock, running, runs
 
-    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    plan, the_store = load_plan(suite, store, set_, data_root, plugin)
     counts = suite_status(plan, the_store)
     table(
         f"Suite {plan.suite.name} in {store}",
@@ -162,10 +161,10 @@ def status(
             left = record.get("eta_s")
             done = f"{record['done']} of {record['total']} artefacts"
             ending = f", about {clock(left)} left" if left is not None else ""
-            say(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{ending}")
+            echo(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{ending}")
         elif record is records[-1]:
             ended = "died" if active else record.get("state", "ended")
-            say(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
+            echo(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
     if under_way:
         from benchmarks.work.progress import running_table
 
@@ -201,7 +200,7 @@ def _show_plan(suite: Suite, options: Options) -> None:
     )
     planned, missing = Counter(n.kind for n in plan.nodes.values()), Counter(n.kind for n in nodes.values())
     table("Artefacts", ["kind", "planned", "to make"], [(k, str(n), str(missing[k])) for k, n in planned.items()])
-    say(announce(plan, nodes, options.processes, options.threads, options.device) or "Nothing is left to train.")
+    echo(announce(plan, nodes, options.processes, options.threads, options.device) or "Nothing is left to train.")
 
 
 def _check_tensorboard(folder: Path | None) -> None:

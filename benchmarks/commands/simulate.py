@@ -55,8 +55,8 @@ def simulate(
 
     Needs no data and trains nothing; docs/scaling.md describes the model.
     """
+    from benchmarks.suite.load import load_suite
     from benchmarks.suite.plan import build_plan
-    from benchmarks.suite.schema import load_suite
     from benchmarks.work.simulate import Machine, data_bytes, demands, network_size
     from benchmarks.work.simulate import simulate as run
 

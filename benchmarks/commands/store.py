@@ -16,13 +16,13 @@ from benchmarks.commands.common import (
     Set,
     StoreDir,
     SuiteName,
+    echo,
     errors,
+    load_plan,
     load_plugins,
     open_store,
+    output_dirs,
     overrides,
-    places,
-    planned,
-    say,
     table,
 )
 
@@ -44,7 +44,7 @@ def verify(store: StoreDir = STORE) -> None:
         for sentence in the_store.damaged:
             errors.print(sentence, markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
-    say("Everything is intact.")
+    echo("Everything is intact.")
 
 
 @store_app.command()
@@ -70,8 +70,7 @@ def gc(
     --set and --add change every kept suite as they change that of `run`.  A store in use is left alone.
     """
     from benchmarks.store.storage import UNNEEDED, cleaning, collect, remove, unneeded
-    from benchmarks.suite.adding import with_methods
-    from benchmarks.suite.schema import load_suite
+    from benchmarks.suite.load import load_suite, with_methods
     from benchmarks.work.planning import plan_suite
 
     the_store = open_store(store)
@@ -95,7 +94,7 @@ def gc(
             if any(litter.values()) and not yes:
                 typer.confirm(f"Remove these files, {freed / 2**20:.1f} MiB (--yes answers this)?", abort=True)
             remove(litter)
-    say(f"{freed / 2**20:.1f} MiB {'would be' if dry_run else 'were'} freed.")
+    echo(f"{freed / 2**20:.1f} MiB {'would be' if dry_run else 'were'} freed.")
 
 
 @store_app.command("export")
@@ -114,10 +113,10 @@ def export_(
     """Write a suite's results into one file, from which another machine gives the same report without training."""
     from benchmarks.store.bundle import export_suite
 
-    plan, the_store = planned(suite, store, set_, data_root, plugin)
-    folder, _ = places(plan.suite.name, rows, None, False)
+    plan, the_store = load_plan(suite, store, set_, data_root, plugin)
+    folder, _ = output_dirs(plan.suite.name, rows, None, False)
     count = export_suite(plan, the_store, folder, file, weights)
-    say(f"{count} artefacts in {file}, {file.stat().st_size / 2**20:.1f} MiB.")
+    echo(f"{count} artefacts in {file}, {file.stat().st_size / 2**20:.1f} MiB.")
 
 
 @store_app.command("import")
@@ -136,9 +135,9 @@ def import_(
     from benchmarks.store.artefacts import Store
     from benchmarks.store.bundle import import_bundle
 
-    suite, count, folder = import_bundle(file, Store(store), rows, replace_rows, say)
-    say(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")
-    say(f"Report: dbn-bench report {suite}" + (f" --rows {folder}" if rows else ""))
+    suite, count, folder = import_bundle(file, Store(store), rows, replace_rows, echo)
+    echo(f"{count} new artefacts of the suite {suite} are in {store}, its rows in {folder}.")
+    echo(f"Report: dbn-bench report {suite}" + (f" --rows {folder}" if rows else ""))
 
 
 @store_app.command()
@@ -163,7 +162,7 @@ def release(
     from benchmarks.store.release import release_suite
     from benchmarks.store.released import FOLDER
 
-    plan, the_store = planned(suite, store, set_, data_root, plugin)
+    plan, the_store = load_plan(suite, store, set_, data_root, plugin)
     folder = (out or FOLDER) / plan.suite.name
     done = release_suite(plan, the_store, folder, pools)
     table(
@@ -173,5 +172,5 @@ def release(
     )
     table("", ["file", "MiB"], [(name, f"{size / 2**20:.2f}") for name, size in done.files.items()])
     for line in done.left_out:
-        say(line)
-    say(f"{sum(done.files.values()) / 2**20:.1f} MiB in {folder}: commit it.")
+        echo(line)
+    echo(f"{sum(done.files.values()) / 2**20:.1f} MiB in {folder}: commit it.")

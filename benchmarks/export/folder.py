@@ -12,7 +12,7 @@ import torch
 from benchmarks.export.card import Agreement, Card, example_script, model_card
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.augment import to_float
 from dbn_core.data.dataset import Dataset
 from dbn_core.errors import BenchError, SpecError, did_you_mean
@@ -65,8 +65,8 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     if reason := why_missing("onnxruntime", torch.device("cpu")):
         raise ExportError(f"Nothing can be exported: {reason}")
     payload = predictor_payload(plan, store, cell)
-    bench = Bench(plan.suite, store, "cpu", cell.repetition if plan.suite.data.resplits else 0)
-    data, predictor = bench.data, bench.predictor(payload)
+    builder = ArtefactBuilder(plan.suite, store, "cpu", cell.repetition if plan.suite.data.resplits else 0)
+    data, predictor = builder.data, builder.predictor(payload)
     example = to_float(data.test.images[:2])
     if draws_numbers(predictor, example):
         raise ExportError(

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.suite.schema import Suite, blaming, on_unseen, view_count
+from benchmarks.suite.schema import Suite, naming_method
+from benchmarks.suite.specs import on_unseen, view_count
 from dbn_core.errors import PluginError
 from dbn_core.methods.method import Method, Part, options_key
 from dbn_core.methods.registry import canonical
@@ -22,7 +23,7 @@ FORMAT = 1
 TRAINED = ("member", "views", "part")
 
 
-def turn(kind: str) -> int:
+def priority(kind: str) -> int:
     """Which ready nodes begin first: those that take a second, then predictions on shifted images, then trainings."""
     return 2 if kind in TRAINED else int(kind == "shifts")
 
@@ -138,7 +139,7 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
         for repetition in range(suite.repetitions_of(entry)):
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
-                with blaming(method):
+                with naming_method(method):
                     predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size)
                     made_from = _ingredients(plan, use, size, repetition)
                     terms = method.terms(size) if method.nested else None

@@ -36,7 +36,7 @@ class Engine(ABC):
     def slots(self) -> int:
         """How many nodes it can work on at once; may change while a run goes on."""
 
-    def look_after(self) -> None:  # noqa: B027 - most engines look after their workers themselves
+    def check_workers(self) -> None:  # noqa: B027 - most engines look after their workers themselves
         """See to it that no future stays open whose worker is gone; asked about twice a second."""
 
     @abstractmethod
@@ -94,7 +94,7 @@ class _Worker:
         self.process = next(iter(set(active_children()) - before), None)  # none: it is dead already
         return self.future
 
-    def look_after(self) -> None:
+    def check_workers(self) -> None:
         """Close the future of a process that died unnoticed: first by waking the pool, then by force."""
         if self.pool is None or self.future is None or self.future.done():
             return
@@ -116,7 +116,7 @@ class _Worker:
         if self.pool is None:
             return
         while wait and self.future is not None and not wait_for([self.future], 1.0).done:
-            self.look_after()
+            self.check_workers()
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=cancel_futures)
         if self.process is not None and not self._ended(LOST_SECONDS if wait else 0):
@@ -132,7 +132,7 @@ class WorkerPools(Executor):
 
     One pool of several processes can hang for ever when one of them dies while another is being started (seen with
     CPython 3.11.7); a pool of one never does both at a time.  A pool of one can still overlook the death of a process
-    that dies while it is being given work: :meth:`look_after` finds that.
+    that dies while it is being given work: :meth:`check_workers` finds that.
     """
 
     def __init__(self, start: Sequence[Callable[[], ProcessPoolExecutor]]) -> None:
@@ -149,10 +149,10 @@ class WorkerPools(Executor):
                 return worker.submit(fn, *args, **kwargs)
         raise RuntimeError("every worker is at work")
 
-    def look_after(self) -> None:
+    def check_workers(self) -> None:
         """Close every future whose process died unnoticed, so that its work can be given to another."""
         for worker in self._workers:
-            worker.look_after()
+            worker.check_workers()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the workers; without ``wait``, at once."""
@@ -186,9 +186,9 @@ class Processes(Engine):
         """As many as workers."""
         return self.count
 
-    def look_after(self) -> None:
-        """See :meth:`WorkerPools.look_after`."""
-        self.executor.look_after()
+    def check_workers(self) -> None:
+        """See :meth:`WorkerPools.check_workers`."""
+        self.executor.check_workers()
 
     def close(self, at_once: bool) -> None:
         """End the workers."""

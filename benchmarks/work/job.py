@@ -18,23 +18,25 @@ from benchmarks.store.released import Released
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import wait_until_seen
-from benchmarks.work.run_status import Ticket
-from benchmarks.work.worker import Bench
+from benchmarks.work.run_status import RunHandle
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.errors import StoreError
 from dbn_core.methods.registry import load_same
 
 
 @lru_cache(maxsize=1)
-def _bench(
+def _builder(
     suite_json: str,
     store: str,
     released: tuple[str, ...],
     device: str,
     code: tuple[tuple[str, str], ...],
     threads: int,
-) -> Bench:
+) -> ArtefactBuilder:
     torch.set_num_threads(threads)
-    return Bench(Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device)
+    return ArtefactBuilder(
+        Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device
+    )
 
 
 def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
@@ -50,21 +52,21 @@ def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
         StoreError: this machine does not see the store of the run.
         PluginError: it has other plugins, or another version of them or of dbn-bench, than the run.
     """
-    if not job.ticket.record.is_file():
+    if not job.handle.record.is_file():
         raise StoreError(
-            f"The worker on {socket.gethostname()} does not see the store '{job.ticket.store}': put the store on a "
+            f"The worker on {socket.gethostname()} does not see the store '{job.handle.store}': put the store on a "
             "file system that all workers share, and name it by the same path everywhere."
         )
     device = _DEVICE or job.device
     load_same(dict(job.code))
-    bench = _bench(job.suite, job.ticket.store, job.released, device, job.code, job.threads)
-    with bench.store.locked(node.key) as mine:
-        if bench.store.has(node.kind, node.key):
+    builder = _builder(job.suite, job.handle.store, job.released, device, job.code, job.threads)
+    with builder.store.locked(node.key) as mine:
+        if builder.store.has(node.kind, node.key):
             return "found"
         if not mine:
             return "busy"
-        wait_until_seen(bench.store, made)
-        bench.run(node, job.ticket)
+        wait_until_seen(builder.store, made)
+        builder.run(node, job.handle)
     return "made"
 
 
@@ -77,7 +79,7 @@ class Job:
         device: where networks run.
         code: where the methods of the run come from, see :func:`dbn_core.methods.registry.loaded`.
         threads: torch threads of each process.
-        ticket: of the run.
+        handle: of the run.
         released: folders of released suites.
     """
 
@@ -85,7 +87,7 @@ class Job:
     device: str
     code: tuple[tuple[str, str], ...]
     threads: int
-    ticket: Ticket
+    handle: RunHandle
     released: tuple[str, ...] = ()
 
 

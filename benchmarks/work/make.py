@@ -21,7 +21,7 @@ from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
 from benchmarks.work.planning import edited_plugins, wait_until_seen
-from benchmarks.work.run_status import Ticket, new_ticket, request_stop, time_limit, write_record
+from benchmarks.work.run_status import RunHandle, new_run, request_stop, time_limit, write_record
 from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
@@ -142,9 +142,9 @@ def _make(
 ) -> Outcome:
     from benchmarks.work.job import Job, run_node
 
-    ticket = new_ticket(plan.suite.name, options.store, options.tensorboard)
+    handle = new_run(plan.suite.name, options.store, options.tensorboard)
     try:
-        atomic_write(ticket.record, b"{}")
+        atomic_write(handle.record, b"{}")
     except StoreError as error:  # what is stored can still be reported
         return Outcome(failures=dict.fromkeys(nodes, str(error)))
     job = Job(
@@ -152,7 +152,7 @@ def _make(
         options.device,
         tuple(loaded(options.plugins).items()),
         options.threads,
-        ticket,
+        handle,
         tuple(str(layer.folder.resolve()) for layer in store.released),
     )
 
@@ -167,21 +167,21 @@ def _make(
             file.write("".join(traceback.format_exception(error)))
 
     def tell(event: Event) -> None:
-        state = "stopping" if ticket.stopping() else "running"
+        state = "stopping" if handle.stopping() else "running"
         counts = {"done": event.done, "total": event.total, "eta_s": event.eta_s}
-        write_record(ticket, suite=plan.suite.name, state=state, **counts)
+        write_record(handle, suite=plan.suite.name, state=state, **counts)
         report(event)
 
     state = "failed"
     try:
         devices = () if options.device == "cpu" else cuda_devices(options.device)
         with (
-            stop_on_signal(ticket) as signals,
-            time_limit(ticket, options.max_seconds),
+            stop_on_signal(handle) as signals,
+            time_limit(handle, options.max_seconds),
             engine(options.executor, options.jobs, options.threads, devices) as where,
         ):
             work = {key: node_work(plan, node) for key, node in nodes.items()}
-            scheduler = Scheduler(nodes, submit, where, tell, keep_trace, ticket.stopping, work)
+            scheduler = Scheduler(nodes, submit, where, tell, keep_trace, handle.stopping, work)
             outcome = scheduler.run()
             if signals:
                 raise InterruptedRunError(
@@ -192,8 +192,8 @@ def _make(
         state = "stopped"
         raise
     finally:
-        write_record(ticket, suite=plan.suite.name, state=state)
-        ticket.stop.unlink(missing_ok=True)
+        write_record(handle, suite=plan.suite.name, state=state)
+        handle.stop.unlink(missing_ok=True)
     return outcome
 
 
@@ -206,7 +206,7 @@ def _portable(suite: Suite) -> Suite:
 
 
 @contextmanager
-def stop_on_signal(ticket: Ticket) -> Iterator[list[int]]:
+def stop_on_signal(handle: RunHandle) -> Iterator[list[int]]:
     """Let the first Ctrl-C or SIGTERM stop a run in good order, the second end it; gives the signals that came."""
     came: list[int] = []
 
@@ -214,7 +214,7 @@ def stop_on_signal(ticket: Ticket) -> Iterator[list[int]]:
         if came:
             raise KeyboardInterrupt
         came.append(number)
-        request_stop(ticket)
+        request_stop(handle)
 
     if threading.current_thread() is not threading.main_thread():
         yield came  # signals reach the main thread alone

@@ -30,7 +30,7 @@ TITLE_BYTES = 200
 
 
 @dataclass(frozen=True)
-class Ticket:
+class RunHandle:
     """What every node of a run takes along to its worker.
 
     Attributes:
@@ -58,23 +58,23 @@ class Ticket:
         return self.stop.exists()
 
 
-def new_ticket(suite: str, store: Path, tensorboard: Path | None = None) -> Ticket:
-    """A ticket with a name of its own, also when two machines start a run in the same second."""
+def new_run(suite: str, store: Path, tensorboard: Path | None = None) -> RunHandle:
+    """A handle with a name of its own, also when two machines start a run in the same second."""
     name = f"{suite}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{socket.gethostname()}-{os.getpid()}"
-    return Ticket(name, str(store.resolve()), str(tensorboard.resolve()) if tensorboard else None)
+    return RunHandle(name, str(store.resolve()), str(tensorboard.resolve()) if tensorboard else None)
 
 
 class NodeMonitor(Monitor):
     """Keeps a file about one node up to date while it is made, and asks the run whether to go on."""
 
-    def __init__(self, ticket: Ticket, key: str, title: str) -> None:
-        self.ticket, self.title, self.key = ticket, title, key
-        self.path = Path(ticket.store) / "running" / f"{key}.json"
+    def __init__(self, handle: RunHandle, key: str, title: str) -> None:
+        self.handle, self.title, self.key = handle, title, key
+        self.path = Path(handle.store) / "running" / f"{key}.json"
         self._begun = self._epoch_begun = time.monotonic()
         self._first_fraction: float | None = None
         self._scores: dict[str, float] = {}
         self._events: Any = None
-        self._writes_events = ticket.tensorboard is not None
+        self._writes_events = handle.tensorboard is not None
 
     def update(self, progress: Progress) -> None:
         """Write where the training is, for the screen and for ``dbn-bench status``."""
@@ -101,11 +101,11 @@ class NodeMonitor(Monitor):
 
     def should_stop(self) -> bool:
         """Whether the run wants its workers to stop."""
-        return self.ticket.stopping()
+        return self.handle.stopping()
 
     def write(self, **values: Any) -> None:
         """Renew the file."""
-        values = {"key": self.key, "title": self.title, "run": self.ticket.run, "updated": time.time(), **values}
+        values = {"key": self.key, "title": self.title, "run": self.handle.run, "updated": time.time(), **values}
         with suppress(OSError):
             _replace(self.path, values)
 
@@ -136,13 +136,13 @@ class NodeMonitor(Monitor):
 
         title = "".join(letter if letter.isprintable() and letter != "/" else "-" for letter in self.title)
         title = title.encode()[:TITLE_BYTES].decode(errors="ignore")
-        return SummaryWriter(str(Path(str(self.ticket.tensorboard)) / f"{title} {self.key[:8]}"))
+        return SummaryWriter(str(Path(str(self.handle.tensorboard)) / f"{title} {self.key[:8]}"))
 
 
 @contextmanager
-def watched(ticket: Ticket, key: str, title: str) -> Iterator[NodeMonitor]:
+def watched(handle: RunHandle, key: str, title: str) -> Iterator[NodeMonitor]:
     """A monitor for one node; its file is gone afterwards, whatever happens."""
-    monitor = NodeMonitor(ticket, key, title)
+    monitor = NodeMonitor(handle, key, title)
     monitor.write()
     try:
         yield monitor
@@ -150,27 +150,27 @@ def watched(ticket: Ticket, key: str, title: str) -> Iterator[NodeMonitor]:
         monitor.close()
 
 
-def write_record(ticket: Ticket, **values: Any) -> None:
+def write_record(handle: RunHandle, **values: Any) -> None:
     """What a run says of itself: suite, state, counts, estimated end."""
     with suppress(OSError):
-        host = {"run": ticket.run, "host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
-        _replace(ticket.record, host | values)
+        host = {"run": handle.run, "host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
+        _replace(handle.record, host | values)
 
 
-def request_stop(ticket: Ticket) -> None:
+def request_stop(handle: RunHandle) -> None:
     """Ask all workers of a run to write their checkpoints and stop."""
     with suppress(OSError):
-        ticket.stop.parent.mkdir(parents=True, exist_ok=True)
-        ticket.stop.touch()
+        handle.stop.parent.mkdir(parents=True, exist_ok=True)
+        handle.stop.touch()
 
 
 @contextmanager
-def time_limit(ticket: Ticket, seconds: float | None) -> Iterator[None]:
+def time_limit(handle: RunHandle, seconds: float | None) -> Iterator[None]:
     """Ask the workers of a run to stop after so many seconds of this machine's monotonic clock; None: never."""
     if seconds is None:
         yield
         return
-    timer = threading.Timer(seconds, request_stop, [ticket])
+    timer = threading.Timer(seconds, request_stop, [handle])
     timer.daemon = True
     timer.start()
     try:

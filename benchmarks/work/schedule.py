@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, 
 from dataclasses import dataclass, field
 
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import TRAINED, Node, Plan, turn
+from benchmarks.suite.plan import TRAINED, Node, Plan, priority
 from benchmarks.work.executors import Engine
 from dbn_core.errors import ArtefactError, BenchError, TrainingStoppedError
 
@@ -70,7 +70,7 @@ class _Clock:
         mean = sum(total for _, total in self._known.values()) / sum(count for count, _ in self._known.values())
         seconds = 0.0
         for group, nodes in self._left.items():
-            count, total = self._known.get(group, (1, mean if turn(group[0]) else 0.2))
+            count, total = self._known.get(group, (1, mean if priority(group[0]) else 0.2))
             seconds += nodes * total / count
         return seconds / jobs
 
@@ -131,11 +131,11 @@ class Scheduler:
         self.nodes, self.submit, self.engine, self.report = nodes, submit, engine, report
         self.keep_trace, self.stopping = keep_trace, stopping
         self.outcome, self._clock, self._slots = Outcome(), _Clock(nodes.values()), 1
-        height = heights(nodes, work or dict.fromkeys(nodes, 1.0))
+        height = bottom_levels(nodes, work or dict.fromkeys(nodes, 1.0))
         # Those with the heaviest chain first, so that no worker is left with a long tail.  What is not trained takes a
         # second, and comes before all: a run whose time is up has the predictions of all that it trained.
         self._rank = {
-            key: (turn(node.kind), -height[key], place, key) for place, (key, node) in enumerate(nodes.items())
+            key: (priority(node.kind), -height[key], place, key) for place, (key, node) in enumerate(nodes.items())
         }
         self._waiting = dict(nodes)
         self._open = {key: {need for _, need in node.needs if need in nodes} for key, node in nodes.items()}
@@ -163,7 +163,7 @@ class Scheduler:
             if stopped and (not self._running or time.monotonic() - stopped > GRACE_SECONDS):
                 break
             if self._running:
-                self.engine.look_after()
+                self.engine.check_workers()
                 self._finish(wait(self._running, TICK_SECONDS, FIRST_COMPLETED).done)
             elif self._postponed:
                 time.sleep(min(TICK_SECONDS, BUSY_SECONDS[0]))
@@ -280,7 +280,7 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} (the full trace is in failures.log of the store)"
 
 
-def heights(nodes: dict[str, Node], work: Mapping[str, float]) -> dict[str, float]:
+def bottom_levels(nodes: dict[str, Node], work: Mapping[str, float]) -> dict[str, float]:
     """Work of each node and of the heaviest chain of nodes that wait for it, in the unit of ``work``."""
     after = dict.fromkeys(nodes, 0.0)
     height = {}

@@ -12,9 +12,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.suite.plan import Node, Plan, turn
+from benchmarks.suite.plan import Node, Plan, priority
 from benchmarks.work.estimate import network_share, node_work, shifted_images
-from benchmarks.work.schedule import heights
+from benchmarks.work.schedule import bottom_levels
 from dbn_core.errors import SpecError
 from dbn_core.methods.registry import parse_method
 
@@ -251,7 +251,7 @@ class _Run:
     def __init__(self, nodes: dict[str, Node], demand: Mapping[str, Demand], machine: Machine, loaded: float) -> None:
         self._nodes, self._demand, self._machine, self._loaded_bytes = nodes, demand, machine, loaded
         self._place = {key: place for place, key in enumerate(nodes)}
-        self._height = heights(nodes, {key: demand[key].flops for key in nodes})
+        self._height = bottom_levels(nodes, {key: demand[key].flops for key in nodes})
         self._open = {key: {need for _, need in node.needs if need in nodes} for key, node in nodes.items()}
         self._after: dict[str, list[str]] = {key: [] for key in nodes}
         for key, needs in self._open.items():
@@ -268,7 +268,7 @@ class _Run:
         self._transfers: list[tuple[float, int, str, str]] = []  # (bytes moved by then, place, key, what comes next)
 
     def _rank(self, key: str) -> tuple[int, float, int, str]:
-        return turn(self._nodes[key].kind), -self._height[key], self._place[key], key
+        return priority(self._nodes[key].kind), -self._height[key], self._place[key], key
 
     def run(self) -> float:
         """Time at which the last node ends."""

@@ -97,22 +97,22 @@ def _time_predictors(
     """For each predictor and runtime its latencies at batch 1 and at the suite's batch; what cannot run is left out."""
     import torch
 
-    from benchmarks.work.worker import Bench
+    from benchmarks.work.worker import ArtefactBuilder
     from dbn_core.data.augment import to_float
     from dbn_core.draws import seeded
     from dbn_core.measure.latency import measure_latency
     from dbn_core.measure.runtimes import RuntimeMissingError, prepare, why_missing
 
     torch.set_num_threads(options.threads)
-    bench = Bench(plan.suite, store, options.device)
-    images = to_float(bench.data.test.images.to(bench.device))
+    builder = ArtefactBuilder(plan.suite, store, options.device)
+    images = to_float(builder.data.test.images.to(builder.device))
     spec = plan.suite.latency
     repeated = images.repeat(-(-spec.batch // len(images)), 1, 1, 1)[: spec.batch]
     measured: dict[str, dict[str, Any]] = {name: {} for name in cells}
-    with seeded(bench.device, seed=plan.suite.seed, kind="latency"):
-        predictors = {name: bench.predictor(plan.nodes[cell.cost].payload) for name, cell in cells.items()}
+    with seeded(builder.device, seed=plan.suite.seed, kind="latency"):
+        predictors = {name: builder.predictor(plan.nodes[cell.cost].payload) for name, cell in cells.items()}
         for runtime in spec.runtimes:
-            if reason := why_missing(runtime, bench.device):
+            if reason := why_missing(runtime, builder.device):
                 report(f"Nothing is timed in {runtime}: {reason}")
                 continue
             ready = {}

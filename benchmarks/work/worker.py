@@ -21,7 +21,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
-from benchmarks.work.run_status import Ticket, watched
+from benchmarks.work.run_status import RunHandle, watched
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.shifted import shifted_sets
 from dbn_core.data.views import Augmentation, Views
@@ -52,7 +52,7 @@ def _on_device(suite_json: str) -> dict[int, Dataset]:
     return {}
 
 
-class Bench:
+class ArtefactBuilder:
     """A suite, its data and a store, in one process."""
 
     def __init__(self, suite: Suite, store: Store, device: str = "auto", repetition: int = 0) -> None:
@@ -126,12 +126,12 @@ class Bench:
         network.load_state_dict(self._load("member", key))
         return freeze(network.to(self.device).to(memory_format=torch.channels_last))
 
-    def run(self, node: Node, ticket: Ticket | None = None) -> None:
+    def run(self, node: Node, handle: RunHandle | None = None) -> None:
         """Make one artefact and store it; a failure stores nothing."""
-        if ticket is None:
+        if handle is None:
             self._run(node)
             return
-        with watched(ticket, node.key, node.title) as self._monitor:
+        with watched(handle, node.key, node.title) as self._monitor:
             self._run(node)
 
     def _run(self, node: Node) -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, build_plan
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.schema import Suite
 from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import sample

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Plan, build_plan
-from benchmarks.suite.schema import load_suite
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss

@@ -12,7 +12,8 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.run import Options, RunResult, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import suite_status
 from benchmarks.work.schedule import Event
 
@@ -104,7 +105,9 @@ def test_a_run_writes_rows_and_report(finished: tuple[Path, RunResult]) -> None:
 def test_a_second_run_makes_nothing(finished: tuple[Path, RunResult], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = finished
     before = scores(folder)
-    monkeypatch.setattr("benchmarks.work.worker.Bench.run", lambda *a: pytest.fail("something was made again"))
+    monkeypatch.setattr(
+        "benchmarks.work.worker.ArtefactBuilder.run", lambda *a: pytest.fail("something was made again")
+    )
     monkeypatch.setattr("dbn_core.data.digits.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
     assert not run(folder).outcome.made
     pd.testing.assert_frame_equal(scores(folder), before)

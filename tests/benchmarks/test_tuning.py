@@ -16,7 +16,7 @@ from benchmarks.report import load_results, render
 from benchmarks.report.tables.formatting import tuning_table
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from tests.support.tiny import DE, ED, HEAD
 

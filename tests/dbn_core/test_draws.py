@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from benchmarks.contract.check import check_method
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options, make_artefacts
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core import Method, Part, parse_method, register
 from dbn_core.data.digits import DigitsSource
 from dbn_core.draws import GlobalState, seeded
@@ -164,7 +165,7 @@ def contents(suite: Suite, folder: Path) -> dict[tuple[str, str], bytes]:
 
 
 def make(suite: Suite, folder: Path) -> dict[tuple[str, str], bytes]:
-    bench = Bench(suite, Store(folder), "cpu")
+    bench = ArtefactBuilder(suite, Store(folder), "cpu")
     for node in plan_suite(suite, bench.store).nodes.values():
         bench.run(node)
     return contents(suite, folder)
@@ -204,7 +205,7 @@ def test_the_same_bits_after_a_kill_in_the_middle(
 ) -> None:
     undisturbed = make(suite, tmp_path / "a")
     monkeypatch.setattr(loop, "MONITOR_SECONDS", -1.0)
-    bench = Bench(suite, Store(tmp_path / "b"), "cpu")
+    bench = ArtefactBuilder(suite, Store(tmp_path / "b"), "cpu")
     plan = plan_suite(suite, bench.store)
     bench._monitor = Impatient()
     with pytest.raises(TrainingStoppedError):
@@ -262,7 +263,7 @@ def test_draws_of_fit_around_a_training_do_not_depend_on_its_resumption(
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     stored = []
     for deaths in (0, 1):
-        bench = Bench(suite, Store(tmp_path / f"{deaths}"), "cpu")
+        bench = ArtefactBuilder(suite, Store(tmp_path / f"{deaths}"), "cpu")
         node = next(node for node in plan_suite(suite, bench.store).nodes.values() if node.kind == "part")
         Around.deaths = deaths
         if deaths:

@@ -16,7 +16,8 @@ from scipy.stats import norm, ttest_rel
 from benchmarks.cli import main
 from benchmarks.contract.check import check_method
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import plan_suite
 from dbn_core.errors import PluginError, SpecError
 from dbn_core.methods.registry import load_plugin, parse_method

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.run import Options, run_suite
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from dbn_core import Method, register
 from tests.support import tiny
 

@@ -72,7 +72,7 @@ def run(folder: Path, kill_at_write: int = 0, log_made: Path | None = None, **op
     import dbn_core.files
     import dbn_core.train.loop as loop
     from benchmarks.run import run_suite
-    from benchmarks.suite.schema import load_suite
+    from benchmarks.suite.load import load_suite
     from benchmarks.work.make import Options
 
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import verify_store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from benchmarks.work.make import Options
 from tests.stress.figures import STRESS
 from tests.stress.support import assert_same_rows, finish, write_suite

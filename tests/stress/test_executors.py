@@ -184,7 +184,7 @@ def test_a_future_left_open_by_a_dead_process_is_closed_and_its_work_done_by_ano
     begun = time.monotonic()
     while not lost.done():
         assert time.monotonic() - begun < 60
-        pools.look_after()
+        pools.check_workers()
         time.sleep(0.05)
     assert isinstance(lost.exception(), BrokenProcessPool)
     assert pools.submit(slow_node).result(60) == "made"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from dbn_core.methods.registry import load_plugin
 from tests.benchmarks.store.test_changed import CONSTANT, PLUGIN, folder_suite, go, save_images
 from tests.support.tiny import DE, HEAD

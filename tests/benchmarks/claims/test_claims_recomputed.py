@@ -128,9 +128,9 @@ def test_a_difference_over_examples_has_the_mean_of_the_rows_and_no_other_verdic
 @cache
 def predictions(label: str, size: int) -> list[dict[str, np.ndarray]]:
     """Released log-probabilities of each repetition; the first M terms of the largest deep ensemble are DE-M."""
-    from benchmarks.commands.common import planned
+    from benchmarks.commands.common import load_plan
 
-    plan, store = planned("cifar10-cpu", Path("results/store"), None, None, None)
+    plan, store = load_plan("cifar10-cpu", Path("results/store"), None, None, None)
     wanted = max(cell.size for cell in plan.cells if cell.label == "DE") if label == "DE" else size
     cells = [cell for cell in plan.cells if (cell.label, cell.size) == (label, wanted)]
     return [store.arrays("predictions", cell.predictions) for cell in sorted(cells, key=lambda cell: cell.repetition)]

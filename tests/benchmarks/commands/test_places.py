@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.cli import application
-from benchmarks.commands.common import command_line, places
+from benchmarks.commands.common import command_line, output_dirs
 from dbn_core.errors import SpecError
 from tests.support.tiny import DE, HEAD
 
@@ -64,4 +64,4 @@ def test_what_is_committed_names_no_place_of_a_machine() -> None:
 
 def test_publishing_to_a_folder_of_ones_own_is_refused() -> None:
     with pytest.raises(SpecError, match="drop --rows and --reports"):
-        places("digits", Path("mine"), None, True)
+        output_dirs("digits", Path("mine"), None, True)

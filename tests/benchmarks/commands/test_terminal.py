@@ -21,8 +21,8 @@ from benchmarks.suite.plan import Node
 from benchmarks.work.progress import Reporter, clock
 from benchmarks.work.run_status import (
     NodeMonitor,
-    Ticket,
-    new_ticket,
+    RunHandle,
+    new_run,
     request_stop,
     running,
     runs,
@@ -181,8 +181,8 @@ def node(title: str = "member 1 of pool 1", kind: str = "member") -> Node:
 
 def told(tmp_path: Path, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
-    ticket = Ticket("run", str(tmp_path))
-    with Reporter(console, tmp_path) as reporter, watched(ticket, node().key, node().title) as monitor:
+    handle = RunHandle("run", str(tmp_path))
+    with Reporter(console, tmp_path) as reporter, watched(handle, node().key, node().title) as monitor:
         reporter("Looking")
         reporter(Event("start", node(), 0, 2, None))
         monitor.update(Progress("x", 3, 10, 0.35, 0.71828, 0.1))
@@ -213,7 +213,7 @@ def test_a_clock_reads_as_people_write_it() -> None:
 
 
 def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
-    monitor = NodeMonitor(Ticket("run", str(tmp_path)), node().key, "x")
+    monitor = NodeMonitor(RunHandle("run", str(tmp_path)), node().key, "x")
     monitor._begun -= 10.0
     monitor.update(Progress("x", 5, 10, 0.5, 1.0, 0.1))  # resumed half way: nothing known of the pace yet
     monitor.update(Progress("x", 6, 10, 0.6, 1.0, 0.1))
@@ -224,30 +224,30 @@ def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
 
 def test_a_run_that_died_is_not_running(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    ticket = new_ticket("x", tmp_path)
-    NodeMonitor(ticket, node().key, "x").write()  # and then killed: nobody holds the lock
+    handle = new_run("x", tmp_path)
+    NodeMonitor(handle, node().key, "x").write()  # and then killed: nobody holds the lock
     assert running(store) == []
     with store.locked(node().key):
         assert [value["title"] for value in running(Store(tmp_path))] == ["x"]
 
 
 def test_a_request_to_stop_reaches_whoever_sees_the_store(tmp_path: Path) -> None:
-    ticket = new_ticket("x", tmp_path)
-    other = Ticket(**vars(ticket))
+    handle = new_run("x", tmp_path)
+    other = RunHandle(**vars(handle))
     assert not other.stopping()
-    request_stop(ticket)
+    request_stop(handle)
     assert other.stopping()
 
 
 def test_a_time_limit_does_not_depend_on_the_clocks_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: 0.0)  # a clock that was set back, and stands still
-    ticket = new_ticket("x", tmp_path)
-    with time_limit(ticket, 0.05):
+    handle = new_run("x", tmp_path)
+    with time_limit(handle, 0.05):
         end = time.monotonic() + 30
-        while not Ticket(**vars(ticket)).stopping():
+        while not RunHandle(**vars(handle)).stopping():
             assert time.monotonic() < end
             time.sleep(0.01)
-    other = new_ticket("y", tmp_path)
+    other = new_run("y", tmp_path)
     with time_limit(other, 3600):
         pass
     with time_limit(other, None):
@@ -256,8 +256,8 @@ def test_a_time_limit_does_not_depend_on_the_clocks_of_workers(tmp_path: Path, m
 
 @pytest.mark.parametrize("title", ["x" * 300, "é" * 200, "a\0b", "../../x", "line\nbreak"])
 def test_event_files_are_written_for_any_title(tmp_path: Path, title: str) -> None:
-    ticket = new_ticket("run", tmp_path, tmp_path / "events")
-    with watched(ticket, node().key, title) as monitor:
+    handle = new_run("run", tmp_path, tmp_path / "events")
+    with watched(handle, node().key, title) as monitor:
         monitor.update(Progress("x", 1, 2, 0.5, 1.0, 0.1, True))
     (folder,) = (tmp_path / "events").iterdir()
     assert list(folder.glob("events.out.tfevents*"))
@@ -265,8 +265,8 @@ def test_event_files_are_written_for_any_title(tmp_path: Path, title: str) -> No
 
 def test_trouble_with_event_files_fails_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
-    ticket = new_ticket("run", tmp_path, tmp_path / "file" / "events")
-    with watched(ticket, node().key, "x") as monitor:
+    handle = new_run("run", tmp_path, tmp_path / "file" / "events")
+    with watched(handle, node().key, "x") as monitor:
         for epoch in (1, 2):
             monitor.update(Progress("x", epoch, 2, 0.5, 1.0, 0.1, True))
     assert len([record for record in caplog.records if "No event files of x" in record.message]) == 1
@@ -274,11 +274,11 @@ def test_trouble_with_event_files_fails_no_training(tmp_path: Path, caplog: pyte
 
 def test_hints_never_fail_a_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    ticket = Ticket("run", str(tmp_path / "file"))
-    with watched(ticket, node().key, "x") as monitor:
+    handle = RunHandle("run", str(tmp_path / "file"))
+    with watched(handle, node().key, "x") as monitor:
         monitor.update(Progress("x", 1, 2, 0.5, 1.0, 0.1))
-    write_record(ticket, state="running")
-    request_stop(ticket)
+    write_record(handle, state="running")
+    request_stop(handle)
     (tmp_path / "running").mkdir()
     (tmp_path / "running" / "broken.json").write_text("{")
     assert running(Store(tmp_path)) == []
@@ -288,7 +288,7 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     from benchmarks.work.make import stop_on_signal
 
     before = signal.getsignal(signal.SIGINT)
-    with stop_on_signal(new_ticket("x", tmp_path)) as came:
+    with stop_on_signal(new_run("x", tmp_path)) as came:
         os.kill(os.getpid(), signal.SIGTERM)
         assert came == [signal.SIGTERM]
         with pytest.raises(KeyboardInterrupt):
@@ -297,7 +297,7 @@ def test_signals_are_given_back(tmp_path: Path) -> None:
     thread_saw: list[list[int]] = []
 
     def elsewhere() -> None:
-        with stop_on_signal(new_ticket("x", tmp_path)) as none:
+        with stop_on_signal(new_run("x", tmp_path)) as none:
             thread_saw.append(none)
 
     thread = threading.Thread(target=elsewhere)

@@ -17,9 +17,10 @@ from benchmarks.cli import main
 from benchmarks.export import folder as exporting
 from benchmarks.run import Options, run_suite
 from benchmarks.store.artefacts import Store
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import build_plan
-from benchmarks.suite.schema import Suite, load_suite
-from benchmarks.work.worker import Bench
+from benchmarks.suite.schema import Suite
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.augment import to_float
 from dbn_core.measure.deploy import deployable, draws_numbers
 from dbn_core.metrics.scores import mixture_log_probs
@@ -211,7 +212,7 @@ def test_every_built_in_method_has_a_deployable_form_and_noise_is_refused(
     result = run_suite(suite(trained, text), options, lambda event: None)
     assert not result.failures
     store = Store(trained / "store")
-    bench = Bench(result.plan.suite, store, "cpu")
+    bench = ArtefactBuilder(result.plan.suite, store, "cpu")
     images, noisy = to_float(bench.data.test.images[:50]), []
     for cell in result.plan.cells:
         plain = bench.predictor(result.plan.nodes[cell.predictions].payload)

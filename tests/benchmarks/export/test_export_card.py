@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.commands.exporting import folder_name
 from benchmarks.export.card import Agreement, Card, model_card
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
-from benchmarks.suite.schema import load_suite
 from dbn_core.data.digits import DigitsSource
 
 SUITE = """

@@ -21,7 +21,7 @@ from benchmarks.report.page.captions import captions
 from benchmarks.report.tables.published import beside, figure_text, published_table
 from benchmarks.run import Options, _meta, plan_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from benchmarks.work.schedule import Outcome
 from dbn_core.errors import ArtefactError, BenchError, SpecError
 from tests.benchmarks.report.test_report import METHODS, write_results

@@ -27,7 +27,8 @@ from benchmarks.run import Options, plan_suite, run_suite
 from benchmarks.statistics import Means
 from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import collect, verify_store
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from dbn_core.errors import DataError
 from dbn_core.tasks.classification import Classification, score_arrays
 

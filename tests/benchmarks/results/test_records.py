@@ -21,7 +21,7 @@ from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
 from benchmarks.store.release import release_suite
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, PluginError
 from dbn_core.methods.method import Method

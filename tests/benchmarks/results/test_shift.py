@@ -11,7 +11,8 @@ import pytest
 from benchmarks.report.load import load_results
 from benchmarks.run import run_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
 from dbn_core.data.corruptions import corrupt
@@ -113,13 +114,13 @@ def test_scores_under_a_corruption_are_those_of_the_corrupted_images(made: Path)
     """A prediction made anew, of images corrupted here."""
     import torch
 
-    from benchmarks.work.worker import Bench
+    from benchmarks.work.worker import ArtefactBuilder
 
     plan, store = plan_suite(load_suite(str(made / "tiny.toml")), Store(made / "store")), Store(made / "store")
     values = []
     for repetition in (0, 1):
         [cell] = [c for c in plan.cells if (c.label, c.repetition) == ("ED", repetition)]
-        bench = Bench(plan.suite, store, "cpu", repetition)
+        bench = ArtefactBuilder(plan.suite, store, "cpu", repetition)
         test = bench.data.test
         images = corrupt(test.images[:IMAGES], "contrast", 5)
         with torch.inference_mode():

@@ -15,11 +15,12 @@ from PIL import Image
 
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
 from benchmarks.work.schedule import Event
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.errors import DataError
 from dbn_core.methods.registry import load_plugin
 from tests.support import tiny
@@ -97,7 +98,7 @@ def test_nothing_is_made_from_data_that_differ_from_those_of_the_key(tmp_path: P
     assert plan.data.fingerprint == first  # names, sizes and times are as they were
     member = next(node for node in plan.nodes.values() if node.kind == "member")
     with pytest.raises(DataError, match=rf"have data (\w+), but member 1 of pool 1 was planned with data {first[:12]}"):
-        Bench(suite, Store(tmp_path / "store"), "cpu").run(member)
+        ArtefactBuilder(suite, Store(tmp_path / "store"), "cpu").run(member)
     assert not Store(tmp_path / "store").has("member", member.key)
     result = go(tmp_path, folder_suite(tmp_path, "A"))  # the plan now reads the data again
     assert not result.failures
@@ -121,7 +122,7 @@ def test_a_cost_is_not_counted_on_images_of_another_shape(tmp_path: Path) -> Non
     node = next(n for n in plan_suite(suite, Store(tmp_path / "store")).nodes.values() if n.kind == "cost")
     node.recipe["image"] = [3, 32, 32]
     with pytest.raises(DataError, match=r"was planned with image \[3, 32, 32\]"):
-        Bench(suite, Store(tmp_path / "store"), "cpu").run(node)
+        ArtefactBuilder(suite, Store(tmp_path / "store"), "cpu").run(node)
 
 
 def test_results_on_data_that_are_elsewhere_are_reported_and_that_is_said(tmp_path: Path) -> None:

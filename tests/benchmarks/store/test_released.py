@@ -22,11 +22,10 @@ from benchmarks.store.artefacts import Store
 from benchmarks.store.release import release_suite
 from benchmarks.store.released import Released, in_pieces, piece, released_root, released_suites
 from benchmarks.store.storage import collect, remove, verify_store
-from benchmarks.suite.adding import with_methods
+from benchmarks.suite.load import load_suite, with_methods
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
-from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.augment import to_float
 from dbn_core.errors import SpecError, StoreError
 from dbn_core.methods.evaluation import predict_split
@@ -221,7 +220,7 @@ def test_what_is_added_changes_nothing_else() -> None:
 def test_released_weights_give_the_released_predictions_on_any_processor(clone: Path, home: tuple[Path, Plan]) -> None:
     # Another processor rounds sums of products otherwise: what double precision gives lies as near as float32 allows.
     plan, store = home[1], Store(clone / "store", released_suites(clone / "released"))
-    bench = Bench(plan.suite, store, "cpu")
+    bench = ArtefactBuilder(plan.suite, store, "cpu")
     for cell in plan.cells:
         if cell.method.name == "de":
             released = store.arrays("predictions", cell.predictions)["test"][: cell.terms].astype(np.float64)
@@ -266,7 +265,7 @@ def test_released_members_predict_on_this_processor_what_was_released() -> None:
     cell = next(cell for cell in plan.cells if cell.is_reference and cell.size == 1)
     node = plan.nodes[cell.predictions]
     known, _ = unpack(store.content("predictions", cell.predictions))
-    bench = Bench(suite, store, "cpu")
+    bench = ArtefactBuilder(suite, store, "cpu")
     member = bench._member(node.payload["members"]["0"])
     images = bench.data.test.images[:200]
     with torch.no_grad():

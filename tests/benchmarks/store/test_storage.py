@@ -23,8 +23,8 @@ from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
 from benchmarks.store.storage import cleaning, collect, remove, verify_store
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Plan
-from benchmarks.suite.schema import load_suite
 from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, SpecError, StoreError
 from dbn_core.files import atomic_write

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save
 
 from benchmarks.store.artefacts import Store
-from benchmarks.work.run_status import new_ticket, write_record
+from benchmarks.work.run_status import new_run, write_record
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
 from dbn_core.seeds import canonical_json, digest, generator, seed_for
@@ -113,11 +113,11 @@ def test_the_umask_says_who_may_read_what_is_written(tmp_path: Path, umask: int,
 
 def test_progress_files_do_not_write_through_links(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("mine")
-    ticket = new_ticket("x", tmp_path)
-    ticket.record.parent.mkdir()
-    ticket.record.with_suffix(f".{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
-    write_record(ticket, state="running")
-    assert json.loads(ticket.record.read_text())["state"] == "running"
+    handle = new_run("x", tmp_path)
+    handle.record.parent.mkdir()
+    handle.record.with_suffix(f".{os.getpid()}.tmp").symlink_to(tmp_path / "victim")
+    write_record(handle, state="running")
+    assert json.loads(handle.record.read_text())["state"] == "running"
     assert (tmp_path / "victim").read_text() == "mine"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, build_plan
-from benchmarks.suite.schema import load_suite
 from dbn_core.seeds import digest
 
 FACTS = DataFacts("data", "Data", 3, (32, 32), tuple("abcdefghij"), {"train": 100, "validation": 10, "test": 10}, "new")
@@ -57,7 +57,7 @@ def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
 
 @pytest.mark.parametrize("name", sorted(KEYS))
 def test_the_artefacts_of_a_built_in_suite_keep_their_keys(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: False)  # precision = "auto" means fp32 then
+    monkeypatch.setattr("benchmarks.suite.load.computes_bf16", lambda: False)  # precision = "auto" means fp32 then
     nodes = sorted(build_plan(load_suite(name), FACTS).nodes)
     assert (len(nodes), digest(nodes, 16)) == KEYS[name]
 

@@ -15,8 +15,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.dbn.training import bridge_recipe, distillation_recipe
 from benchmarks.cli import main
+from benchmarks.suite.builtin import available
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
-from benchmarks.suite.schema import Suite, available, load_suite
+from benchmarks.suite.schema import Suite
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.folder import FolderSource
 from dbn_core.data.parquet import ParquetSource

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.suite.schema import available, load_suite
+from benchmarks.suite.builtin import available
+from benchmarks.suite.load import load_suite
 from dbn_core.errors import BenchError, SpecError
 
 GOOD = """
@@ -63,8 +64,8 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ("members = 4", "members = 1", ["needs 2 members", "has 1"]),
         ('use = "de"', 'use = "dee"', ["'dee'", "'de'"]),
         ('use = "de"', 'use = "dbn"', ["group"]),
-        ('use = "de"', 'use = "de"\ncontrol = true', ["'de'", "yardstick", "control = true"]),
-        ('use = "de"', 'use = "de"\nrepetitions = 2', ["'de'", "yardstick", "repetitions = 2"]),
+        ('use = "de"', 'use = "de"\ncontrol = true', ["'de'", "reference", "control = true"]),
+        ('use = "de"', 'use = "de"\nrepetitions = 2', ["'de'", "reference", "repetitions = 2"]),
         ('use = "de"', 'use = "de"\noption = {}', ["'option'", "'options'"]),
         ('use = "de"', 'use = "ed"\noptions = { tua = 1 }', ["'tua'", "'tau'"]),
         ("sizes = [1, 2]", "sizes = []", ["sizes"]),
@@ -116,7 +117,7 @@ def test_auto_is_bf16_where_the_processor_computes_in_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computes: bool | None, precision: str
 ) -> None:
     text = GOOD.replace("epochs = 2", 'epochs = 2\nprecision = "auto"').replace("use =", 'precision = "auto"\nuse =')
-    monkeypatch.setattr("benchmarks.suite.schema.computes_bf16", lambda: computes)
+    monkeypatch.setattr("benchmarks.suite.load.computes_bf16", lambda: computes)
     suite = load(tmp_path, text)
     # Nothing is left of it, so that keys are those of the precision that is meant.
     assert suite == load(tmp_path, text.replace("auto", precision))

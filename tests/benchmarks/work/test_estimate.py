@@ -11,8 +11,9 @@ import torch
 from benchmarks.environment import computes_bf16
 from benchmarks.run import Options, run_suite
 from benchmarks.store.artefacts import Store
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work import estimate
 from benchmarks.work.estimate import BRIDGE_SHARE, Speed, Work, announce, count_work, duration, measure_speed
 from benchmarks.work.schedule import Event, missing_nodes

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from benchmarks.work.make import Options
 from benchmarks.work.schedule import Event
 from tests.support import tiny
@@ -118,7 +118,7 @@ def test_too_little_memory_is_a_reason_and_not_a_crash(tmp_path: Path, monkeypat
     def explode(*args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("benchmarks.work.worker.Bench._fit_part", explode)
+    monkeypatch.setattr("benchmarks.work.worker.ArtefactBuilder._fit_part", explode)
     result = go(tmp_path, DE + TS)
     assert "too little memory: use fewer processes" in result.failures[0]["reason"]
     assert families(tmp_path) == {"de"}

@@ -13,8 +13,8 @@ import pytest
 
 from benchmarks.run import run_suite
 from benchmarks.store.artefacts import Store
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Node
-from benchmarks.suite.schema import load_suite
 from benchmarks.work.executors import Inline
 from benchmarks.work.make import Options
 from benchmarks.work.schedule import Event, Outcome, Scheduler
@@ -111,23 +111,23 @@ def attempts(folder: Path) -> Counter[str]:
 def test_a_training_that_fails_is_tried_once_while_a_damaged_member_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from benchmarks.work.worker import Bench
+    from benchmarks.work.worker import ArtefactBuilder
 
     (tmp_path / "once.toml").write_text(tiny.HEAD + tiny.DE + tiny.ED)
-    look, damaged = Bench._predict, []
+    look, damaged = ArtefactBuilder._predict, []
 
-    def fit(self: Bench, one: Node) -> Any:
+    def fit(self: ArtefactBuilder, one: Node) -> Any:
         raise TrainingDivergedError("its loss is NaN: lower its learning rate.")
 
-    def predict(self: Bench, one: Node) -> Any:
+    def predict(self: ArtefactBuilder, one: Node) -> Any:
         if not damaged:
             damaged.append(one.payload["members"]["0"])
             path = Store(tmp_path / "store").tensors_path("member", damaged[0])
             path.write_bytes(path.read_bytes()[:-1] + b"!")
         return look(self, one)
 
-    monkeypatch.setattr(Bench, "_fit_part", fit)
-    monkeypatch.setattr(Bench, "_predict", predict)
+    monkeypatch.setattr(ArtefactBuilder, "_fit_part", fit)
+    monkeypatch.setattr(ArtefactBuilder, "_predict", predict)
     places = {"store": tmp_path / "store", "rows": tmp_path / "rows", "reports": tmp_path / "reports"}
     result = run_suite(load_suite(str(tmp_path / "once.toml")), Options(jobs=0, device="cpu", **places), lambda _: None)
     assert damaged

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from benchmarks.commands import simulate as command_module
 from benchmarks.commands.simulate import data_facts
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Node, Plan, build_plan
-from benchmarks.suite.schema import load_suite
 from benchmarks.work.estimate import count_work
 from benchmarks.work.executors import Inline
 from benchmarks.work.schedule import Scheduler

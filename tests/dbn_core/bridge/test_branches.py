@@ -14,7 +14,7 @@ from torch import nn
 
 from baselines.dbn.branches import BranchTraining
 from baselines.dbn.training import BridgeTraining, Ends
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.bridge.branches import (
     BranchedNetwork,
     branch_fractions,
@@ -310,7 +310,7 @@ def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_studen
     method, context, states = fit(f"distill=branches,{options}", size)
     assert set(context.records) == records
     assert all(value is not None and value >= 0 for value in context.records.values())
-    assert Bench._training_value(context)["records"] == context.records
+    assert ArtefactBuilder._training_value(context)["records"] == context.records
     assert sum(log.epochs for log in context.logs[1:]) == 2  # as many updates for any number of rounds and branches
     workspace = (context.data, context.spec, context.device, context.axes)
     predict = PredictContext(*workspace, members={0: member(0)}, parts=states)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from dbn_core.data import cifar10_jpeg
 from dbn_core.data.cifar10_jpeg import Cifar10JpegSource
 from dbn_core.data.parquet import ParquetSource

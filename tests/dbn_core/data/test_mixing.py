@@ -13,8 +13,8 @@ from scipy import stats
 
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.schema import load_suite
-from benchmarks.work.worker import Bench
+from benchmarks.suite.load import load_suite
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.methods.context import FitContext, freeze
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.augment import mixup_coefficients
@@ -198,7 +198,7 @@ methods = [
 def test_stored_teachers_saw_the_pixels_of_the_student(tmp_path: Path) -> None:
     (tmp_path / "mixed.toml").write_text(SUITE)
     suite, store = load_suite(str(tmp_path / "mixed.toml")), Store(tmp_path / "store")
-    bench, plan = Bench(suite, store, "cpu"), plan_suite(suite, store)
+    bench, plan = ArtefactBuilder(suite, store, "cpu"), plan_suite(suite, store)
     stored = [node for node in plan.nodes.values() if node.kind == "views"]
     shown = {(n.recipe["mixup"], n.recipe.get("cutmix"), n.recipe["crop_pad"]) for n in stored}
     assert shown == {(0.0, 0.5, 1), (0.4, 1.0, 0), (0.0, None, 1), (0.4, 1.0, 1)}

@@ -13,7 +13,8 @@ from benchmarks.results.external.cells import Entry, add_external
 from benchmarks.run import plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.load import load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options
 from dbn_core.data.digits import DigitsSource
 from dbn_core.errors import DataError, SpecError

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from benchmarks.run import Options, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import build_plan
-from benchmarks.suite.schema import load_suite
-from benchmarks.work.worker import Bench
+from benchmarks.suite.load import load_suite
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.dataset import Split
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import SpecError
@@ -128,17 +128,17 @@ sizes = [3]
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> ArtefactBuilder:
     folder = tmp_path_factory.mktemp("views")
     (folder / "views.toml").write_text(SUITE)
     suite = load_suite(str(folder / "views.toml"))
     options = Options(store=folder / "store", rows=folder / "rows", reports=folder / "reports", jobs=0, device="cpu")
     result = run_suite(suite, options, lambda event: None)
     assert not result.failures
-    return Bench(suite, Store(folder / "store"), "cpu")
+    return ArtefactBuilder(suite, Store(folder / "store"), "cpu")
 
 
-def test_teachers_are_stored_once_for_all_methods_sizes_and_repetitions(bench: Bench) -> None:
+def test_teachers_are_stored_once_for_all_methods_sizes_and_repetitions(bench: ArtefactBuilder) -> None:
     plan = plan_suite(bench.suite, bench.store)
     stored = [node for node in plan.nodes.values() if node.kind == "views"]
     # ED shows unmixed images, both bridges mixed ones: two sets, of the members that a repetition draws.
@@ -148,7 +148,7 @@ def test_teachers_are_stored_once_for_all_methods_sizes_and_repetitions(bench: B
         assert len(cell.views) == (0 if cell.method.name == "de" else cell.size)
 
 
-def test_stored_logits_are_the_members_on_the_rebuilt_images(bench: Bench) -> None:
+def test_stored_logits_are_the_members_on_the_rebuilt_images(bench: ArtefactBuilder) -> None:
     plan = plan_suite(bench.suite, bench.store)
     node = next(node for node in plan.nodes.values() if node.kind == "views" and node.recipe["mixup"])
     logits = bench._load("views", node.key)["logits"]
@@ -160,7 +160,7 @@ def test_stored_logits_are_the_members_on_the_rebuilt_images(bench: Bench) -> No
         assert torch.allclose(member(batch.images), logits[1, some].float(), atol=0.02)
 
 
-def test_the_mode_of_teaching_is_part_of_the_key_and_of_the_report(bench: Bench) -> None:
+def test_the_mode_of_teaching_is_part_of_the_key_and_of_the_report(bench: ArtefactBuilder) -> None:
     facts = plan_suite(bench.suite, bench.store).data
     keys = []
     for teachers in ("online", "views(2)", "views(3)"):
@@ -172,7 +172,7 @@ def test_the_mode_of_teaching_is_part_of_the_key_and_of_the_report(bench: Bench)
     assert not keys[1] & keys[2]
 
 
-def test_online_and_stored_teachers_say_the_same(bench: Bench) -> None:
+def test_online_and_stored_teachers_say_the_same(bench: ArtefactBuilder) -> None:
     """A part taught by stored logits has the gradient that its teachers would give online."""
     from dbn_core.methods.context import FitContext
 
@@ -191,7 +191,7 @@ def test_online_and_stored_teachers_say_the_same(bench: Bench) -> None:
     assert context.teacher_passes == 9
 
 
-def test_a_part_that_mixes_otherwise_than_it_declares_is_refused(bench: Bench) -> None:
+def test_a_part_that_mixes_otherwise_than_it_declares_is_refused(bench: ArtefactBuilder) -> None:
     from dbn_core.methods.context import FitContext
 
     context = FitContext(bench.data, bench.suite.network, torch.device("cpu"), {}, recipe=bench.suite.recipe)
@@ -254,7 +254,7 @@ def test_students_are_taught_on_images_that_no_member_saw(tmp_path: Path) -> Non
     suite = load_suite(str(tmp_path / "unseen.toml"))
     options = Options(store=tmp_path / "s", rows=tmp_path / "r", reports=tmp_path / "p", jobs=0, device="cpu")
     assert not run_suite(suite, options, lambda event: None).failures
-    bench, plan = Bench(suite, Store(tmp_path / "s"), "cpu"), plan_suite(suite, Store(tmp_path / "s"))
+    bench, plan = ArtefactBuilder(suite, Store(tmp_path / "s"), "cpu"), plan_suite(suite, Store(tmp_path / "s"))
     seen, unseen = plan.cells
     assert seen.members == unseen.members
     assert seen.predictions != unseen.predictions

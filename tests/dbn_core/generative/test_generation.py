@@ -22,8 +22,9 @@ from benchmarks.report.page.task_page import main_table
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.builtin import available
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import build_plan
-from benchmarks.suite.schema import Suite, load_suite
+from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
 from dbn_core.data.batch import Batch

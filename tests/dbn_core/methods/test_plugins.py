@@ -16,7 +16,7 @@ import pytest
 
 import dbn_core
 from benchmarks.contract.check import check_method
-from benchmarks.suite.schema import load_suite
+from benchmarks.suite.load import load_suite
 from dbn_core.methods.registry import load_plugin, parse_method
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
+from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Cell, Plan
-from benchmarks.suite.schema import load_suite
-from benchmarks.work.worker import Bench
+from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.methods.registry import methods
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.precision import full_precision
@@ -104,7 +104,7 @@ class World:
         entries = [entry.format(spec, size(spec), teachers) for spec in SPECS for teachers in TEACHERS]
         path.write_text(SUITE.format(root=folder, norm=norm, precision=precision) + "".join(entries))
         suite = load_suite(str(path))
-        self.bench = Bench(suite, Store(folder / f"{norm}-{precision}"), "cpu")
+        self.bench = ArtefactBuilder(suite, Store(folder / f"{norm}-{precision}"), "cpu")
         self.plan: Plan = plan_suite(suite, self.bench.store)
 
     def cell(self, spec: str, teachers: str) -> Cell:
@@ -213,7 +213,7 @@ def test_students_may_have_a_precision_of_their_own(worlds: dict[tuple[str, str]
     for need in plan.nodes[taught.parts[0]].needs:
         half.make(*need)
     with watch:
-        Bench(mixed, half.bench.store, "cpu").run(plan.nodes[taught.parts[0]])
+        ArtefactBuilder(mixed, half.bench.store, "cpu").run(plan.nodes[taught.parts[0]])
     assert not watch.in_half
     same = load_suite(str(half.path), {"students.precision": "bf16"})
     assert set(plan_suite(same, half.bench.store).nodes) == set(half.plan.nodes)

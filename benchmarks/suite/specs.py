@@ -1,0 +1,195 @@
+"""The tables of a suite file: pool, students, latency, shift, published figures, methods.  Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from dbn_core.data.corruptions import CORRUPTIONS, LEVELS
+from dbn_core.data.ood import OUTSIDE
+from dbn_core.errors import did_you_mean
+
+
+class SpecModel(BaseModel):
+    """A table of a suite file: frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has characters that do not print, such as escape sequences: take them out")
+    return text
+
+
+# Text of one line that reaches terminals, pages and tables.
+Printable = Annotated[str, AfterValidator(_printable)]
+
+
+class PoolSpec(SpecModel):
+    """The trained members that all methods and sizes share.
+
+    Attributes:
+        sharing: ``independent``: each repetition has its own pool.  ``shared``: one pool, from which each repetition
+            draws another source and another order of members, as the papers do where members are expensive.
+        weights: ``bf16`` rounds the kernels of a finished member, which halves its file; networks that use it still
+            compute in float32.
+    """
+
+    members: int = Field(8, ge=1, le=1000)
+    sharing: Literal["independent", "shared"] = "independent"
+    weights: Literal["fp32", "bf16"] = "fp32"
+
+
+# ``online``: teachers run on every augmented batch, as in the papers.  ``views(V)``: they run once, on V seeded
+# augmented copies of the training split, and each epoch of a student uses the next copy.  ``views(V, unseen)``: the
+# copies are of images on which no member was trained.
+Teachers = Annotated[str, Field(pattern=r"^(online|views\([1-9]\d*(, unseen)?\))$")]
+_UNSEEN = ", unseen)"
+
+
+def view_count(teachers: str) -> int | None:
+    """V of ``views(V)`` and ``views(V, unseen)``, None for ``online``."""
+    found = re.match(r"views\((\d+)", teachers)
+    return int(found[1]) if found else None
+
+
+def on_unseen(teachers: str) -> bool:
+    """Whether students are taught on images on which no member was trained."""
+    return teachers.endswith(_UNSEEN)
+
+
+class StudentSpec(SpecModel):
+    """The training budget of every trained component of every method, and how members teach it.
+
+    Attributes:
+        epochs: of each component.
+        precision: of the students' training; None: the members'.  A suite file may say ``auto``, see
+            :func:`benchmarks.suite.load.load_suite`.
+    """
+
+    epochs: int = Field(200, ge=1, le=1_000_000)
+    teachers: Teachers = "online"
+    precision: Literal["fp32", "bf16"] | None = None
+
+
+class LatencySpec(SpecModel):
+    """How wall-clock time is measured: rounds at batch size 1, and rounds at ``batch``, in each runtime.
+
+    ``compiled`` is torch.compile, which takes a minute or more for each method and batch.  A runtime that is not
+    installed is skipped with a message.
+    """
+
+    batch: int = Field(128, ge=1, le=1_000_000)
+    repeats: int = Field(50, ge=3, le=1_000_000)
+    batch_repeats: int = Field(20, ge=3, le=1_000_000)
+    runtimes: tuple[Literal["eager", "compiled", "onnxruntime"], ...] = ("eager",)
+
+    @field_validator("runtimes")
+    @classmethod
+    def _eager_and_others(cls, runtimes: tuple[str, ...]) -> tuple[str, ...]:
+        if "eager" not in runtimes or len(set(runtimes)) < len(runtimes):
+            raise ValueError("name eager, which every method can run in, and each other runtime once")
+        return runtimes
+
+
+class ShiftSpec(SpecModel):
+    """Images on which methods predict in addition to the test split: corrupted and out-of-distribution ones.
+
+    Attributes:
+        outside: sets of out-of-distribution images.
+        images: how many test images are corrupted, from the first; and how many each out-of-distribution set has.
+    """
+
+    corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
+    levels: tuple[int, ...] = LEVELS
+    outside: tuple[str, ...] = ("svhn-like", "patches", "textures")
+    images: int = Field(2000, ge=1, le=1_000_000)
+
+    @field_validator("corruptions", "outside")
+    @classmethod
+    def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = CORRUPTIONS if info.field_name == "corruptions" else OUTSIDE
+        for name in names:
+            if name not in known:
+                raise ValueError(f"there is no '{name}'{did_you_mean(name, known)}")
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_exist(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if not levels or not set(levels) <= set(LEVELS):
+            raise ValueError("levels are some of 1 to 5")
+        return tuple(sorted(set(levels)))
+
+    @model_validator(mode="after")
+    def _has_sets(self) -> ShiftSpec:
+        if not (self.corruptions or self.outside):
+            raise ValueError("name a corruption or a set of out-of-distribution images, or remove [shift]")
+        return self
+
+    @property
+    def sets(self) -> int:
+        """How many sets of images there are."""
+        return len(self.corruptions) * len(self.levels) + len(self.outside)
+
+    def key(self, test: int) -> dict[str, Any]:
+        """JSON that identifies the images in keys, where the test split has ``test`` of them."""
+        return {
+            "corruptions": sorted(self.corruptions),
+            "levels": list(self.levels),
+            "outside": sorted(self.outside),
+            "images": min(self.images, test),
+        }
+
+
+class PublishedSpec(SpecModel):
+    """Published figures (``results/published``) that the report shows next to the suite's own.
+
+    Attributes:
+        differences: how the papers' protocol differs from the suite's, one sentence each; the report prints them.
+    """
+
+    data: str = Field(min_length=1)
+    differences: tuple[str, ...] = ()
+
+
+class TuningSpec(SpecModel):
+    """How the settings of a method were chosen; the report prints it, and no key depends on it.
+
+    Attributes:
+        settings: how many were tried, the chosen one included; None: unknown.
+        on: the split on which they were compared; ``paper``: they are the paper's.
+        varied: which options were varied.
+    """
+
+    settings: int | None = Field(None, ge=1)
+    on: Literal["validation", "test", "paper"]
+    varied: str = ""
+
+
+class MethodEntry(SpecModel):
+    """One method of the suite.
+
+    Attributes:
+        use: the method as a spec, for example ``dbn[steps=5]``.
+        options: further options, which must not repeat those of the spec.
+        label: name in tables; None: the method's title.
+        series: figures of tasks other than classification connect the entries of one series.
+        teachers, precision: where they differ from those of all students.
+        repetitions: only the suite's first ones, for methods that are too expensive to train in all of them.
+        control: whether the entry answers a question about another method; tables list controls separately.
+    """
+
+    use: str
+    sizes: tuple[Annotated[int, Field(le=1000)], ...] = Field(min_length=1)
+    options: dict[str, Any] = Field(default_factory=dict)
+    label: Printable | None = None
+    series: Printable | None = None
+    teachers: Teachers | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    repetitions: int | None = Field(None, ge=1, le=1000)
+    control: bool = False
+    tuning: TuningSpec | None = None
