@@ -38,7 +38,7 @@ class DirectRegression(DiffusionBridgeNetwork):
             dataclasses.replace(
                 part,
                 settings={name: value for name, value in (part.settings or {}).items() if name in kept},
-                taught_augmentation=images,
+                teacher_augmentation=images,
             )
             for part in super().parts(size)
         ]

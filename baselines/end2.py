@@ -39,7 +39,7 @@ class EnsembleDistributionDistillation(Method):
         """One student of all teachers; how it predicts does not change how it is trained."""
         config, members = self.config, tuple(range(size))
         settings, images = options_key(config, {"prediction"}), config.augmentation()
-        return [Part("student", members, (), settings, taught_mixup=config.mixup, taught_augmentation=images)]
+        return [Part("student", members, (), settings, teacher_mixup=config.mixup, teacher_augmentation=images)]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the proxy Dirichlet of the teachers."""

@@ -45,7 +45,7 @@ class EnsembleDistillation(Method):
         """One student of all teachers."""
         config = self.config
         members = tuple(range(size))
-        return [Part("student", members, taught_mixup=config.mixup, taught_augmentation=config.augmentation())]
+        return [Part("student", members, teacher_mixup=config.mixup, teacher_augmentation=config.augmentation())]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the teachers' softened mean probabilities."""

@@ -85,7 +85,7 @@ class StudentBridge(Method):
         parts = [dataclasses.replace(student, settings=options_key(distillation.config), owner=EnsembleDistillation)]
         # Who teaches is told by the members of a part, and by the key of the student.
         settings = options_key(config, {"source_term", "source_members", "bridge_from", "group"})
-        shown: dict[str, Any] = {"taught_mixup": config.bridge_mixup, "taught_augmentation": config.augmentation()}
+        shown: dict[str, Any] = {"teacher_mixup": config.bridge_mixup, "teacher_augmentation": config.augmentation()}
         if config.joint:
             members = tuple(sorted({*student.members, *(member for group in groups for member in group)}))
             settings["groups"] = [list(group) for group in groups]

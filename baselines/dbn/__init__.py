@@ -87,10 +87,10 @@ class DiffusionBridgeNetwork(Method):
         for bridge, replica in product(range(1, count + 1), range(1, config.replicas + 1)):
             members = (0, *range((bridge - 1) * further + 1, bridge * further + 1))
             end = f"{bridge}{f'r{replica}' if replica > 1 else ''}{suffix}"
-            parts.append(Part(f"bridge-{end}", members, settings=multi, taught_mixup=mixup))
+            parts.append(Part(f"bridge-{end}", members, settings=multi, teacher_mixup=mixup))
             if config.distill:
                 name, needs = f"{_STUDENT[config.distill]}-{end}", (f"bridge-{end}",)
-                parts.append(Part(name, members, needs, trained, taught_mixup=mixup))
+                parts.append(Part(name, members, needs, trained, teacher_mixup=mixup))
         return parts
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:

@@ -68,6 +68,12 @@ class Switches(method.Config):
             return {**PRESETS.get(values.get("preset", "fixed"), {}), **values}
         return values
 
+    def spec_options(self) -> dict[str, Any]:
+        """The preset, where it is not the default one, and the options that differ from the preset's values."""
+        preset = type(self).model_validate({"preset": self.preset}).model_dump()
+        given = {name: value for name, value in self.model_dump().items() if value != preset[name]}
+        return self.model_dump(include={"preset"}, exclude_defaults=True) | given
+
 
 class PaperOptions(Switches):
     """Defaults are the CIFAR-10 configuration of the paper."""

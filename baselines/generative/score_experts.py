@@ -66,7 +66,9 @@ class Experts(Method):
         data, flip = context.data, context.data.flip if recipe.flip is None else recipe.flip
         own = (data.train.labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]
         if not len(own):
-            raise SpecError(f"{context.what}: no class is left for it: take fewer experts than the data have classes.")
+            raise SpecError(
+                f"{context.run_name}: no class is left for it: take fewer experts than the data have classes."
+            )
 
         def from_own(batch: Batch) -> torch.Tensor:
             # Its own examples in the place of the batch's, as many, augmented as these.

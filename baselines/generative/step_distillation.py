@@ -77,8 +77,8 @@ class StepDistillation(Method):
         config = self.config
         if context.task.key().get("prediction") == "noise":
             raise SpecError(
-                f"{context.what}: of a network that predicts noise, a single step keeps nothing: set prediction = 'v' "
-                "in [task]."
+                f"{context.run_name}: a single step of a network that predicts noise returns noise alone: set "
+                "prediction = 'v' in [task]."
             )
         teacher: Any = context.members[0]
         if part.needs:

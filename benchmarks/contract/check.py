@@ -100,9 +100,11 @@ def _check_part(part: Part, size: int, seen: set[str]) -> None:
     _positions(f"part '{part.name}'", part.members, size)
     if part.settings is not None:
         _json(f"the settings of part '{part.name}'", dict(part.settings))
-    assert part.taught_mixup is None or part.taught_mixup >= 0, f"part '{part.name}': taught_mixup must be at least 0"
-    shown = set(part.taught_augmentation) - {"crop_pad", "flip", "cutmix"}
-    assert not shown, f"part '{part.name}': taught_augmentation takes crop_pad, flip and cutmix, not '{min(shown)}'"
+    assert part.teacher_mixup is None or part.teacher_mixup >= 0, (
+        f"part '{part.name}': teacher_mixup must be at least 0"
+    )
+    shown = set(part.teacher_augmentation) - {"crop_pad", "flip", "cutmix"}
+    assert not shown, f"part '{part.name}': teacher_augmentation takes crop_pad, flip and cutmix, not '{min(shown)}'"
     assert not (part.owner and part.settings is None), f"part '{part.name}' has an owner: give it the owner's settings"
 
 

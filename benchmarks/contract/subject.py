@@ -137,7 +137,7 @@ class Subject:
             student_epochs=recipe.epochs,
             members=copy.deepcopy([self.members[position] for position in part.members]),
             parts={name: dict(parts[name]) for name in part.needs},
-            what=part.name,
+            run_name=part.name,
             **options,
         )
         with seeded(_CPU, check="fit", part=part.name), self.watch():
@@ -186,7 +186,7 @@ class Subject:
 
     def views(self, part: Part, unseen: bool, count: int = 2) -> dict[str, Any]:
         """Options of :meth:`fit` under which a part's teachers speak from stored logits, perhaps on unseen images."""
-        assert part.taught_mixup is not None
+        assert part.teacher_mixup is not None
         split, recipe = self.data.validation if unseen else self.data.train, part.shown(RECIPE)
         how = Augmentation(recipe.crop_pad, bool(recipe.flip), recipe.mixup, recipe.cutmix)
         views = Views(split, how, count, {"check": "views"})
@@ -194,7 +194,7 @@ class Subject:
         with torch.no_grad():
             shown = [views.batch(view, everything).images for view in range(count)]
             logits = [torch.stack([self.members[m](images).half() for images in shown]) for m in part.members]
-        return {"views": views, "stored_logits": logits}
+        return {"stored_views": views, "stored_logits": logits}
 
     def interrupted(self, part: Part, size: int, folder: Path) -> Fitted:
         """A part whose last training was killed before its last two steps, in the middle of an epoch, and resumed."""

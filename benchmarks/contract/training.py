@@ -97,11 +97,11 @@ def check_resumes(subject: Subject) -> None:
 
 
 def check_precisions_and_teachers(subject: Subject) -> None:
-    """trains in fp32 and bf16, with teachers online, and from stored logits where it declares taught_mixup."""
+    """trains in fp32 and bf16, with teachers online, and from stored logits where it declares teacher_mixup."""
     size = subject.first
     for part in subject.method.parts(size):
         trained = bool(subject.fitted(size)[part.name].context.purposes)
-        for teachers in TEACHERS if part.taught_mixup is not None else TEACHERS[:1]:
+        for teachers in TEACHERS if part.teacher_mixup is not None else TEACHERS[:1]:
             stored = {} if teachers == "online" else subject.views(part, unseen="unseen" in teachers)
             for precision in ("fp32", "bf16") if trained else ("fp32",):
                 if (precision, teachers) != ("fp32", "online"):  # what all other checks try
@@ -119,7 +119,7 @@ def _fit_with(subject: Subject, part: Part, precision: str, teachers: str, store
         raise AssertionError(f"part '{part.name}' does not fit with {setting}: {reason}") from error
     assert not (stored and made.context.teacher_passes), (
         f"part '{part.name}' runs its teachers online although they are stored: call context.teach(batch), or leave "
-        "taught_mixup out"
+        "teacher_mixup out"
     )
     for key, tensor in made.state.items():
         assert is_finite(tensor), f"part '{part.name}' has NaN or infinite numbers in '{key}' with {setting}"

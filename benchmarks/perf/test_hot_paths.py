@@ -177,7 +177,7 @@ def test_bridge_epoch(benchmark: Any, precision: str, taught: str, teachers: int
     context = FitContext(data, spec, torch.device("cpu"), {}, recipe=Recipe(crop_pad=0, precision=precision))
     context.members = [context.new_network(f"member {m}").eval() for m in range(teachers)]
     if taught == "stored":
-        context.views = Views(split, Augmentation(0, True, 0.4), 1, {})
+        context.stored_views = Views(split, Augmentation(0, True, 0.4), 1, {})
         context.stored_logits = [torch.randn(1, count, 10).half() for _ in range(teachers)]
     bridge = parse_method(f"direct[epochs=2,group={teachers},score_network=compact,logit_branch=dead]")
     part = bridge.parts(teachers)[0]

@@ -244,7 +244,7 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     count = view_count(use.teachers)
     unseen = plan.data.unseen if on_unseen(use.teachers) else None
     views = (
-        _views(plan, use, members, part, count, unseen, repetition) if count and part.taught_mixup is not None else []
+        _views(plan, use, members, part, count, unseen, repetition) if count and part.teacher_mixup is not None else []
     )
     if views:
         recipe["teachers"] = use.teachers
@@ -266,7 +266,7 @@ def _views(
         "count": count,
         "crop_pad": recipe.crop_pad,
         "flip": recipe.flip,
-        "mixup": part.taught_mixup,
+        "mixup": part.teacher_mixup,
     }
     shown |= {"cutmix": recipe.cutmix} if recipe.cutmix else {}
     shown |= {"precision": use.precision} if use.precision != "fp32" else {}  # as teachers that run online

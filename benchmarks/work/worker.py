@@ -213,7 +213,7 @@ class ArtefactBuilder:
             parts={name: self._load("part", key) for name, key in parts.items()},
             checkpoint=self.store.checkpoint_path(node.key),
             monitor=self._monitor,
-            what=node.title,
+            run_name=node.title,
         )
 
     @staticmethod
@@ -232,9 +232,9 @@ class ArtefactBuilder:
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "method", "part", "settings", "repetition")}
         context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
         if node.payload["views"]:
-            assert part.taught_mixup is not None
+            assert part.teacher_mixup is not None
             count, unseen = node.payload["view_count"], "unseen" in node.recipe
-            context.views = self._views(count, part.taught_mixup, unseen, **part.taught_augmentation)
+            context.stored_views = self._views(count, part.teacher_mixup, unseen, **part.teacher_augmentation)
             stored = [self._load("views", key)["logits"] for key in node.payload["views"]]
             context.stored_logits = [x.to(self.device) for x in stored] if self._has_room(*stored) else stored
         fitted = method.fit(part, context)

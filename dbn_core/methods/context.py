@@ -102,8 +102,8 @@ class FitContext(Workspace):
         student_epochs: the budget of every trained component of a method, the same for all methods of a suite.
         members: frozen members in the order of the part's ``members``; the first is the source where there is one.
         parts: states of the parts that this one needs.
-        views: images that the part is trained on when its teachers' logits are stored; None: teachers run online.
-        stored_logits: [V, N, K] for each member, on ``views``; on the device where it has room for them.
+        stored_views: images that the part is trained on, where its teachers' logits are stored; None: online teachers.
+        stored_logits: [V, N, K] for each member, on ``stored_views``; on the device where it has room for them.
         checkpoint: where trainings keep their state, a file for each purpose; None: nowhere.
         monitor: told about the progress of every training.
     """
@@ -111,11 +111,11 @@ class FitContext(Workspace):
     recipe: Recipe = field(default_factory=Recipe)
     student_epochs: int = 200
     members: Sequence[Any] = ()
-    views: Views | None = None
+    stored_views: Views | None = None
     stored_logits: Sequence[torch.Tensor] = ()
     checkpoint: Path | None = None
     monitor: Monitor | None = None
-    what: str = "training"
+    run_name: str = "training"
     logs: list[TrainLog] = field(default_factory=list)
     records: dict[str, float | None] = field(default_factory=dict)
     _counters: dict[str, int] = field(default_factory=lambda: {"teacher_passes": 0})
@@ -142,13 +142,13 @@ class FitContext(Workspace):
             try:
                 value = float(number)
             except (TypeError, ValueError, RuntimeError) as error:
-                raise SpecError(f"{self.what}: record({name}=...) takes a number, not {shown(number)}.") from error
+                raise SpecError(f"{self.run_name}: record({name}=...) takes a number, not {shown(number)}.") from error
             self.records[name] = value if math.isfinite(value) else None
 
     @property
     def images(self) -> Split:
         """What the part is trained on: the training split, unless its views show other images."""
-        return self.data.train if self.views is None else self.views.split
+        return self.data.train if self.stored_views is None else self.stored_views.split
 
     def student_recipe(self, **changes: Any) -> Recipe:
         """The members' recipe with the students' epochs, checked when all is said: ``None`` leaves a field as it is.
@@ -208,8 +208,8 @@ class FitContext(Workspace):
             step_generator: the generator ``step`` draws from, when it draws; :meth:`generator` of ``purpose``.
         """
         chosen = recipe or self.student_recipe()
-        if self.views is not None:
-            self._check_views(chosen, self.views)
+        if self.stored_views is not None:
+            self._check_views(chosen, self.stored_views)
 
         def evaluate(current: nn.Module) -> tuple[float, float]:
             predictor = current if predict is None else lambda images: predict(current, images)
@@ -228,12 +228,12 @@ class FitContext(Workspace):
                 flip=self.data.flip,
                 generator=step_generator or self.generator(purpose),
                 device=self.device,
-                views=self.views,
+                views=self.stored_views,
                 evaluate=evaluate if can else None,
                 checkpoint=self.checkpoint.with_suffix(f".{purpose}.safetensors") if self.checkpoint else None,
                 counters=self._counters,
                 monitor=self.monitor,
-                what=self.what,
+                run_name=self.run_name,
             )
         self.logs.append(log)
         return log
@@ -249,8 +249,8 @@ class FitContext(Workspace):
         for name, value in vars(views.augmentation).items():
             if wanted[name] != value:
                 raise SpecError(
-                    f"{self.what}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
-                    "declare the mixup and what else differs in Part(taught_mixup=..., taught_augmentation=...), or "
+                    f"{self.run_name}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
+                    "declare the mixup and what else differs in Part(teacher_mixup=..., teacher_augmentation=...), or "
                     "use online teachers."
                 )
 

@@ -38,6 +38,13 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    def spec_options(self) -> dict[str, Any]:
+        """The options that the canonical spec names: those that differ from their defaults.
+
+        Override it where one option sets the defaults of others; the result must give an equal config again.
+        """
+        return self.model_dump(exclude_defaults=True)
+
 
 def options_key(config: Config, exclude: Collection[str] = ()) -> dict[str, Any]:
     """JSON value that identifies a method's options in keys of what is stored.
@@ -64,10 +71,10 @@ class Part:
         needs: names of other parts that fitting reads.
         settings: the option values that fitting depends on; parts that agree in name, members, needs and settings are
             trained once.  ``None`` means all options of the method.
-        taught_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
+        teacher_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
             the members are shown, 0 for none.  A suite with ``teachers = "views(V)"`` then computes the members'
             logits beforehand, once for all parts.  ``None``: the members do not teach, or always online.
-        taught_augmentation: ``crop_pad``, ``flip`` and ``cutmix`` of those images, where they differ from the members'
+        teacher_augmentation: ``crop_pad``, ``flip`` and ``cutmix`` of those images, where they differ from the members'
             recipe; the recipe that the part is trained by must have the same.
         owner: the method that the part belongs to, when that is another one than lists it: results that are stored
             under either are then the same, so ``fit`` must do what the owner's does, and ``settings`` be its own.
@@ -77,13 +84,13 @@ class Part:
     members: tuple[int, ...] = ()
     needs: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = field(default=None)
-    taught_mixup: float | None = None
-    taught_augmentation: Mapping[str, Any] = field(default_factory=dict)
+    teacher_mixup: float | None = None
+    teacher_augmentation: Mapping[str, Any] = field(default_factory=dict)
     owner: type[Method] | None = None
 
     def shown(self, recipe: Recipe) -> Recipe:
         """The members' recipe with the augmentation of the images on which they teach this part."""
-        return recipe.replace(mixup=self.taught_mixup or 0.0, **self.taught_augmentation)
+        return recipe.replace(mixup=self.teacher_mixup or 0.0, **self.teacher_augmentation)
 
 
 class Method(ABC):

@@ -301,19 +301,8 @@ def canonical(method: Method) -> str:
 
     Two specs that mean the same give the same text; keys, tables and file names all use it.
     """
-    defaults = type(method).Config()
-    given = _differences(method.config, defaults)
-    preset = getattr(method.config, "preset", None)
-    if preset is not None:  # compare with the defaults of the same preset, so that a preset stays one word
-        given = {"preset": preset} if preset != getattr(defaults, "preset", None) else {}
-        given |= _differences(method.config, type(method).Config.model_validate({"preset": preset}))
-    body = ",".join(f"{key}={_text(value)}" for key, value in sorted(given.items()))
+    body = ",".join(f"{key}={_text(value)}" for key, value in sorted(method.config.spec_options().items()))
     return f"{method.name}[{body}]" if body else method.name
-
-
-def _differences(config: Any, reference: Any) -> dict[str, Any]:
-    mine, theirs = config.model_dump(), reference.model_dump()
-    return {key: value for key, value in mine.items() if value != theirs[key]}
 
 
 def _text(value: Any) -> str:

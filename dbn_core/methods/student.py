@@ -35,7 +35,7 @@ class ImageOptions(Config):
     )
 
     def augmentation(self) -> dict[str, Any]:
-        """The fields of the members' recipe that these options change, as ``Part.taught_augmentation`` wants them."""
+        """The fields of the members' recipe that these options change, as ``Part.teacher_augmentation`` wants them."""
         given = {"cutmix": self.cutmix, "crop_pad": self.crop_pad, "flip": self.flip}
         return {name: value for name, value in given.items() if value is not None}
 

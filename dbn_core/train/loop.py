@@ -92,7 +92,7 @@ def train(
     checkpoint: Path | None = None,
     counters: dict[str, int] | None = None,
     monitor: Monitor | None = None,
-    what: str = "training",
+    run_name: str = "training",
 ) -> TrainLog:
     """Train ``module`` in place by the recipe; on return it holds the weights to keep and is in evaluation mode.
 
@@ -111,7 +111,7 @@ def train(
             removes it once the result is safe.  One that is damaged, or of another module or recipe, counts as none.
         counters: what ``step`` counts; kept in the checkpoint, so that a resumed run counts on.
         monitor: told about the progress; may ask the training to stop.
-        what: name of the run in error messages.
+        run_name: name of the run in error messages.
 
     Raises:
         TrainingDivergedError: the loss became NaN or infinite.
@@ -145,7 +145,7 @@ def train(
             {k.removeprefix("validation_"): v for k, v in log.history[-1].items() if "_" in k} if ends_epoch else {}
         )
         rate = optimizer.param_groups[0]["lr"]
-        return Progress(what, log.epochs, recipe.epochs, log.steps / total, loss, rate, ends_epoch, scores)
+        return Progress(run_name, log.epochs, recipe.epochs, log.steps / total, loss, rate, ends_epoch, scores)
 
     for epoch in range(log.epochs, recipe.epochs):
         module.train()
@@ -176,11 +176,11 @@ def train(
                     save()
                     last_saved = time.monotonic()
                 if stop:
-                    raise TrainingStoppedError(f"{what} was stopped; it goes on from there when it is run again.")
+                    raise TrainingStoppedError(f"{run_name} was stopped; it goes on from there when it is run again.")
         log.loss = float(torch.stack(state.losses).mean())
         if not math.isfinite(log.loss):
             raise TrainingDivergedError(
-                f"{what}: the loss became {log.loss} in epoch {epoch + 1} of {recipe.epochs}: "
+                f"{run_name}: the loss became {log.loss} in epoch {epoch + 1} of {recipe.epochs}: "
                 f"lower its learning rate (now {recipe.lr:g}) or add warm-up epochs."
             )
         log.epochs = epoch + 1

@@ -10,7 +10,7 @@ class Progress:
     """Where a training is.
 
     Attributes:
-        what: name of the run.
+        run_name: name of the run.
         epoch: epochs completed.
         epochs: epochs of the recipe.
         fraction: share of all steps done, in [0, 1].
@@ -20,7 +20,7 @@ class Progress:
         validation: ``{"acc": ..., "nll": ...}`` at the end of an epoch that was evaluated.
     """
 
-    what: str
+    run_name: str
     epoch: int
     epochs: int
     fraction: float

@@ -91,10 +91,10 @@ def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name
     assert method.config.augmentation() == options
     assert parse_method(name).config.augmentation() == {}
     for part in method.parts(next(s for s in range(1, 9) if _serves(name, s))):
-        if part.taught_mixup is not None:
+        if part.teacher_mixup is not None:
             shown = part.shown(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
             assert (shown.crop_pad, shown.flip, shown.cutmix) == (3, False, 0.7)
-            assert shown.mixup == part.taught_mixup
+            assert shown.mixup == part.teacher_mixup
 
 
 def _serves(name: str, size: int) -> bool:

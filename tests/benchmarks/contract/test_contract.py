@@ -297,12 +297,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "one purpose twice": (fitting(twice), "killed", "a purpose of its own"),
     "draws that are not resumed": ({"step": own_generator}, "killed", "step_generator"),
     "online after all": (
-        listing(Part("small", members=(0,), taught_mixup=0)) | {"step": online},
+        listing(Part("small", members=(0,), teacher_mixup=0)) | {"step": online},
         "stored logits",
         "call context.teach(batch)",
     ),
     "mixup it did not declare": (
-        listing(Part("small", members=(0,), taught_mixup=0.4)),
+        listing(Part("small", members=(0,), teacher_mixup=0.4)),
         "stored logits",
         "declare the mixup",
     ),

@@ -195,9 +195,9 @@ def test_a_part_that_mixes_otherwise_than_it_declares_is_refused(bench: Artefact
     from dbn_core.methods.context import FitContext
 
     context = FitContext(bench.data, bench.suite.network, torch.device("cpu"), {}, recipe=bench.suite.recipe)
-    context.views = bench._views(2, 0.4)
+    context.stored_views = bench._views(2, 0.4)
     network = context.new_network()
-    with pytest.raises(SpecError, match=r"mixup = 0.0.*0.4.*taught_mixup"):
+    with pytest.raises(SpecError, match=r"mixup = 0.0.*0.4.*teacher_mixup"):
         context.train(network, lambda batch: network(batch.images).sum())
 
 

@@ -455,7 +455,7 @@ def test_experts_see_their_own_classes_augmented_as_the_recipe_says() -> None:
         device=torch.device("cpu"),
         task=SimpleNamespace(member_step=lambda network, recipe, draws: seen.append),
         train=lambda network, step, recipe, step_generator: step(range(16)),
-        what="an expert",
+        run_name="an expert",
     )
     method = parse_method("experts")
     method.fit(method.parts(2)[1], context)

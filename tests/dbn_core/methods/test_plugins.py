@@ -34,7 +34,7 @@ CONTRACT_1 = {
     "Method.fit": "self, part, context",
     "Method.predictor": "self, size, context",
     "Method.cost": "self, size, context, counted",
-    "Part": "name, members=(), needs=(), settings=None, taught_mixup=None",
+    "Part": "name, members=(), needs=(), settings=None, teacher_mixup=None",
     "register": "name",
     "parse_method": "spec, options=None",
     "FitContext.generator": "self, purpose",

@@ -79,9 +79,9 @@ def waits(spec: str, epochs: int, taught: str) -> tuple[Counter[str], int, int]:
     method = parse_method(spec)
     part: Part = method.parts(3)[0]
     context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
-    if taught == "stored" and part.taught_mixup is not None:
+    if taught == "stored" and part.teacher_mixup is not None:
         cutmix = part.shown(recipe).cutmix
-        context.views = Views(split, Augmentation(1, True, part.taught_mixup, cutmix), 2, {})
+        context.stored_views = Views(split, Augmentation(1, True, part.teacher_mixup, cutmix), 2, {})
         context.stored_logits = [torch.randn(2, 32, 5, generator=draw).half() for _ in part.members]
     with Waits() as seen:
         method.fit(part, context)

@@ -540,7 +540,7 @@ def test_a_diverged_run_is_named(bad):
         return module(bad if len(calls) == 5 else 1.0)
 
     with pytest.raises(TrainingDivergedError, match=r"bridge 2 of digits.*epoch 2 of 4"):
-        run(module, step, recipe(), what="bridge 2 of digits")
+        run(module, step, recipe(), run_name="bridge 2 of digits")
 
 
 def test_a_diverged_run_leaves_no_checkpoint_of_its_bad_weights(tmp_path, monkeypatch):
