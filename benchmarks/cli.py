@@ -8,7 +8,7 @@ from importlib import import_module
 import typer
 
 from benchmarks.commands.common import errors
-from dbn_core.errors import BenchError
+from dbn_core.errors import BenchError, InterruptedRunError
 
 # Every command, in the order of the help, and where its function is.
 COMMANDS = {
@@ -60,7 +60,7 @@ def main() -> None:
     try:
         application(*sys.argv[1:2])()
     except BenchError as error:
-        stopped = type(error).__name__ == "InterruptedRunError"
+        stopped = isinstance(error, InterruptedRunError)
         _complain(str(error) if stopped else f"Error: {error}", style=None if stopped else "red")
         raise SystemExit(130 if stopped else 1) from None
     except OSError as error:  # a full disk, a folder in the way, no permission: the file system says it best
@@ -68,7 +68,7 @@ def main() -> None:
         _complain(f"Error: {where}{error.strerror or error}.", style="red")
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        errors.print("Stopped at once; what was finished is kept, and the same command goes on from there.")
+        errors.print("Stopped at once. Finished artefacts are stored; the same command continues.")
         raise SystemExit(130) from None
 
 

@@ -30,6 +30,10 @@ class TrainingStoppedError(BenchError):
     """A training that was asked to stop; no failure: its checkpoint lets it go on."""
 
 
+class InterruptedRunError(BenchError):
+    """A signal stopped the run; finished artefacts are stored, trainings have written their checkpoints."""
+
+
 class ArtefactError(BenchError):
     """A stored file that is truncated, altered or not ours."""
 

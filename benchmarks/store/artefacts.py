@@ -50,7 +50,7 @@ class Store:
 
     def __init__(self, root: Path | str, released: Sequence[Released] = ()) -> None:
         self.root, self.released = Path(root), tuple(released)
-        self.damaged: list[str] = []  # what this object has set aside, for people to read
+        self.damaged: list[str] = []  # what this object found damaged, in words without a full stop
 
     def _base(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2] / key
@@ -259,17 +259,17 @@ class Store:
 
     def _set_aside(self, kind: str, key: str, reason: str) -> ArtefactError:
         """Rename a damaged artefact so that the next run rebuilds it, and say so."""
-        done = "set aside as *.damaged: run the suite again"
+        done = "set aside as *.damaged"
         for path in (self.sidecar_path(kind, key), self.tensors_path(kind, key)):
             try:
                 path.replace(path.with_name(path.name + ".damaged"))
             except FileNotFoundError:
                 pass
             except OSError as error:  # a store that cannot be written to is still read
-                done = f"it cannot be set aside ({error.strerror or error}): make '{self.root}' writable"
-        message = f"Artefact {kind}/{key} is damaged ({reason}); {done}."
-        self.damaged.append(message)
-        return ArtefactError(message)
+                done = f"to be set aside when '{self.root}' is writable ({error.strerror or error})"
+        damage = f"Artefact {kind}/{key} is damaged ({reason}), {done}"
+        self.damaged.append(damage)
+        return ArtefactError(f"{damage}: run the suite again.")
 
     def own(self, kind: str = "*") -> Iterator[tuple[str, str]]:
         """(kind, key) of everything under ``root`` that has a sidecar, of one kind or of all, in order."""

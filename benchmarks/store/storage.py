@@ -43,8 +43,8 @@ def verify_store(store: Store) -> Counter[str]:
             if kind in TRAINED:
                 counts[f"{kind} (described only)"] += 1
             else:
-                own.damaged.append(f"The tensors of artefact {kind}/{key} are missing: run the suite again.")
-    store.damaged += own.damaged
+                own.damaged.append(f"The tensors of artefact {kind}/{key} are missing")
+    store.damaged += [f"{damage}: run the suite again." for damage in own.damaged]
     for layer in store.released:
         if damage := layer.damage():
             store.damaged += damage

@@ -153,14 +153,30 @@ def member_identity(suite: Suite, repetition: int, position: int) -> tuple[int, 
     """(pool, index) of the member at a position of a repetition's pool; position 0 is the source."""
     if suite.pool.sharing == "independent":
         return repetition, position
-    import numpy as np
+    members = list(range(suite.pool.members))
+    # While there are enough members, each repetition has another source; the others follow in random order.
+    source = permuted(members, seed_for(seed=suite.seed, purpose="sources"))[repetition % suite.pool.members]
+    members.remove(source)
+    partners = permuted(members, seed_for(seed=suite.seed, repetition=repetition, purpose="partners"))
+    return 0, [source, *partners][position]
 
-    # Sources differ from repetition to repetition as long as there are members enough; the others follow at random.
-    sources = np.random.default_rng(seed_for(seed=suite.seed, purpose="sources")).permutation(suite.pool.members)
-    source = int(sources[repetition % suite.pool.members])
-    others = [index for index in range(suite.pool.members) if index != source]
-    rng = np.random.default_rng(seed_for(seed=suite.seed, repetition=repetition, purpose="partners"))
-    return 0, [source, *rng.permutation(others).tolist()][position]
+
+def permuted(items: Iterable[int], seed: int) -> list[int]:
+    """The items in random order, by Fisher-Yates with bounds that are drawn by masking and rejection.
+
+    NumPy guarantees the raw numbers of PCG64, but not ``Generator.permutation``: its results may change with the
+    version of NumPy.  This function keeps those of NumPy 1.17 to 2.4.
+    """
+    from numpy.random import PCG64
+
+    raw = PCG64(seed)
+    halves = (half for word in iter(raw.random_raw, None) for half in (word & 0xFFFFFFFF, word >> 32))
+    order = list(items)
+    for last in range(len(order) - 1, 0, -1):
+        mask = (1 << last.bit_length()) - 1
+        chosen = next(value for half in halves if (value := half & mask) <= last)
+        order[last], order[chosen] = order[chosen], order[last]
+    return order
 
 
 def _base(plan: Plan, repetition: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from benchmarks.work.executors import cuda_devices, engine
 from benchmarks.work.planning import edited_plugins, wait_until_seen
 from benchmarks.work.run_status import RunHandle, new_run, request_stop, time_limit, write_record
 from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
-from dbn_core.errors import BenchError, SpecError, StoreError, did_you_mean
+from dbn_core.errors import InterruptedRunError, SpecError, StoreError, did_you_mean
 from dbn_core.files import atomic_write
 from dbn_core.methods.registry import loaded
 
@@ -74,10 +74,6 @@ class Options:
         return self.rows or Path("results/runs") / suite.name
 
 
-class InterruptedRunError(BenchError):
-    """Somebody stopped the run; what was finished is kept, trainings have written their checkpoints."""
-
-
 def select_cells(plan: Plan, only: Sequence[str] | None) -> list[Cell]:
     """The cells whose method name, label or spec matches one of the patterns, in whatever case; all for None.
 
@@ -121,7 +117,7 @@ def make_artefacts(
             if key in failed:
                 del nodes[key]
         for damage in store.damaged[said:]:
-            report(damage.replace(": run the suite again", ": it is made again"))
+            report(f"{damage}: it is made again.")
         if not nodes:
             break
         if sentence := announce(plan, nodes, options.processes, options.threads, options.device):
@@ -184,9 +180,7 @@ def _make(
             scheduler = Scheduler(nodes, submit, where, tell, keep_trace, handle.stopping, work)
             outcome = scheduler.run()
             if signals:
-                raise InterruptedRunError(
-                    "Stopped; what was finished is kept, and the same command goes on from there."
-                )
+                raise InterruptedRunError("Stopped. Finished artefacts are stored; the same command continues.")
         state = "out of time" if outcome.left else "ended"
     except (InterruptedRunError, KeyboardInterrupt):
         state = "stopped"

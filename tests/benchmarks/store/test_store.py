@@ -130,6 +130,6 @@ def test_damage_in_a_store_that_cannot_be_written_to_is_not_said_to_be_set_aside
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "replace", refuse)
-    with pytest.raises(ArtefactError, match=r"cannot be set aside \(Read-only file system\): make '.*' writable"):
+    with pytest.raises(ArtefactError, match=r"set aside when '.*' is writable \(Read-only file system\): run"):
         store.value("part", KEY)
     assert not list(store.root.rglob("*.damaged"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.suite.load import load_suite
-from benchmarks.suite.plan import DataFacts, build_plan
+from benchmarks.suite.plan import DataFacts, build_plan, permuted
 from dbn_core.seeds import digest
 
 FACTS = DataFacts("data", "Data", 3, (32, 32), tuple("abcdefghij"), {"train": 100, "validation": 10, "test": 10}, "new")
@@ -53,6 +53,14 @@ def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
     assert {cell.predictions for cell in part.cells} == {c.predictions for c in whole.cells} - left_out
     longer = suite.methods[ed].model_copy(update={"repetitions": 9})
     assert suite.repetitions_of(longer) == 3
+
+
+def test_the_order_of_a_pool_does_not_depend_on_the_version_of_numpy() -> None:
+    """Values of NumPy 2.4's ``default_rng(seed).permutation``, with which pools were drawn first."""
+    assert permuted(range(8), 0) == [2, 4, 3, 6, 5, 0, 1, 7]
+    assert permuted(range(20, 33), 2**63 - 1) == [20, 22, 23, 25, 27, 31, 29, 32, 26, 30, 28, 21, 24]
+    assert digest(permuted(range(1000), 5), 16) == "e635cbf11888881e"
+    assert (permuted([3], 1), permuted([], 1)) == ([3], [])
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))

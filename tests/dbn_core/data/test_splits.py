@@ -64,7 +64,7 @@ def test_artefacts_of_a_repetition_belong_to_its_split_and_costs_to_all(tmp_path
 
 
 def test_a_pool_that_saw_other_repetitions_test_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="a shared pool has seen the test images"):
+    with pytest.raises(SpecError, match="members of a shared pool were trained on test images"):
         load(tmp_path, RESPLIT.replace("members = 2", 'members = 2\nsharing = "shared"') + DE)
 
 
