@@ -12,12 +12,13 @@ teacher each; here they are the heads of :mod:`baselines.hydra`, or there is one
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from baselines.hydra import Hydra
-from dbn_core.methods.method import Part
+from dbn_core.methods.method import Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext
+    from dbn_core.train.recipe import Recipe
 
 
 @register("perturbed")
@@ -49,6 +51,11 @@ class PerturbedDistillation(Hydra):
     def heads(self, size: int) -> int:
         """One for each teacher, or one."""
         return size if self.config.student == "heads" else 1
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """One teacher runs twice: on the images and on the perturbed ones."""
+        cost = super().training_cost(part, recipe, student_epochs)
+        return dataclasses.replace(cost, teachers=cost.teachers + 1)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Perturb each batch for a teacher drawn at random, then learn from all of them."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from dbn_core.methods import method
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.nets.heads import BridgeHead
+    from dbn_core.train.recipe import Recipe
 
 
 @register("shared")
@@ -46,6 +48,10 @@ class SharedEnsemble(Method):
     def terms(self, size: int) -> int:
         """The source and its branches."""
         return size
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """A branch has no teacher."""
+        return dataclasses.replace(super().training_cost(part, recipe, student_epochs), teachers=0)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Cross-entropy of a fresh branch on the source's features."""

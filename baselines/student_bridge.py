@@ -20,13 +20,14 @@ from pydantic import Field
 
 from baselines.ensemble_distillation import EnsembleDistillation
 from dbn_core.errors import SpecError
-from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.method import Method, Part, TrainingCost, options_key
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from baselines.direct import DirectRegression
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
@@ -94,6 +95,13 @@ class StudentBridge(Method):
         needs = (student.name,)
         return parts + [Part(name, group, needs, settings, **shown) for name, group in zip(names, groups, strict=True)]
 
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """The student is ED's, a bridge that of ``direct``; together they cost as much as the network."""
+        if part.name == "student":
+            return self._distillation().training_cost(part, recipe, student_epochs)
+        cost = self._direct().training_cost(dataclasses.replace(part, needs=()), recipe, student_epochs)
+        return dataclasses.replace(cost, share=1.0) if self.config.joint else cost
+
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """The student as ``ed`` trains it, a bridge of the frozen student, or student and bridges together."""
         from torch import nn
@@ -153,12 +161,18 @@ class StudentBridge(Method):
     def _recipe(self, context: FitContext) -> Recipe:
         """As of ``direct``: AdamW and an average of the weights."""
         from baselines.dbn.training import bridge_recipe
+
+        recipe = context.recipe.replace(**self.config.augmentation())
+        return bridge_recipe(self._direct().config, dataclasses.replace(context, recipe=recipe))
+
+    def _direct(self) -> DirectRegression:
+        """The method whose recipe bridges follow."""
         from baselines.direct import DirectRegression
 
         config = self.config
-        direct = DirectRegression.Config(lr=config.bridge_lr, mixup=config.bridge_mixup, epochs=config.bridge_epochs)
-        recipe = context.recipe.replace(**config.augmentation())
-        return bridge_recipe(direct, dataclasses.replace(context, recipe=recipe))
+        return DirectRegression(
+            DirectRegression.Config(lr=config.bridge_lr, mixup=config.bridge_mixup, epochs=config.bridge_epochs)
+        )
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""

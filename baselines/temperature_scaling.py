@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbn_core.errors import SpecError
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.train.recipe import Recipe
 
 
 @register("ts")
@@ -34,6 +35,10 @@ class TemperatureScaling(Method):
     def members(self, size: int) -> tuple[int, ...]:
         """The source member."""
         return (0,)
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """One number is fitted to predictions on validation: nothing is trained, and nothing more runs."""
+        return TrainingCost(0, recipe.batch_size, share=0.0)
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """The temperature that minimises the validation NLL."""

@@ -19,6 +19,7 @@ _PUBLIC = {
     "Config": "dbn_core.methods.method",
     "Method": "dbn_core.methods.method",
     "Part": "dbn_core.methods.method",
+    "TrainingCost": "dbn_core.methods.method",
     "register": "dbn_core.methods.registry",
     "parse_method": "dbn_core.methods.registry",
     # What a new kind of suite is.
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from dbn_core.methods.method import Config as Config
     from dbn_core.methods.method import Method as Method
     from dbn_core.methods.method import Part as Part
+    from dbn_core.methods.method import TrainingCost as TrainingCost
     from dbn_core.methods.predictors import FeatureMixture as FeatureMixture
     from dbn_core.methods.predictors import Mixture as Mixture
     from dbn_core.methods.predictors import Tempered as Tempered

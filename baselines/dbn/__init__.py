@@ -26,7 +26,7 @@ from baselines.dbn.extensions import PREDICTION, DBNConfig
 from baselines.dbn.options import PRESETS, RECORDED
 from dbn_core.errors import SpecError
 from dbn_core.generative.aggregate import parse_rule
-from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.method import Method, Part, TrainingCost, options_key
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.train.recipe import Recipe
 
 _STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branches"}
 
@@ -92,6 +93,13 @@ class DiffusionBridgeNetwork(Method):
                 name, needs = f"{_STUDENT[config.distill]}-{end}", (f"bridge-{end}",)
                 parts.append(Part(name, members, needs, trained, teacher_mixup=mixup))
         return parts
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """Bridge and distillation share the epochs; a step costs 0.3 of one on a network (measured: 0.27 to 0.30)."""
+        total, short = self.config.split_epochs(student_epochs)
+        runs = 2 if self.config.perturb_input else 1
+        epochs = short if part.needs else max(1, total - short)
+        return TrainingCost(epochs, self.config.batch_size, 0.3, runs * len(part.members))
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train a multi-step bridge, or distil one."""

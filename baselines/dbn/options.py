@@ -113,6 +113,11 @@ class PaperOptions(Switches):
     distill_lr_factor: float = Field(0.1, gt=0)
     distill_alpha: float = Field(0.5, ge=0, le=1, description="weight of the multi-step teacher against the ensemble")
 
+    def split_epochs(self, student_epochs: int) -> tuple[int, int]:
+        """Epochs of bridge and distillation together, and of the distillation alone; with the suite's budget."""
+        total = self.epochs or student_epochs
+        return total, max(1, round(total * self.distill_share)) if self.distill else 0
+
     @field_validator("distill", mode="before")
     @classmethod
     def _distill_is_known(cls, value: Any) -> Any:

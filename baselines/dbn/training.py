@@ -139,20 +139,14 @@ def even_temperature(config: DBNConfig) -> float | None:
 
 def bridge_recipe(config: DBNConfig, context: FitContext) -> Recipe:
     """AdamW with a cosine over what the distillation leaves of the epochs."""
-    total, short = _epochs(config, context)
+    total, short = config.split_epochs(context.student_epochs)
     return _recipe(config, context, max(1, total - short), config.lr, config.cosine_length)
 
 
 def distillation_recipe(config: DBNConfig, context: FitContext) -> Recipe:
     """The distillation's share of the epochs, at a tenth of the rate."""
-    _, short = _epochs(config, context)
+    _, short = config.split_epochs(context.student_epochs)
     return _recipe(config, context, short, config.lr * config.distill_lr_factor, 1.0)
-
-
-def _epochs(config: DBNConfig, context: FitContext) -> tuple[int, int]:
-    """Epochs in all, and those of the distillation."""
-    total = config.epochs or context.student_epochs
-    return total, max(1, round(total * config.distill_share)) if config.distill else 0
 
 
 def _recipe(config: DBNConfig, context: FitContext, epochs: int, lr: float, cosine_length: float) -> Recipe:

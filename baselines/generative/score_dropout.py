@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from baselines.generative.score_ensemble import RuleConfig
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.train.recipe import Recipe
 
 
 @register("mc-dropout-score")
@@ -38,6 +39,10 @@ class DropoutScores(Method):
 
     def _network(self, context: Workspace) -> nn.Module:
         return context.new_network(spec=context.spec.model_copy(update={"dropout": self.config.dropout}))
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """That of a member."""
+        return TrainingCost(recipe.epochs, recipe.batch_size)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Denoising score matching by the members' recipe."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from baselines.generative.score_ensemble import RuleConfig
 from dbn_core.errors import SpecError
 from dbn_core.generative.aggregate import parse_rule
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.train.recipe import Recipe
 
 
 @register("experts")
@@ -52,6 +53,10 @@ class Experts(Method):
         """One for each expert; the rule has no part in them."""
         settings = {"experts": size, "epochs": self.config.epochs}
         return [Part(f"expert-{m + 1}", settings={**settings, "expert": m}) for m in range(size)]
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """As many steps as a member takes."""
+        return TrainingCost(self.config.epochs or recipe.epochs, recipe.batch_size)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Denoising score matching on the expert's classes, in as many updates as a member has."""

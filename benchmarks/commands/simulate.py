@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,26 +15,15 @@ from dbn_core.errors import SpecError
 if TYPE_CHECKING:
     from benchmarks.suite.plan import DataFacts, Plan
     from benchmarks.suite.schema import Suite
-    from benchmarks.work.simulate import Demand, Machine, Schedule
+    from benchmarks.work.simulate import Demand, Timeline
 
-
-@dataclass(frozen=True)
-class _Images:
-    """A data set: official training and test images, classes, and channels and size of an image."""
-
-    train: int | None
-    test: int | None
-    classes: int | None
-    image: str | None
-
-
-# By title, or by source where that says all.
-_KNOWN = {
-    "cifar10": _Images(50_000, 10_000, 10, "3x32x32"),
-    "cifar100": _Images(50_000, 10_000, 100, "3x32x32"),
-    "CIFAR-10 (JPEG)": _Images(50_000, 10_000, 10, "3x32x32"),
-    "TinyImageNet": _Images(100_000, 10_000, 200, "3x64x64"),
-    "ImageNet 64x64": _Images(1_281_167, 50_000, 1000, "3x64x64"),
+# By title, or by source: official training and test images, classes, channels and size of an image.
+_KNOWN: dict[str, tuple[int, int, int, str]] = {
+    "cifar10": (50_000, 10_000, 10, "3x32x32"),
+    "cifar100": (50_000, 10_000, 100, "3x32x32"),
+    "CIFAR-10 (JPEG)": (50_000, 10_000, 10, "3x32x32"),
+    "TinyImageNet": (100_000, 10_000, 200, "3x64x64"),
+    "ImageNet 64x64": (1_281_167, 50_000, 1000, "3x64x64"),
 }
 
 
@@ -51,7 +40,7 @@ def simulate(
     plugin: Plugins = None,
     set_: Set = None,
 ) -> None:
-    """Simulate a suite on many workers: how long, and what the bottleneck is.
+    """Simulate a suite on many workers: how long it takes, and what the bottleneck is.
 
     Needs no data and trains nothing; docs/scaling.md describes the model.
     """
@@ -64,27 +53,43 @@ def simulate(
     machine = Machine(workers, tflops * 1e12, store_gb_per_s * 1e9, overhead_ms / 1e3)
     chosen = load_suite(suite, overrides(set_, None, False))
     plan = build_plan(chosen, data_facts(chosen, train, test, classes, image))
-    network, loaded = network_size(plan), data_bytes(plan)
-    demand = demands(plan, network)
+    (params, macs), loaded = network_size(plan), data_bytes(plan)
+    demand, counts = demands(plan, params, macs), plan.data.counts
     sizes = sorted({*(8**i for i in range(8) if 8**i < workers), workers, 8 * workers})
     runs = {number: run(plan.nodes, demand, replace(machine, workers=number), loaded) for number in sizes}
-    counts = plan.data.counts
-    typer.echo(
+    result = runs[workers]
+    moved = f"{_gigabytes(result.read_bytes)} GB read, {_gigabytes(result.written_bytes)} GB written"
+    reader = max(demand, key=lambda key: demand[key].read_bytes)
+    writer = max(demand, key=lambda key: demand[key].write_bytes)
+    chain = [[plan.nodes[key].title, _hours(demand[key].seconds(machine))] for key in result.chain]
+    chain.append(["together", _hours(result.bounds_s["longest chain"])])
+    busy = {name: 100 * result.bounds_s[name] / (result.makespan_s or 1.0) for name in ("store", "scheduler")}
+    lines = [
         f"{chosen.title}: {counts['train']:,} + {counts['validation']:,} + {counts['test']:,} images, "
-        f"{network.macs / 1e9:.2f} GMACs, {network.params / 1e6:.1f} million parameters"
-    )
-    typer.echo(
-        f"{workers} workers of {tflops:g} TFLOP/s, store {store_gb_per_s:g} GB/s, scheduler {overhead_ms:g} ms a node\n"
-    )
-    typer.echo("\n\n".join((_work(plan, demand, machine), _scaling(runs), _chain(plan, demand, runs[workers]))))
-    typer.echo("\n" + "\n".join(_sentences(plan, demand, runs[workers], loaded)))
+        f"{macs / 1e9:.2f} GMACs, {params / 1e6:.1f} million parameters",
+        f"{workers} workers of {tflops:g} TFLOP/s, store {store_gb_per_s:g} GB/s, scheduler {overhead_ms:g} ms a node",
+        "",
+        _work(plan, demand, machine.flops_per_s),
+        "",
+        _scaling(runs),
+        "",
+        _table(["longest chain", "h"], chain),
+        "",
+        f"Workers: {100 * result.utilisation:.0f} % of their time is computing.",
+        f"Store: {moved}, busy for {busy['store']:.2g} % of the time; the scheduler for {busy['scheduler']:.2g} %.",
+        f"Memory: each worker holds {_gigabytes(loaded)} GB of images; the most that a node reads are "
+        f"{_gigabytes(demand[reader].read_bytes)} GB ({plan.nodes[reader].title}), and that it writes "
+        f"{_gigabytes(demand[writer].write_bytes)} GB ({plan.nodes[writer].title}).",
+        result.bottleneck,
+    ]
+    typer.echo("\n".join(lines))
 
 
 def data_facts(suite: Suite, train: int | None, test: int | None, classes: int | None, image: str | None) -> DataFacts:
-    """What planning must know of data that nobody has at hand: as stated, or as known of the suites' data sets.
+    """What planning needs to know of data that are not here: as stated, or as known of the suites' data sets.
 
     Args:
-        train: official training images; the suite's validation is cut out of them.
+        train: official training images; the suite's validation is part of them.
 
     Raises:
         SpecError: a number is neither given nor known, or the image size is not ``CxHxW``.
@@ -95,75 +100,48 @@ def data_facts(suite: Suite, train: int | None, test: int | None, classes: int |
     source, stated = suite.data, {"--train": train, "--test": test, "--classes": classes, "--image": image}
     if not isinstance(source, ImageSource):
         if any(stated.values()):
-            raise SpecError(f"The data '{source.source}' have a size of their own: leave out {', '.join(stated)}.")
+            raise SpecError(f"The data '{source.source}' have a fixed size: leave out {', '.join(stated)}.")
         data = source.load()
         sizes = {name: len(split) for name, split in data.splits.items()}
         return DataFacts("simulated", data.title, data.channels, data.image_size, data.classes, sizes)
     title = source.title or source.source
-    known = _KNOWN.get(title) or _KNOWN.get(source.source) or _Images(None, None, None, None)
-    images = _Images(train or known.train, test or known.test, classes or known.classes, image or known.image)
-    if not (images.train and images.test and images.classes and images.image):
-        missing = [name for name, value in zip(stated, vars(images).values(), strict=True) if not value]
+    known = _KNOWN.get(title) or _KNOWN.get(source.source) or (None,) * 4
+    sizes_of: dict[str, Any] = {name: given or own for (name, given), own in zip(stated.items(), known, strict=True)}
+    if missing := [name for name, value in sizes_of.items() if not value]:
         raise SpecError(f"The size of the data '{title}' is not known here: give {', '.join(missing)}.")
-    shape = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", images.image)
+    shape = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", sizes_of["--image"])
     if shape is None:
-        raise SpecError(f"--image {images.image}: write channels, height and width, for example 3x64x64.")
-    validation = source._validation_count(images.train)
-    kept = min(images.train - validation, source.train_limit or images.train)
-    counts = {"train": kept, "validation": validation, "test": min(images.test, source.test_limit or images.test)}
+        raise SpecError(f"--image {sizes_of['--image']}: write channels, height and width, for example 3x64x64.")
+    validation = source._validation_count(sizes_of["--train"])
+    kept = min(sizes_of["--train"] - validation, source.train_limit or sizes_of["--train"])
+    tested = min(sizes_of["--test"], source.test_limit or sizes_of["--test"])
+    counts = {"train": kept, "validation": validation, "test": tested}
     counts |= {"unseen": source.unseen_limit} if source.unseen_limit else {}
     channels, height, width = map(int, shape.groups())
-    names = tuple(str(label) for label in range(images.classes))
+    names = tuple(map(str, range(sizes_of["--classes"])))
     unseen = "simulated" if source.unseen_limit else None
     return DataFacts("simulated", title, channels, (height, width), names, counts, unseen)
 
 
-def _work(plan: Plan, demand: Mapping[str, Demand], machine: Machine) -> str:
+def _work(plan: Plan, demand: Mapping[str, Demand], flops_per_s: float) -> str:
     """What there is to do, by kind of node."""
     rows = []
     for kind in dict.fromkeys(node.kind for node in plan.nodes.values()):
         chosen = [demand[key] for key, node in plan.nodes.items() if node.kind == kind]
-        hours = _hours(sum(one.flops for one in chosen) / machine.flops_per_s)
+        hours = _hours(sum(one.flops for one in chosen) / flops_per_s)
         moved = [_gigabytes(sum(one.read_bytes for one in chosen)), _gigabytes(sum(one.write_bytes for one in chosen))]
         rows.append([kind, f"{len(chosen):,}", hours, *moved])
     return _table(["work", "nodes", "computing, h", "read, GB", "written, GB"], rows)
 
 
-def _scaling(runs: Mapping[int, Schedule]) -> str:
+def _scaling(runs: Mapping[int, Timeline]) -> str:
     """Makespan by number of workers."""
-    one = runs[1].makespan_s
-    rows = [
-        [
-            f"{workers:,}",
-            _hours(schedule.makespan_s),
-            _hours(schedule.lower_bound_s),
-            f"{one / schedule.makespan_s:.1f}",
-            f"{100 * one / schedule.makespan_s / workers:.0f}",
-        ]
-        for workers, schedule in runs.items()
-    ]
+    rows = []
+    for workers, result in runs.items():
+        gain = runs[1].makespan_s / (result.makespan_s or 1.0)
+        hours = [_hours(result.makespan_s), _hours(result.lower_bound_s)]
+        rows.append([f"{workers:,}", *hours, f"{gain:.1f}", f"{100 * gain / workers:.0f}"])
     return _table(["workers", "makespan, h", "lower bound, h", "speed-up", "efficiency, %"], rows)
-
-
-def _chain(plan: Plan, demand: Mapping[str, Demand], schedule: Schedule) -> str:
-    """The longest chain, node by node."""
-    rows = [[plan.nodes[key].title, _hours(demand[key].seconds(schedule.machine))] for key in schedule.chain]
-    return _table(["longest chain", "h"], [*rows, ["together", _hours(schedule.bounds_s["longest chain"])]])
-
-
-def _sentences(plan: Plan, demand: Mapping[str, Demand], schedule: Schedule, loaded_bytes: float) -> list[str]:
-    reader = max(demand, key=lambda key: demand[key].read_bytes)
-    writer = max(demand, key=lambda key: demand[key].write_bytes)
-    moved = f"{_gigabytes(schedule.read_bytes)} GB read, {_gigabytes(schedule.written_bytes)} GB written"
-    return [
-        f"Workers: {100 * schedule.utilisation:.0f} % of their time is computing.",
-        f"Store: {moved}, busy for {100 * schedule.store_share:.2g} % of the time; "
-        f"the scheduler for {100 * schedule.scheduler_share:.2g} %.",
-        f"Memory: each worker holds {_gigabytes(loaded_bytes)} GB of images; the most that a node reads are "
-        f"{_gigabytes(demand[reader].read_bytes)} GB ({plan.nodes[reader].title}), and that it writes "
-        f"{_gigabytes(demand[writer].write_bytes)} GB ({plan.nodes[writer].title}).",
-        schedule.bottleneck,
-    ]
 
 
 def _hours(seconds: float) -> str:

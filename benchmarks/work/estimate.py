@@ -1,132 +1,105 @@
-"""What a run is about to train and about how long that takes, before it starts.
+"""The work of a plan before it runs: what is trained and predicted, and roughly how long it takes.
 
-Counts come from the plan; the time from a few training steps of the suite's network on random images.  Both are rough
-where a method keeps its budget to itself: a plugin's part counts as a student with the suite's budget.
+Work is counted in forward passes of one example through the suite's network; the time of one comes from a few training
+steps on random images.  Each method states what its parts take (``Method.training_cost``).
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.environment import computes_bf16
 from benchmarks.suite.plan import TRAINED, DataFacts, Node, Plan
-from benchmarks.suite.schema import Suite
+from benchmarks.suite.schema import Suite, naming_method
 from benchmarks.work.executors import worker_count
+from dbn_core.methods.method import TrainingCost
+from dbn_core.methods.registry import parse_method
 from dbn_core.train.recipe import Recipe
 
-# Work on a bridge for one example, in training steps of the network.  Measured on one CPU core: 0.27 to 0.30 for the
-# score networks of the DBN paper, 0.17 to 0.26 for medium Bridge Network bridges.
-BRIDGE_SHARE = 0.3
 # A training step in forward passes: the backward pass takes about two.
 STEP_PASSES = 3
-# Seconds that timing may take; one step of a very large network may exceed them.
+# Seconds that timing takes at most, but for one step of a very large network.
 TIMING_SECONDS = 2.0
-_STUDENTS = ("onestep", "branches")  # of a bridge of more steps
-_BRIDGES = ("bridge", *_STUDENTS)
-_UNTRAINED = ("aligned", "point", "temperature")  # computed from weights alone, or from predictions on validation
+# Speed-up of several processes on one GPU over one, at most (measured by ``benchmarks/perf/gpu.py``).
+GPU_SPEEDUP = 3
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be trained.
+    """What one artefact takes, or several.
 
     Attributes:
-        members, parts: how many.
-        passes: examples that go through a network in training, each epoch counted anew.
-        teacher_passes: examples that go through a frozen member for a student to learn from.
-        steps: ``passes``, those of a bridge weighted with :data:`BRIDGE_SHARE`.
+        passes: training examples, each epoch counted.
+        teacher_passes: examples that frozen members see so that a student learns from them.
+        forward: all work, in forward passes of one example through the suite's network.
     """
 
-    members: int = 0
-    parts: int = 0
     passes: int = 0
     teacher_passes: int = 0
-    steps: float = 0.0
+    forward: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """The work of both."""
+        passes, taught = self.passes + other.passes, self.teacher_passes + other.teacher_passes
+        return Work(passes, taught, self.forward + other.forward)
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Seconds an example: one training step of the suite's network, and one forward pass."""
-
-    step_s: float
-    forward_s: float
+def total_work(plan: Plan, nodes: Iterable[Node]) -> Work:
+    """The work of all ``nodes``."""
+    return sum((node_work(plan, node) for node in nodes), Work())
 
 
-def count_work(plan: Plan, nodes: Mapping[str, Node]) -> Work:
-    """Add up the trainings among ``nodes``, those that the store lacks."""
-    members = parts = passes = teacher_passes = 0
-    steps = 0.0
-    for node in nodes.values():
-        members, parts = members + (node.kind == "member"), parts + (node.kind == "part")
-        own, taught, share = node_passes(plan, node)
-        passes, teacher_passes, steps = passes + own, teacher_passes + taught, steps + share * own
-    return Work(members, parts, passes, teacher_passes, steps)
+def node_work(plan: Plan, node: Node) -> Work:
+    """The work of one node; counting a cost is none.
 
-
-def node_passes(plan: Plan, node: Node) -> tuple[int, int, float]:
-    """Training passes, teacher passes, and the weight of a training pass of one node; zeros for what trains nothing."""
-    suite, examples = plan.suite, plan.data.counts["unseen" if "unseen" in node.recipe else "train"]
+    Raises:
+        PluginError: a method cannot state what its parts take.
+    """
+    counts, recipe = plan.data.counts, plan.suite.recipe
+    examples = counts["unseen" if "unseen" in node.recipe else "train"]
     if node.kind == "member":
-        return _passes(examples, suite.recipe.epochs, suite.recipe.batch_size), 0, 1.0
+        passes = _passes(examples, recipe.epochs, recipe.batch_size)
+        return Work(passes, 0, STEP_PASSES * passes)
+    if node.kind == "views":
+        return Work(0, node.recipe["count"] * examples, node.recipe["count"] * examples)
     if node.kind == "part":
-        return _part(node, suite, examples)
-    return 0, node.recipe["count"] * examples if node.kind == "views" else 0, 0.0
+        cost = part_cost(plan, node)
+        passes = _passes(examples, cost.epochs, cost.batch_size)
+        taught = 0 if node.payload["views"] else passes * cost.teachers
+        return Work(passes, taught, STEP_PASSES * cost.share * passes + taught)
+    images = {"predictions": counts.get("validation", 0) + counts["test"], "shifts": shifted_images(node)}
+    shares = (part_cost(plan, part).share for part in predicting_parts(plan, node))
+    networks = len(node.payload["members"]) + sum(shares)
+    return Work(forward=images.get(node.kind, 0) * (networks or 1.0))
 
 
-def node_work(plan: Plan, node: Node) -> float:
-    """What one node trains, teaches or predicts on shifted images, in forward passes of the suite's network."""
-    own, taught, share = node_passes(plan, node)
-    return STEP_PASSES * share * own + taught + shifted_passes(node)
+def part_cost(plan: Plan, node: Node) -> TrainingCost:
+    """What a method states of the part that a node trains."""
+    method = parse_method(node.payload["spec"])
+    with naming_method(method):
+        part = next(part for part in method.parts(node.payload["size"]) if part.name == node.payload["part"])
+        cost = method.training_cost(part, plan.suite.recipe, plan.suite.students.epochs)
+        if not isinstance(cost, TrainingCost):
+            raise TypeError(f"training_cost() returns {type(cost).__name__}")
+        return cost
+
+
+def predicting_parts(plan: Plan, node: Node) -> list[Node]:
+    """The parts that a predictor runs: those from which no other of its parts was made."""
+    parts = [plan.nodes[key] for key in node.payload["parts"].values()]
+    used = {need for part in parts for _, need in part.needs}
+    return [part for part in parts if part.key not in used]
 
 
 def shifted_images(node: Node) -> int:
-    """On how many images a node of the kind ``shifts`` predicts; 0 for any other."""
+    """How many shifted images a node predicts; 0 for kinds other than ``shifts``."""
     shift = node.recipe.get("shift")
     if not shift:
         return 0
     return shift["images"] * (len(shift["corruptions"]) * len(shift["levels"]) + len(shift["outside"]))
-
-
-def shifted_passes(node: Node) -> int:
-    """The same in passes through networks; a method without members is taken for one network."""
-    return shifted_images(node) * max(1, len(node.payload.get("members", ())))
-
-
-def network_share(node: Node) -> float:
-    """Work of a pass through what a part trains, in passes through the suite's network."""
-    return BRIDGE_SHARE if str(node.recipe["part"]).startswith(_BRIDGES) else 1.0
-
-
-def _part(node: Node, suite: Suite, examples: int) -> tuple[int, int, float]:
-    """Training passes, teacher passes, and the weight of a training pass of one part.
-
-    Read from the settings that the built-in methods use; whatever is not there is the suite's budget.
-    """
-    settings, name = node.recipe.get("settings") or {}, str(node.recipe["part"])
-    if name.startswith(_UNTRAINED):
-        return 0, 0, 0.0
-    curve, bridge = name.startswith("curve"), name.startswith(_BRIDGES)
-    if curve:
-        epochs = _count(settings.get("curve_epochs"), suite.recipe.epochs)
-    else:
-        own_length = "bridge_epochs" if "bridge_epochs" in settings else "epochs"  # the other is its source's
-        epochs = _count(settings.get(own_length), suite.students.epochs)
-    share = settings.get("distill_share")
-    if bridge and isinstance(share, float) and 0 < share < 1:
-        short = max(1, round(epochs * share))
-        epochs = short if name.startswith(_STUDENTS) else max(1, epochs - short)
-    own = _passes(examples, epochs, _count(settings.get("batch_size"), suite.recipe.batch_size))
-    # A curve only starts at its members; teachers whose logits are stored do not run again.
-    teachers = 0 if curve or node.payload.get("views") else len(node.payload.get("members", ()))
-    return own, own * teachers, network_share(node)
-
-
-def _count(value: Any, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else default
 
 
 def _passes(examples: int, epochs: int, batch_size: int) -> int:
@@ -135,76 +108,56 @@ def _passes(examples: int, epochs: int, batch_size: int) -> int:
     return epochs * (examples // batch) * batch
 
 
-def measure_speed(
-    suite: Suite, recipe: Recipe, data: DataFacts, device: str, threads: int, budget_s: float = TIMING_SECONDS
-) -> Speed:
-    """Time training steps and forward passes, in batches that grow up to the recipe's while ``budget_s`` allows it.
+def seconds_per_pass(suite: Suite, recipe: Recipe, data: DataFacts, device: str, threads: int) -> float:
+    """Seconds of one forward pass of one example, from the time of a training step.
 
     Raises:
-        RuntimeError: the device refuses, for example for lack of memory.
+        RuntimeError: the device fails, for example for lack of memory.
     """
     import torch
 
     from dbn_core.data.batch import Batch
     from dbn_core.train.loop import make_optimizer
 
-    where = torch.device(device)
+    place = torch.device(device)
     generator = torch.Generator().manual_seed(0)
-    network = suite.task.new_network(
-        suite.network, data.channels, data.image_size, len(data.classes), (0.5,) * data.channels,
-        (0.25,) * data.channels,
-    )  # fmt: skip
+    statistics = (0.5,) * data.channels, (0.25,) * data.channels
+    network = suite.task.new_network(suite.network, data.channels, data.image_size, len(data.classes), *statistics)
     member_step = suite.task.member_step(network, recipe, generator)
-    network.to(where).to(memory_format=torch.channels_last)
+    network.to(place).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, recipe)
 
-    def seconds(batch: int, work: Callable[[torch.Tensor], None]) -> float:
-        images = torch.rand(batch, data.channels, *data.image_size, generator=generator).to(where)
+    def seconds(batch: int) -> float:
+        images = torch.rand(batch, data.channels, *data.image_size, generator=generator).to(place)
         images = images.contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(batch, dtype=torch.int64, device=place)
         started = time.perf_counter()
-        with torch.autocast(where.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            work(images)
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
-        return time.perf_counter() - started
-
-    def step(images: torch.Tensor) -> None:
-        labels = torch.zeros(len(images), dtype=torch.int64, device=where)
-        loss = member_step(Batch(images, labels, labels, torch.zeros(len(images), 1, device=where), labels))
+        with torch.autocast(place.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            loss = member_step(Batch(images, labels, labels, torch.zeros(batch, 1, device=place), labels))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        return time.perf_counter() - started
 
-    def forward(images: torch.Tensor) -> None:
-        with torch.no_grad():
-            network(images)
-
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        begun, full = time.perf_counter(), recipe.batch_size
-        batch = min(2, full)
-        trained = seconds(batch, step)  # sets kernels up; counts only where another step would take too long
-        if trained < budget_s / 4 or where.type == "cuda":  # there the first step loads every kernel, for seconds
-            trained = seconds(batch, step)
-        while (larger := min(4 * batch, full)) > batch:
-            if time.perf_counter() - begun + 3 * trained * larger / batch > budget_s:
-                break
-            batch, trained = larger, min(seconds(larger, step) for _ in range(2))
-        return Speed(trained / batch, seconds(batch, forward) / batch)
+        batch = min(2, recipe.batch_size)
+        trained = seconds(batch)
+        if trained < TIMING_SECONDS / 4 or place.type == "cuda":  # the first step also loads kernels
+            trained = seconds(batch)
+        larger = min(recipe.batch_size, int(batch * TIMING_SECONDS / (3 * trained)))
+        if larger > batch:
+            batch, trained = larger, min(seconds(larger), seconds(larger))
+        return trained / batch / STEP_PASSES
     finally:
-        torch.set_num_threads(before)
-        if where.type == "cuda":
-            del network, optimizer
-            torch.cuda.empty_cache()
-
-
-# How many times as fast as one process several on one GPU are at most, as measured (``benchmarks/perf/gpu.py``).
-SIDE_BY_SIDE = 3
+        torch.set_num_threads(threads_before)
 
 
 def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, device: str) -> str | None:
-    """One sentence on what a run is about to train, or None when it trains nothing and nothing is shifted.
+    """One sentence on what a run is about to train; None when it trains nothing and predicts no shifted images.
 
     Args:
         nodes: what the store lacks.
@@ -212,54 +165,51 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         threads: torch threads of each.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
     """
-    trained = any(node.kind in TRAINED for node in nodes.values())
-    shifted = sum(shifted_passes(node) for node in nodes.values())
-    if not (trained or shifted):
+    trained = [node for node in nodes.values() if node.kind in TRAINED]
+    images = sum(map(shifted_images, nodes.values()))
+    if not (trained or images):
         return None
+    kinds = Counter(node.kind for node in nodes.values())
+    if not plan.suite.task.trains_members:
+        return f"Fitting {_several(kinds['part'], 'part')}"
+    work, passes = total_work(plan, nodes.values()), Counter[str]()
+    for node in trained:
+        if node.kind != "views":
+            passes[node.recipe["recipe"]["precision"]] += round(node_work(plan, node).forward)
+    words = []
+    if trained:
+        made = f"{_several(kinds['member'], 'member')} and {_several(kinds['part'], 'part')}"
+        words.append(f"Training {made} in {' and '.join(sorted(passes))}: {_large(work.passes)} example-passes")
+        words.append(f"{_large(work.teacher_passes)} more by teachers")
+    if images:
+        words.append(("and p" if trained else "Nothing to train; p") + f"redicting {_large(images)} shifted images")
+    text = ", ".join(words)
+    precision = max(passes, key=passes.__getitem__, default=plan.suite.recipe.precision)
+    device, workers, place = _workers(jobs, device)
+    try:
+        recipe = plan.suite.recipe.replace(precision=precision)
+        seconds = work.forward * seconds_per_pass(plan.suite, recipe, plan.data, device, threads)
+    except RuntimeError:  # the run itself reports it
+        return text
+    workers = max(1, min(workers, sum(kinds[kind] for kind in ("member", "part", "shifts"))))
+    text += f"; roughly {duration(seconds / workers)} on {place}"
+    if trained and precision == "bf16" and device == "cpu" and computes_bf16() is False:
+        table = "recipe" if kinds["member"] else "students"
+        text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"
+    return text
+
+
+def _workers(jobs: int, device: str) -> tuple[str, int, str]:
+    """The device of a run, its number of workers as far as they speed it up, and where they are, in words."""
     import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     gpus = (1 if ":" in device else max(1, torch.cuda.device_count())) if device.startswith("cuda") else 0
-    jobs = worker_count(jobs, gpus)
-    work = count_work(plan, nodes)
-    if not plan.suite.task.trains_members:
-        return f"Fitting {_several(work.parts, 'part')}"
-    said, passes = [], _precisions(plan, nodes)
-    if trained:
-        used = " and ".join(sorted(passes))
-        said += [f"Training {_several(work.members, 'member')} and {_several(work.parts, 'part')} in {used}: "]
-        said[0] += f"{_large(work.passes)} example-passes, {_large(work.teacher_passes)} more by teachers"
-    if shifted:
-        said += [("and p" if trained else "Nothing to train; p") + f"redicting {_large(shifted)} shifted images"]
-    text = ", ".join(said)
-    precision = max(passes, key=passes.__getitem__) if passes else plan.suite.recipe.precision
-    try:
-        recipe = plan.suite.recipe.replace(precision=precision)
-        speed = measure_speed(plan.suite, recipe, plan.data, device, threads)
-    except RuntimeError:  # an estimate must not keep a run from starting; whatever is wrong shows there
-        return text
-    places, place = max(1, jobs), _several(max(1, jobs), "process", "processes")
-    if gpus:
-        places = gpus * max(1, min(SIDE_BY_SIDE, jobs // gpus))
-        place = "the GPU" if gpus == 1 else f"{gpus} GPUs"
-    workers = max(1, min(places, work.members + work.parts + sum(node.kind == "shifts" for node in nodes.values())))
-    total = (work.steps * speed.step_s + (work.teacher_passes + shifted) * speed.forward_s) / workers
-    text = f"{text}; roughly {duration(total)} on {place}"
-    if trained and precision == "bf16" and device == "cpu" and computes_bf16() is False:
-        table = "recipe" if work.members else "students"
-        text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"
-    return text
-
-
-def _precisions(plan: Plan, nodes: Mapping[str, Node]) -> Counter[str]:
-    """Example-passes that are trained in each precision."""
-    passes: Counter[str] = Counter()
-    for node in nodes.values():
-        if node.kind in ("member", "part"):
-            own, _, share = node_passes(plan, node)
-            passes[node.recipe["recipe"]["precision"]] += round(share * own)
-    return passes
+    jobs = max(1, worker_count(jobs, gpus))
+    if not gpus:
+        return device, jobs, _several(jobs, "process", "processes")
+    return device, gpus * max(1, min(GPU_SPEEDUP, jobs // gpus)), "the GPU" if gpus == 1 else f"{gpus} GPUs"
 
 
 def _several(number: int, one: str, many: str | None = None) -> str:
@@ -275,7 +225,7 @@ def _large(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time span in the unit that suits it."""
+    """A time span in the largest unit of which it has at least two."""
     for size, unit in ((365 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

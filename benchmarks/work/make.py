@@ -176,7 +176,7 @@ def _make(
             time_limit(handle, options.max_seconds),
             engine(options.executor, options.jobs, options.threads, devices) as where,
         ):
-            work = {key: node_work(plan, node) for key, node in nodes.items()}
+            work = {key: node_work(plan, node).forward for key, node in nodes.items()}
             scheduler = Scheduler(nodes, submit, where, tell, keep_trace, handle.stopping, work)
             outcome = scheduler.run()
             if signals:

@@ -1,8 +1,8 @@
-"""How long a plan would take on many workers: its nodes, event by event, in the order in which a real run begins them.
+"""How long a plan would take on many workers, in the order in which a real run begins its nodes.
 
-The model: a node takes its turn at the scheduler, reads what it needs, computes, and writes its result.  A worker's
-first node reads the data too.  The store's bandwidth is shared evenly by all that read or write at one time.  Left
-out are validation between epochs, decoding of images, failures, and the scoring and timing at the end of a run.
+The model: each worker first loads the data; a node then takes the scheduler's time, reads what it needs, computes, and
+writes its result, as if it had the store to itself.  A makespan below what store or scheduler need is raised to that.
+Left out are validation between epochs, decoding of images, failures, and the scoring and timing at the end of a run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.suite.plan import Node, Plan, priority
-from benchmarks.work.estimate import network_share, node_work, shifted_images
+from benchmarks.work.estimate import node_work, predicting_parts, shifted_images
 from benchmarks.work.schedule import bottom_levels
 from dbn_core.errors import SpecError
 from dbn_core.methods.registry import parse_method
@@ -22,6 +22,12 @@ from dbn_core.methods.registry import parse_method
 _FLOPS = 2
 # A bound below this share of the makespan does not explain it.
 _TIGHT = 0.9
+_REMEDIES = {
+    "workers": "more workers, or faster ones, shorten it",
+    "longest chain": "more workers do not shorten it, faster ones and shorter trainings in the chain do",
+    "store": "a faster store, or smaller artefacts, shorten it",
+    "scheduler": "fewer and larger nodes shorten it",
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,13 @@ class Machine:
     """Workers and what they share.
 
     Attributes:
-        workers: how many nodes are under way at once.
+        workers: nodes that run at once.
         flops_per_s: what one worker sustains in training.
         store_bytes_per_s: of the store, all workers together.
         task_overhead_s: what the scheduler spends on one node, one after another.
 
     Raises:
-        SpecError: a number that no machine has.
+        SpecError: a number that is not positive (the overhead: negative), or not finite.
     """
 
     workers: int
@@ -50,7 +56,7 @@ class Machine:
             if not (value > 0 and math.isfinite(value)):
                 raise SpecError(f"The {name} must be a positive number, not {value:g}.")
         if not (self.task_overhead_s >= 0 and math.isfinite(self.task_overhead_s)):
-            raise SpecError(f"The scheduler's time for a node must not be negative, as {self.task_overhead_s:g} s is.")
+            raise SpecError(f"The scheduler's time for a node must not be negative, not {self.task_overhead_s:g} s.")
 
 
 @dataclass(frozen=True)
@@ -68,26 +74,17 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Network:
-    """Size of the suite's network: parameters, and multiply-adds of one forward pass."""
-
-    params: int
-    macs: int
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """What came of a simulation; times in seconds.
+class Timeline:
+    """Result of a simulation; times in seconds.
 
     Attributes:
         makespan_s: from the first node's start to the last one's end.
         spans: (start, end) of each node by key, in the order in which they begin.
-        bounds_s: what no order of the nodes can undercut: ``workers`` (all work, evenly spread), ``longest chain``,
-            ``store`` and ``scheduler``.
+        bounds_s: lower bounds that hold for every order of the nodes: ``workers`` (all work, evenly spread),
+            ``longest chain``, ``store`` and ``scheduler``.
         chain: keys of the nodes of the longest chain, the first one first.
-        work_s: all nodes, one after another, with the store to themselves.
         utilisation: computing as a share of the workers' time.
-        read_bytes, written_bytes: through the store, the data that each worker loads included.
+        read_bytes, written_bytes: through the store, with the data that each worker loads.
     """
 
     machine: Machine
@@ -95,7 +92,6 @@ class Schedule:
     spans: dict[str, tuple[float, float]]
     bounds_s: dict[str, float]
     chain: tuple[str, ...]
-    work_s: float
     utilisation: float
     read_bytes: float
     written_bytes: float
@@ -106,102 +102,65 @@ class Schedule:
         return max(self.bounds_s.values())
 
     @property
-    def store_share(self) -> float:
-        """Share of the time for which the store is busy at full speed."""
-        seconds = (self.read_bytes + self.written_bytes) / self.machine.store_bytes_per_s
-        return seconds / self.makespan_s if self.makespan_s else 0.0
-
-    @property
-    def scheduler_share(self) -> float:
-        """Share of the time for which the scheduler is busy."""
-        return self.bounds_s["scheduler"] / self.makespan_s if self.makespan_s else 0.0
-
-    @property
     def bottleneck(self) -> str:
-        """One sentence: what the time is up against, and what would shorten it."""
+        """One sentence: what limits the time, and what would shorten it."""
         name, bound = max(self.bounds_s.items(), key=lambda item: item[1])
         if not self.makespan_s:
             return "Bottleneck: none, as there is nothing to do."
         share = f"{100 * bound / self.makespan_s:.0f} % of the time"
         if bound < _TIGHT * self.makespan_s:
             return f"Bottleneck: the order of the nodes; the {name} would take {share}, the rest is workers that wait."
-        remedy = {
-            "workers": "more workers, or faster ones, shorten it",
-            "longest chain": "more workers do not shorten it, faster ones and shorter trainings in the chain do",
-            "store": "a faster store, or smaller artefacts, shorten it",
-            "scheduler": "fewer and larger nodes shorten it",
-        }[name]
-        return f"Bottleneck: the {name} ({share}); {remedy}."
+        return f"Bottleneck: the {name} ({share}); {_REMEDIES[name]}."
 
 
-def network_size(plan: Plan) -> Network:
-    """Count the suite's network on one image."""
+def network_size(plan: Plan) -> tuple[int, int]:
+    """Parameters of the suite's network, and multiply-adds of one forward pass of one image."""
     import torch
 
     from dbn_core.measure.cost import count_in_torch
 
-    data = plan.data
-    constants = (0.5,) * data.channels
+    data, statistics = plan.data, (0.5,) * plan.data.channels
     network = plan.suite.task.new_network(
-        plan.suite.network, data.channels, data.image_size, len(data.classes), constants, constants
+        plan.suite.network, data.channels, data.image_size, len(data.classes), statistics, statistics
     )
     cost = count_in_torch(network, torch.zeros(1, data.channels, *data.image_size))
-    return Network(cost.params, cost.macs)
+    return cost.params, cost.macs
 
 
 def data_bytes(plan: Plan) -> int:
-    """What a worker reads before its first node: all images, a byte a pixel and channel."""
+    """What a worker reads before its first node: all images, one byte a pixel and channel."""
     return sum(plan.data.counts.values()) * plan.data.channels * math.prod(plan.data.image_size)
 
 
-def demands(plan: Plan, network: Network) -> dict[str, Demand]:
-    """What each node of a plan takes, by key.  A part counts as large as the suite's network."""
-    written = {key: _result_bytes(plan, node, network) for key, node in plan.nodes.items()}
+def demands(plan: Plan, params: int, macs: int) -> dict[str, Demand]:
+    """What each node of a plan takes, by key; a part counts as large as the suite's network."""
+    written = {key: _result_bytes(plan, node, params) for key, node in plan.nodes.items()}
     return {
-        key: Demand(_flops(plan, node, network), sum(written[need] for _, need in node.needs), written[key])
+        key: Demand(
+            _FLOPS * macs * node_work(plan, node).forward, sum(written[need] for _, need in node.needs), written[key]
+        )
         for key, node in plan.nodes.items()
     }
 
 
-def _flops(plan: Plan, node: Node, network: Network) -> float:
-    forward = _FLOPS * network.macs
-    if node.kind in ("predictions", "shifts", "cost"):
-        images = {"predictions": _evaluated(plan), "shifts": shifted_images(node), "cost": 1}[node.kind]
-        heads = sum(network_share(part) for part in _predicting(plan, node))
-        return forward * images * (len(node.payload["members"]) + heads)
-    return forward * node_work(plan, node)
-
-
-def _result_bytes(plan: Plan, node: Node, network: Network) -> int:
+def _result_bytes(plan: Plan, node: Node, params: int) -> int:
+    counts, classes = plan.data.counts, len(plan.data.classes)
     if node.kind in ("member", "part"):
-        return 4 * network.params
-    classes = len(plan.data.classes)
+        return 4 * params
     if node.kind == "views":  # in half precision
-        return 2 * node.recipe["count"] * plan.data.counts["unseen" if "unseen" in node.recipe else "train"] * classes
-    if node.kind == "predictions":
-        method, size = parse_method(node.payload["spec"]), node.payload["size"]
-        terms = method.terms(size) if method.nested else max(1, len(_predicting(plan, node)))
-        return 4 * terms * _evaluated(plan) * classes
+        return 2 * node.recipe["count"] * counts["unseen" if "unseen" in node.recipe else "train"] * classes
+    if node.kind == "cost":
+        return 0
+    method, size = parse_method(node.payload["spec"]), node.payload["size"]
     if node.kind == "shifts":  # in half precision
-        method, size = parse_method(node.payload["spec"]), node.payload["size"]
         return 2 * (method.terms(size) if method.nested else 1) * shifted_images(node) * classes
-    return 0
-
-
-def _evaluated(plan: Plan) -> int:
-    return plan.data.counts["validation"] + plan.data.counts["test"]
-
-
-def _predicting(plan: Plan, node: Node) -> list[Node]:
-    """The parts that a predictor runs: those that no other of its parts was made from."""
-    parts = [plan.nodes[key] for key in node.payload["parts"].values()]
-    used = {need for part in parts for _, need in part.needs}
-    return [part for part in parts if part.key not in used]
+    terms = method.terms(size) if method.nested else max(1, len(predicting_parts(plan, node)))
+    return 4 * terms * (counts["validation"] + counts["test"]) * classes
 
 
 def simulate(
     nodes: dict[str, Node], demand: Mapping[str, Demand], machine: Machine, loaded_bytes: float = 0.0
-) -> Schedule:
+) -> Timeline:
     """Make ``nodes`` on a machine, as :class:`benchmarks.work.schedule.Scheduler` would.
 
     Args:
@@ -209,115 +168,59 @@ def simulate(
         demand: what each takes, by key.
         loaded_bytes: what each worker reads before its first node.
     """
-    run = _Run(nodes, demand, machine, loaded_bytes)
-    makespan = run.run()
-    seconds = {key: demand[key].seconds(machine) for key in nodes}
-    chain = _longest_chain(nodes, seconds)
-    compute = sum(demand[key].flops for key in nodes) / machine.flops_per_s
+    loaded = loaded_bytes * min(machine.workers, len(nodes))
     written = sum(demand[key].write_bytes for key in nodes)
     read = sum(demand[key].read_bytes for key in nodes)
+    seconds = {key: demand[key].seconds(machine) for key in nodes}
+    chain = _longest_chain(nodes, seconds)
     bounds = {
         "workers": sum(seconds.values()) / machine.workers,
         "longest chain": sum(seconds[key] for key in chain),
-        "store": (read + written) / machine.store_bytes_per_s,
+        "store": (loaded + read + written) / machine.store_bytes_per_s,
         "scheduler": len(nodes) * machine.task_overhead_s,
     }
-    used = compute / (machine.workers * makespan) if makespan else 0.0
-    read += len(run.loaded) * loaded_bytes
-    return Schedule(machine, makespan, run.spans, bounds, chain, sum(seconds.values()), used, read, written)
+    spans = _spans(nodes, demand, seconds, machine.workers, loaded / machine.store_bytes_per_s)
+    makespan = max([*(end for _, end in spans.values()), bounds["store"], bounds["scheduler"]])
+    computing = sum(demand[key].flops for key in nodes) / machine.flops_per_s
+    used = computing / (machine.workers * makespan) if makespan else 0.0
+    return Timeline(machine, makespan, spans, bounds, chain, used, read + loaded, written)
+
+
+def _spans(
+    nodes: dict[str, Node], demand: Mapping[str, Demand], seconds: Mapping[str, float], workers: int, now: float
+) -> dict[str, tuple[float, float]]:
+    """List scheduling: whenever a worker is idle, the ready node of the highest priority begins."""
+    levels = bottom_levels(nodes, {key: demand[key].flops for key in nodes})
+    rank = {key: (priority(node.kind), -levels[key], place, key) for place, (key, node) in enumerate(nodes.items())}
+    open_ = {key: {need for _, need in node.needs if need in nodes} for key, node in nodes.items()}
+    after: dict[str, list[str]] = {key: [] for key in nodes}
+    for key, needs in open_.items():
+        for need in needs:
+            after[need].append(key)
+    ready = sorted(rank[key] for key, needs in open_.items() if not needs)
+    running: list[tuple[float, str]] = []
+    spans: dict[str, tuple[float, float]] = {}
+    while ready or running:
+        while ready and len(running) < workers:
+            key = heapq.heappop(ready)[-1]
+            spans[key] = now, now + seconds[key]
+            heapq.heappush(running, (spans[key][1], key))
+        now = running[0][0]
+        while running and running[0][0] <= now:
+            ended = heapq.heappop(running)[1]
+            for key in after[ended]:
+                open_[key].discard(ended)
+                if not open_[key]:
+                    heapq.heappush(ready, rank[key])
+    return spans
 
 
 def _longest_chain(nodes: Mapping[str, Node], seconds: Mapping[str, float]) -> tuple[str, ...]:
     """Keys of the chain of nodes, each needing the one before, that takes longest."""
-    until: dict[str, float] = {}
-    before: dict[str, str] = {}
-    for key, node in nodes.items():
-        earlier = [need for _, need in node.needs if need in nodes]
-        before[key] = max(earlier, key=until.__getitem__, default="")
-        until[key] = seconds[key] + until.get(before[key], 0.0)
-    chain = [max(until, key=until.__getitem__, default="")]
-    while chain[-1]:
-        chain.append(before[chain[-1]])
-    return tuple(reversed(chain[:-1]))
-
-
-class _Run:
-    """One simulation.  Transfers are fair: of k under way, each moves on at a k-th of the bandwidth.
-
-    ``_moved`` counts the bytes that a transfer under way since the start would have moved; one that starts now ends
-    when it has grown by its size, however many join and leave meanwhile.
-    """
-
-    def __init__(self, nodes: dict[str, Node], demand: Mapping[str, Demand], machine: Machine, loaded: float) -> None:
-        self._nodes, self._demand, self._machine, self._loaded_bytes = nodes, demand, machine, loaded
-        self._place = {key: place for place, key in enumerate(nodes)}
-        self._height = bottom_levels(nodes, {key: demand[key].flops for key in nodes})
-        self._open = {key: {need for _, need in node.needs if need in nodes} for key, node in nodes.items()}
-        self._after: dict[str, list[str]] = {key: [] for key in nodes}
-        for key, needs in self._open.items():
-            for need in needs:
-                self._after[need].append(key)
-        self._ready = [self._rank(key) for key, needs in self._open.items() if not needs]
-        heapq.heapify(self._ready)
-        self._idle = list(range(machine.workers))
-        self._worker: dict[str, int] = {}
-        self.loaded: set[int] = set()  # workers that hold the data
-        self.spans: dict[str, tuple[float, float]] = {}
-        self._now = self._moved = self._scheduler_free = 0.0
-        self._timers: list[tuple[float, int, str, str]] = []  # (time, place, key, what comes next)
-        self._transfers: list[tuple[float, int, str, str]] = []  # (bytes moved by then, place, key, what comes next)
-
-    def _rank(self, key: str) -> tuple[int, float, int, str]:
-        return priority(self._nodes[key].kind), -self._height[key], self._place[key], key
-
-    def run(self) -> float:
-        """Time at which the last node ends."""
-        self._dispatch()
-        while self._timers or self._transfers:
-            rate = self._machine.store_bytes_per_s / max(1, len(self._transfers))
-            timer = self._timers[0][0] if self._timers else math.inf
-            ahead = self._transfers[0][0] - self._moved if self._transfers else math.inf
-            arrival = self._now + max(0.0, ahead) / rate
-            if arrival <= timer:
-                self._moved, _, key, what = heapq.heappop(self._transfers)
-            else:
-                self._moved += (timer - self._now) * rate if self._transfers else 0.0
-                _, _, key, what = heapq.heappop(self._timers)
-            self._now = min(arrival, timer)
-            self._advance(key, what)
-            if not (self._timers and self._timers[0][0] <= self._now):  # what ends together makes room together
-                self._dispatch()
-        return self._now
-
-    def _dispatch(self) -> None:
-        while self._ready and self._idle:
-            key = heapq.heappop(self._ready)[-1]
-            self._worker[key] = heapq.heappop(self._idle)
-            self._scheduler_free = max(self._now, self._scheduler_free) + self._machine.task_overhead_s
-            self.spans[key] = self._now, math.inf
-            heapq.heappush(self._timers, (self._scheduler_free, self._place[key], key, "read"))
-
-    def _advance(self, key: str, what: str) -> None:
-        demand, worker = self._demand[key], self._worker[key]
-        if what == "read":
-            size = demand.read_bytes + (0.0 if worker in self.loaded else self._loaded_bytes)
-            self.loaded.add(worker)
-            self._transfer(key, size, "compute")
-        elif what == "compute":
-            due = self._now + demand.flops / self._machine.flops_per_s
-            heapq.heappush(self._timers, (due, self._place[key], key, "write"))
-        elif what == "write":
-            self._transfer(key, demand.write_bytes, "end")
-        else:
-            self.spans[key] = self.spans[key][0], self._now
-            heapq.heappush(self._idle, worker)
-            for later in self._after[key]:
-                self._open[later].discard(key)
-                if not self._open[later]:
-                    heapq.heappush(self._ready, self._rank(later))
-
-    def _transfer(self, key: str, size: float, then: str) -> None:
-        if size > 0:
-            heapq.heappush(self._transfers, (self._moved + size, self._place[key], key, then))
-        else:
-            heapq.heappush(self._timers, (self._now, self._place[key], key, then))
+    levels = bottom_levels(dict(nodes), seconds)
+    chain: list[str] = []
+    ready = [key for key, node in nodes.items() if not any(need in nodes for _, need in node.needs)]
+    while ready:
+        chain.append(max(ready, key=levels.__getitem__))
+        ready = [key for key, node in nodes.items() if any(need == chain[-1] for _, need in node.needs)]
+    return tuple(chain)

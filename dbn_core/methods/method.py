@@ -93,6 +93,31 @@ class Part:
         return recipe.replace(mixup=self.teacher_mixup or 0.0, **self.teacher_augmentation)
 
 
+@dataclass(frozen=True)
+class TrainingCost:
+    """What fitting one part takes, for estimates.
+
+    Attributes:
+        epochs: over the training split; 0: nothing is trained.
+        batch_size: examples of a step; an incomplete last batch is skipped.
+        share: a step of what is trained, in steps of the suite's network.
+        teachers: members that run on every batch where their logits are not stored.
+
+    Raises:
+        ValueError: a number that is negative, a batch of none, or no number.
+    """
+
+    epochs: int
+    batch_size: int
+    share: float = 1.0
+    teachers: int = 0
+
+    def __post_init__(self) -> None:
+        whole = isinstance(self.epochs, int) and isinstance(self.batch_size, int) and isinstance(self.teachers, int)
+        if not (whole and min(self.epochs, self.batch_size - 1, self.teachers) >= 0 and 0 <= self.share < float("inf")):
+            raise ValueError(f"{self} is not what a training takes")
+
+
 class Method(ABC):
     """Base class of every method; subclass it and decorate with ``@register("name")``."""
 
@@ -138,6 +163,20 @@ class Method(ABC):
     def fit(self, part: Part, context: FitContext) -> torch.nn.Module | Mapping[str, torch.Tensor]:
         """Train one part; return the module (its state is stored) or the tensors to store."""
         raise SpecError(f"{self.name} declares the part '{part.name}' but does not define fit().")
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """What ``fit`` takes for one part, for the estimate of a run; override it where the default is wrong.
+
+        The default is a network of the suite's size that all members of the part teach.  Its epochs and its batch are
+        those of the options ``epochs`` and ``batch_size``, where the method has them, else the suite's.
+
+        Args:
+            recipe: of the members.
+            student_epochs: the suite's budget of a trained part.
+        """
+        epochs, batch = (getattr(self.config, name, None) for name in ("epochs", "batch_size"))
+        epochs = epochs if isinstance(epochs, int) else student_epochs
+        return TrainingCost(epochs, batch if isinstance(batch, int) else recipe.batch_size, 1.0, len(part.members))
 
     @abstractmethod
     def predictor(self, size: int, context: PredictContext) -> torch.nn.Module:

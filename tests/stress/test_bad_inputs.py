@@ -60,7 +60,7 @@ def no_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: Any) -> None:
         raise RuntimeError("no timing in tests")
 
-    monkeypatch.setattr("benchmarks.work.estimate.measure_speed", refuse)
+    monkeypatch.setattr("benchmarks.work.estimate.seconds_per_pass", refuse)
 
 
 def plan(box: Box, dry_run: bool, *more: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,9 @@ from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work import estimate
-from benchmarks.work.estimate import BRIDGE_SHARE, Speed, Work, announce, count_work, duration, measure_speed
+from benchmarks.work.estimate import Work, announce, duration, node_work, seconds_per_pass, total_work
 from benchmarks.work.schedule import Event, missing_nodes
+from dbn_core.errors import PluginError
 from dbn_core.nets.resnet import Classifier
 
 TINY = """
@@ -70,26 +70,49 @@ def plan_of(folder: Path, text: str) -> Plan:
     return build_plan(suite(folder, text), DIGITS)
 
 
-def test_counts_are_what_is_trained(tmp_path: Path) -> None:
+def work_of(plan: Plan, kind: str = "part") -> Work:
+    return total_work(plan, [node for node in plan.nodes.values() if node.kind == kind])
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "passes", "teacher_passes", "steps"),
+    [
+        # Whole batches of 144 images: 128 in batches of 32 or 64, all in batches of 48.
+        ("ed[batch_size=48]", 2, 3 * 144, 2 * 3 * 144, 3 * 144),
+        ("perturbed", 2, 3 * 128, 3 * 3 * 128, 3 * 128),
+        ("shared[at=block2,epochs=2]", 3, 2 * 2 * 128, 0, 2 * 2 * 128),
+        ("ts", 1, 0, 0, 0),
+        ("bn[at=block2,epochs=4]", 2, (2 + 4) * 128, 2 * 4 * 128, (2 + 0.3 * 4) * 128),
+        ("bn[at=block2,type=2,epochs=4]", 2, (2 + 4) * 128, 3 * 4 * 128, (2 + 0.3 * 4) * 128),
+        ("bn[at=block2,align=true,predict=curve]", 2, 2 * 128, 0, 2 * 128),  # alignment and the network at r are free
+        ("dbn[at=block2,score_network=mini,batch_size=64,epochs=10]", 3, 10 * 128, 30 * 128, 0.3 * 10 * 128),
+        # The budget of the bridge and of its branched student is that of any other method.
+        (
+            "dbn[distill=branches,steps=4,at=block2,score_network=mini,batch_size=64,epochs=10,distill_share=0.2]",
+            *(3, 10 * 128, 30 * 128, 0.3 * 10 * 128),
+        ),
+        ("direct[at=block2,score_network=mini,batch_size=64]", 3, 3 * 128, 9 * 128, 0.3 * 3 * 128),
+        # Bridges have the batch of `direct`, 128.
+        (
+            "student-bridge[at=block2,score_network=mini,source_members=1]",
+            *(3, 6 * 128, (1 + 2) * 3 * 128, (3 + 0.3 * 3) * 128),
+        ),
+    ],
+)
+def test_a_method_states_what_its_parts_take(
+    tmp_path: Path, method: str, size: int, passes: int, teacher_passes: int, steps: float
+) -> None:
+    plan = plan_of(tmp_path, TINY + f'[[methods]]\nuse = "{method}"\nsizes = [{size}]\n')
+    assert work_of(plan) == Work(passes, teacher_passes, pytest.approx(3 * steps + teacher_passes))
+    members = sum(node.kind == "member" for node in plan.nodes.values())
+    assert work_of(plan, "member") == Work(members * 2 * 128, 0, 3 * members * 2 * 128)
+
+
+def test_predictions_count_networks_and_what_follows_them(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, TINY + METHODS)
-    # Whole batches of 144 images: 128 in batches of 32 or 64, all in batches of 48.
-    member, student, curve, bridge, dbn, onestep = 2 * 128, 3 * 144, 2 * 128, 4 * 128, 8 * 128, 2 * 128
-    assert count_work(plan, plan.nodes) == Work(
-        members=3,
-        parts=5,
-        passes=3 * member + student + curve + bridge + dbn + onestep,
-        teacher_passes=2 * student + 2 * bridge + 3 * (dbn + onestep),
-        steps=pytest.approx(3 * member + student + curve + BRIDGE_SHARE * (bridge + dbn + onestep)),
-    )
-
-
-def test_what_is_computed_from_weights_is_no_training(tmp_path: Path) -> None:
-    bn = '[[methods]]\nuse = "bn[at=block2,align=true,predict=curve]"\nsizes = [2]\n'
-    plan = plan_of(tmp_path, TINY + bn)
-    work = count_work(plan, plan.nodes)
-    assert (work.members, work.parts) == (2, 3)  # alignment, curve and the network in its middle
-    assert work.passes == 3 * 2 * 128
-    assert work.teacher_passes == 0
+    predicted = {node.title: node_work(plan, node).forward / (36 + 1617)
+                 for node in plan.nodes.values() if node.kind == "predictions"}  # fmt: skip
+    assert list(predicted.values()) == pytest.approx([2, 1, 1.3, 1.3]), predicted
 
 
 @pytest.mark.slow
@@ -101,7 +124,7 @@ def test_a_run_spends_what_it_announced_and_announces_only_what_is_missing(
     chosen, events = suite(tmp_path, TINY + METHODS), []
     result = run_suite(chosen, options, events.append)
     assert not result.failures
-    work = count_work(result.plan, result.plan.nodes)
+    work = total_work(result.plan, result.plan.nodes.values())
     values = [
         store.value(node.kind, node.key)["value"]
         for node in result.plan.nodes.values()
@@ -120,10 +143,12 @@ def test_a_run_spends_what_it_announced_and_announces_only_what_is_missing(
     one_more = suite(tmp_path, TINY + METHODS + '[[methods]]\nuse = "end2"\nsizes = [2]\n')
     plan = build_plan(one_more, result.plan.data)
     targets = {key for cell in plan.cells for key in (cell.predictions, cell.cost)}
-    left = count_work(plan, missing_nodes(plan, store, targets))
-    assert (left.members, left.parts, left.passes, left.teacher_passes) == (0, 1, 3 * 128, 2 * 3 * 128)
+    left = missing_nodes(plan, store, targets)
+    assert sorted(node.kind for node in left.values()) == ["cost", "part", "predictions"]
+    work = total_work(plan, left.values())
+    assert (work.passes, work.teacher_passes) == (3 * 128, 2 * 3 * 128)
 
-    monkeypatch.setattr(estimate, "measure_speed", lambda *a, **k: pytest.fail("timed with nothing to train"))
+    monkeypatch.setattr(estimate, "seconds_per_pass", lambda *a, **k: pytest.fail("timed with nothing to train"))
     again: list[Event | str] = []
     run_suite(chosen, options, again.append)
     assert not [event for event in again if isinstance(event, str) and event.startswith("Training ")]
@@ -135,59 +160,67 @@ def test_stored_teachers_are_counted_once(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, text)
     views = [node for node in plan.nodes.values() if node.kind == "views"]
     assert views, "the suite stores its teachers' logits"
-    online = sum(
-        estimate._part(node, plan.suite, TRAIN)[1]
-        for node in plan.nodes.values()
-        if node.kind == "part" and not node.payload["views"]
-    )
-    assert count_work(plan, plan.nodes).teacher_passes == len(views) * 4 * TRAIN + online
+    online = [node for node in plan.nodes.values() if node.kind == "part" and not node.payload["views"]]
+    taught = total_work(plan, online).teacher_passes
+    assert total_work(plan, plan.nodes.values()).teacher_passes == len(views) * 4 * TRAIN + taught
 
 
-STRANGER = """
-from dbn_core import Method, Part, register
+PLUGIN = """
+from dbn_core import Config, Method, Part, TrainingCost, register
 
-@register("stranger")
-class Stranger(Method):
-    \"\"\"Settings of its own kind.\"\"\"
-    def parts(self, size):
-        odd = {"epochs": "many", "batch_size": None, "distill_share": "half", "curve_epochs": [1]}
-        return [Part("bridge-1", (0,), settings=odd), Part("curve", (0,), settings=odd),
-                Part("part", (0, 1), settings=SETTINGS)]
+@register("mine")
+class Mine(Method):
+    \"\"\"A plugin.\"\"\"
+    class Config(Config):
+        epochs: str = "many"
+    def parts(self, size): return [Part("part", (0, 1))]
     def predictor(self, size, context): ...
+    STATED
 """
 
 
 @pytest.mark.usefixtures("clean_registry")
-@pytest.mark.parametrize("settings", ["None", "{}", "{'epochs': -1}", "{'epochs': True, 'batch_size': 10**9}"])
-def test_a_strangers_settings_do_no_harm(tmp_path: Path, settings: str) -> None:
+@pytest.mark.parametrize(
+    ("stated", "work"),
+    [
+        ("", Work(3 * 128, 2 * 3 * 128, 5 * 3 * 128)),
+        ("TrainingCost(7, 10**9, 2.0)", Work(7 * 144, 0, 2 * 3 * 7 * 144)),
+        ("TrainingCost('seven', 1)", None),
+        ("TrainingCost(1, 0)", None),
+        ("TrainingCost(1, 1, float('nan'))", None),
+        ("None", None),
+    ],
+)
+def test_a_plugin_states_what_its_parts_take(tmp_path: Path, stated: str, work: Work | None) -> None:
     from dbn_core.methods.registry import load_plugin
 
-    (tmp_path / "stranger.py").write_text(STRANGER.replace("SETTINGS", settings))
-    load_plugin(tmp_path / "stranger.py")
-    plan = plan_of(tmp_path, TINY + '[[methods]]\nuse = "stranger"\nsizes = [2]\n')
-    work = count_work(plan, plan.nodes)
-    last = 3 * (TRAIN if "10**9" in settings else 128)
-    assert (work.members, work.parts) == (2, 3)
-    assert work.passes == 2 * 2 * 128 + 3 * 128 + 2 * 128 + last
-    assert work.teacher_passes == 3 * 128 + 2 * last
+    method = f"def training_cost(self, part, recipe, student_epochs): return {stated}" if stated else ""
+    (tmp_path / "mine.py").write_text(PLUGIN.replace("STATED", method))
+    load_plugin(tmp_path / "mine.py")
+    plan = plan_of(tmp_path, TINY + '[[methods]]\nuse = "mine"\nsizes = [2]\n')
+    if work is not None:
+        assert work_of(plan) == work
+        return
+    with pytest.raises(PluginError, match="'mine' cannot be planned"):
+        work_of(plan)
 
 
 def test_the_cost_of_the_cifar_10_suite() -> None:
-    facts = DataFacts("0", "CIFAR-10", 3, (32, 32), tuple("0123456789"), {"train": 40_960})
+    facts = DataFacts("0", "CIFAR-10", 3, (32, 32), tuple("0123456789"), {"train": 40_960, "test": 10_000})
     plan = build_plan(load_suite("cifar10"), facts)
-    work = count_work(plan, plan.nodes)
+    work = work_of(plan) + work_of(plan, "member")
     epochs_of_networks = 9 * 200 + 3 * (4 * 200 + 4 * 250 + 6 * 200)  # members, ED, END2, curves
     epochs_of_bridges = 3 * (2 * 6 * 200 + (4 + 3) * 850)
     assert work.passes == 40_960 * (epochs_of_networks + epochs_of_bridges)
-    assert work.steps == pytest.approx(40_960 * (epochs_of_networks + BRIDGE_SHARE * epochs_of_bridges))
     teachers = 3 * (24 * (200 + 250) + 2 * 2 * 6 * 200 + 3 * 7 * 850)
     assert work.teacher_passes == 40_960 * teachers
+    assert work.forward == pytest.approx(40_960 * (3 * (epochs_of_networks + 0.3 * epochs_of_bridges) + teachers))
 
 
 @pytest.mark.parametrize(
     ("jobs", "device", "said"),
     [
-        # 12 steps of 100 s and six billion forward passes of 10 ns are 1,260 s.
+        # 1,260 passes of a second.
         (0, "cpu", "roughly 21 min on 1 process"),
         (3, "cpu", "roughly 7 min on 3 processes"),
         (1, "cuda:1", "roughly 21 min on the GPU"),
@@ -199,8 +232,8 @@ def test_the_time_follows_the_work_and_the_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, device: str, said: str
 ) -> None:
     plan = plan_of(tmp_path, TINY + METHODS)
-    monkeypatch.setattr(estimate, "count_work", lambda *a: Work(3, 5, 2_000_000, 6_000_000_000, 12.0))
-    monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(100.0, 1e-8))
+    monkeypatch.setattr(estimate, "total_work", lambda *a: Work(2_000_000, 6_000_000_000, 1260.0))
+    monkeypatch.setattr(estimate, "seconds_per_pass", lambda *a: 1.0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     sentence = announce(plan, plan.nodes, jobs, 1, device)
@@ -211,13 +244,13 @@ def test_the_time_follows_the_work_and_the_workers(
 
 def test_bf16_that_is_emulated_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = {"here": "flags\t\t: fpu avx2\n", "there": "flags\t\t: fpu avx512_bf16\n", "elsewhere": ""}
-    monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(1.0, 1.0))
+    monkeypatch.setattr(estimate, "seconds_per_pass", lambda *a: 1.0)
     half = TINY.replace("[recipe]", '[recipe]\nprecision = "bf16"')
     for place, text in flags.items():
         monkeypatch.setattr(Path, "read_text", lambda self, text=text, **k: text)
         assert computes_bf16() is {"here": False, "there": True, "elsewhere": None}[place]
     monkeypatch.undo()
-    monkeypatch.setattr(estimate, "measure_speed", lambda *a: Speed(1.0, 1.0))
+    monkeypatch.setattr(estimate, "seconds_per_pass", lambda *a: 1.0)
     monkeypatch.setattr(estimate, "computes_bf16", lambda: False)
     plan = plan_of(tmp_path, half + METHODS)
     assert "emulates bf16: --set recipe.precision=fp32" in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
@@ -229,10 +262,10 @@ def test_bf16_that_is_emulated_is_said(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_device_that_refuses_costs_the_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Speed:
+    def refuse(*_: object) -> float:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr(estimate, "measure_speed", refuse)
+    monkeypatch.setattr(estimate, "seconds_per_pass", refuse)
     plan = plan_of(tmp_path, TINY + METHODS)
     sentence = announce(plan, plan.nodes, 0, 1, "cpu")
     assert sentence is not None
@@ -249,18 +282,14 @@ def test_timing_stays_within_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Classifier, "forward", forward)
     chosen, threads = suite(tmp_path, TINY + METHODS), torch.get_num_threads()
-    speed = measure_speed(chosen, chosen.recipe, DIGITS, "cpu", 1, budget_s=60.0)
+    monkeypatch.setattr(estimate, "TIMING_SECONDS", 60.0)
+    assert seconds_per_pass(chosen, chosen.recipe, DIGITS, "cpu", 1) > 0
     assert max(sizes) == 32, "the recipe's batch"
-    assert speed.forward_s > 0
-    assert speed.step_s > 0
     sizes.clear()
-    measure_speed(chosen, chosen.recipe, DIGITS, "cpu", 1, budget_s=0.0)
-    assert sizes == [2, 2], "one step and one forward pass"
+    monkeypatch.setattr(estimate, "TIMING_SECONDS", 0.0)
+    seconds_per_pass(chosen, chosen.recipe, DIGITS, "cpu", 1)
+    assert sizes == [2], "one step"
     assert torch.get_num_threads() == threads
-    started = time.process_time()
-    digits = load_suite("digits")
-    measure_speed(digits, digits.recipe, DIGITS, "cpu", 1)
-    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize(

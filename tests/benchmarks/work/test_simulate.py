@@ -18,17 +18,16 @@ from benchmarks.commands import simulate as command_module
 from benchmarks.commands.simulate import data_facts
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Node, Plan, build_plan
-from benchmarks.work.estimate import count_work
+from benchmarks.work.estimate import total_work
 from benchmarks.work.executors import Inline
 from benchmarks.work.schedule import Scheduler
-from benchmarks.work.simulate import Demand, Machine, Network, Schedule, data_bytes, demands, network_size, simulate
+from benchmarks.work.simulate import Demand, Machine, Timeline, data_bytes, demands, network_size, simulate
 from dbn_core.errors import SpecError
-from dbn_core.measure.cost import Cost
 from dbn_core.nets.resnet import Classifier
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-IMAGENET = Network(params=21_798_504, macs=4_638_101_504)
+PARAMS, MACS = IMAGENET = 21_798_504, 4_638_101_504
 
 
 def machine(workers: int, overhead_s: float = 0.0, store: float = 1e9) -> Machine:
@@ -55,7 +54,7 @@ def at_random(seed: int) -> tuple[dict[str, Node], dict[str, Demand]]:
     return nodes, {key: Demand(rng.uniform(0.1, 10.0)) for key in nodes}
 
 
-def bound_of_work_and_chain(schedule: Schedule) -> float:
+def bound_of_work_and_chain(schedule: Timeline) -> float:
     return max(schedule.bounds_s["workers"], schedule.bounds_s["longest chain"])
 
 
@@ -80,25 +79,22 @@ def test_equal_nodes_go_in_rounds(count: int, workers: int) -> None:
     assert schedule.bounds_s["workers"] == pytest.approx(count * 3.0 / workers)
 
 
-def test_transfers_share_the_store_and_the_scheduler_serves_one_at_a_time() -> None:
+def test_store_and_scheduler_serve_all_workers() -> None:
     nodes = graph([[], [], []])
-    # Reading 10, 10 and 20 bytes at 1 byte/s: thirds until 30 s, when the small ones are done, then the last alone.
-    sizes = dict(zip(nodes, (10, 10, 20), strict=True))
+    sizes = dict(zip(nodes, (10, 10, 20), strict=True))  # bytes, at one a second
     schedule = simulate(nodes, {key: Demand(0.0, sizes[key]) for key in nodes}, machine(3, store=1.0))
-    assert [end for _, end in schedule.spans.values()] == pytest.approx([30, 30, 40])
     assert schedule.bounds_s["store"] == schedule.makespan_s == 40
     assert "store" in schedule.bottleneck
     waiting = simulate(nodes, alike(nodes, 0.0), machine(3, overhead_s=2.0))
-    assert [end for _, end in waiting.spans.values()] == [2, 4, 6]
-    assert waiting.scheduler_share == 1
+    assert waiting.bounds_s["scheduler"] == waiting.makespan_s == 6
     assert "scheduler" in waiting.bottleneck
 
 
-def test_a_worker_reads_the_data_before_its_first_node_alone() -> None:
+def test_workers_read_the_data_before_their_first_node() -> None:
     nodes = graph([[], [0]])
     schedule = simulate(nodes, {key: Demand(1.0, write_bytes=4) for key in nodes}, machine(5, store=1.0), 100.0)
-    assert schedule.makespan_s == pytest.approx(100 + 1 + 4 + 1 + 4)
-    assert (schedule.read_bytes, schedule.written_bytes) == (100, 8)
+    assert schedule.makespan_s == pytest.approx(2 * 100 + 1 + 4 + 1 + 4)  # no more workers than nodes
+    assert (schedule.read_bytes, schedule.written_bytes) == (200, 8)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -126,7 +122,7 @@ def test_nothing_moves_between_two_simulations_or_undercuts_store_and_scheduler(
     demand = {key: Demand(one.flops, rng.uniform(0, 9), rng.uniform(0, 9)) for key, one in demand.items()}
     one, again = (simulate(nodes, demand, machine(4, 0.1, store=2.0), 5.0) for _ in range(2))
     assert one == again
-    assert max(one.lower_bound_s, one.store_share * one.makespan_s) <= one.makespan_s * (1 + 1e-9)
+    assert one.lower_bound_s <= one.makespan_s * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -176,42 +172,41 @@ def plan_of(name: str, **changes: object) -> Plan:
 @pytest.mark.parametrize("teachers", ["online", "views(3)"])
 def test_the_work_is_what_a_run_announces(teachers: str) -> None:
     plan = plan_of("imagenet64", students__teachers=teachers)
-    work = count_work(plan, plan.nodes)
-    demand = demands(plan, IMAGENET)
-    trained = sum(demand[k].flops for k, node in plan.nodes.items() if node.kind in ("member", "views", "part"))
-    assert trained == pytest.approx(2 * IMAGENET.macs * (3 * work.steps + work.teacher_passes))
+    demand = demands(plan, *IMAGENET)
+    assert sum(one.flops for one in demand.values()) == pytest.approx(
+        2 * MACS * total_work(plan, plan.nodes.values()).forward
+    )
 
 
 def test_artefacts_have_their_size() -> None:
     plan = plan_of("imagenet64", students__teachers="views(3)")
-    demand = demands(plan, IMAGENET)
+    demand = demands(plan, *IMAGENET)
     sizes = {node.title: demand[key].write_bytes for key, node in plan.nodes.items()}
     assert plan.data.counts == {"train": 1_231_167, "validation": 50_000, "test": 50_000}
-    assert sizes["member 1 of pool 1"] == sizes["BN (medium): bridge-1, repetition 1"] == 4 * IMAGENET.params
+    assert sizes["member 1 of pool 1"] == sizes["BN (medium): bridge-1, repetition 1"] == 4 * PARAMS
     assert sizes["logits of member 1 of pool 1 on 3 views"] == 3 * 1_231_167 * 1000 * 2
     assert sizes["DE size 7, repetition 1"] == 7 * 100_000 * 1000 * 4
     assert sizes["DBN (paper) size 7, repetition 1"] == 3 * 100_000 * 1000 * 4
     assert sizes["ED size 7, repetition 1"] == 100_000 * 1000 * 4
     assert sizes["cost of DE size 7"] == 0
     bridge = next(k for k, node in plan.nodes.items() if node.title.startswith("DBN (paper): onestep-1,"))
-    assert demand[bridge].read_bytes == 4 * 4 * IMAGENET.params + 3 * sizes["logits of member 1 of pool 1 on 3 views"]
+    assert demand[bridge].read_bytes == 4 * 4 * PARAMS + 3 * sizes["logits of member 1 of pool 1 on 3 views"]
     # A member runs whole, a bridge at its share; the multi-step bridge behind a distilled one does not run.
     ensemble, bridged = (next(k for k, n in plan.nodes.items() if n.title == t) for t in
                          ("DE size 7, repetition 1", "DBN (paper) size 7, repetition 1"))  # fmt: skip
-    assert demand[ensemble].flops == 7 * 100_000 * 2 * IMAGENET.macs
-    assert demand[bridged].flops == pytest.approx(1.9 * 100_000 * 2 * IMAGENET.macs)
+    assert demand[ensemble].flops == 7 * 100_000 * 2 * MACS
+    assert demand[bridged].flops == pytest.approx(1.9 * 100_000 * 2 * MACS)
     assert data_bytes(plan) == 1_331_167 * 3 * 64 * 64
 
 
 def test_the_network_is_counted() -> None:
     plan = plan_of("smoke")
     network = Classifier(plan.suite.network, 10, 1, (0.5,), (0.25,))
-    size = network_size(plan)
-    assert size.params == sum(p.numel() for p in network.parameters())
-    assert Cost(size.params, size.macs).flops > 0
+    params, macs = network_size(plan)
+    assert params == sum(p.numel() for p in network.parameters())
     # Stem: 4 filters of 3x3 on one channel of 8x8 pixels; then per stage two 3x3 and, from the second, a 1x1.
     stages = [64 * (2 * 9 * 16), 16 * (9 * 32 + 9 * 64 + 32), 4 * (9 * 128 + 9 * 256 + 128)]
-    assert size.macs == 64 * 9 * 4 + sum(stages) + 16 * 10
+    assert macs == 64 * 9 * 4 + sum(stages) + 16 * 10
 
 
 @pytest.mark.parametrize(
@@ -294,7 +289,7 @@ def test_the_docs_table_of_assumptions() -> None:
 
 
 def test_the_docs_on_paper() -> None:
-    epoch_h = 1_231_104 * 3 * 2 * IMAGENET.macs / 40e12 / 3600
+    epoch_h = 1_231_104 * 3 * 2 * MACS / 40e12 / 3600
     paper = DOCS.partition("### On paper")[2].partition("### By simulation")[0]
     hours = {
         "member": 100 * epoch_h,
