@@ -13,19 +13,16 @@ random temperature t; S = sigma_T^2, and the numbers are those that the function
 where Z_C is the T-step sample: (6) distils T steps to one.  A prediction is one pass of the source and, for each of L
 bridges, one of its small network eps; their probabilities are averaged.
 
-Beside the paper: ``distill=branches`` teaches the states on the way, too (``branches``), and ``combine`` averages the
-bridges elsewhere.
+Beyond the paper, ``distill=branches`` also teaches the student its teacher's intermediate states (``branches``).
 """
 
 from __future__ import annotations
 
-from itertools import product
 from typing import TYPE_CHECKING
 
-from baselines.dbn.extensions import PREDICTION, DBNConfig
+from baselines.dbn.extensions import DBNConfig
 from baselines.dbn.options import PRESETS, RECORDED
 from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import parse_rule
 from dbn_core.methods.method import Method, Part, TrainingCost, options_key
 from dbn_core.methods.registry import register
 
@@ -65,9 +62,6 @@ class DiffusionBridgeNetwork(Method):
                 f"dbn: with groups of {self.config.group} the size is 1 + a multiple of {further}, not {size}; "
                 f"set group={size} for one bridge of {size} members."
             )
-        rule, bridges = parse_rule(self.config.rule), self.bridges(size) * self.config.replicas
-        if bridges < rule.least_members:
-            raise SpecError(f"dbn: rule {rule.name} needs {rule.least_members} bridges, and size {size} has {bridges}.")
 
     def members(self, size: int) -> tuple[int, ...]:
         """The source."""
@@ -78,16 +72,16 @@ class DiffusionBridgeNetwork(Method):
         config, count, further = self.config, self.bridges(size), self.config.group - 1
         # The weight of the source in a target depends on how many targets it is in.
         suffix = f"of{count}" if config.source_weight == "once" and count > 1 else ""
-        trained = options_key(config, exclude=("preset", "distill", *PREDICTION))
+        trained = options_key(config, exclude=("preset", "distill"))
         multi = {k: v for k, v in trained.items() if not k.startswith(("distill", "branch"))}
         if config.distill:  # part of the budget is kept for the student
             multi["distill_share"] = config.distill_share
         # Two images teach a perturbed input, so that its teachers run online.
         mixup = None if config.perturb_input else config.mixup
         parts = []
-        for bridge, replica in product(range(1, count + 1), range(1, config.replicas + 1)):
+        for bridge in range(1, count + 1):
             members = (0, *range((bridge - 1) * further + 1, bridge * further + 1))
-            end = f"{bridge}{f'r{replica}' if replica > 1 else ''}{suffix}"
+            end = f"{bridge}{suffix}"
             parts.append(Part(f"bridge-{end}", members, settings=multi, teacher_mixup=mixup))
             if config.distill:
                 name, needs = f"{_STUDENT[config.distill]}-{end}", (f"bridge-{end}",)
@@ -117,13 +111,13 @@ class DiffusionBridgeNetwork(Method):
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""
         from baselines.dbn.training import even_temperature
-        from dbn_core.methods.predictors import BridgedSource, JointBridges, PooledBridges
+        from dbn_core.methods.predictors import BridgedSource
 
         config = self.config
         kind = _STUDENT.get(config.distill, "bridge")
         steps = config.student_steps if config.distill else config.steps
         names = [part.name for part in self.parts(size) if part.name.startswith(kind)]
-        bridges = BridgedSource(
+        return BridgedSource(
             context.members[0],
             config.at,
             [context.load(self.denoiser(context, steps), name) for name in names],
@@ -131,11 +125,6 @@ class DiffusionBridgeNetwork(Method):
             # The distilled predictor makes no draw, in the released code neither.
             "none" if config.distill else config.sampler_noise,
         )
-        if config.combine == "score":
-            return JointBridges(bridges, parse_rule(config.rule))
-        if (config.combine, config.order) == ("probability", 1.0):
-            return bridges  # the harness averages the probabilities of its terms
-        return PooledBridges(bridges, config.order if config.combine == "probability" else 0.0, config.guidance)
 
     def denoiser(self, context: Workspace, steps: int) -> Denoiser:
         """A fresh denoiser with ``steps`` steps."""

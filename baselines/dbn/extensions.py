@@ -1,21 +1,15 @@
-"""Options beyond the DBN paper: distillation by branches, and other ways to make one prediction of several bridges."""
+"""Options beyond the DBN paper: distillation by branches (B-DENSE)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from itertools import pairwise
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from baselines.dbn.options import PaperOptions
-from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import parse_rule
 from dbn_core.methods.method import ADDED_LATER
-
-# Options of the predictor: bridges that differ in these alone are trained once.
-PREDICTION = ("replicas", "combine", "order", "guidance", "rule")
 
 
 class DBNConfig(PaperOptions):
@@ -46,31 +40,6 @@ class DBNConfig(PaperOptions):
     branch_progressive: bool = Field(
         False, description="in rounds from T to T/K, ..., S steps", json_schema_extra=ADDED_LATER
     )
-    # Several bridges: what the predictor makes of them; nothing here is read by training.
-    replicas: int = Field(
-        1, ge=1, description="bridges of each group of members, from different seeds", json_schema_extra=ADDED_LATER
-    )
-    combine: Literal["probability", "logit", "score"] = Field(
-        "probability", description="level at which bridges become one prediction", json_schema_extra=ADDED_LATER
-    )
-    order: float = Field(
-        1.0,
-        allow_inf_nan=False,
-        description="r of the mean of probabilities; 0: geometric, -1: harmonic",
-        json_schema_extra=ADDED_LATER,
-    )
-    guidance: float = Field(
-        1.0,
-        gt=0,
-        allow_inf_nan=False,
-        description="how far combine=logit goes from the source to the mean",
-        json_schema_extra=ADDED_LATER,
-    )
-    rule: str = Field(
-        "arithmetic",
-        description="of combine=score, at every step; see dbn_core.generative.aggregate",
-        json_schema_extra=ADDED_LATER,
-    )
 
     @property
     def student_steps(self) -> int:
@@ -93,9 +62,9 @@ class DBNConfig(PaperOptions):
     @model_validator(mode="after")
     def _branches_fit(self) -> DBNConfig:
         if self.distill != "branches":
-            self._refuse_given(
-                (name for name in type(self).model_fields if name.startswith("branch")), "distill=branches"
-            )
+            for name, field in type(self).model_fields.items():
+                if name.startswith("branch") and getattr(self, name) != field.default:
+                    raise ValueError(f"{name} needs distill=branches: leave {name} out, or set distill=branches")
             return self
         students, count = self.branch_steps, self.branches
         if self.branch_targets == "members":
@@ -139,24 +108,6 @@ class DBNConfig(PaperOptions):
         if not (weights and min(weights) >= 0 and 0 < total < math.inf):
             raise ValueError(f"branch_weights={self.branch_weights}: write numbers of 0 or more, such as 1:2:4")
         return [weight / total for weight in weights]
-
-    @model_validator(mode="after")
-    def _combination_fits(self) -> DBNConfig:
-        for option, level in (("order", "probability"), ("guidance", "logit"), ("rule", "score")):
-            if self.combine != level:
-                self._refuse_given([option], f"combine={level}")
-        try:
-            rule = parse_rule(self.rule)
-        except SpecError as error:
-            raise ValueError(str(error).rstrip(".")) from error
-        if rule.pools == "ends":
-            raise ValueError(f"rule {rule.name} pools what comes out: write combine=logit in its place")
-        return self
-
-    def _refuse_given(self, names: Iterable[str], where: str) -> None:
-        for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} is read where {where} alone: leave it out, or set that")
 
 
 def _is_power(number: int, base: int) -> bool:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
 
-from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import Noise, sample
-from dbn_core.generative.aggregate import Rule, pooled_log_probs
 from dbn_core.nets.resnet import Classifier
 
 # The released evaluation draws its sampler noise from one fixed seed.
@@ -157,53 +154,6 @@ class BridgedSource(nn.Module):
             start = start_logits(logits, self.temperature, generator)
             walks.append((start, sample(denoiser, h, start, self.noise, generator)))
         return walks
-
-
-class PooledBridges(nn.Module):
-    """Bridges that go their own ways, and whose ends are pooled to one prediction.
-
-    Args:
-        bridges: L of them.
-        order: of the mean of probabilities, see :func:`.aggregate.pooled_log_probs`; 0 averages logits.
-        guidance: ``Z_1 + guidance (mean - Z_1)`` is predicted: 1 is the mean, L goes beyond it as the sum of L scores.
-    """
-
-    def __init__(self, bridges: BridgedSource, order: float, guidance: float = 1.0) -> None:
-        super().__init__()
-        self.bridges, self.order, self.guidance = bridges, order, guidance
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to log-probabilities [B, K]."""
-        starts, ends = (torch.stack(logits) for logits in zip(*self.bridges.walks(images), strict=True))
-        pooled = pooled_log_probs(ends.log_softmax(-1), self.order)
-        if self.guidance == 1.0:
-            return pooled
-        start = starts.mean(0)
-        return (start + self.guidance * (pooled - start)).log_softmax(-1)
-
-
-class JointBridges(nn.Module):
-    """Bridges that move one common state together; see :class:`dbn_core.bridge.combine.Joint`.
-
-    Args:
-        bridges: L of them.
-        rule: makes one displacement of L, at every step.  All L are computed, also where it draws one.
-    """
-
-    def __init__(self, bridges: BridgedSource, rule: Rule) -> None:
-        super().__init__()
-        self.bridges, self.rule = bridges, rule
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to log-probabilities [B, K]."""
-        bridges, generator = self.bridges, None
-        if self.rule.draws != "never" or bridges.noise != "none" or bridges.temperature is None:
-            generator = torch.Generator().manual_seed(_EVALUATION_SEED)
-        h = bridges.features(images)
-        start = start_logits(bridges.head(h), bridges.temperature, generator)
-        denoisers: Any = bridges.denoisers
-        joint = Joint(denoisers, self.rule, self.rule.start(len(denoisers), images.shape[0], generator))
-        return sample(joint, h, start, bridges.noise, generator).log_softmax(-1)
 
 
 def start_logits(logits: torch.Tensor, temperature: float | None, generator: torch.Generator | None) -> torch.Tensor:

@@ -21,7 +21,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "cifar100": (185, "d0033df4b27be735"),
     "diabetes-forest": (65, "6d8a7f57421648b1"),
     "digits": (739, "20f8ffe14238c492"),
-    "digits-branches": (1911, "be4918b9644151fe"),
+    "digits-branches": (1447, "948231164cd8cf9f"),
     "digits-bridge": (3049, "660861b912aa986b"),
     "digits-capacity": (2399, "6aba9386ff561680"),
     "digits-students": (434, "42bf7b60b00c088f"),

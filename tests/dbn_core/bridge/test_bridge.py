@@ -12,7 +12,6 @@ from torch import nn
 
 from baselines.dbn import PRESETS, training
 from baselines.dbn.training import bridge_recipe, distillation_recipe
-from dbn_core.bridge.combine import Joint
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import (
@@ -26,7 +25,6 @@ from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances, variance
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import parse_rule
 from dbn_core.methods.context import FitContext, PredictContext
 from dbn_core.methods.predictors import BridgedSource, FeatureMixture
 from dbn_core.methods.registry import parse_method
@@ -438,18 +436,6 @@ def test_a_blind_bridge_is_a_mean_of_regressions(steps, beta_0, beta_1):
     if beta_0 == beta_1:
         assert shares.tolist() == pytest.approx([1 / steps] * steps)
         torch.testing.assert_close(found, z_1 - torch.stack(moves).mean(0), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(("branch", "same"), [("dead", True), ("live", False)])
-def test_scores_and_ends_are_averaged_alike_by_blind_bridges_alone(branch, same):
-    features, z_1 = torch.randn(3, 4, 8, 8, generator=generator(seed=1)), normal(3, 5).float()
-    bridges = [score_denoiser(branch, 4, 0.5, 0.5, seed) for seed in (0, 1)]
-    rule = parse_rule("arithmetic")
-    with torch.no_grad():
-        scores = sample(Joint(bridges, rule, rule.start(2, 3)), features, z_1)
-        ends = torch.stack([sample(bridge, features, z_1) for bridge in bridges]).mean(0)
-    gap = (scores - ends - (scores - ends).mean(-1, keepdim=True)).abs().max()
-    assert bool(gap < 1e-5) == same
 
 
 # ---------------------------------------------------------------------------------------------------- predictors
