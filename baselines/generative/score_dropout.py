@@ -1,4 +1,4 @@
-"""MC dropout of a score network: M thinned copies of one, each with its mask for a whole trajectory, averaged.
+"""MC dropout of a score network: the mean of M copies, each with a dropout mask that is fixed for a trajectory.
 
 Gal and Ghahramani (2016, arXiv 1506.02142), for scores as in arXiv 2601.11444.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @register("mc-dropout-score")
 class DropoutScores(Method):
-    """One score network trained with dropout; M of its thinned copies are the ensemble."""
+    """One score network trained with dropout; M copies with fixed dropout masks are the ensemble."""
 
     task = "generation"
     title = "MC dropout"
@@ -52,10 +52,10 @@ class DropoutScores(Method):
         return network
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
-        """A sampler of the thinned copies' common score; their masks are drawn once."""
+        """A sampler of the copies' common score; their masks are drawn once."""
         from dbn_core.generative.diffusion.members import SamplingPredictor
-        from dbn_core.generative.diffusion.networks import thinned
+        from dbn_core.generative.diffusion.networks import fixed_dropout
 
         network, draws = context.load(self._network(context), "network"), context.generator("masks")
-        copies = [thinned(network, draws) for _ in range(size)]
+        copies = [fixed_dropout(network, draws) for _ in range(size)]
         return SamplingPredictor(copies, self.config.steps, self.config.sampler, self.config.rule)

@@ -72,7 +72,7 @@ class StepDistillation(Method):
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """One round, from the teacher's weights."""
-        from dbn_core.generative.diffusion.distill import branch_weights, distillation_loss, endpoint, widened
+        from dbn_core.generative.diffusion.distill import branch_loss_weights, distillation_loss, last_branch, widened
 
         config = self.config
         if context.task.key().get("prediction") == "noise":
@@ -85,7 +85,7 @@ class StepDistillation(Method):
             teacher = context.load(context.bare_network(), part.needs[0])
         branches = config.substeps if config.branches else 1
         student: Any = widened(teacher, branches).requires_grad_(True)
-        weights, draws = branch_weights(branches, config.growth), context.generator("train")
+        weights, draws = branch_loss_weights(branches, config.growth), context.generator("train")
         steps = int(part.name.removeprefix("steps-"))
 
         def step(batch: Batch) -> torch.Tensor:
@@ -93,7 +93,7 @@ class StepDistillation(Method):
             return distillation_loss(student, teacher, z, steps, config.substeps, weights, draws)
 
         context.train(student, step, context.student_recipe(lr_scale=config.lr_scale), step_generator=draws)
-        return endpoint(student)
+        return last_branch(student)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """DDIM with the last student."""

@@ -110,7 +110,7 @@ def pooled_log_probs(log_probs: torch.Tensor, order: float = 1.0) -> torch.Tenso
 
 
 @dataclass
-class State:
+class RuleState:
     """What a rule remembers along the trajectories of one batch: the member of each example, where it draws one."""
 
     members: int
@@ -153,7 +153,7 @@ class Rule:
         body = ",".join(f"{key}={value}" for key, value in sorted(self.options.items()))
         return f"{self.name}[{body}]" if body else self.name
 
-    def start(self, members: int, examples: int, generator: torch.Generator | None = None) -> State:
+    def start(self, members: int, examples: int, generator: torch.Generator | None = None) -> RuleState:
         """The state of a batch of trajectories at their start.
 
         Args:
@@ -170,12 +170,12 @@ class Rule:
                 f"Rule '{self.name}' needs at least {self.least_members} member(s), not {members}: "
                 "take more members, or 'arithmetic'."
             )
-        state = State(members, examples, generator)
+        state = RuleState(members, examples, generator)
         if self.draws != "never":
             state.draw()
         return state
 
-    def choice(self, state: State, step: int) -> torch.Tensor | None:
+    def choice(self, state: RuleState, step: int) -> torch.Tensor | None:
         """The member that each example follows at this step, int64 [B], or ``None`` where all M are needed.
 
         Calls with the same step in succession give the same members, so that a solver may look twice.
@@ -185,7 +185,7 @@ class Rule:
         state.step = step
         return state.index
 
-    def __call__(self, values: torch.Tensor, state: State, step: int) -> torch.Tensor:
+    def __call__(self, values: torch.Tensor, state: RuleState, step: int) -> torch.Tensor:
         """Values of the members at a common state, [M, B, ...], to one, [B, ...].
 
         Raises:

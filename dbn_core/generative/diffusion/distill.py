@@ -1,7 +1,8 @@
-"""Progressive distillation (Salimans and Ho, 2022, arXiv 2202.00512), and B-DENSE's student of K branches.
+"""Progressive distillation (Salimans and Ho, 2022, arXiv 2202.00512), and the students of B-DENSE with K branches.
 
-A student takes one step where its teacher takes K.  In B-DENSE (2026, arXiv 2602.15971) the student's last layer is
-widened K-fold and branch k is held to the teacher's k-th state, not to the last alone; only the last branch samples.
+A student does in one step what its teacher does in K.  In B-DENSE (2026, arXiv 2602.15971) the student's last layer is
+widened K-fold, and branch k learns the teacher's k-th state.  A plain student learns the last state alone.  Only the
+last branch samples.
 
 >>> import torch
 >>> from dbn_core.generative.diffusion.networks import ScoreMLP
@@ -11,69 +12,61 @@ widened K-fold and branch k is held to the teacher's k-th state, not to the last
 >>> network.reset(generator)
 >>> teacher = ScoreModel(network, VP())
 >>> student, x_0 = widened(teacher, branches=2), torch.randn(16, 2, generator=generator)
->>> loss = distillation_loss(student, teacher, x_0, steps=8, substeps=2, weights=branch_weights(2), generator=generator)
->>> loss.shape, endpoint(student).branches(x_0, torch.ones(16)).shape
+>>> loss = distillation_loss(student, teacher, x_0, 8, 2, branch_loss_weights(2), generator)
+>>> loss.shape, last_branch(student).branches(x_0, torch.ones(16)).shape
 (torch.Size([]), torch.Size([1, 16, 2]))
->>> rounds(start=16, stop=2, substeps=2)
-[8, 4, 2]
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Protocol, TypeVar, cast
 
 import torch
 from torch import nn
 
 from dbn_core.errors import SpecError
-from dbn_core.generative.diffusion.fit import fit
-from dbn_core.generative.diffusion.process import ScoreModel, beside, normal_like, perturb
-from dbn_core.generative.diffusion.rounds import rounds as rounds
+from dbn_core.generative.diffusion.process import ScoreModel, add_noise, append_dims, randn_like
 from dbn_core.generative.diffusion.samplers import ddim_coefficients, ddim_step
 
-Update = Literal["own", "full"]
+S = TypeVar("S", bound=ScoreModel)
 
 
-def branch_weights(branches: int, growth: float = 0.0, weights: Sequence[float] | None = None) -> torch.Tensor:
-    """w_k for k = 1 ... K, float64 [K], with sum 1: proportional to exp(growth (k / K - 1)), or to a list.
+class _Widenable(Protocol):
+    """A network whose last layer has ``channels`` outputs a branch."""
 
-    0 is uniform, and a large growth leaves the end point alone.  The form is ours: the paper searches the weights and
-    sums up good ones by a curve of two numbers whose formula we do not know.
+    out: nn.Linear | nn.Conv2d
+    channels: int
 
-    Raises:
-        SpecError: a list of another length, or with weights that are negative or all zero.
+
+def branch_loss_weights(branches: int, growth: float = 0.0) -> torch.Tensor:
+    """w_k for k = 1 ... K, float64 [K], with sum 1: proportional to exp(growth (k / K - 1)).
+
+    0 is uniform; a large growth leaves the last state alone.  The form is ours: the paper searches the weights and
+    describes good ones by a curve with two numbers, whose formula it does not give.
     """
-    if weights is None:
-        return (growth * torch.arange(1, branches + 1, dtype=torch.float64) / branches).softmax(0)
-    found = torch.tensor(weights, dtype=torch.float64)
-    if len(found) != branches or not bool((found >= 0).all()) or not 0 < float(found.sum()) < float("inf"):
-        raise SpecError(
-            f"Branch weights {list(weights)} do not fit {branches} branch(es): give one number of 0 or more for each, "
-            "not all of them 0."
-        )
-    return found / found.sum()
+    return (growth * torch.arange(1, branches + 1, dtype=torch.float64) / branches).softmax(0)
 
 
-def widened(model: ScoreModel, branches: int) -> ScoreModel:
+def widened(model: S, branches: int) -> S:
     """A copy with K copies of the last layer of its last branch, so that each branch starts as the model itself.
 
-    The network's last layer must be its attribute ``out``, a linear layer or convolution of C channels a branch, and C
-    its attribute ``channels``.
+    The network's last layer must be its attribute ``out``, a linear layer or convolution with C channels a branch, and
+    C its attribute ``channels``.
     """
     return _with_head(model, lambda rows, channels: rows[-channels:].repeat(branches, *[1] * (rows.ndim - 1)))
 
 
-def endpoint(model: ScoreModel) -> ScoreModel:
-    """A copy of the last branch alone: what samples, at the cost of a network that never had branches."""
+def last_branch(model: S) -> S:
+    """A copy with the last branch alone: it samples at the cost of a network without branches."""
     return _with_head(model, lambda rows, channels: rows[-channels:])
 
 
-def _with_head(model: ScoreModel, change: Callable[[torch.Tensor, int], torch.Tensor]) -> ScoreModel:
+def _with_head(model: S, change: Callable[[torch.Tensor, int], torch.Tensor]) -> S:
     model = copy.deepcopy(model)
-    network: Any = model.network
+    network = cast(_Widenable, model.network)
     out = network.out
     with torch.no_grad():
         weight = change(out.weight, network.channels)
@@ -102,33 +95,32 @@ def distillation_loss(
     substeps: int,
     weights: torch.Tensor,
     generator: torch.Generator,
-    update: Update = "own",
 ) -> torch.Tensor:
     """``sum_k w_k max(alpha_t^2 / sigma_t^2, 1) || x_k - x~_k ||^2``, mean over coordinates and batch.
 
-    One grid of ``steps * substeps`` times serves both, every K-th of which is the student's.  The target x~_k is
-    the data that DDIM would have to be told to land on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r alpha_t), with
-    r = sigma_k / sigma_t.  A student of one branch is held to the end point alone: progressive distillation.
+    Student and teacher share one grid of ``steps * substeps`` times; every K-th time is one of the student's.  The
+    target x~_k is the data estimate with which one DDIM step lands on y_k:  x~_k = (y_k - r x_t) / (alpha_k - r
+    alpha_t), with r = sigma_k / sigma_t.  Branch k steps to the time of y_k, so that it starts near its target; the
+    paper's released code lets all branches step to the last time.  A student with one branch learns the last state
+    alone, which is progressive distillation.
 
     Args:
-        student: K branches, or one; its data estimate x_k is what each branch says at the first time t.
-        teacher: its last branch is used, and no gradient reaches it.
+        student: K branches, or one; x_k is the data estimate of branch k at the first time t.
+        teacher: its last branch is used; it gets no gradient.
         x_0: data [B, ...].
         steps: of the student, S.
         substeps: K, steps of the teacher for one of the student.
-        weights: [number of branches], as from :func:`branch_weights`.
+        weights: [number of branches], as from :func:`branch_loss_weights`.
         generator: source of noise and of steps, uniform on the S.
-        update: ``own`` lets branch k step to the time of y_k, so that it starts near its target; ``full`` lets all step
-            to the last time, as the released code does.
 
     Raises:
-        SpecError: a number of branches that is neither one nor K, or of weights that is not theirs.
+        SpecError: the number of branches is neither one nor K, or differs from the number of weights.
     """
     schedule = student.schedule
     first = substeps * torch.randint(steps, (len(x_0),), generator=generator, device=generator.device)
     grid = schedule.times(steps * substeps)
     times = torch.stack([grid[first.cpu() + k] for k in range(substeps + 1)]).to(x_0.device)  # [K + 1, B]
-    x_t = perturb(schedule, x_0, times[0], normal_like(x_0, generator))
+    x_t = add_noise(schedule, x_0, times[0], randn_like(x_0, generator))
     outputs = student.branches(x_t, times[0])
     if len(outputs) not in (1, substeps) or len(weights) != len(outputs):
         raise SpecError(
@@ -137,51 +129,10 @@ def distillation_loss(
         )
     states = teacher_states(teacher, x_t, times)
     total = x_0.new_zeros(len(x_0))
-    for k in range(substeps - len(outputs), substeps):
-        own = times[k + 1 if update == "own" else substeps]
-        ratio, rest = ddim_coefficients(schedule, times[0], own)
-        target = (states[k] - beside(ratio, x_t) * x_t) / beside(rest, x_t)
-        place = k - substeps + len(outputs)
-        error = student.to_data(outputs[place], x_t, times[0]) - target
-        total = total + float(weights[place]) * error.square().flatten(1).mean(1)
+    for k, output, weight in zip(range(substeps - len(outputs), substeps), outputs, weights.tolist(), strict=True):
+        ratio, rest = ddim_coefficients(schedule, times[0], times[k + 1])
+        target = (states[k] - append_dims(ratio, x_t) * x_t) / append_dims(rest, x_t)
+        error = student.to_data(output, x_t, times[0]) - target
+        total = total + weight * error.square().flatten(1).mean(1)
     snr = (schedule.alpha(times[0]) / schedule.sigma(times[0])).square()
     return (snr.clamp_min(1).to(total) * total).mean()
-
-
-def distil(
-    teacher: ScoreModel,
-    draw: Callable[[], torch.Tensor],
-    students: Iterable[int],
-    updates: int,
-    generator: torch.Generator,
-    substeps: int = 2,
-    weights: torch.Tensor | None = None,
-    learning_rate: float = 2e-4,
-    update: Update = "own",
-) -> list[ScoreModel]:
-    """Round after round, each student the teacher of the next: the endpoint models of all rounds.
-
-    Args:
-        draw: gives a batch of data.
-        students: their steps, as from :func:`rounds`.
-        weights: [K] for B-DENSE; ``None`` is progressive distillation, with one branch.
-
-    Raises:
-        SpecError: as :func:`distillation_loss`; the teacher predicts noise, of which a single step keeps nothing.
-    """
-    if teacher.prediction == "noise":
-        raise SpecError(
-            "Distillation of steps takes a teacher that predicts 'x' or 'v', not 'noise': train such a one."
-        )
-    branches, weights = (1, branch_weights(1)) if weights is None else (len(weights), weights)
-    teacher, found = endpoint(teacher).eval(), []
-    for steps in students:
-        student = widened(teacher, branches)
-
-        def loss(student: ScoreModel = student, teacher: ScoreModel = teacher, steps: int = steps) -> torch.Tensor:
-            return distillation_loss(student, teacher, draw(), steps, substeps, weights, generator, update)
-
-        fit(student, loss, updates, learning_rate)
-        teacher = endpoint(student)
-        found.append(teacher)
-    return found

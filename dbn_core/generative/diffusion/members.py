@@ -1,4 +1,4 @@
-"""What suites of generative models train and predict with: score models of data as they lie, and samplers as modules.
+"""Score models in the units of the data, and samplers as modules: what generative suites train and predict with.
 
 >>> import torch
 >>> from dbn_core.generative.diffusion.networks import ScoreMLP
@@ -13,19 +13,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
 
 from dbn_core.generative.aggregate import parse_rule
 from dbn_core.generative.diffusion.process import Prediction, ScoreModel
-from dbn_core.generative.diffusion.samplers import SAMPLERS, Ensemble, sample
-from dbn_core.generative.diffusion.schedules import Schedule
+from dbn_core.generative.diffusion.samplers import Callback, Ensemble, sample_diffusion
+from dbn_core.generative.diffusion.schedules import NoiseSchedule
 
 
 class Member(ScoreModel):
-    """A score model of data that are standardised channel by channel, since schedules expect unit variance.
+    """A score model of data that are standardised channel by channel, since schedules assume unit variance.
 
     Args:
         mean, std: one for each channel.
@@ -37,7 +37,7 @@ class Member(ScoreModel):
     def __init__(
         self,
         network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        schedule: Schedule,
+        schedule: NoiseSchedule,
         prediction: Prediction,
         mean: Sequence[float],
         std: Sequence[float],
@@ -47,11 +47,11 @@ class Member(ScoreModel):
             self.register_buffer(name, torch.tensor(tuple(values)).reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor | None = None) -> torch.Tensor:
-        """The score at x [B, C, H, W] and t [B]; without times at the end of pure noise, to see what it costs."""
+        """The score at x [B, C, H, W] and t [B]; t defaults to ``t_max``, so that costs can be counted from x alone."""
         return super().forward(x, x.new_full((len(x),), self.schedule.t_max) if t is None else t)
 
     def encode(self, x: torch.Tensor) -> torch.Tensor:
-        """Data [B, C, H, W] as the diffusion sees them."""
+        """Standardise data [B, C, H, W]."""
         return (x - self.mean) / self.std
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
@@ -62,7 +62,7 @@ class Member(ScoreModel):
 class SamplingPredictor(nn.Module):
     """Standard normal noise [B, C, H, W] to samples of the same shape, by members under a rule.
 
-    What the sampler or the rule draws comes from torch's global generator, which the harness seeds.
+    Samplers and rules draw from torch's global generator, which the harness seeds.
 
     Args:
         members: M of them, with one schedule.
@@ -73,46 +73,41 @@ class SamplingPredictor(nn.Module):
 
     def __init__(self, members: Sequence[Member], steps: int, sampler: str = "ddim", rule: str = "arithmetic") -> None:
         super().__init__()
-        self.members: Any = nn.ModuleList(members)
+        self.members = nn.ModuleList(members)
         self.steps, self.sampler, self.rule = steps, sampler, parse_rule(rule)
 
     @property
-    def schedule(self) -> Schedule:
-        """That of the members."""
-        return self.members[0].schedule
+    def first(self) -> Member:
+        """Member 0, whose schedule and standardisation all share."""
+        return cast(Member, self.members[0])
 
     @property
     def evaluations(self) -> int:
-        """Networks that are run for one sample (NFE, members counted)."""
+        """Network evaluations for one sample (NFE), all members counted."""
         each = 1 if self.rule.draws != "never" else len(self.members)
         return each * self.steps * (2 if self.sampler == "heun" else 1)
 
     def field(self, examples: int, generator: torch.Generator) -> Ensemble:
-        """The score that the rule makes, for as many examples; a rule that pools ends has none."""
+        """The score of the rule for as many examples; a rule that pools ends has none."""
         return Ensemble(self.members, self.rule, examples, generator)
 
     def forward(self, noise: torch.Tensor) -> torch.Tensor:
         """Samples, in the units of the data."""
-        start = self.schedule.prior_std * noise
-        drawn = torch.default_generator
-        z = sample(list(self.members), self.schedule, start, self.steps, self.sampler, self.rule, drawn)
-        return self.members[0].decode(z)
+        return self._sample(noise)
+
+    def _sample(self, noise: torch.Tensor, callback: Callback | None = None) -> torch.Tensor:
+        schedule, draws = self.first.schedule, torch.default_generator
+        start = schedule.prior_std * noise
+        members = list(self.members)
+        end = sample_diffusion(members, start, schedule, self.steps, self.sampler, self.rule, draws, callback)
+        return self.first.decode(end)
 
     @torch.no_grad()
-    def paths(self, noise: torch.Tensor) -> torch.Tensor:
-        """The states of each trajectory where a score was asked for, and its end, as data: [B, T, C, H, W].
+    def trajectories(self, noise: torch.Tensor) -> torch.Tensor:
+        """States at which the score is evaluated, and the sample, in the units of the data: [B, T, C, H, W].
 
-        Of a rule that pools the ends of several trajectories there are the start and the end alone.
+        A rule that pools the ends of several trajectories has the start and the sample alone.
         """
-        start, decode = self.schedule.prior_std * noise, self.members[0].decode
-        if self.rule.pools == "ends":
-            return torch.stack([decode(start), self(noise)], 1)
-        field, seen = self.field(len(start), torch.default_generator), []
-
-        def watched(x: torch.Tensor, t: torch.Tensor, step: int = 0) -> torch.Tensor:
-            seen.append(decode(x))
-            return field(x, t, step)
-
-        walk: Any = SAMPLERS[self.sampler]
-        end = walk(watched, self.schedule, start, self.schedule.times(self.steps), torch.default_generator)
-        return torch.stack([*seen, decode(end)], 1)
+        states: list[torch.Tensor] = []
+        end = self._sample(noise, lambda step, x: states.append(self.first.decode(x)))
+        return torch.stack([*(states[:1] if self.rule.pools == "ends" else states), end], 1)

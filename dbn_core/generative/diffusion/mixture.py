@@ -1,4 +1,4 @@
-"""Gaussian mixtures, whose noised densities and scores are known: the truth that networks and samplers are held to.
+"""Gaussian mixtures, whose noised densities and scores are known in closed form.
 
 >>> import torch
 >>> from dbn_core.generative.diffusion.schedules import VP
@@ -19,7 +19,7 @@ import torch
 
 from dbn_core.errors import SpecError
 from dbn_core.generative.diffusion.process import Score
-from dbn_core.generative.diffusion.schedules import Schedule
+from dbn_core.generative.diffusion.schedules import NoiseSchedule
 
 
 class GaussianMixture:
@@ -74,20 +74,20 @@ class GaussianMixture:
         self, x: torch.Tensor, alpha: torch.Tensor | float = 1.0, sigma: torch.Tensor | float = 0.0
     ) -> torch.Tensor:
         """Log-density at x [B, D] in nats, of the mixture itself or of ``alpha x_0 + sigma noise``; float64 [B]."""
-        return self._components(x, _each(alpha, x), _each(sigma, x))[0].logsumexp(1)
+        return self._components(x, _per_example(alpha, x), _per_example(sigma, x))[0].logsumexp(1)
 
     def score_at(self, x: torch.Tensor, alpha: torch.Tensor | float, sigma: torch.Tensor | float) -> torch.Tensor:
         """d log p / dx of ``alpha x_0 + sigma noise`` at x [B, D], in the type of x."""
-        joint, along, variances = self._components(x, _each(alpha, x), _each(sigma, x))
+        joint, along, variances = self._components(x, _per_example(alpha, x), _per_example(sigma, x))
         share = joint.softmax(1)
         return -torch.einsum("bc,bce,cde->bd", share, along / variances, self.axes).to(x)
 
-    def score(self, schedule: Schedule) -> Score:
+    def score(self, schedule: NoiseSchedule) -> Score:
         """The exact score of a diffusion that starts at this mixture, a function of x [B, D] and t [B]."""
         return lambda x, t: self.score_at(x, schedule.alpha(t), schedule.sigma(t))
 
 
-def _each(value: torch.Tensor | float, x: torch.Tensor) -> torch.Tensor:
+def _per_example(value: torch.Tensor | float, x: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(value, dtype=torch.float64, device=x.device).expand(len(x))
 
 

@@ -1,4 +1,4 @@
-"""Networks that see a noised x and its noise level: a perceptron for points, a small U-Net for 8x8 images.
+"""Networks of a noised x and its noise level: a perceptron for points, a small U-Net for 8x8 images.
 
 >>> import torch
 >>> generator = torch.Generator().manual_seed(0)
@@ -8,9 +8,7 @@
 >>> level = torch.zeros(5)  # log(sigma / alpha)
 >>> points(torch.zeros(5, 2), level).shape, images(torch.zeros(5, 1, 8, 8), level).shape
 (torch.Size([5, 2]), torch.Size([5, 1, 8, 8]))
->>> members = [thinned(points, generator) for _ in range(3)]  # of MC dropout: three networks with fixed masks
->>> 100_000 < sum(p.numel() for p in images.parameters()) < 200_000
-True
+>>> members = [fixed_dropout(points, generator) for _ in range(3)]  # members of MC dropout
 """
 
 from __future__ import annotations
@@ -29,13 +27,13 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class LevelEmbedding(nn.Module):
-    """Sines and cosines of log(sigma / alpha), which goes from about -7 to 5, then a linear layer and SiLU."""
+    """Sines and cosines of log(sigma / alpha), from about -7 to 5, then a linear layer and SiLU."""
 
     frequencies: torch.Tensor
 
     def __init__(self, dimension: int, out: int) -> None:
         super().__init__()
-        # Wave lengths from 1.6 to 63: from what tells two neighbouring levels apart to the whole range.
+        # Wavelengths from 1.6, which separates neighbouring levels, to 63, which covers the range.
         frequencies = torch.logspace(math.log10(0.1), math.log10(4.0), dimension // 2)
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.linear = nn.Linear(2 * len(frequencies), out)
@@ -47,7 +45,7 @@ class LevelEmbedding(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout of units (of channels, where there are pixels) whose mask can be fixed: see :func:`thinned`."""
+    """Dropout of units (channels of images) whose mask can be fixed: see :func:`fixed_dropout`."""
 
     mask: torch.Tensor | None
 
@@ -64,8 +62,8 @@ class Dropout(nn.Module):
         return x * F.dropout(x.new_ones(len(x), *shape), self.rate, self.training) if self.rate else x
 
 
-def thinned(network: M, generator: torch.Generator) -> M:
-    """A copy whose dropout masks are drawn now and stay: one member of MC dropout, the same at every step and time."""
+def fixed_dropout(network: M, generator: torch.Generator) -> M:
+    """A copy whose dropout masks are drawn once and kept: a member of MC dropout, the same at every step and time."""
     network = copy.deepcopy(network).eval()
     for module in network.modules():
         if isinstance(module, Dropout):
@@ -99,10 +97,10 @@ class ScoreMLP(nn.Module):
 
     def reset(self, generator: torch.Generator) -> None:
         """He normal, and a last layer of zeros."""
-        _reset(self, generator)
+        _initialise(self, generator)
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """x [B, D] and level [B] to [B, K D], with K = 1 unless the head is widened; [B, D, 1, 1] keeps its form."""
+        """x [B, D] and level [B] to [B, K D], with K = 1 unless the head is widened; [B, D, 1, 1] keeps its axes."""
         condition, h = self.level(level), self.stem(x.flatten(1))
         for block, project in zip(self.blocks, self.conditions, strict=True):
             h = h + block(F.silu(h + project(condition)))
@@ -127,7 +125,7 @@ class ResidualBlock(nn.Module):
 
 
 class _Lower(nn.Module):
-    """The lower resolutions of a U-Net of more than two, in the place of its bottom block."""
+    """The lower resolutions of a U-Net with more than two; replaces its bottom block."""
 
     def __init__(self, width: int, condition: int, dropout: float, resolutions: int) -> None:
         super().__init__()
@@ -175,7 +173,7 @@ class ScoreUNet(nn.Module):
 
     def reset(self, generator: torch.Generator) -> None:
         """He normal, and a last layer of zeros."""
-        _reset(self, generator)
+        _initialise(self, generator)
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """x [B, C, H, W] and level [B] to [B, K C, H, W], with K = 1 unless the head is widened."""
@@ -186,7 +184,7 @@ class ScoreUNet(nn.Module):
         return self.out(F.silu(self.norm(h)))
 
 
-def _reset(network: ScoreMLP | ScoreUNet, generator: torch.Generator) -> None:
+def _initialise(network: ScoreMLP | ScoreUNet, generator: torch.Generator) -> None:
     for child in network.children():
         initialise_(child, generator)
     nn.init.zeros_(network.out.weight)

@@ -1,4 +1,4 @@
-"""How much signal and noise there is at time t: the variance-preserving schedule, and that of EDM.
+"""Noise schedules: signal and noise at time t for the variance-preserving process and for EDM.
 
 >>> schedule = VP()
 >>> times = schedule.times(4)  # five times from noise to data, float64
@@ -19,25 +19,9 @@ import torch
 from dbn_core.errors import SpecError
 
 
-def polynomial_grid(high: float, low: float, steps: int, rho: float) -> torch.Tensor:
-    """Times from high to low, float64 [steps + 1], equidistant in t^(1/rho) (Karras et al., 2022, equation 5).
-
-    A grid of fewer steps is a part of one of a multiple of them.
-
-    Raises:
-        SpecError: no step at all.
-    """
-    if steps < 1:
-        raise SpecError(f"A sampler takes at least one step, not {steps}.")
-    fraction = torch.arange(steps + 1, dtype=torch.float64) / steps
-    grid = (high ** (1 / rho) + fraction * (low ** (1 / rho) - high ** (1 / rho))) ** rho
-    grid[0], grid[-1] = high, low  # without rounding
-    return grid
-
-
 @dataclass(frozen=True)
-class Schedule:
-    """What samplers and losses ask of a schedule.  Functions of t are in float64, for t of any shape.
+class NoiseSchedule:
+    """Base class of schedules.  Functions of t are in float64, for t of any shape.
 
     Attributes:
         t_max, t_min: where sampling starts and ends.
@@ -65,26 +49,37 @@ class Schedule:
         raise NotImplementedError
 
     def times(self, steps: int) -> torch.Tensor:
-        """Grid from t_max to t_min, float64 [steps + 1]."""
-        return polynomial_grid(self.t_max, self.t_min, steps, self.rho)
+        """Grid from t_max to t_min, float64 [steps + 1], equidistant in t^(1/rho) (Karras et al., 2022, equation 5).
+
+        The grid of a multiple of the steps contains this one.
+
+        Raises:
+            SpecError: fewer than one step.
+        """
+        if steps < 1:
+            raise SpecError(f"A sampler takes at least one step, not {steps}.")
+        high, low = self.t_max ** (1 / self.rho), self.t_min ** (1 / self.rho)
+        grid = (high + torch.arange(steps + 1, dtype=torch.float64) / steps * (low - high)) ** self.rho
+        grid[0], grid[-1] = self.t_max, self.t_min  # without rounding
+        return grid
 
     def level(self, t: torch.Tensor) -> torch.Tensor:
-        """log(sigma / alpha), minus half of the log of the signal-to-noise ratio: what networks are told of t."""
+        """log(sigma / alpha), minus half of the log signal-to-noise ratio: the input of the networks."""
         return self.sigma(t).log() - self.alpha(t).log()
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-        """Draws from the normal law that stands for p at t_max, float32."""
+        """Draws from the normal distribution that approximates p at t_max, float32."""
         return self.prior_std * torch.randn(shape, generator=generator, device=generator.device)
 
     @property
     def prior_std(self) -> float:
-        """Standard deviation of that law, for data of unit variance (VP) or of small variance beside it (EDM)."""
+        """Standard deviation of the prior; assumes data of unit variance (VP), or of a much smaller one (EDM)."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class VP(Schedule):
-    """Variance preserving, with a rate that is linear in t: alpha^2 + sigma^2 = 1 (Song et al., 2021).
+class VP(NoiseSchedule):
+    """Variance preserving, alpha^2 + sigma^2 = 1, with a rate that is linear in t (Song et al., 2021).
 
     log alpha_t = -t^2 (beta_max - beta_min) / 4 - t beta_min / 2.
     """
@@ -122,8 +117,8 @@ class VP(Schedule):
 
 
 @dataclass(frozen=True)
-class EDM(Schedule):
-    """Noise is added to data that are not scaled, and t is its standard deviation (Karras et al., 2022, table 1)."""
+class EDM(NoiseSchedule):
+    """Unscaled data with added noise, whose standard deviation is t (Karras et al., 2022, table 1)."""
 
     t_max: float = 80.0
     t_min: float = 0.002

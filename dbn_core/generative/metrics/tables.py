@@ -1,14 +1,15 @@
-"""How near generated rows are to real ones: pure functions of tables.
+"""Distances between generated and real rows: pure functions of tables.
 
 Distances are Gower's: the L1 distance of columns scaled by the training ranges, where two categories differ by 1.
 
 >>> from dbn_core.generative.tabular.data import load_table
 >>> from dbn_core.generative.metrics.tables import coverage, gower_points, wasserstein
->>> train, test = load_table("iris").split(seed=0)
+>>> table = load_table("iris")
+>>> train, test = (table.with_values(table.values[start::2]) for start in (0, 1))
 >>> real, held_out = gower_points(train, train), gower_points(test, train)
 >>> wasserstein(real, real)
 0.0
->>> 0.1 < wasserstein(held_out, real) < 0.4  # the floor: what the training rows themselves get
+>>> 0.1 < wasserstein(held_out, real) < 0.4  # the distance of real rows to each other
 True
 >>> coverage(held_out, held_out)
 1.0
@@ -23,12 +24,32 @@ import numpy as np
 
 from dbn_core.errors import DataError, SpecError
 from dbn_core.generative.tabular.coding import Coding
-from dbn_core.generative.tabular.data import Array, Table
+from dbn_core.generative.tabular.data import Array, DataTable
 from dbn_core.seeds import seed_for
 
 
-def gower_points(table: Table, train: Table) -> Array:
-    """Points [N, E] whose L1 distance is Gower's: by the ranges of ``train``, categories as halved one-hot codes."""
+def table_scores(
+    fake: DataTable, other_fake: DataTable, train: DataTable, test: DataTable, *, seed: int
+) -> dict[str, float]:
+    """All scores of a generated table; ``other_fake`` is a second one of the same generator.
+
+    ``w1_test``, ``w1_train``: Wasserstein-1.  ``coverage_test``, ``coverage_train``: in [0, 1].  ``downstream``: mean
+    over learners of F1 or R² on test.  ``detection``: mean over learners of the balanced accuracy in separating fake
+    from real; 0.5 is best.
+    """
+    points, real, held_out = (gower_points(rows, train) for rows in (fake, train, test))
+    return {
+        "w1_test": wasserstein(held_out, points),
+        "w1_train": wasserstein(real, points),
+        "coverage_test": coverage(held_out, points),
+        "coverage_train": coverage(real, points),
+        "downstream": float(np.mean(list(downstream(fake, test, seed=seed).values()))),
+        "detection": float(np.mean(list(detection(train, fake, test, other_fake, seed=seed).values()))),
+    }
+
+
+def gower_points(table: DataTable, train: DataTable) -> Array:
+    """Points [N, E] whose L1 distance is Gower's: scaled by the ranges of ``train``, categories half one-hot."""
     coding = Coding.of(train)
     span = np.where(coding.high > coding.low, coding.high - coding.low, 1.0)
     parts = []
@@ -46,7 +67,7 @@ def _distances(a: Array, b: Array) -> Array:
     from scipy.spatial.distance import cdist
 
     if not len(a) or not len(b):
-        raise DataError("Distances between tables need at least one row in each: generate or load some.")
+        raise DataError("Distances between tables need at least one row in each: pass tables with rows.")
     return cdist(a, b, "cityblock")
 
 
@@ -54,7 +75,7 @@ def wasserstein(a: Array, b: Array) -> float:
     """Exact Wasserstein-1 distance with L1 cost between the empirical distributions of points [N, E] and [M, E].
 
     Raises:
-        DataError: when there are no points.
+        DataError: there are no points.
     """
     import ot
 
@@ -68,15 +89,15 @@ def coverage(real: Array, fake: Array, neighbours: int | None = None) -> float:
 
     Args:
         real, fake: points [N, E] and [M, E].
-        neighbours: k; by default the smallest for which the real points cover at least 95 % of themselves, which is 1
-            but where rows occur several times.
+        neighbours: k; by default the smallest for which the real points cover at least 95 % of themselves: 1, unless
+            rows are repeated.
 
     Raises:
-        DataError: when there are no points.
-        SpecError: when k is below 1.
+        DataError: there are no points.
+        SpecError: k is below 1.
     """
     if neighbours is not None and neighbours < 1:
-        raise SpecError(f"Coverage is by the k-th neighbour; k is {neighbours} and must be at least 1.")
+        raise SpecError(f"The number of neighbours of coverage, k, is {neighbours}: set it to 1 or more.")
     nearest = _distances(real, fake).min(1)
     radii = np.sort(_distances(real, real), axis=1)  # column 0 is the point itself, column k its k-th neighbour
     if neighbours is None:
@@ -85,11 +106,11 @@ def coverage(real: Array, fake: Array, neighbours: int | None = None) -> float:
     return float((nearest < radii[:, min(neighbours, len(real) - 1)]).mean())
 
 
-def downstream(train: Table, test: Table, *, seed: int) -> dict[str, float]:
+def downstream(train: DataTable, test: DataTable, *, seed: int) -> dict[str, float]:
     """Scores on ``test`` of learners fitted on ``train``, generated or real: macro F1 of a class, R² of a number.
 
-    Learners: ``linear`` (logistic without penalty, or least squares), ``adaboost``, ``forest`` (depth 28).  Where a
-    class of the test rows was not generated, F1 is 0, as in ForestDiffusion.
+    Learners: ``linear`` (logistic without penalty, or least squares), ``adaboost``, ``forest`` (depth 28).  F1 is 0
+    where the training rows lack a class of the test rows, as in ForestDiffusion.
     """
     from sklearn.metrics import f1_score, r2_score
 
@@ -108,14 +129,16 @@ def downstream(train: Table, test: Table, *, seed: int) -> dict[str, float]:
     return scores
 
 
-def detection(real: Table, fake: Table, real_test: Table, fake_test: Table, *, seed: int) -> dict[str, float]:
-    """How well learners tell generated rows from real ones: balanced accuracy on rows that they have not seen.
+def detection(
+    real: DataTable, fake: DataTable, real_test: DataTable, fake_test: DataTable, *, seed: int
+) -> dict[str, float]:
+    """Balanced accuracy of learners in separating generated from real rows, on held-out rows.
 
-    0.5 is the best that a generator can do, 1 the worst.  The learners are those of :func:`downstream`.
+    0.5 is the best value of a generator, 1 the worst.  The learners are those of :func:`downstream`.
     """
     from sklearn.metrics import balanced_accuracy_score
 
-    def stacked(a: Table, b: Table) -> tuple[Array, Array]:
+    def stacked(a: DataTable, b: DataTable) -> tuple[Array, Array]:
         points = np.concatenate([gower_points(a, real), gower_points(b, real)])
         return points, np.repeat([0, 1], [len(a), len(b)])
 
@@ -126,7 +149,7 @@ def detection(real: Table, fake: Table, real_test: Table, fake_test: Table, *, s
     }
 
 
-def _features(table: Table, columns: Any) -> Array:
+def _features(table: DataTable, columns: Any) -> Array:
     """All columns but the target, categories one-hot, the first dropped."""
     parts = []
     for column, values in zip(columns[:-1], table.values.T[:-1], strict=True):
@@ -138,9 +161,9 @@ def _features(table: Table, columns: Any) -> Array:
 
 
 def _learners(classify: bool, seed: int) -> dict[str, Any]:
-    """Fresh learners: those of ForestDiffusion but for gradient boosting.
+    """The learners of ForestDiffusion without gradient boosting.
 
-    Columns are scaled for the linear ones, which have no penalty, only so that the optimiser gets along.
+    The linear ones have no penalty; their columns are scaled only to help the optimiser.
     """
     from sklearn import ensemble, linear_model
     from sklearn.pipeline import make_pipeline
@@ -161,9 +184,9 @@ def _learners(classify: bool, seed: int) -> dict[str, Any]:
 
 
 def _fitted(learner: Any, x: Array, y: Array) -> Any:
-    """The learner, fitted; classes that a line separates have no finite optimum, of which nobody need be told.
+    """The fitted learner, without convergence warnings: linearly separable classes have no finite optimum.
 
-    AdaBoost refuses classes that no stump tells apart better than chance; there the largest class is predicted.
+    AdaBoost fails where no stump is better than chance; the largest class is predicted then.
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.exceptions import ConvergenceWarning

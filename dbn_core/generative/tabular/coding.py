@@ -1,4 +1,4 @@
-"""Between a table and numbers in [-1, 1], where the noise of a diffusion has the same size in every column.
+"""Conversion between a table and numbers in [-1, 1], so that noise has the same size in every column.
 
 >>> import numpy as np
 >>> from dbn_core.generative.tabular.coding import Coding
@@ -18,31 +18,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from dbn_core.errors import DataError
-from dbn_core.generative.tabular.data import Array, Table
+from dbn_core.generative.tabular.data import Array, DataTable
 
 
 @dataclass(frozen=True)
 class Coding:
-    """Min-max to [-1, 1] by the training ranges; K categories as K-1 dummies of -1 and 1, the first of them dropped.
+    """Min-max scaling to [-1, 1] by the training ranges; K categories become K-1 dummies of -1 and 1 (first dropped).
 
     Attributes:
         train: the table that the ranges are taken from.
         low, high: ranges of its D columns, float64 [D].
     """
 
-    train: Table
+    train: DataTable
     low: Array
     high: Array
 
     @classmethod
-    def of(cls, train: Table) -> Coding:
-        """The coding by the ranges of a training table.
+    def of(cls, train: DataTable) -> Coding:
+        """Coding by the ranges of a training table.
 
         Raises:
             DataError: for a table without rows.
         """
         if not len(train):
-            raise DataError(f"Table '{train.name}' has no rows to take ranges from: give it a training split.")
+            raise DataError(f"Table '{train.name}' has no rows to take ranges from: pass a table with training rows.")
         return cls(train, train.values.min(0), train.values.max(0))
 
     @property
@@ -50,7 +50,7 @@ class Coding:
         """Number of coded columns."""
         return sum(c.categories - 1 if c.kind == "categorical" else 1 for c in self.train.columns)
 
-    def encode(self, table: Table) -> Array:
+    def encode(self, table: DataTable) -> Array:
         """Rows [N, D] as numbers [N, ``width``], float64; a column that is constant in training is -1."""
         parts = []
         for column, values, low, high in zip(self.train.columns, table.values.T, self.low, self.high, strict=True):
@@ -60,11 +60,11 @@ class Coding:
                 parts.append(2 * (values[:, None] - low) / _span(low, high) - 1)
         return np.concatenate(parts, axis=1)
 
-    def decode(self, coded: Array) -> Table:
+    def decode(self, coded: Array) -> DataTable:
         """The inverse of :meth:`encode` for any numbers [N, ``width``].
 
-        The largest dummy wins, the dropped category where all are below 0; numbers are clipped to the training range,
-        those of integer columns rounded.
+        The largest dummy decides the category; if all are below 0, it is the dropped one.  Numbers are clipped to the
+        training range, and rounded in integer columns.
         """
         columns, start = [], 0
         for column, low, high in zip(self.train.columns, self.low, self.high, strict=True):

@@ -1,20 +1,19 @@
 """Forest-VP: a diffusion of tables whose denoiser is one random forest a noise level (arXiv 2309.09968).
 
 Forward, in coded columns: x_t = alpha_t x_0 + sigma_t e, log alpha_t = -t² (beta_max - beta_min) / 4 - t beta_min / 2,
-sigma_t² = 1 - alpha_t².  The forest of level t predicts e from x_t; each of its trees is a member of the ensemble, and
-a rule of :mod:`~dbn_core.generative.aggregate` makes one prediction of theirs at every step (arXiv 2601.11444).  The
-forests know nothing of the rule: they are fitted once and serve all rules, and the first K of their trees are
-an ensemble of K.
+sigma_t² = 1 - alpha_t².  The forest of level t predicts e from x_t.  Its trees are the members of an ensemble, and a
+rule of :mod:`~dbn_core.generative.aggregate` combines their predictions at every step (arXiv 2601.11444).  Forests do
+not depend on the rule: one fit serves all rules, and the first K trees are an ensemble of K.
 
 >>> from dbn_core.generative.aggregate import parse_rule
 >>> from dbn_core.generative.tabular.data import load_table
 >>> from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
->>> train, test = load_table("iris").split(seed=0)
->>> model = ForestDiffusion.fit(train, ForestOptions(trees=4, levels=5, duplicates=2), seed=0)
+>>> table = load_table("iris")
+>>> model = ForestDiffusion.fit(table, ForestOptions(trees=4, levels=5, duplicates=2), seed=0)
 >>> fakes = {name: model.sample(30, parse_rule(name), seed=1) for name in ("arithmetic", "dominant")}
 >>> fakes["dominant"].values.shape
 (30, 5)
->>> model.first(2).pointwise(test, parse_rule("arithmetic"), seed=1).mse.shape
+>>> model.first(2).noise_error(table, parse_rule("arithmetic"), seed=1).mse.shape
 (5,)
 """
 
@@ -28,9 +27,10 @@ import numpy as np
 import torch
 
 from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import Rule, State
+from dbn_core.generative.aggregate import Rule, RuleState
+from dbn_core.generative.diffusion.samplers import Callback
 from dbn_core.generative.tabular.coding import Coding
-from dbn_core.generative.tabular.data import Array, Table
+from dbn_core.generative.tabular.data import Array, DataTable
 from dbn_core.generative.tabular.trees import Trees
 from dbn_core.seeds import generator, seed_for
 
@@ -42,13 +42,13 @@ class ForestOptions:
     Attributes:
         trees: M, members of the ensemble.
         depth: largest depth of a tree.
-        levels: noise levels, equally spaced from ``first_time`` to 1; as many predictions make a sample.
-        duplicates: how often each row is noised anew at each level.
+        levels: noise levels, equally spaced from ``first_time`` to 1; a sample takes one prediction for each.
+        duplicates: noised copies of each row at each level.
         beta_min, beta_max: of the linear variance-preserving schedule.
         first_time: the lowest level, where the last step is Tweedie's.
 
     Raises:
-        SpecError: for a count below 1, fewer than two levels, or a schedule that does not rise from above 0.
+        SpecError: a count below 1, fewer than two levels, or a schedule without 0 < beta_min <= beta_max.
     """
 
     trees: int = 100
@@ -69,7 +69,7 @@ class ForestOptions:
 
     @property
     def times(self) -> Array:
-        """The levels' times, rising, float64 [levels]."""
+        """Rising times of the levels, float64 [levels]."""
         return np.linspace(self.first_time, 1, self.levels)
 
     def beta(self, t: float) -> float:
@@ -83,12 +83,12 @@ class ForestOptions:
 
 
 @dataclass(frozen=True)
-class Pointwise:
-    """How well the noise is predicted, per level from the lowest, float64 [levels]; the truth has size 1.
+class NoiseError:
+    """Error of the predicted noise, per level from the lowest, float64 [levels]; the true noise has size 1.
 
     Attributes:
-        mse: mean squared error, per coordinate: the loss that forests are fitted by.
-        rms: root-mean-square of what is predicted: below 1 where the size of the noise is under-estimated.
+        mse: mean squared error, per coordinate; it is the loss of the forests.
+        rms: root-mean-square of the prediction; below 1 where the size of the noise is under-estimated.
     """
 
     mse: Array
@@ -100,7 +100,7 @@ class ForestDiffusion:
     """A fitted Forest-VP.
 
     Attributes:
-        options: what it was fitted with.
+        options: of the fit.
         coding: between the table and its coded columns.
         forests: the forest of each level, from the lowest.
     """
@@ -111,12 +111,12 @@ class ForestDiffusion:
 
     @classmethod
     def fit(
-        cls, train: Table, options: ForestOptions | None = None, *, seed: int, n_jobs: int | None = None
+        cls, train: DataTable, options: ForestOptions | None = None, *, seed: int, n_jobs: int | None = None
     ) -> ForestDiffusion:
-        """Fit the forests of all levels; ``n_jobs`` as in scikit-learn changes no bit of them.
+        """Fit the forests of all levels; ``n_jobs`` is scikit-learn's and does not change the result.
 
         Raises:
-            DataError: for a table without rows.
+            DataError: the table has no rows.
         """
         from sklearn.ensemble import RandomForestRegressor
 
@@ -136,7 +136,7 @@ class ForestDiffusion:
         return cls(options, coding, tuple(forests))
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """The trees of all levels one after the other, as tensors; see :meth:`from_state`."""
+        """The concatenated trees of all levels, as tensors; see :meth:`from_state`."""
         levels = self.forests
         sizes = [len(forest.feature) for forest in levels]
         arrays = {
@@ -148,8 +148,8 @@ class ForestDiffusion:
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in {**arrays, **small, **numbers}.items()}
 
     @classmethod
-    def from_state(cls, train: Table, options: ForestOptions, state: Mapping[str, torch.Tensor]) -> ForestDiffusion:
-        """The inverse of :meth:`state_dict`, for the table and options that were fitted."""
+    def from_state(cls, train: DataTable, options: ForestOptions, state: Mapping[str, torch.Tensor]) -> ForestDiffusion:
+        """The inverse of :meth:`state_dict`, for the table and options of the fit."""
         arrays = {name: tensor.numpy() for name, tensor in state.items()}
         ends = np.cumsum(arrays["nodes"])
         forests = []
@@ -168,30 +168,32 @@ class ForestDiffusion:
         return cls(options, Coding.of(train), tuple(forests))
 
     def first(self, trees: int) -> ForestDiffusion:
-        """The ensemble of each forest's first trees: what a fit with so many trees gives.
+        """The first trees of each forest: the same as a fit with so many trees.
 
         Raises:
-            SpecError: when there are fewer.
+            SpecError: the model has fewer trees.
         """
         if not 1 <= trees <= self.options.trees:
-            raise SpecError(f"This forest diffusion has {self.options.trees} trees, so that {trees} cannot be taken.")
+            raise SpecError(
+                f"The model has {self.options.trees} trees: take from 1 to {self.options.trees}, not {trees}."
+            )
         forests = tuple(replace(forest, roots=forest.roots[:trees]) for forest in self.forests)
         return replace(self, options=replace(self.options, trees=trees), forests=forests)
 
     def noise(self, level: int, x: torch.Tensor, trees: torch.Tensor | None = None) -> torch.Tensor:
-        """What each tree of a level predicts of x [N, ``coding.width``], float32 [M, N, ``coding.width``].
+        """Predictions of each tree of a level for x [N, ``coding.width``], float32 [M, N, ``coding.width``].
 
-        With ``trees``, int64 [N], it is what that one tree predicts of each row, [N, ``coding.width``].
+        With ``trees``, int64 [N], row n is predicted by tree ``trees[n]`` alone: [N, ``coding.width``].
         """
         chosen = None if trees is None else trees.numpy()
         return torch.from_numpy(self.forests[level].predict(x.numpy(), chosen))
 
     @torch.no_grad()
-    def sample(self, count: int, rule: Rule, *, seed: int) -> Table:
-        """New rows, made by the rule.
+    def sample(self, count: int, rule: Rule, *, seed: int, callback: Callback | None = None) -> DataTable:
+        """New rows, by the rule.
 
-        Start and injected noise depend on the seed alone, so that rules are compared on the same draws; of a rule that
-        pools ends, each tree's trajectory has the common start and injected noise of its own.
+        The start and the injected noise depend on the seed alone, so rules are compared on the same draws.  With a rule
+        that pools ends, each tree has its own trajectory and noise, from a common start.
         """
         draws = generator(purpose="tabular/sample", seed=seed)
         members = self.options.trees
@@ -199,37 +201,31 @@ class ForestDiffusion:
         start = torch.randn(count, self.coding.width, generator=draws)
         if rule.pools == "ends":
             own = torch.arange(members).repeat_interleave(count)
-            ends = self._reverse(start.repeat(members, 1), lambda level, _, x: self.noise(level, x, own), draws)
-            x = rule(ends.unflatten(0, (members, count)), state, 0)
+            ends = sample_forest(
+                lambda x, level, step: self.noise(level, x, own),
+                start.repeat(members, 1),
+                self.options,
+                draws,
+                callback,
+            )
+            x = rule(ends.reshape(members, count, -1), state, 0)
         else:
-            x = self._reverse(start, lambda level, step, x: self._pooled(level, x, rule, state, step), draws)
+            x = sample_forest(
+                lambda x, level, step: self._combined(level, x, rule, state, step), start, self.options, draws, callback
+            )
         return self.coding.decode(x.double().numpy())
 
-    def _pooled(self, level: int, x: torch.Tensor, rule: Rule, state: State, step: int) -> torch.Tensor:
-        """The rule's prediction; of a rule that follows one tree an example, the others are not asked."""
+    def _combined(self, level: int, x: torch.Tensor, rule: Rule, state: RuleState, step: int) -> torch.Tensor:
+        """The rule's prediction; a rule that follows one tree an example runs that tree alone."""
         trees = rule.choice(state, step)
         return rule(self.noise(level, x), state, step) if trees is None else self.noise(level, x, trees)
 
-    def _reverse(
-        self, x: torch.Tensor, predict: Callable[[int, int, torch.Tensor], torch.Tensor], draws: torch.Generator
-    ) -> torch.Tensor:
-        """Reverse Euler-Maruyama steps with ``predict(level, step, x)``, and Tweedie's formula at the lowest level."""
-        times = self.options.times
-        for step, level in enumerate(reversed(range(self.options.levels))):
-            noise = predict(level, step, x)
-            alpha, sigma = self.options.signal_and_noise(times[level])
-            if level == 0:
-                return (x - sigma * noise) / alpha
-            h, beta = float(times[level] - times[level - 1]), self.options.beta(float(times[level]))
-            x = x + h * beta * (x / 2 - noise / sigma) + math.sqrt(beta * h) * torch.randn(x.shape, generator=draws)
-        raise AssertionError("there are at least two levels")
-
     @torch.no_grad()
-    def pointwise(self, table: Table, rule: Rule, *, seed: int, duplicates: int = 10) -> Pointwise:
-        """The rule's error in the noise of a table's rows, each noised so many times at each level.
+    def noise_error(self, table: DataTable, rule: Rule, *, seed: int, duplicates: int = 10) -> NoiseError:
+        """Error of the noise that the rule predicts for a table, with each row noised ``duplicates`` times a level.
 
         Raises:
-            SpecError: for a rule that predicts no noise, since it pools the ends of trajectories.
+            SpecError: the rule pools the ends of trajectories, so it predicts no noise.
         """
         if rule.pools == "ends":
             raise SpecError(f"Rule '{rule}' pools ends and predicts no noise: only rules that pool states have a loss.")
@@ -241,7 +237,36 @@ class ForestDiffusion:
             alpha, sigma = self.options.signal_and_noise(t)
             noise = torch.randn(clean.shape, generator=draws)
             state = rule.start(self.options.trees, len(clean), choices)
-            predicted = self._pooled(level, alpha * clean + sigma * noise, rule, state, 0)
+            predicted = self._combined(level, alpha * clean + sigma * noise, rule, state, 0)
             mse.append(float((predicted - noise).square().mean()))
             square.append(float(predicted.square().mean()))
-        return Pointwise(np.array(mse), np.sqrt(square))
+        return NoiseError(np.array(mse), np.sqrt(square))
+
+
+def sample_forest(
+    estimator: Callable[[torch.Tensor, int, int], torch.Tensor],
+    x: torch.Tensor,
+    schedule: ForestOptions,
+    generator: torch.Generator,
+    callback: Callback | None = None,
+) -> torch.Tensor:
+    """Reverse Euler-Maruyama steps from the highest level down, and Tweedie's formula at the lowest.
+
+    Args:
+        estimator: noise [N, W] at (x, level, step).
+        x: the start, standard normal [N, W].
+        schedule: levels and rates.
+        generator: source of the injected noise.
+        callback: as of :mod:`dbn_core.generative.diffusion.samplers`.
+    """
+    times = schedule.times
+    for step, level in enumerate(range(schedule.levels - 1, -1, -1)):
+        if callback is not None:
+            callback(step, x)
+        noise = estimator(x, level, step)
+        alpha, sigma = schedule.signal_and_noise(times[level])
+        if level > 0:
+            h, beta = float(times[level] - times[level - 1]), schedule.beta(float(times[level]))
+            drawn = torch.randn(x.shape, generator=generator)
+            x = x + h * beta * (x / 2 - noise / sigma) + math.sqrt(beta * h) * drawn
+    return (x - sigma * noise) / alpha

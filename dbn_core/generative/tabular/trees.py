@@ -1,4 +1,4 @@
-"""A fitted forest in flat arrays: every tree's prediction at once, and nothing of scikit-learn to store.
+"""A fitted forest in flat arrays: it predicts with all trees at once and is stored without scikit-learn.
 
 >>> import numpy as np
 >>> from sklearn.ensemble import RandomForestRegressor
@@ -24,15 +24,15 @@ from dbn_core.generative.tabular.data import Array
 
 @dataclass(frozen=True)
 class Trees:
-    """M regression trees, their nodes one after the other; an inner node sends x right where x[feature] > threshold.
+    """M regression trees with their nodes concatenated; x goes to the right child where x[feature] > threshold.
 
     Attributes:
         roots: each tree's first node, intp [M].
-        feature: column that a node looks at, intp [nodes].
+        feature: column that a node compares, intp [nodes].
         threshold: float64 [nodes], as scikit-learn compares it with float32 input.
         children: the nodes to the left and to the right, intp [nodes, 2]; a leaf is its own child.
         values: predictions of the leaves, float32 [nodes, D].
-        depth: of the deepest tree: after so many steps every row is at a leaf.
+        depth: of the deepest tree; after as many steps every row is at a leaf.
     """
 
     roots: Array
@@ -66,7 +66,7 @@ class Trees:
     def predict(self, x: Array, chosen: Array | None = None) -> Array:
         """Predictions of every tree, float32 [M, N, D], of rows [N, F], which are compared as float32.
 
-        With ``chosen``, int [N], each row is shown to that one tree, and the result is [N, D].
+        With ``chosen``, int [N], row n is predicted by tree ``chosen[n]`` alone, and the result is [N, D].
         """
         x = np.asarray(x, np.float32)
         rows = np.arange(len(x)) * x.shape[1]

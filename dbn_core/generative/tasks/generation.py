@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dbn_core.data.batch import Batch
     from dbn_core.data.dataset import Dataset
     from dbn_core.generative.diffusion.members import Member
-    from dbn_core.generative.diffusion.schedules import Schedule
+    from dbn_core.generative.diffusion.schedules import NoiseSchedule
     from dbn_core.tasks.base import Array
     from dbn_core.train.recipe import Recipe
 
@@ -90,7 +90,7 @@ class Generation(Task):
     draws_predictions: ClassVar[bool] = True
     networks: ClassVar[Any] = ScoreSpec
 
-    def make_schedule(self) -> Schedule:
+    def make_schedule(self) -> NoiseSchedule:
         """The noise schedule."""
         from dbn_core.generative.diffusion.schedules import EDM, VP
 
@@ -147,9 +147,9 @@ class Generation(Task):
         found = {"nfe": torch.tensor([float(getattr(predictor, "evaluations", 0))])}
         if hasattr(predictor, "field"):
             found |= self._errors(predictor, to_float(data.test.images).to(device), data, generator)
-        if hasattr(predictor, "paths") and data.image_size == (1, 1):
+        if hasattr(predictor, "trajectories") and data.image_size == (1, 1):
             with seeded(device, purpose="paths", seed=generator.initial_seed()):
-                found["paths"] = predictor.paths(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
+                found["paths"] = predictor.trajectories(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
         return {key: value.contiguous() for key, value in (found | self._compared(samples, data)).items()}
 
     def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
@@ -201,18 +201,18 @@ class Generation(Task):
 
         from dbn_core.generative.diffusion.likelihood import log_likelihood
         from dbn_core.generative.diffusion.loss import draw_times
-        from dbn_core.generative.diffusion.process import beside, normal_like, perturb
+        from dbn_core.generative.diffusion.process import add_noise, append_dims, randn_like
 
         if predictor.rule.pools == "ends":
             return {}
-        member, schedule = predictor.members[0], predictor.schedule
+        member, schedule = predictor.first, predictor.first.schedule
         z, field = member.encode(x), predictor.field(len(x), generator)
         dsm, error = [], []
         with torch.no_grad():
             for draw in range(self.draws):
-                t, noise = draw_times(schedule, len(z), generator).to(z.device), normal_like(z, generator)
-                z_t = perturb(schedule, z, t, noise)
-                sigma = beside(schedule.sigma(t), z)
+                t, noise = draw_times(schedule, len(z), generator).to(z.device), randn_like(z, generator)
+                z_t = add_noise(schedule, z, t, noise)
+                sigma = append_dims(schedule.sigma(t), z)
                 score = field(z_t, t, draw)
                 dsm.append((sigma * score + noise).square().flatten(1).mean(1))
                 if data.truth is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.data.dataset import Dataset
-    from dbn_core.generative.tabular.data import Table
+    from dbn_core.generative.tabular.data import DataTable
     from dbn_core.tasks.base import Array
     from dbn_core.train.recipe import Recipe
 
@@ -115,8 +115,8 @@ class Tabular(Task):
                 )
             fakes.append(train.with_values(rows.flatten(1).double().numpy()))
         tensors = _compared(fakes, train, test)
-        if hasattr(predictor, "pointwise"):
-            tensors |= {f"noise_{key}": torch.from_numpy(v) for key, v in predictor.pointwise(test).items()}
+        if hasattr(predictor, "noise_error"):
+            tensors |= {f"noise_{key}": torch.from_numpy(v) for key, v in predictor.noise_error(test).items()}
         return {key: value.contiguous() for key, value in tensors.items()}
 
     def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
@@ -144,18 +144,18 @@ class Tabular(Task):
         return NoNetwork(), TableSource(test_fraction=0.8).load()
 
 
-def _compared(fakes: Sequence[Table], train: Table, test: Table) -> dict[str, torch.Tensor]:
+def _compared(fakes: Sequence[DataTable], train: DataTable, test: DataTable) -> dict[str, torch.Tensor]:
     """Scores of each generated table but the last [sets], and the first beside the test rows."""
     import torch
 
-    from dbn_core.generative.tabular.protocol import scores
+    from dbn_core.generative.metrics.tables import table_scores
 
-    found = [scores(fake, fakes[-1], train, test, seed=index) for index, fake in enumerate(fakes[:-1])]
+    found = [table_scores(fake, fakes[-1], train, test, seed=index) for index, fake in enumerate(fakes[:-1])]
     tensors = {key: torch.tensor([row[key] for row in found]) for key in found[0]}
     return tensors | {"rows": torch.from_numpy(fakes[0].values), "test_rows": torch.from_numpy(test.values)}
 
 
-def table_of(data: Dataset, split: str) -> Table:
+def table_of(data: Dataset, split: str) -> DataTable:
     """A split as the table that it was cut from."""
     from dbn_core.generative.tabular.data import load_table
 

@@ -1,6 +1,5 @@
 """Rules of aggregation against identities, invariances and closed forms."""
 
-import doctest
 import math
 
 import pytest
@@ -12,9 +11,8 @@ from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.errors import SpecError
-from dbn_core.generative import aggregate
 from dbn_core.generative.aggregate import RULES, parse_rule, pooled_log_probs
-from dbn_core.generative.diffusion.samplers import sample as generate
+from dbn_core.generative.diffusion.samplers import sample_diffusion
 from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.seeds import generator
 
@@ -33,10 +31,6 @@ def apply(spec, values, steps=(0,), seed=0):
     rule = parse_rule(spec)
     state = rule.start(members=len(values), examples=values.shape[1], generator=generator(seed=seed))
     return [rule(values, state, step) for step in steps][-1]
-
-
-def test_the_documentation_is_true():
-    assert doctest.testmod(aggregate).failed == 0
 
 
 @pytest.mark.parametrize("spec", [spec for spec in ALL if spec != "alternating"])
@@ -167,7 +161,7 @@ def end_variance(sampler, rule, steps, examples=20_000):
     g = generator(seed=11)
     deterministic = sampler == "heun" and rule != "moe"  # the flow then is linear: one point tells all
     start = torch.ones(1, 1) if deterministic else schedule.prior((examples, 1), g)
-    return float(generate([member(1), member(4)], schedule, start, steps, sampler, rule, g).square().mean())
+    return float(sample_diffusion([member(1), member(4)], start, schedule, steps, sampler, rule, g).square().mean())
 
 
 @pytest.mark.parametrize(

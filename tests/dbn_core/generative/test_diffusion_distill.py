@@ -9,18 +9,17 @@ from hypothesis import strategies as st
 
 from dbn_core.errors import SpecError
 from dbn_core.generative.diffusion.distill import (
-    branch_weights,
-    distil,
+    branch_loss_weights,
     distillation_loss,
-    endpoint,
-    rounds,
+    last_branch,
     teacher_states,
     widened,
 )
 from dbn_core.generative.diffusion.mixture import GaussianMixture
 from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet
 from dbn_core.generative.diffusion.process import ScoreModel
-from dbn_core.generative.diffusion.samplers import sample
+from dbn_core.generative.diffusion.rounds import rounds
+from dbn_core.generative.diffusion.samplers import sample_diffusion
 from dbn_core.generative.diffusion.schedules import EDM, VP
 from dbn_core.seeds import generator
 
@@ -56,7 +55,7 @@ def test_every_branch_starts_as_the_teacher_and_the_last_one_can_be_taken_out(ca
         torch.testing.assert_close(branch, teacher.branches(x, T)[0])
     with torch.no_grad():
         student.network.out.weight.normal_(0, 0.1, generator=generator(seed=4))
-    exported = endpoint(student)
+    exported = last_branch(student)
     torch.testing.assert_close(exported(x, T), student(x, T))
     assert not torch.allclose(exported(x, T), teacher(x, T))
     count = [sum(p.numel() for p in model.parameters()) for model in (teacher, exported, student)]
@@ -68,18 +67,11 @@ def test_every_branch_starts_as_the_teacher_and_the_last_one_can_be_taken_out(ca
 @given(branches=st.integers(1, 8), growth=st.floats(-4, 4))
 @settings(max_examples=30, deadline=None)
 def test_weights_have_sum_one_and_grow_as_they_say(branches, growth):
-    weights = branch_weights(branches, growth)
+    weights = branch_loss_weights(branches, growth)
     assert float(weights.sum()) == pytest.approx(1)
     ratios = weights[1:] / weights[:-1]
     torch.testing.assert_close(ratios, torch.full_like(ratios, math.exp(growth / branches)))
-    torch.testing.assert_close(branch_weights(branches, weights=(3 * weights).tolist()), weights)
-    assert float(branch_weights(branches, 1000)[-1]) == pytest.approx(1)
-
-
-@pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0], [1.0, float("nan")], [1.0, float("inf")]])
-def test_weights_that_do_not_fit_are_refused(weights):
-    with pytest.raises(SpecError, match=r"do not fit 2 branch"):
-        branch_weights(2, weights=weights)
+    assert float(branch_loss_weights(branches, 1000)[-1]) == pytest.approx(1)
 
 
 def test_rounds_divide_down_to_the_last_student():
@@ -97,8 +89,8 @@ def test_rounds_divide_down_to_the_last_student():
 # ---------------------------------------------------------------------------------------------------------------- loss
 
 
-def loss(student, teacher, substeps, weights, x_0, seed=5, **options):
-    return distillation_loss(student, teacher, x_0, 4, substeps, weights, generator(seed=seed), **options)
+def loss(student, teacher, substeps, weights, x_0, seed=5):
+    return distillation_loss(student, teacher, x_0, 4, substeps, weights, generator(seed=seed))
 
 
 @cases
@@ -108,7 +100,7 @@ def test_a_student_of_one_sub_step_starts_at_zero_loss(case, prediction, schedul
     make, shape = case
     teacher = teacher_of(make(), prediction, schedule).double()
     student = widened(teacher, 1)
-    assert loss(student, teacher, 1, branch_weights(1), normal(*shape).double()).item() < 1e-12
+    assert loss(student, teacher, 1, branch_loss_weights(1), normal(*shape).double()).item() < 1e-12
 
 
 def test_the_first_branch_starts_at_zero_loss_and_the_last_alone_is_progressive_distillation():
@@ -116,15 +108,11 @@ def test_the_first_branch_starts_at_zero_loss_and_the_last_alone_is_progressive_
     student = widened(teacher, 2)
     first, last = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     assert loss(student, teacher, 2, first, x_0).item() < 1e-12
-    assert loss(student, teacher, 2, first, x_0, update="full").item() > 1e-3
-    plain = loss(widened(teacher, 1), teacher, 2, branch_weights(1), x_0)
+    plain = loss(widened(teacher, 1), teacher, 2, branch_loss_weights(1), x_0)
     assert plain.item() > 1e-6
-    for update in ("own", "full"):
-        torch.testing.assert_close(loss(student, teacher, 2, last, x_0, update=update), plain)
-        both = loss(student, teacher, 2, branch_weights(2), x_0, update=update)
-        torch.testing.assert_close(
-            both, (loss(student, teacher, 2, first, x_0, update=update) + plain) / 2, rtol=1e-6, atol=1e-12
-        )
+    torch.testing.assert_close(loss(student, teacher, 2, last, x_0), plain)
+    both = loss(student, teacher, 2, branch_loss_weights(2), x_0)
+    torch.testing.assert_close(both, plain / 2, rtol=1e-6, atol=1e-12)
 
 
 def test_a_student_that_lands_where_its_teacher_does_has_no_loss():
@@ -136,9 +124,9 @@ def test_a_student_that_lands_where_its_teacher_does_has_no_loss():
     teacher, x_0 = ScoreModel(Constant(), VP(), "x"), normal(16, 2).double()
     for substeps in (2, 5):
         student = ScoreModel(lambda x, level, k=substeps: torch.full_like(x, 0.7).repeat(1, k), VP(), "x")
-        assert float(loss(student, teacher, substeps, branch_weights(substeps), x_0)) < 1e-20
+        assert float(loss(student, teacher, substeps, branch_loss_weights(substeps), x_0)) < 1e-20
     states = teacher_states(teacher, x_0, VP().times(3)[:, None].expand(4, 16))
-    torch.testing.assert_close(states[-1], sample(teacher, VP(), x_0, 3))
+    torch.testing.assert_close(states[-1], sample_diffusion([teacher], x_0, VP(), 3))
 
 
 def test_gradients_reach_the_weighted_branch_and_never_the_teacher():
@@ -153,11 +141,9 @@ def test_gradients_reach_the_weighted_branch_and_never_the_teacher():
 def test_branches_that_are_not_the_teachers_sub_steps_are_refused():
     teacher, x_0 = teacher_of(ScoreMLP(2, width=16)), normal(8, 2)
     with pytest.raises(SpecError, match=r"3 branch\(es\) .* cannot learn from 2"):
-        loss(widened(teacher, 3), teacher, 2, branch_weights(3), x_0)
+        loss(widened(teacher, 3), teacher, 2, branch_loss_weights(3), x_0)
     with pytest.raises(SpecError, match="weight"):
-        loss(widened(teacher, 2), teacher, 2, branch_weights(3), x_0)
-    with pytest.raises(SpecError, match="'x' or 'v'"):
-        distil(ScoreModel(teacher.network, VP(), "noise"), lambda: x_0, [4], 1, generator(seed=0))
+        loss(widened(teacher, 2), teacher, 2, branch_loss_weights(3), x_0)
 
 
 # -------------------------------------------------------------------------------------------------------------- rounds
@@ -186,19 +172,24 @@ class ExactNormal(torch.nn.Module):
         return self.out(torch.cat(basis, 1))
 
 
-@pytest.mark.parametrize("weights", [None, [0.5, 0.5]], ids=["pd", "b-dense"])
-def test_students_keep_what_the_teachers_steps_reach(weights):
+@pytest.mark.parametrize("branches", [1, 2], ids=["pd", "b-dense"])
+def test_students_keep_what_the_teachers_steps_reach(branches):
     mean, v = torch.tensor([1.0, -0.5]), 0.04
-    teacher = ScoreModel(ExactNormal(mean, v), VP(), "x")
+    first = teacher = ScoreModel(ExactNormal(mean, v), VP(), "x")
     law, g = GaussianMixture(torch.ones(1), mean[None], torch.tensor([v])), generator(seed=7)
-    chosen = None if weights is None else branch_weights(2, weights=weights)
-    students = distil(teacher, lambda: law.sample(128, g), rounds(8, 2), 60, g, weights=chosen, learning_rate=1e-2)
+    for steps in rounds(8, 2):
+        student = widened(teacher, branches)
+        optimizer = torch.optim.Adam(student.parameters(), 1e-2)
+        for update in range(60):
+            optimizer.param_groups[0]["lr"] = 1e-2 * (1 - update / 60)
+            weights, x_0 = branch_loss_weights(branches), law.sample(128, g)
+            optimizer.zero_grad()
+            distillation_loss(student, teacher, x_0, steps, 2, weights, g).backward()
+            optimizer.step()
+        teacher = last_branch(student)
+        assert teacher.branches(x_0, torch.ones(128)).shape[0] == 1
     start = VP().prior((500, 2), g)
-    ends = {8: sample(teacher, VP(), start, 8), 2: sample(teacher, VP(), start, 2)}
-
-    def distance(model, steps):
-        return float((sample(model, VP(), start, steps) - ends[8]).square().mean())
-
-    undistilled = float((ends[2] - ends[8]).square().mean())
-    assert distance(students[-1], 2) < undistilled / 2
-    assert [student.branches(start, torch.ones(500)).shape[0] for student in students] == [1, 1]
+    reached, undistilled, distilled = (
+        sample_diffusion([model], start, VP(), steps) for model, steps in ((first, 8), (first, 2), (teacher, 2))
+    )
+    assert (distilled - reached).square().mean() < (undistilled - reached).square().mean() / 2
