@@ -26,7 +26,7 @@ from dbn_core.distillation import ed_loss
 from dbn_core.methods.evaluation import evaluate_split
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.score import ScoreNetwork
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.loop import train
 
 STEPS, BETA = 5, 1e-4  # T: steps of the bridge before it is distilled to one; its constant noise rate

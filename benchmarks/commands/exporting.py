@@ -23,7 +23,7 @@ from benchmarks.commands.common import (
     load_plan,
 )
 from dbn_core.errors import SpecError
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 if TYPE_CHECKING:
     from benchmarks.suite.plan import Cell

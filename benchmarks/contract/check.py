@@ -24,13 +24,12 @@ from benchmarks.contract.training import (
     check_same_seed_same_bits,
 )
 from dbn_core.data.augment import to_float
-from dbn_core.draws import seeded
 from dbn_core.errors import BenchError, SpecError
 from dbn_core.measure.cost import count_in_torch, predictor_cost
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import canonical, parse_method
 from dbn_core.metrics.scores import FLOOR
-from dbn_core.seeds import canonical_json, generator
+from dbn_core.rng import canonical_json, generator, seeded
 
 _CPU = torch.device("cpu")
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -16,10 +16,10 @@ from torch import nn
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.views import Augmentation, Views
-from dbn_core.draws import seeded
 from dbn_core.errors import PluginError, SpecError
 from dbn_core.methods.context import FitContext, PredictContext, freeze
 from dbn_core.methods.method import Method, Part
+from dbn_core.rng import seeded
 from dbn_core.tasks.base import Task, task_named
 from dbn_core.tensors import pack, unpack
 from dbn_core.train.loop import TrainLog

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.store.released import Released, opened
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 if TYPE_CHECKING:
     import numpy as np

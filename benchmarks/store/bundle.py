@@ -22,7 +22,7 @@ from benchmarks.suite.plan import TRAINED, Plan
 from benchmarks.suite.schema import is_name
 from dbn_core.errors import ArtefactError, SpecError, StoreError, shown
 from dbn_core.files import atomic_write, replacing
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 _FORMAT = 1
 _LIMIT = 2**28  # bytes of all files of a bundle that are no tensors

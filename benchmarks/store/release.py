@@ -22,7 +22,7 @@ from benchmarks.store.released import DESCRIPTIONS, FORMAT, MANIFEST, entry, in_
 from benchmarks.suite.plan import Node, Plan
 from dbn_core.errors import SpecError
 from dbn_core.files import atomic_write
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dbn_core.errors import StoreError
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.suite.schema import Suite
 from dbn_core.errors import SpecError, shown
 from dbn_core.files import replacing, unwritable
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
 SOME_ROWS = ("records.csv", "shifts.csv", "exhibits.safetensors")  # which not every suite has

@@ -15,7 +15,7 @@ from benchmarks.suite.specs import on_unseen, view_count
 from dbn_core.errors import PluginError
 from dbn_core.methods.method import Method, Part, options_key
 from dbn_core.methods.registry import canonical
-from dbn_core.seeds import digest, seed_for
+from dbn_core.rng import digest, seed_for
 from dbn_core.tasks.base import task_named
 
 # Raise it when training or storing changes what an unchanged recipe gives.

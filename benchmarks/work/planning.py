@@ -17,7 +17,7 @@ from benchmarks.suite.schema import Suite
 from dbn_core.data.dataset import Dataset, fingerprint
 from dbn_core.errors import DataError, StoreError
 from dbn_core.methods.registry import plugin_of
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 # How long a file that another machine wrote may stay unseen here: NFS clients look at a folder again after a minute.
 UNSEEN_SECONDS = 60.0

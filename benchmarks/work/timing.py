@@ -11,7 +11,7 @@ from benchmarks.suite.plan import Plan
 from benchmarks.work.make import Options
 from benchmarks.work.schedule import Event
 from dbn_core.errors import BenchError
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 
 def predictor_latencies(
@@ -100,9 +100,9 @@ def _time_predictors(
 
     from benchmarks.work.worker import ArtefactBuilder
     from dbn_core.data.augment import to_float
-    from dbn_core.draws import seeded
     from dbn_core.measure.latency import measure_latency
     from dbn_core.measure.runtimes import RuntimeMissingError, prepare, why_missing
+    from dbn_core.rng import seeded
 
     torch.set_num_threads(options.threads)
     builder = ArtefactBuilder(plan.suite, store, options.device)

@@ -25,7 +25,6 @@ from benchmarks.work.run_status import RunHandle, watched
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.shifted import shifted_sets
 from dbn_core.data.views import Augmentation, Views
-from dbn_core.draws import seeded
 from dbn_core.errors import DataError, PluginError, TrainingDivergedError
 from dbn_core.measure.cost import predictor_cost
 from dbn_core.methods.context import FitContext, PredictContext, freeze
@@ -33,7 +32,7 @@ from dbn_core.methods.evaluation import EVALUATION_BATCH, predict_split
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
-from dbn_core.seeds import generator
+from dbn_core.rng import generator, seeded
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbn_core.errors import DataError, SpecError, did_you_mean
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 if TYPE_CHECKING:
     import torch

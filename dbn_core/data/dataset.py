@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dbn_core.errors import DataError, SpecError
-from dbn_core.seeds import canonical_json
+from dbn_core.rng import canonical_json
 
 if TYPE_CHECKING:
     import torch

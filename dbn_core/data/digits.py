@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from dbn_core.data.dataset import Dataset, Split, stratified_split
 from dbn_core.data.sources import BundledSource, Fraction
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 # Of all 1,797 images scaled to [0, 1]; constants, so that they do not move with the split.
 MEAN, STD = (0.3053,), (0.3759,)

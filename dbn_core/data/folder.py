@@ -9,7 +9,7 @@ from dbn_core.data.dataset import Dataset
 from dbn_core.data.decode import decode_images
 from dbn_core.data.sources import FileSource, Records
 from dbn_core.errors import DataError
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 _EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 _ANNOTATIONS = "val_annotations.txt"  # TinyImageNet: file name, class and a bounding box, separated by tabs

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbn_core.errors import DataError, SpecError, did_you_mean
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 if TYPE_CHECKING:
     import torch

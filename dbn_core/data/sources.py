@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema
 
 from dbn_core.data.dataset import Dataset, Split, example_count, stratified_split
 from dbn_core.errors import DataError, SpecError
-from dbn_core.seeds import generator, seed_for
+from dbn_core.rng import generator, seed_for
 from dbn_core.tables import Table
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Split
 from dbn_core.data.mixing import Mixtures, draw_mixtures
 from dbn_core.errors import SpecError
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 
 @dataclass(frozen=True)

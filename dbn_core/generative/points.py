@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.sources import BundledSource, Count, Fraction, Source
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 
 class Mixture2dSource(Source):

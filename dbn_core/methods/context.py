@@ -14,12 +14,11 @@ from torch import nn
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
-from dbn_core.draws import seeded
 from dbn_core.errors import SpecError, shown
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import block_index, block_plan
-from dbn_core.seeds import generator
+from dbn_core.rng import generator, seeded
 from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification
 from dbn_core.train.loop import TrainLog, train
@@ -48,7 +47,7 @@ class Workspace:
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU generator for one purpose; the same purpose always gives the same numbers.
 
-        What draws from the global generators is seeded as well; see :mod:`dbn_core.draws`.
+        What draws from the global generators is seeded as well; see :mod:`dbn_core.rng`.
         """
         return generator(**self.axes, purpose=purpose)
 

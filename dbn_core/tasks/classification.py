@@ -122,7 +122,7 @@ class Classification(Task):
         import torch
 
         from dbn_core.data.dataset import Dataset, Split
-        from dbn_core.seeds import generator
+        from dbn_core.rng import generator
 
         g = generator(purpose="check-data")
 

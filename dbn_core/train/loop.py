@@ -18,9 +18,9 @@ from dbn_core.data.augment import batches
 from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Split
 from dbn_core.data.views import Views
-from dbn_core.draws import GlobalState
 from dbn_core.errors import TrainingDivergedError, TrainingStoppedError
 from dbn_core.nets.precision import full_precision
+from dbn_core.rng import GlobalState
 from dbn_core.tensors import check_storable, snapshot
 from dbn_core.train.checkpoint import (
     load_optimizer_tensors,
@@ -97,7 +97,7 @@ def train(
     """Train ``module`` in place by the recipe; on return it holds the weights to keep and is in evaluation mode.
 
     What ``step`` and ``module`` draw from the global generators (dropout) is resumed from the checkpoint like all the
-    rest; the caller seeds them, and sees to it that ``evaluate`` draws from others (:func:`dbn_core.draws.seeded`).
+    rest; the caller seeds them, and sees to it that ``evaluate`` draws from others (:func:`dbn_core.rng.seeded`).
 
     Args:
         module: its trainable parameters are optimised; it is put into training mode.

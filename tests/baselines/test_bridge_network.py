@@ -24,7 +24,7 @@ from dbn_core.nets.bezier import BezierCurve
 from dbn_core.nets.heads import BridgeHead, matching_loss
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 from dbn_core.train.statistics import refresh_statistics
 

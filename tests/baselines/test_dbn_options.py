@@ -20,7 +20,7 @@ from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 
 def draw(*shape: int, purpose: str = "z") -> torch.Tensor:

@@ -22,7 +22,7 @@ from dbn_core.methods.method import Part, options_key
 from dbn_core.methods.registry import methods, parse_method
 from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 from tests.benchmarks.suite.test_keys import FACTS
 

@@ -14,7 +14,7 @@ from torch.distributions import Dirichlet, kl_divergence
 from dbn_core.distillation import ed_loss, end2_loss, proxy_dirichlet
 from dbn_core.methods.predictors import DirichletMean
 from dbn_core.methods.registry import parse_method
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 seeds = st.integers(0, 2**32)
 

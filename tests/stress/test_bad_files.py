@@ -16,7 +16,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from benchmarks.store.artefacts import Store
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 from tests.stress.asking import Box, answered, sandbox, tries
 from tests.stress.figures import Tally
 from tests.stress.mutations import TEXTS, damaged, scrambled

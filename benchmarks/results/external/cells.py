@@ -21,7 +21,7 @@ from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError, StoreError, did_you_mean
 from dbn_core.methods.method import Method
 from dbn_core.metrics.scores import Array
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 from dbn_core.tasks.classification import Classification
 
 KIND = "external"

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dbn_core.data.augment import to_float
 from dbn_core.nets.init import initialise_
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 if TYPE_CHECKING:
     from dbn_core.data.dataset import Dataset

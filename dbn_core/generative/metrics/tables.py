@@ -25,7 +25,7 @@ import numpy as np
 from dbn_core.errors import DataError, SpecError
 from dbn_core.generative.tabular.coding import Coding
 from dbn_core.generative.tabular.data import Array, DataTable
-from dbn_core.seeds import seed_for
+from dbn_core.rng import seed_for
 
 
 def table_scores(

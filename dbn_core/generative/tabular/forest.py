@@ -32,7 +32,7 @@ from dbn_core.generative.diffusion.samplers import Callback
 from dbn_core.generative.tabular.coding import Coding
 from dbn_core.generative.tabular.data import Array, DataTable
 from dbn_core.generative.tabular.trees import Trees
-from dbn_core.seeds import generator, seed_for
+from dbn_core.rng import generator, seed_for
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class Generation(Task):
         import torch
 
         from dbn_core.data.augment import to_float
-        from dbn_core.draws import seeded
+        from dbn_core.rng import seeded
 
         start = torch.randn(self.samples, data.channels, *data.image_size, generator=generator)
         with seeded(device, purpose="samples", seed=generator.initial_seed()):  # the same for every method

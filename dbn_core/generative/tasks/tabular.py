@@ -100,7 +100,7 @@ class Tabular(Task):
         """Scores of each generated table [sets], and the first of them beside the test rows."""
         import torch
 
-        from dbn_core.draws import seeded
+        from dbn_core.rng import seeded
 
         train, test = (table_of(data, split) for split in ("train", "test"))
         noise = torch.zeros(len(train), len(train.columns), 1, 1)

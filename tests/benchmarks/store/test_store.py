@@ -13,7 +13,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.work.run_status import new_run, write_record
 from dbn_core.errors import ArtefactError, StoreError
 from dbn_core.files import atomic_write
-from dbn_core.seeds import canonical_json, digest, generator, seed_for
+from dbn_core.rng import canonical_json, digest, generator, seed_for
 
 KEY = "ab" + "0" * 38
 

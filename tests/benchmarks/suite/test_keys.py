@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, build_plan, permuted
-from dbn_core.seeds import digest
+from dbn_core.rng import digest
 
 FACTS = DataFacts("data", "Data", 3, (32, 32), tuple("abcdefghij"), {"train": 100, "validation": 10, "test": 10}, "new")
 # Of suites whose results somebody may have stored, the number of artefacts and the digest of their sorted keys.  A line

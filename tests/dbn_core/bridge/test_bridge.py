@@ -32,7 +32,7 @@ from dbn_core.nets import NetworkSpec
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 
 rates = st.floats(1e-5, 1.0)

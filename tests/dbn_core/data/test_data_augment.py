@@ -9,7 +9,7 @@ from scipy import stats
 from dbn_core.data.dataset import Split
 from dbn_core.data.augment import batches, mix, mixup_coefficients, random_crop, random_flip, to_float
 from dbn_core.errors import SpecError
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
 seeds = st.integers(0, 2**32)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from dbn_core.data.dataset import Dataset, Split, stratified_split
 from dbn_core.data.dataset import fingerprint
 from dbn_core.errors import DataError, SpecError
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 labels_of = st.lists(st.integers(0, 6), max_size=120).map(lambda values: torch.tensor(values, dtype=torch.int64))
 

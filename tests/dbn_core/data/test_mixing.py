@@ -24,7 +24,7 @@ from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.methods.registry import parse_method
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 
 seeds = st.integers(0, 2**32)

@@ -19,7 +19,7 @@ from dbn_core.data.views import Augmentation, Views
 from dbn_core.errors import SpecError
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 AXES = {"seed": 3, "data": "none"}
 

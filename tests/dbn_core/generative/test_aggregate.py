@@ -14,7 +14,7 @@ from dbn_core.errors import SpecError
 from dbn_core.generative.aggregate import RULES, parse_rule, pooled_log_probs
 from dbn_core.generative.diffusion.samplers import sample_diffusion
 from dbn_core.generative.diffusion.schedules import VP
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 SPECS = {"geometric": "geometric[margin=1.0]", "guidance": "guidance[scale=1.0]"}
 ALL = [SPECS.get(name, name) for name in RULES]

@@ -17,7 +17,7 @@ from dbn_core.generative.diffusion.process import ScoreModel, add_noise
 from dbn_core.generative.diffusion.samplers import SAMPLERS, Ensemble, ddim_step, sample_diffusion
 from dbn_core.generative.diffusion.schedules import EDM, VP
 from dbn_core.generative.metrics.samples import energy_distance
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 SCHEDULES = [VP(), EDM()]
 both = pytest.mark.parametrize("schedule", SCHEDULES, ids=["vp", "edm"])

@@ -21,7 +21,7 @@ from dbn_core.generative.diffusion.process import ScoreModel
 from dbn_core.generative.diffusion.rounds import rounds
 from dbn_core.generative.diffusion.samplers import sample_diffusion
 from dbn_core.generative.diffusion.schedules import EDM, VP
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 
 def teacher_of(network, prediction="v", schedule=None):

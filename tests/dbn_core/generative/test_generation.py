@@ -39,7 +39,7 @@ from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
 from dbn_core.generative.tasks.generation import Generation
 from dbn_core.generative.tasks.tabular import Tabular, table_of
 from dbn_core.methods.registry import parse_method
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 
 CPU = torch.device("cpu")

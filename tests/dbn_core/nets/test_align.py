@@ -14,7 +14,7 @@ from dbn_core.nets.align import Channels, align, correlate, match, permute, stre
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.resnet import Classifier
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 SPECS = [
     # width 1: the stem and the first stage are one stream; width 2: a projection parts them

@@ -21,7 +21,7 @@ from dbn_core.nets.init import initialise_
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.resnet import BatchNormReLU, Classifier, SameConv2d
 from dbn_core.nets.score import ScoreNetwork, TimeEmbedding
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 
 R32X2 = NetworkSpec(name="resnet32", width=2)
 R32X4 = NetworkSpec(name="resnet32", width=4)

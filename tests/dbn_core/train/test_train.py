@@ -10,10 +10,9 @@ import torch
 from torch import nn
 
 from dbn_core.data.dataset import Split
-from dbn_core.draws import GlobalState, seeded
 from dbn_core.errors import PluginError, TrainingDivergedError, TrainingStoppedError
 from dbn_core.methods.evaluation import evaluate_split, predict_split
-from dbn_core.seeds import generator
+from dbn_core.rng import GlobalState, generator, seeded
 from dbn_core.tensors import unpack
 from dbn_core.train import loop
 from dbn_core.train.checkpoint import read_checkpoint, write_checkpoint

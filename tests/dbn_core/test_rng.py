@@ -22,11 +22,11 @@ from benchmarks.work.make import Options, make_artefacts
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core import Method, Part, parse_method, register
 from dbn_core.data.digits import DigitsSource
-from dbn_core.draws import GlobalState, seeded
 from dbn_core.errors import TrainingStoppedError
 from dbn_core.methods.context import FitContext
 from dbn_core.methods.registry import load_plugin
 from dbn_core.nets.spec import NetworkSpec
+from dbn_core.rng import GlobalState, seeded
 from dbn_core.train import loop
 from dbn_core.train.monitor import Monitor, Progress
 from dbn_core.train.recipe import Recipe
