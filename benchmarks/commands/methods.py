@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -62,16 +63,16 @@ def check(
     method = parse_method(name)
     from benchmarks.contract.check import check_method
 
-    failed = 0
-    for verdict in check_method(method):
-        failed += bool(verdict.problem)
-        mark = "FAIL" if verdict.problem else "ok  "
-        style = "red" if verdict.problem else None
-        console.print(f"{mark}  {verdict.name}", style=style, markup=False, highlight=False, soft_wrap=True)
-        if verdict.problem or verdict.note:
-            console.print(f"      {verdict.problem or verdict.note}", markup=False, highlight=False, soft_wrap=True)
-    if failed:
-        raise SpecError(f"'{canonical(method)}' breaks {failed} point(s) of the contract: mend them, then check again.")
+    outcomes: Counter[str] = Counter()
+    for result in check_method(method):
+        outcomes[result.outcome] += 1
+        style = "red" if result.outcome == "FAIL" else None
+        console.print(f"{result.outcome:<4}  {result.name}", style=style, markup=False, highlight=False, soft_wrap=True)
+        if result.sentence:
+            console.print(f"      {result.sentence}", markup=False, highlight=False, soft_wrap=True)
+    if broken := outcomes["FAIL"]:
+        skipped = f", and {outcomes['skip']} were not checked" if outcomes["skip"] else ""
+        raise SpecError(f"'{canonical(method)}' breaks {broken} of {outcomes.total()} promises{skipped}: correct them.")
     console.print(f"'{canonical(method)}' keeps the contract.", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,7 +1,8 @@
-"""Contract tests over any registered method, a stranger's too.
+"""Contract tests over any registered method, built in or of a plugin.
 
-Each check is a function that raises ``AssertionError`` with one sentence when the method breaks the contract.  The
-network and the data are tiny; a check says whether a method is well-behaved, not whether it is good.
+Each check is a function whose docstring ends the sentence "a method ...".  It raises :class:`ContractError` with one
+sentence for the method's author, or returns a note.  Network and data are tiny: the checks test whether a method
+behaves, not whether it is good.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.contract.subject import LARGEST_SIZE, Subject, make_subject
+from benchmarks.contract.broken import ContractError, require
+from benchmarks.contract.subject import LARGEST_SIZE, NoSizeError, Subject, make_subject
 from benchmarks.contract.training import (
     check_fit,
     check_keeps_nothing,
@@ -36,27 +38,36 @@ _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass
-class Verdict:
-    """One check of one method: ``problem`` is empty when it passed; ``note`` says what to know all the same."""
+class CheckResult:
+    """One check of one method.
+
+    Attributes:
+        name: what the method promises.
+        outcome: ``ok``, ``FAIL``, or ``skip`` where an earlier failure prevents the check.
+        sentence: the failure and its remedy, why the check was skipped, or a note on a check that passed.
+    """
 
     name: str
-    problem: str = ""
-    note: str = ""
+    outcome: str = "ok"
+    sentence: str = ""
 
 
 def check_is_described(subject: Subject) -> None:
-    """has a docstring, a reference, and a spec that means the method."""
+    """has a docstring, a reference, and a spec that parses to the same method."""
     method = subject.method
-    assert method.summary(), "give the class a docstring: its first line describes the method in `list`"
-    assert method.reference, "set `reference` to author, year and identifier of the paper: reports cite it"
-    assert isinstance(method.version, int), f"`version` is {method.version!r}: it must be a whole number"
+    require(bool(method.summary()), "give the class a docstring: its first line describes the method in `list`")
+    require(bool(method.reference), "set `reference` to author, year and identifier of the paper: reports cite it")
+    require(isinstance(method.version, int), f"`version` is {method.version!r}: it must be a whole number")
     _json("the options", method.config.model_dump())
     spec = canonical(method)
     try:
         again = parse_method(spec)
     except BenchError as error:
-        raise AssertionError(f"its own spec '{spec}' is not understood: let options be words and numbers") from error
-    assert again.config == method.config, f"the spec '{spec}' parses to other options: let options be words and numbers"
+        raise ContractError(f"its own spec '{spec}' does not parse: use numbers and plain words as options") from error
+    require(
+        again.config == method.config,
+        f"the spec '{spec}' parses to other options: use numbers and plain words as options",
+    )
 
 
 def check_sizes(subject: Subject) -> None:
@@ -67,20 +78,21 @@ def check_sizes(subject: Subject) -> None:
         except SpecError:
             continue
         except Exception as error:
-            raise AssertionError(
+            raise ContractError(
                 f"check_size({size}) raises {type(error).__name__}: raise dbn_core.SpecError with a sentence instead"
             ) from error
-        assert size, "check_size(0) raises nothing: refuse sizes below 1 with a SpecError"
-    assert subject.sizes, f"check_size() accepts no size from 1 to {LARGEST_SIZE}: accept at least one"
+        require(size > 0, "check_size(0) raises nothing: refuse sizes below 1 with a SpecError")
+    require(bool(subject.sizes), f"check_size() accepts no size from 1 to {LARGEST_SIZE}: accept at least one")
 
 
 def check_parts(subject: Subject) -> None:
-    """lists well-formed parts, each after those it needs, the same whenever it is asked."""
+    """lists well-formed parts, each after those it needs, the same in every call."""
     for size in subject.sizes:
         parts = list(subject.method.parts(size))
         other = list(subject.again().parts(size))
-        assert parts == list(subject.method.parts(size)) == other, (
-            f"parts({size}) gives different parts when it is asked again: let them follow from the size and the options"
+        require(
+            parts == list(subject.method.parts(size)) == other,
+            f"parts({size}) gives different parts in a second call: let them depend on the size and the options alone",
         )
         seen: set[str] = set()
         for part in parts:
@@ -89,55 +101,58 @@ def check_parts(subject: Subject) -> None:
 
 
 def _check_part(part: Part, size: int, seen: set[str]) -> None:
-    assert isinstance(part, Part), f"parts({size}) lists {part!r}: list dbn_core.Part objects"
-    assert _PART_NAME.fullmatch(str(part.name)), (
-        f"parts({size}) lists the name {part.name!r}: use letters, digits, '-' and '_'"
+    require(isinstance(part, Part), f"parts({size}) lists {part!r}: list dbn_core.Part objects")
+    name = str(part.name)
+    require(
+        bool(_PART_NAME.fullmatch(name)),
+        f"parts({size}) lists the name {part.name!r}: use letters, digits, '-' and '_'",
     )
-    assert part.name not in seen, f"parts({size}) lists '{part.name}' twice: give each part a name of its own"
-    missing = set(part.needs) - seen
-    assert not missing, f"parts({size}) lists '{part.name}' before '{', '.join(sorted(missing))}': swap them"
-    _positions(f"part '{part.name}'", part.members, size)
+    require(name not in seen, f"parts({size}) lists '{name}' twice: give each part a name of its own")
+    missing = ", ".join(sorted(set(part.needs) - seen))
+    require(not missing, f"parts({size}) lists '{name}' before '{missing}': swap them")
+    _check_positions(f"part '{name}'", part.members, size)
     if part.settings is not None:
-        _json(f"the settings of part '{part.name}'", dict(part.settings))
-    assert part.teacher_mixup is None or part.teacher_mixup >= 0, (
-        f"part '{part.name}': teacher_mixup must be at least 0"
-    )
-    shown = set(part.teacher_augmentation) - {"crop_pad", "flip", "cutmix"}
-    assert not shown, f"part '{part.name}': teacher_augmentation takes crop_pad, flip and cutmix, not '{min(shown)}'"
-    assert not (part.owner and part.settings is None), f"part '{part.name}' has an owner: give it the owner's settings"
+        _json(f"the settings of part '{name}'", dict(part.settings))
+    require(part.teacher_mixup is None or part.teacher_mixup >= 0, f"part '{name}': teacher_mixup must be at least 0")
+    if unknown := set(part.teacher_augmentation) - {"crop_pad", "flip", "cutmix"}:
+        raise ContractError(
+            f"part '{name}': teacher_augmentation takes crop_pad, flip and cutmix, not '{min(unknown)}'"
+        )
+    require(not (part.owner and part.settings is None), f"part '{name}' has an owner: give it the owner's settings")
 
 
-def _positions(what: str, members: Any, size: int) -> None:
+def _check_positions(what: str, members: Any, size: int) -> None:
     good = isinstance(members, tuple) and all(type(m) is int and 0 <= m < size for m in members)
-    assert good, f"{what} at size {size} reads the members {members!r}: give a tuple of positions in 0..{size - 1}"
+    require(good, f"{what} at size {size} reads the members {members!r}: give a tuple of positions in 0..{size - 1}")
 
 
 def _json(what: str, value: Any) -> None:
     try:
         canonical_json(value)
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"{what} cannot be written as JSON ({error}): keep to numbers, texts and lists") from error
+        raise ContractError(f"{what} cannot be written as JSON ({error}): use numbers, strings and lists") from error
 
 
 def check_members(subject: Subject) -> None:
-    """names the members that its predictor uses, the same whenever it is asked."""
+    """names the members that its predictor uses, the same in every call."""
     for size in subject.sizes:
         members = subject.method.members(size)
-        _positions("members()", members, size)
-        assert members == subject.again().members(size), (
-            f"members({size}) differs when it is asked again: let it follow from the size and the options"
+        _check_positions("members()", members, size)
+        require(
+            members == subject.again().members(size),
+            f"members({size}) differs in a second call: let it depend on the size and the options alone",
         )
 
 
 def check_predictions(subject: Subject) -> str:
-    """returns normalised log-probabilities of the right shape, or whatever its task asks for."""
+    """returns normalised log-probabilities of the right shape, or what its task asks for."""
     tensors = [tensor for size in subject.sizes for tensor in _predict(subject, size).values()]
     zeros = sum(int(torch.isneginf(tensor).sum()) for tensor in tensors if tensor.is_floating_point())
     if not zeros:
         return ""
     return (
         f"{zeros} predicted log-probabilities are minus infinity. Where all terms of an example have it, the "
-        f"probability counts as {FLOOR:.2g} in scores, and the NLL depends on that. Unless zeros are meant, as in a "
+        f"probability counts as {FLOOR:.2g} in scores, and the NLL depends on that. Unless zeros are intended, as in a "
         "vote, replace softmax().log() by log_softmax()."
     )
 
@@ -149,41 +164,43 @@ def _predict(subject: Subject, size: int) -> dict[str, torch.Tensor]:
 
 
 def check_predicts_again(subject: Subject) -> None:
-    """predicts the same whenever and however it is called."""
+    """predicts the same in every call."""
     predictor, images = subject.predictor(subject.first), _images(subject)
     first = _forward(subject, predictor, images)
-    assert torch.equal(images, _images(subject)), "the predictor changes its input images in place: work on a copy"
+    require(torch.equal(images, _images(subject)), "the predictor changes its input images in place: work on a copy")
     _forward(subject, predictor, 1 - images)
     second = _forward(subject, predictor, images)
     rebuilt = _forward(subject, subject.predictor(subject.first), images)
-    assert torch.equal(first, second), (
+    require(
+        torch.equal(first, second),
         "a second call of the predictor gives other numbers: keep no state between calls, and draw from a generator "
-        "that is seeded in each, or from the global ones, which the harness seeds"
+        "that is seeded in each, or from the global ones, which the harness seeds",
     )
-    assert torch.equal(first, rebuilt), (
+    require(
+        torch.equal(first, rebuilt),
         "a predictor that is built again gives other numbers: draw from context.generator(...), or from the global "
-        "generators, which the harness seeds"
+        "generators, which the harness seeds",
     )
-    other_format = (
-        images if _draws(subject, predictor, images) else images.contiguous(memory_format=torch.channels_last)
-    )
+    drawn = _draws(subject, predictor, images)
+    other_format = images if drawn else images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         timed = _forward(subject, predictor, other_format)
-    assert torch.allclose(first, timed, atol=1e-3), (
-        "the predictor gives other numbers in inference mode, or in channels_last"
+    require(
+        torch.allclose(first, timed, atol=1e-3),
+        "the predictor gives other numbers in inference mode, or in channels_last: let it depend on neither",
     )
 
 
 def check_examples_are_independent(subject: Subject) -> None:
-    """predicts an example alike whatever else is in its batch."""
+    """predicts an example alike in every batch."""
     predictor, images = subject.predictor(subject.first), _images(subject)
     together, others = _forward(subject, predictor, images), images.clone()
     others[1::2] = 1 - others[1::2]
     gap = (together - _forward(subject, predictor, others))[::2].abs().max()
-    if not _draws(subject, predictor, images):  # what is drawn for an example may depend on its place in the batch
+    if not _draws(subject, predictor, images):  # draws for an example may depend on its place in the batch
         alone = torch.cat([_forward(subject, predictor, x[None]) for x in images])
         gap = max(gap, (together - alone).abs().max())
-    assert gap < 1e-3, f"predictions change by {gap:.3g} with the rest of the batch: use evaluation statistics"
+    require(bool(gap < 1e-3), f"predictions change by {gap:.3g} with the rest of the batch: use evaluation statistics")
 
 
 def check_nested_terms(subject: Subject) -> None:
@@ -193,9 +210,10 @@ def check_nested_terms(subject: Subject) -> None:
     small, large = subject.sizes[:2]
     a, b = (_terms(subject, size) for size in (small, large))
     terms = subject.method.terms(small)
-    assert len(a) == terms, f"terms({small}) says {terms}, but the predictor returns {len(a)}: make them agree"
-    assert torch.equal(a, b[: len(a)]), (
-        f"the terms at size {small} are not the first terms at size {large}: order them so, or set nested = False"
+    require(len(a) == terms, f"terms({small}) is {terms}, but the predictor returns {len(a)} terms: make them agree")
+    require(
+        torch.equal(a, b[: len(a)]),
+        f"the terms at size {small} are not the first terms at size {large}: order them so, or set nested = False",
     )
 
 
@@ -212,15 +230,13 @@ def check_cost(subject: Subject) -> None:
     size = subject.first
     predictor, example = subject.predictor(size), _images(subject)[:1]
     first, again = count_in_torch(predictor, example), count_in_torch(predictor, example)
-    assert first == again, (
-        f"a second prediction of the same image takes {again.macs:,} multiply-adds in the place of {first.macs:,}: "
-        "keep no results between calls"
+    require(
+        first == again,
+        f"a second prediction of the same image takes {again.macs:,} multiply-adds instead of {first.macs:,}: "
+        "keep no results between calls",
     )
-    try:
-        method, context = subject.again(), subject.predict_context(size)
-        predictor_cost(predictor, example, lambda counted: method.cost(size, context, counted), method.name)
-    except BenchError as error:
-        raise AssertionError(str(error)) from error
+    method, context = subject.again(), subject.predict_context(size)
+    predictor_cost(predictor, example, lambda counted: method.cost(size, context, counted), method.name)
 
 
 def check_global_state(subject: Subject) -> None:
@@ -228,10 +244,11 @@ def check_global_state(subject: Subject) -> None:
     predictor = subject.predictor(subject.first)
     with seeded(_CPU, check="forward"), subject.watch(), torch.no_grad():
         predictor(_images(subject))
-    assert not subject.disturbed, (
-        f"fitting or predicting changes {min(subject.disturbed)} of torch: leave it alone; the harness seeds every "
-        "part and prediction"
-    )
+    if subject.disturbed:
+        raise ContractError(
+            f"fitting or predicting changes {min(subject.disturbed)} of torch: do not change it; the harness seeds "
+            "every part and prediction"
+        )
 
 
 CHECKS: tuple[Callable[[Subject], str | None], ...] = (
@@ -269,22 +286,24 @@ def _draws(subject: Subject, predictor: nn.Module, images: torch.Tensor) -> bool
     return not torch.equal(_forward(subject, predictor, images), _forward(subject, predictor, images, draw=1))
 
 
-def check_method(method: Method, checks: Sequence[Callable[[Subject], str | None]] = CHECKS) -> Iterator[Verdict]:
-    """Run the checks; a crash inside a method is a problem like any other, told once."""
-    subject, told = make_subject(method), dict[str, str]()
+def check_method(method: Method, checks: Sequence[Callable[[Subject], str | None]] = CHECKS) -> Iterator[CheckResult]:
+    """Run the checks.  A crash of the method is a failure; a check that meets the same failure again is skipped."""
+    subject, failed = make_subject(method), dict[str, str]()
     for check in checks:
-        sentence = (check.__doc__ or check.__name__).rstrip(".")
+        name = (check.__doc__ or check.__name__).rstrip(".")
         try:
             note = check(subject) or ""
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # sys.exit() in a plugin too
-            problem = str(error) if isinstance(error, AssertionError | BenchError) else ""
-            problem = " ".join((problem or f"{type(error).__name__}: {error}").split())
-            if problem in told:
-                yield Verdict(sentence, f"not checked, because of what is said of '{told[problem]}'")
+        except NoSizeError:
+            yield CheckResult(name, "skip", "there is no size to try it with")
+        except BaseException as error:  # also SystemExit, which a plugin may raise
+            sentence = str(error) if isinstance(error, BenchError) else ""
+            sentence = " ".join((sentence or f"{type(error).__name__}: {error}").split())
+            first = failed.setdefault(sentence, name)
+            if first == name:
+                yield CheckResult(name, "FAIL", sentence)
             else:
-                told[problem] = sentence
-                yield Verdict(sentence, problem)
+                yield CheckResult(name, "skip", f"fails as '{first}' does")
         else:
-            yield Verdict(sentence, note=note)
+            yield CheckResult(name, sentence=note)

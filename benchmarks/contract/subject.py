@@ -1,4 +1,4 @@
-"""A method under test in a world of its own: tiny data, nine small members, and whatever the method fits on them."""
+"""A method under test on tiny data with nine small members.  It is called as the workers of a run call it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
-from dbn_core.data.views import Augmentation, Views
-from dbn_core.errors import PluginError, SpecError
 from dbn_core.methods.context import FitContext, PredictContext, freeze
 from dbn_core.methods.method import Method, Part
 from dbn_core.rng import seeded
@@ -33,21 +32,21 @@ _CPU = torch.device("cpu")
 
 
 class NoSizeError(Exception):
-    """There is no size at which to try a method."""
+    """A method accepts no size at which it could be tried."""
 
 
 class Interrupted(Exception):
-    """Stands for a run that is killed in the middle of a training."""
+    """Simulates that a run is killed during a training."""
 
 
 @dataclass
 class WatchedContext(FitContext):
-    """A context that remembers its trainings, and can break off one of them.
+    """A context that counts its trainings and can interrupt one of them.
 
     Attributes:
-        purposes: of the trainings so far, in order.
-        steps: that each of them took here, those before it was resumed left out.
-        kill_at: (training, step) at which fitting is interrupted, both counted from 0; None: never.
+        purposes: the purpose of each training so far.
+        steps: how many steps each training took in this context, without those before it was resumed.
+        kill_at: (training, step), both from 0, at which fitting is interrupted; None: never.
     """
 
     purposes: list[str] = field(default_factory=list)
@@ -55,7 +54,7 @@ class WatchedContext(FitContext):
     kill_at: tuple[int, int] | None = None
 
     def train(self, module: nn.Module, step: Any, recipe: Recipe | None = None, **options: Any) -> TrainLog:
-        """As the context's, broken off where it was asked for."""
+        """As :meth:`FitContext.train`, interrupted at ``kill_at``."""
         self.purposes.append(options.get("purpose", "train"))
         self.steps.append(0)
         training = len(self.steps) - 1
@@ -71,9 +70,8 @@ class WatchedContext(FitContext):
 
 @dataclass
 class Fitted:
-    """One part as fitted: what fit() returned, its state, and the context that saw it happen."""
+    """A fitted part: its state as it is read from the store, and the context in which it was fitted."""
 
-    returned: Any
     state: State
     context: WatchedContext
 
@@ -95,12 +93,12 @@ class Subject:
     def first(self) -> int:
         """The smallest size; raises NoSizeError when there is none."""
         if not self.sizes:
-            raise NoSizeError("check_size() accepts no size at which to try")
+            raise NoSizeError
         return self.sizes[0]
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Notes in ``disturbed`` which global settings change, and sets them back."""
+        """Note in ``disturbed`` which global settings of torch change, and restore them."""
         seed, threads, dtype = torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype()
         gradients, deterministic = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
         try:
@@ -129,8 +127,21 @@ class Subject:
         axes_ = {"check": list(axes)}
         return {"data": self.data, "spec": self.spec, "device": _CPU, "axes": axes_, "task": self.task}
 
-    def fit(self, part: Part, parts: Mapping[str, State], recipe: Recipe = RECIPE, **options: Any) -> Fitted:
-        """Fit one part by an instance of its own, and store and load its state; ``options`` go to the context."""
+    def fit(
+        self,
+        part: Part,
+        parts: Mapping[str, State],
+        recipe: Recipe = RECIPE,
+        method: Method | None = None,
+        **options: Any,
+    ) -> Fitted:
+        """Fit one part, then store and load its state.
+
+        Args:
+            parts: states of the parts that are fitted already.
+            method: the instance that fits; None: a new one.
+            options: further fields of the context.
+        """
         context = WatchedContext(
             **self._shared("fit", part.name),
             recipe=recipe,
@@ -141,17 +152,8 @@ class Subject:
             **options,
         )
         with seeded(_CPU, check="fit", part=part.name), self.watch():
-            returned = self.again().fit(part, context)
-        assert isinstance(returned, nn.Module | Mapping), (
-            f"fit('{part.name}') returns {type(returned).__name__}: return a module or a mapping of names to tensors"
-        )
-        state = returned.state_dict() if isinstance(returned, nn.Module) else returned
-        for name in state:
-            assert isinstance(name, str), f"fit('{part.name}') returns the name {name!r}: let names be texts"
-        try:
-            return Fitted(returned, unpack(pack(state))[0], context)
-        except PluginError as error:
-            raise AssertionError(f"what fit('{part.name}') returns cannot be stored: {error}") from error
+            state = fit_part(method or self.again(), part, context)
+        return Fitted(unpack(pack(state))[0], context)
 
     def fitted(self, size: int) -> dict[str, Fitted]:
         """All parts of one size, fitted once."""
@@ -178,26 +180,19 @@ class Subject:
         """The predictor of one size, built by an instance of its own."""
         context = self.predict_context(size)
         with seeded(_CPU, check="predictor"), self.watch():
-            module = self.again().predictor(size, context)
-        assert isinstance(module, nn.Module), (
-            f"predictor() returns {type(module).__name__}: return a torch.nn.Module from images to log-probabilities"
-        )
-        return freeze(module)
+            return build_predictor(self.again(), size, context)
 
     def views(self, part: Part, unseen: bool, count: int = 2) -> dict[str, Any]:
-        """Options of :meth:`fit` under which a part's teachers speak from stored logits, perhaps on unseen images."""
-        assert part.teacher_mixup is not None
+        """Options of :meth:`fit` with which a part's teachers are stored logits, also on unseen images."""
         split, recipe = self.data.validation if unseen else self.data.train, part.shown(RECIPE)
-        how = Augmentation(recipe.crop_pad, bool(recipe.flip), recipe.mixup, recipe.cutmix)
-        views = Views(split, how, count, {"check": "views"})
-        everything = torch.arange(len(split))
-        with torch.no_grad():
-            shown = [views.batch(view, everything).images for view in range(count)]
-            logits = [torch.stack([self.members[m](images).half() for images in shown]) for m in part.members]
-        return {"stored_views": views, "stored_logits": logits}
+        views = make_views(split, recipe, bool(recipe.flip), count, {"check": "views"})
+        return {
+            "stored_views": views,
+            "stored_logits": [member_logits(self.members[m], views, _CPU) for m in part.members],
+        }
 
     def interrupted(self, part: Part, size: int, folder: Path) -> Fitted:
-        """A part whose last training was killed before its last two steps, in the middle of an epoch, and resumed."""
+        """A part whose last training was killed two steps before its end, during an epoch, and resumed."""
         logs, states = self.fitted(size)[part.name].context.logs, self.states(size)
         options: dict[str, Any] = {"checkpoint": folder / part.name}
         with suppress(Interrupted):
@@ -206,14 +201,12 @@ class Subject:
 
 
 def make_subject(method: Method) -> Subject:
-    """A method with the two smallest sizes that it accepts, if it accepts any, and members that nothing else shares."""
+    """A method with the two smallest sizes that it accepts, and members of its own."""
     sizes = []
     for size in range(1, LARGEST_SIZE + 1):
         try:
             method.check_size(size)
-        except SpecError:
-            continue
-        except Exception:  # a check of its own names it
+        except Exception:  # a check of its own reports what is no SpecError
             continue
         sizes.append(size)
     task, spec, data, members = _world(method.task)
@@ -227,8 +220,7 @@ def _world(name: str) -> tuple[Task, Any, Dataset, list[nn.Module]]:
     members = []
     for index in range(LARGEST_SIZE):
         context = FitContext(data=data, spec=spec, device=_CPU, axes={"check": index}, recipe=RECIPE, task=task)
-        network, draws = context.new_network(), context.generator("train")
-        if index < 3 and task.trains_members:  # enough to differ from an initialisation; the rest only fills the pool
-            context.train(network, task.member_step(network, RECIPE, draws), RECIPE, step_generator=draws)
+        trained = index < 3 and task.trains_members  # enough for what methods learn; the rest fills the pool
+        network = train_member(context) if trained else context.new_network()
         members.append(freeze(network))
     return task, spec, data, members

@@ -1,4 +1,4 @@
-"""Contract tests of fitting: what :meth:`Method.fit` returns, touches and repeats."""
+"""Contract tests of fitting: what :meth:`Method.fit` returns, changes and repeats.  Each covers every part."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from unittest import mock
 
 import torch
 
+from benchmarks.contract.broken import ContractError, require
 from benchmarks.contract.subject import RECIPE, Subject
 from dbn_core.errors import BenchError
 from dbn_core.methods.method import Part
@@ -23,88 +24,85 @@ def check_fit(subject: Subject) -> None:
     """fits each part to finite tensors."""
     for size in subject.sizes:
         for name, made in subject.fitted(size).items():
-            assert made.state, f"fit('{name}') returns no tensors: leave a part out that has nothing to store"
+            require(bool(made.state), f"fit('{name}') returns no tensors: do not list a part that stores nothing")
             for key, tensor in made.state.items():
-                assert is_finite(tensor), f"fit('{name}') returns '{key}' with NaN or infinite numbers: mend it"
+                require(is_finite(tensor), f"fit('{name}') returns '{key}' with NaN or infinite numbers")
 
 
 def check_members_stay_frozen(subject: Subject) -> None:
     """leaves the members as they are."""
-    size = subject.first
-    for part in subject.method.parts(size):
-        found = subject.fitted(size)[part.name].context.members
+    for part in subject.method.parts(subject.first):
+        found = subject.fitted(subject.first)[part.name].context.members
         for position, member in zip(part.members, found, strict=True):
-            theirs, ours = member.state_dict(), subject.members[position].state_dict()
-            changed = [key for key, tensor in ours.items() if not torch.equal(tensor, theirs[key])]
-            assert not changed, f"fit('{part.name}') changes '{changed[0]}' of a member: work on a copy"
-            assert not member.training, f"fit('{part.name}') leaves a member in training mode: work on a copy"
+            theirs = member.state_dict()
+            for key, tensor in subject.members[position].state_dict().items():
+                same = torch.equal(tensor, theirs[key])
+                require(same, f"fit('{part.name}') changes '{key}' of a member: work on a copy")
+            require(not member.training, f"fit('{part.name}') leaves a member in training mode: work on a copy")
 
 
 def check_keeps_nothing(subject: Subject) -> None:
     """keeps nothing on itself between calls."""
-    size, method = subject.first, subject.again()
+    method, states = subject.again(), subject.states(subject.first)
     before = set(vars(method))
-    for part in method.parts(size):
-        with mock.patch.object(subject, "again", return_value=method):
-            subject.fit(part, subject.states(size))
-        caches = {name for name, value in vars(type(method)).items() if isinstance(value, cached_property)}
-        extra = sorted(set(vars(method)) - before - caches)
-        assert not extra, (
-            f"parts() or fit() sets self.{extra[0]}, which the predictor's process does not see: "
-            "return it as a tensor of the part"
-        )
-        return
+    caches = {name for name, value in vars(type(method)).items() if isinstance(value, cached_property)}
+    for part in method.parts(subject.first):
+        subject.fit(part, states, method=method)
+        if extra := sorted(set(vars(method)) - before - caches):
+            raise ContractError(
+                f"parts() or fit('{part.name}') sets self.{extra[0]}, which the predictor's process does not see: "
+                "return it as a tensor of the part"
+            )
 
 
 def check_same_seed_same_bits(subject: Subject) -> None:
     """fits the same bits from the same seed."""
-    size = subject.first
-    for part in subject.method.parts(size):
-        first = subject.fitted(size)[part.name].state
-        again = subject.fit(part, subject.states(size)).state
-        assert _same(first, again), (
+    states = subject.states(subject.first)
+    for part in subject.method.parts(subject.first):
+        require(
+            _same(states[part.name], subject.fit(part, states).state),
             f"fitting '{part.name}' twice gives different weights: draw from context.generator(...), or from the "
-            "global generators, which the harness seeds"
+            "global generators, which the harness seeds",
         )
 
 
 def check_resumes(subject: Subject) -> None:
-    """goes on to the same bits after it was killed in the middle of a training."""
-    size = subject.first
-    for part in subject.method.parts(size):
-        made = subject.fitted(size)[part.name]
+    """resumes a training that was killed, and gets the same bits."""
+    for part in subject.method.parts(subject.first):
+        made = subject.fitted(subject.first)[part.name]
         purposes = made.context.purposes
-        twice = sorted({purpose for purpose in purposes if purposes.count(purpose) > 1})
-        assert not twice, (
-            f"fit('{part.name}') trains twice for the purpose '{twice[0]}', so that the second takes up the first's "
-            "checkpoint: give each context.train(...) a purpose of its own"
+        if twice := sorted({purpose for purpose in purposes if purposes.count(purpose) > 1}):
+            raise ContractError(
+                f"fit('{part.name}') trains twice for the purpose '{twice[0]}', so the second training would resume "
+                "from the checkpoint of the first: give each context.train(...) a purpose of its own"
+            )
+        if not purposes:
+            continue
+        with (
+            mock.patch.multiple("dbn_core.train.loop", CHECKPOINT_SECONDS=-1.0, MONITOR_SECONDS=-1.0),
+            tempfile.TemporaryDirectory() as folder,
+        ):
+            resumed = subject.interrupted(part, subject.first, Path(folder))
+        require(
+            resumed.context.steps[-1] == min(made.context.logs[-1].steps, 2),
+            f"the training of '{part.name}' does not resume from its checkpoint, which does not fit the module when it "
+            "is built again: give it the same parameters and buffers, of the same shapes, from the beginning",
         )
-        if purposes:
-            with (
-                mock.patch.multiple("dbn_core.train.loop", CHECKPOINT_SECONDS=-1.0, MONITOR_SECONDS=-1.0),
-                tempfile.TemporaryDirectory() as folder,
-            ):
-                resumed = subject.interrupted(part, size, Path(folder))
-            total = made.context.logs[-1].steps
-            assert resumed.context.steps[-1] == min(total, 2), (
-                f"the training of '{part.name}' does not go on from its checkpoint, which does not fit the module when "
-                "that is built again: give it the same parameters and buffers, of the same shapes, from the beginning"
-            )
-            assert _same(made.state, resumed.state), (
-                f"'{part.name}' gets different weights when its training is killed and resumed: keep what steps change "
-                "in the trained module, and hand the generator that they draw from to context.train(step_generator=...)"
-            )
+        require(
+            _same(made.state, resumed.state),
+            f"'{part.name}' gets different weights when its training is killed and resumed: keep what steps change "
+            "in the trained module, and pass the generator that they draw from to context.train(step_generator=...)",
+        )
 
 
 def check_precisions_and_teachers(subject: Subject) -> None:
     """trains in fp32 and bf16, with teachers online, and from stored logits where it declares teacher_mixup."""
-    size = subject.first
-    for part in subject.method.parts(size):
-        trained = bool(subject.fitted(size)[part.name].context.purposes)
+    for part in subject.method.parts(subject.first):
+        trained = bool(subject.fitted(subject.first)[part.name].context.purposes)
         for teachers in TEACHERS if part.teacher_mixup is not None else TEACHERS[:1]:
             stored = {} if teachers == "online" else subject.views(part, unseen="unseen" in teachers)
             for precision in ("fp32", "bf16") if trained else ("fp32",):
-                if (precision, teachers) != ("fp32", "online"):  # what all other checks try
+                if (precision, teachers) != ("fp32", "online"):  # all other checks use these
                     _fit_with(subject, part, precision, teachers, stored)
 
 
@@ -116,13 +114,14 @@ def _fit_with(subject: Subject, part: Part, precision: str, teachers: str, store
         made = subject.fit(part, subject.states(subject.first), recipe, **stored)
     except Exception as error:
         reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        raise AssertionError(f"part '{part.name}' does not fit with {setting}: {reason}") from error
-    assert not (stored and made.context.teacher_passes), (
-        f"part '{part.name}' runs its teachers online although they are stored: call context.teach(batch), or leave "
-        "teacher_mixup out"
+        raise ContractError(f"part '{part.name}' does not fit with {setting}: {reason}") from error
+    require(
+        not (stored and made.context.teacher_passes),
+        f"part '{part.name}' runs its teachers online although their logits are stored: call context.teach(batch), or "
+        "leave teacher_mixup out",
     )
     for key, tensor in made.state.items():
-        assert is_finite(tensor), f"part '{part.name}' has NaN or infinite numbers in '{key}' with {setting}"
+        require(is_finite(tensor), f"part '{part.name}' has NaN or infinite numbers in '{key}' with {setting}")
 
 
 def _same(first: dict[str, torch.Tensor], again: dict[str, torch.Tensor]) -> bool:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -20,21 +19,22 @@ from benchmarks.environment import numerics
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
 from benchmarks.suite.schema import Suite
+from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
 from benchmarks.work.run_status import RunHandle, watched
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.shifted import shifted_sets
-from dbn_core.data.views import Augmentation, Views
-from dbn_core.errors import DataError, PluginError, TrainingDivergedError
+from dbn_core.data.views import Views
+from dbn_core.errors import DataError, TrainingDivergedError
 from dbn_core.measure.cost import predictor_cost
 from dbn_core.methods.context import FitContext, PredictContext, freeze
-from dbn_core.methods.evaluation import EVALUATION_BATCH, predict_split
+from dbn_core.methods.evaluation import predict_split
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
 from dbn_core.rng import generator, seeded
 from dbn_core.tasks.classification import check_log_probs
-from dbn_core.tensors import check_storable, in_bf16, in_fp16, is_finite, pack, unpack
+from dbn_core.tensors import in_bf16, in_fp16, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
 
@@ -157,22 +157,16 @@ class ArtefactBuilder:
     def _train_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "pool", "index")} | {"kind": "member"}
         context = self._fit_context(node, axes, [], {})
-        network, draws = context.new_network(), context.generator("train")
-        step = self.suite.task.member_step(network, self.suite.recipe, draws)
-        context.train(network, step, self.suite.recipe, step_generator=draws)
-        state = network.state_dict()
+        state = train_member(context).state_dict()
         return self._training_value(context), pack(state if self.suite.pool.weights == "fp32" else in_bf16(state))
 
     def _views(self, count: int, mixup: float, unseen: bool = False, **augmentation: Any) -> Views:
         recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self._data_at_hand
         split = data.unseen if unseen else data.train
         assert split is not None, "the suite refuses unseen images where the data have none"
-        flip = data.flip if recipe.flip is None else recipe.flip
-        how = Augmentation(recipe.crop_pad, flip, mixup, recipe.cutmix)
         # The member is no axis: all teachers see the same images.
-        return Views(split, how, count, {"seed": self.suite.seed, "data": data.fingerprint})
+        return make_views(split, recipe, data.flip, count, {"seed": self.suite.seed, "data": data.fingerprint})
 
-    @torch.no_grad()
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
         """A member's logits on every view, kept in half precision: [V, N, K]; computed in that of the taught."""
         started = time.monotonic()
@@ -180,18 +174,7 @@ class ArtefactBuilder:
         shown = {"crop_pad": made["crop_pad"], "flip": made["flip"], "cutmix": made.get("cutmix", 0.0)}
         views = self._views(made["count"], made["mixup"], "unseen" in made, **shown)
         member = self._member(node.recipe["member"])
-        chunks = torch.arange(len(views.split)).split(EVALUATION_BATCH)
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=made.get("precision") == "bf16")
-
-        def look(view: int, indices: torch.Tensor) -> torch.Tensor:
-            with autocast:
-                return member(views.batch(view, indices, self.device).images).half()
-
-        # TF32 has as many digits as half precision, in which the logits are kept.
-        with _tf32():
-            logits = torch.stack(
-                [torch.cat([look(view, indices) for indices in chunks]) for view in range(views.count)]
-            ).cpu()
+        logits = member_logits(member, views, self.device, made.get("precision", "fp32"))
         if not torch.isfinite(logits).all():
             raise TrainingDivergedError(f"{node.title}: they do not fit into half precision: use online teachers.")
         value = {
@@ -236,13 +219,7 @@ class ArtefactBuilder:
             context.stored_views = self._views(count, part.teacher_mixup, unseen, **part.teacher_augmentation)
             stored = [self._load("views", key)["logits"] for key in node.payload["views"]]
             context.stored_logits = [x.to(self.device) for x in stored] if self._has_room(*stored) else stored
-        fitted = method.fit(part, context)
-        state = fitted.state_dict() if isinstance(fitted, nn.Module) else fitted
-        if not isinstance(state, Mapping):
-            raise PluginError(
-                f"Method '{method.name}': fit('{part.name}') must return a module or a mapping of tensors."
-            )
-        check_storable(state)
+        state = fit_part(method, part, context)
         for name, tensor in state.items():
             if not is_finite(tensor):
                 raise TrainingDivergedError(
@@ -262,10 +239,7 @@ class ArtefactBuilder:
     def predictor(self, payload: Mapping[str, Any]) -> nn.Module:
         """The predictor that a predictions or cost node describes."""
         method, context = self._predict_context(payload)
-        module = method.predictor(payload["size"], context)
-        if not isinstance(module, nn.Module):
-            raise PluginError(f"Method '{method.name}': predictor() must return a torch.nn.Module.")
-        return freeze(module.to(self.device))
+        return build_predictor(method, payload["size"], context)
 
     def _predict(self, node: Node) -> tuple[dict[str, Any], bytes]:
         # The method is no axis: all of them start from the same noise, and are tested on the same.
@@ -304,16 +278,6 @@ class ArtefactBuilder:
 
 def _shown(facts: Mapping[str, Any]) -> str:
     return " and ".join(f"{name} {str(value)[:12]}" for name, value in facts.items())
-
-
-@contextmanager
-def _tf32() -> Iterator[None]:
-    """Convolutions of float32 in TF32, where the device has it."""
-    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def _summary(log: TrainLog) -> dict[str, Any]:

@@ -477,5 +477,5 @@ def test_training_a_bridge_brings_it_nearer_to_the_curve():
     "spec_string", ["bn[type=2,align=true,loss=mse,repulsion=0.1]", "bn[predict=curve,type=2,keep=best]"]
 )
 def test_options_keep_the_contract(spec_string):
-    problems = [verdict.problem for verdict in check_method(parse_method(spec_string)) if verdict.problem]
+    problems = [result.sentence for result in check_method(parse_method(spec_string)) if result.outcome != "ok"]
     assert not problems
