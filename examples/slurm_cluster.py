@@ -1,6 +1,6 @@
 """Run a suite on the GPUs of a SLURM cluster: a Dask worker a GPU, each in a job of its own.
 
-    pip install 'dbn-bench[dask]' dask-jobqueue
+    pip install -e '.[dask]' dask-jobqueue
     python examples/slurm_cluster.py imagenet64 --gpus 64 --queue gpu --walltime 24:00:00 -- --store /shared/store
 
 Start it where jobs may be submitted and workers can connect back, in a terminal that stays (tmux).  What follows ``--``

@@ -42,9 +42,13 @@ SuiteName = Annotated[
         help="A built-in suite (see `dbn-bench list`) or the path of a .toml file.", autocompletion=complete_suite
     ),
 ]
+MethodSpec = Annotated[
+    str,
+    typer.Argument(help="A method or its spec, for example dbn or 'dbn[steps=1]'.", autocompletion=complete_method),
+]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", help="Python file that registers methods; may be repeated.", metavar="FILE"),
+    typer.Option("--plugin", help="Python file that registers methods of your own; may be repeated.", metavar="FILE"),
 ]
 StoreDir = Annotated[Path, typer.Option("--store", help="Folder of trained weights and predictions.")]
 RowsDir = Annotated[
@@ -59,6 +63,7 @@ Publish = Annotated[
         "--publish", help="For maintainers: write the committed results/reference/SUITE and reports/SUITE instead."
     ),
 ]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -72,8 +77,8 @@ Add = Annotated[
     list[str] | None,
     typer.Option(
         "--add",
-        help="Let a method join the suite, one of yours (--plugin) or any other: its spec and size, for example mine@3 "
-        "or ed[lr_scale=1]@3; may be repeated.",
+        help="Add a method to the suite, built in or of a --plugin: its spec and size, for example mine@3 or "
+        "'ed[lr_scale=1]@3'; may be repeated.  Give it again to `status`, `compare` and `export`.",
         metavar="METHOD@SIZE",
     ),
 ]
@@ -82,9 +87,6 @@ STORE = Path("results/store")
 # What users run lies in folders that git ignores; what is committed is written only when asked for.
 RUNS, RUN_REPORTS = Path("results/runs"), Path("reports/runs")
 REFERENCE, REPORTS = Path("results/reference"), Path("reports")
-
-
-DataRoot = Annotated[Path | None, typer.Option(help="Folder of the data, for sources that read files.")]
 
 
 def output_dirs(suite: str, rows: Path | None, reports: Path | None, publish: bool) -> tuple[Path, Path]:
@@ -174,7 +176,13 @@ def load_plan(
     load_plugins(plugin)
     the_store = open_store(store)
     suite = with_methods(load_suite(name, overrides(set_, data_root, False)), add or [])
-    return plan_suite(suite, the_store), the_store
+    plan = plan_suite(suite, the_store)
+    options = {"--plugin": plugin, "--add": add, "--set": set_, "--data-root": data_root and [str(data_root)]}
+    if store != STORE:
+        options["--store"] = [str(store)]
+    words = [word for option, values in options.items() for value in values or [] for word in (option, value)]
+    plan.command = shlex.join(["dbn-bench", "run", name, *words])
+    return plan, the_store
 
 
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:

@@ -26,14 +26,15 @@ from benchmarks.commands.common import (
     table,
 )
 
-store_app = typer.Typer(no_args_is_help=True, help="Look after the store: verify, gc, export, import, release.")
+store_app = typer.Typer(no_args_is_help=True, help="Verify, clean, export, import and release the store.")
 
 
 @store_app.command()
 def verify(store: StoreDir = STORE) -> None:
-    """Read every artefact and check it; what is damaged is set aside, and made again by the next run.
+    """Read and check every artefact.
 
-    Released results are checked too; git restores a file of them that is damaged.
+    Damaged ones are set aside, and the next run makes them again.  Released results are checked too; git restores a
+    damaged file of them.
     """
     from benchmarks.store.storage import verify_store
 
@@ -53,21 +54,22 @@ def gc(
         list[str] | None,
         typer.Option(
             help="Keep only what this suite needs (a name or a path), in either precision; may be repeated.  Without "
-            "it no artefact is removed, only what crashes and damage left behind.",
+            "it no intact artefact is removed.",
             metavar="SUITE",
         ),
     ] = None,
     store: StoreDir = STORE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed; remove nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,
     add: Add = None,
 ) -> None:
-    """Remove what is not needed: temporary files, damaged artefacts, old checkpoints, and what no kept suite uses.
+    """Remove temporary files, damaged artefacts and old checkpoints.
 
-    --set and --add change every kept suite as they change that of `run`.  A store in use is left alone.
+    With --keep also every artefact that no kept suite uses; --set and --add change every kept suite as in `run`.  A
+    store in use is not changed.
     """
     from benchmarks.store.storage import UNNEEDED, cleaning, collect, remove, unneeded
     from benchmarks.suite.load import load_suite, with_methods
@@ -103,14 +105,15 @@ def export_(
     file: Annotated[Path, typer.Argument(help="The bundle to write, a .zip file.")],
     store: StoreDir = STORE,
     rows: RowsDir = None,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Trained weights and stored logits too, not only predictions.")
-    ] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="Include trained weights and stored logits.")] = False,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,
 ) -> None:
-    """Write a suite's results into one file, from which another machine gives the same report without training."""
+    """Write a suite's results into one file.
+
+    Another machine makes the same report from it without training.
+    """
     from benchmarks.store.bundle import export_suite
 
     plan, the_store = load_plan(suite, store, set_, data_root, plugin)
@@ -128,9 +131,10 @@ def import_(
         bool, typer.Option("--replace-rows", help="Replace other result rows of the suite by those of the bundle.")
     ] = False,
 ) -> None:
-    """Take the artefacts and result rows of a bundle into this store; all of it is checked first.
+    """Read the artefacts and result rows of a bundle into this store.
 
-    A bundle is as trustworthy as whoever made it: nothing shows whether its predictions are those of its recipes.
+    Everything is checked first.  Nothing can show whether the predictions of a bundle are those of its recipes: trust
+    it as you trust its author.
     """
     from benchmarks.store.artefacts import Store
     from benchmarks.store.bundle import import_bundle
@@ -148,16 +152,16 @@ def release(
     ] = None,
     pools: Annotated[
         int | None,
-        typer.Option(help="Members' weights of so many pools, from the first; 0: none.  [default: all]", min=0),
+        typer.Option(help="Members' weights of this many pools, from the first; 0: none.  [default: all]", min=0),
     ] = None,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,
 ) -> None:
-    """For maintainers: write what the store has of a suite as files to commit, from which any clone goes on.
+    """For maintainers: write what the store has of a suite as files to commit.
 
-    A suite need not be complete; released again, its folder has what is new.
+    The suite need not be complete; a second release adds what is new.
     """
     from benchmarks.store.release import release_suite
     from benchmarks.store.released import FOLDER

@@ -11,11 +11,12 @@ import torch
 
 from benchmarks.export.card import Agreement, Card, example_script, model_card
 from benchmarks.store.artefacts import Store
+from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.augment import to_float
 from dbn_core.data.dataset import Dataset
-from dbn_core.errors import BenchError, SpecError, did_you_mean
+from dbn_core.errors import BenchError, SpecError
 from dbn_core.files import atomic_write
 from dbn_core.measure.deploy import deployable, draws_numbers
 from dbn_core.measure.runtimes import OnnxNetwork, export_program, to_archive, to_onnx, why_missing
@@ -33,23 +34,16 @@ class ExportError(BenchError):
 
 
 def find_cell(plan: Plan, name: str, repetition: int) -> Cell:
-    """The cell that ``METHOD@SIZE`` names: by its label, its spec, or the method's name where that is unique.
+    """The cell of one repetition, from 0, of the result ``METHOD@SIZE`` (:mod:`benchmarks.suite.names`).
 
     Raises:
-        SpecError: there is none, there are several, or the repetition does not exist.
+        SpecError: there is no such result, there are several, or the repetition does not exist.
     """
-    if not 0 <= repetition < plan.suite.repetitions:
-        raise SpecError(f"The suite '{plan.suite.name}' has repetitions 1 to {plan.suite.repetitions}.")
-    cells = [cell for cell in plan.cells if cell.repetition == repetition]
-    for names in (lambda c: c.label, lambda c: c.spec, lambda c: c.method.name):
-        found = [cell for cell in cells if f"{names(cell)}@{cell.size}".casefold() == name.casefold()]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            labels = " or ".join(f"'{cell.label}@{cell.size}'" for cell in found)
-            raise SpecError(f"Several methods are called '{name}': write {labels}.")
-    known = [f"{cell.label}@{cell.size}" for cell in cells]
-    raise SpecError(f"The suite '{plan.suite.name}' has no result '{name}'{did_you_mean(name, known)}.")
+    cells = cells_of_result(plan.cells, name, plan.suite.name)
+    for cell in cells:
+        if cell.repetition == repetition:
+            return cell
+    raise SpecError(f"'{name}' has repetitions 1 to {len(cells)}: choose one of them with --repetition.")
 
 
 def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say: Callable[[str], None]) -> Agreement:
@@ -117,10 +111,17 @@ def predictor_payload(plan: Plan, store: Store, cell: Cell) -> dict[str, Any]:
     needed = [("member", key) for key in payload["members"].values()]
     needed += [("part", key) for key in payload["parts"].values()]
     if missing := [plan.nodes[key].title for kind, key in needed if not store.has(kind, key)]:
-        raise SpecError(
-            f"The store '{store.root}' lacks {len(missing)} of the {len(needed)} trainings of {cell.title} (the first "
-            f"is {missing[0]}): `dbn-bench run {plan.suite.name} --only '{cell.label}'` makes them."
+        train = f"{plan.command} --only '{cell.label}'"
+        lacks = (
+            f"The store '{store.root.resolve()}' lacks {len(missing)} of the {len(needed)} trainings of {cell.title}, "
+            f"first of all {missing[0]}"
         )
+        if any(layer.described("predictions", cell.predictions) for layer in store.released):
+            raise SpecError(
+                f"{lacks}: its predictions are released without these weights. `DBN_RELEASED= {train}` ignores what is "
+                "released and trains everything."
+            )
+        raise SpecError(f"{lacks}: `{train}` makes them.")
     return payload
 
 

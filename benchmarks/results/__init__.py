@@ -1,6 +1,6 @@
-"""From scores of stored predictions to tables: what pools share (``pools``), comparisons (``pairing``), ``rows``.
+"""From stored predictions to tables: ``rows``, paired comparisons (``pairing``), what shared pools add (``pools``).
 
-``outside`` reads predictions that were made elsewhere.  Change things here when there is a new column; scores are a
-task's (:mod:`dbn_core.tasks.base`).
+``external`` reads predictions that were made elsewhere.  Change things here when there is a new column; the scores
+themselves belong to a task (:mod:`dbn_core.tasks.base`).
 Imports ``store``, ``suite`` and the leaves, and no torch: every number can be computed again without a network.
 """

@@ -56,12 +56,12 @@ def all_cells(plan: Plan, store: Store) -> list[Cell]:
 
 def load_cells(plan: Plan, store: Store) -> tuple[list[CellResult], dict[str, str]]:
     """Scores of every cell whose predictions are in the store, and by key the reasons why others are not."""
-    results, problems = score_cells(plan.suite.task, all_cells(plan, store), store)
+    results, problems = score_stored(plan.suite.task, all_cells(plan, store), store)
     _add_agreement(plan.suite.task, results)
     return results, problems
 
 
-def score_cells(task: Task, cells: Sequence[Cell], store: Store) -> tuple[list[CellResult], dict[str, str]]:
+def score_stored(task: Task, cells: Sequence[Cell], store: Store) -> tuple[list[CellResult], dict[str, str]]:
     """As :func:`load_cells`, without the scores that need another cell."""
     results, problems = [], {}
     arrays: dict[str, dict[str, np.ndarray]] = {}

@@ -111,6 +111,10 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     members: dict[tuple[int, int], str] = field(default_factory=dict)  # keys by repetition and position
     notes: list[str] = field(default_factory=list)  # what the report should say of how it was planned
+    command: str = ""  # that makes the suite, for error messages
+
+    def __post_init__(self) -> None:
+        self.command = self.command or f"dbn-bench run {self.suite.name}"
 
 
 @dataclass(frozen=True)

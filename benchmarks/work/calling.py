@@ -23,7 +23,7 @@ def train_member(context: FitContext) -> nn.Module:
     network, draws = context.new_network(), context.generator("train")
     step = context.task.member_step(network, context.recipe, draws)
     context.train(network, step, context.recipe, step_generator=draws)
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def fit_part(method: Method, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
@@ -77,7 +77,7 @@ def member_logits(member: nn.Module, views: Views, device: torch.device, precisi
 
     def logits(view: int, indices: torch.Tensor) -> torch.Tensor:
         with autocast:
-            return member(views.batch(view, indices, device).images).half()  # type: ignore[no-any-return]
+            return member(views.batch(view, indices, device).images).half()
 
     # TF32 has as many digits as half precision, in which the logits are kept.
     with _tf32():

@@ -216,7 +216,7 @@ class Dask(Engine):
             from dask import config
             from dask.distributed import Client, LocalCluster, Security
         except ImportError as error:
-            raise SpecError("The executor 'dask' needs Dask: pip install 'dbn-bench[dask]'.") from error
+            raise SpecError("The executor 'dask' needs Dask: run `pip install -e '.[dask]'` in the clone.") from error
         self._cluster = None
         if address is not None:
             encrypted = config.get("distributed.comm.require-encryption", False)
@@ -227,7 +227,7 @@ class Dask(Engine):
             except ImportError as error:
                 raise SpecError(
                     "A Dask cluster on this machine needs the package cryptography, which keeps other users out: "
-                    "pip install 'dbn-bench[dask]', or use --executor processes."
+                    "run `pip install -e '.[dask]'` in the clone, or use --executor processes."
                 ) from error
             self._cluster = LocalCluster(
                 n_workers=count,

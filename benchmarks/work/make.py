@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from benchmarks.store.artefacts import Store
 from benchmarks.store.released import released_suites
+from benchmarks.suite.names import cells_of_method
 from benchmarks.suite.plan import Cell, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
@@ -82,23 +82,15 @@ def select_cells(plan: Plan, only: Sequence[str] | None) -> list[Cell]:
     """
     if only is None:
         return plan.cells
-    chosen: dict[int, Cell] = {}
+    chosen: set[int] = set()
     for pattern in only:
-        found = {
-            index: cell
-            for index, cell in enumerate(plan.cells)
-            if any(_matches(name, pattern) for name in (cell.method.name, cell.label, cell.spec))
-        }
+        found = cells_of_method(plan.cells, pattern)
         if not found:
             labels = {cell.label for cell in plan.cells} | {cell.method.name for cell in plan.cells}
             hint = did_you_mean(pattern, labels)
             raise SpecError(f"--only {pattern}: the suite has no such method{hint}; --add METHOD@SIZE adds one.")
-        chosen |= found
-    return [chosen[index] for index in sorted(chosen)]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    return name.casefold() == pattern.casefold() or fnmatchcase(name.casefold(), pattern.casefold())
+        chosen |= {id(cell) for cell in found}
+    return [cell for cell in plan.cells if id(cell) in chosen]
 
 
 def make_artefacts(

@@ -237,7 +237,7 @@ def method_named(name: str) -> type[Method]:
     if name not in METHODS:
         load_all()
     if name not in METHODS:
-        raise SpecError(f"Unknown method '{name}'{did_you_mean(name, METHODS)}.")
+        raise SpecError(f"Unknown method '{name}'{did_you_mean(name, METHODS)}; a file of your own: --plugin FILE.")
     return METHODS[name]
 
 

@@ -106,7 +106,7 @@ def test_a_cluster_of_this_machine_without_cryptography_is_one_sentence(monkeypa
         raise ImportError("No module named 'cryptography'")
 
     monkeypatch.setattr(Security, "temporary", missing)
-    with pytest.raises(SpecError, match=r"needs the package cryptography.*pip install 'dbn-bench\[dask\]'"):
+    with pytest.raises(SpecError, match=r"needs the package cryptography.*pip install -e '\.\[dask\]'"):
         Dask(None, 1, 1)
 
 

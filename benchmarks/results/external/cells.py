@@ -1,7 +1,7 @@
-"""Predictions made outside the harness as cells of a suite: scored, compared and drawn like any other.
+"""Predictions made elsewhere as cells of a suite: scored, compared and drawn like those of the suite's methods.
 
-A record of kind ``external`` in the store names the predictions and the cost that belong to one (suite, label, size,
-repetition).  What the user did not state is unknown, never zero.
+A record of kind ``external`` in the store names the predictions and the cost of one (suite, label, size, repetition).
+What the user does not state is unknown, never zero.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dbn_core.rng import digest
 from dbn_core.tasks.classification import Classification
 
 KIND = "external"
-_COST_WORDS = {
+_COST_NAMES = {
     **{"params": "parameters", "macs": "multiply-adds a prediction"},
     **{"train_seconds": "seconds of training", "student_passes": "examples passed in training"},
 }
@@ -38,16 +38,16 @@ class External(Method):
     title = "External"
 
     def predictor(self, size: int, context: Any) -> NoReturn:
-        """There is none; only the predictions are known."""
-        raise SpecError("Predictions from outside the suite have no predictor: they cannot be run or timed.")
+        """There is none: only the predictions are known."""
+        raise SpecError("Predictions that were made elsewhere have no predictor: they cannot be run or timed.")
 
 
 @dataclass(frozen=True)
 class StatedCost:
-    """What the user says that the method costs; None where they say nothing.
+    """The cost of a method as the user states it; None where it is unknown.
 
     ``macs`` (multiply-adds) and ``params`` are those of the whole predictor, for one example; ``student_passes`` counts
-    examples that went through what was trained.
+    the examples that passed through trained modules in training.
     """
 
     params: float | None = None
@@ -63,7 +63,7 @@ class StatedCost:
 
 @dataclass(frozen=True)
 class Entry:
-    """Which row of a suite the predictions make; ``repetition`` counts from 0, ``source`` is a file name."""
+    """The row of a suite that predictions become; ``repetition`` counts from 0, ``source`` is a file name."""
 
     label: str
     size: int
@@ -73,18 +73,24 @@ class Entry:
     note: str = ""
 
 
-def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Array]) -> None:
-    """Store predictions as a cell of the suite; the same label, size and repetition replace what was there.
+def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Array]) -> bool:
+    """Store predictions as a cell of the suite; returns whether they replace others of this label, size, repetition.
 
     Args:
         arrays: as the task stores them; of classification ``test`` [M, N, K] log-probabilities and ``test_labels``
             [N], and ``validation`` and its labels if known.
 
     Raises:
-        SpecError: the label belongs to the suite, or the suite has no predictions of its own yet.
+        SpecError: the label belongs to the suite, the suite has no such repetition, or none of its own predictions
+            are stored.
         DataError: the labels are not those of the suite, in its order, or the number of classes differs.
         StoreError: ``store gc`` is at work on the store, or it cannot be written to.
     """
+    if entry.repetition >= plan.suite.repetitions:
+        raise SpecError(
+            f"The suite '{plan.suite.name}' has {plan.suite.repetitions} repetition(s), not {entry.repetition + 1}: "
+            "choose another with --repetition, or run it with --set repetitions=N."
+        )
     if entry.label in {label for _, _, label in plan.suite.entries()}:
         raise SpecError(f"The suite '{plan.suite.name}' has a method '{entry.label}' of its own: choose another label.")
     if not entry.label.strip() or not entry.label.isprintable():
@@ -106,10 +112,11 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         store.put(KIND, key, record)  # last: a record names only what is stored
         if old:
             _drop(store, old, keep=record)
+    return bool(old)
 
 
 def remove_external(plan: Plan, store: Store, label: str) -> int:
-    """Take a label's rows out of the suite; returns how many there were.
+    """Remove what was added under a label; returns how many results there were.
 
     Raises:
         SpecError: nothing was added under this label.
@@ -119,8 +126,8 @@ def remove_external(plan: Plan, store: Store, label: str) -> int:
     found = {key: record for key, record in records.items() if record["label"] == label}
     if not found:
         known = sorted({record["label"] for record in records.values()})
-        hint = did_you_mean(label, known) or ", and nothing else"
-        raise SpecError(f"Nothing was added to the suite '{plan.suite.name}' under the label '{label}'{hint}.")
+        hint = did_you_mean(label, known) or "; no predictions were added to it"
+        raise SpecError(f"The suite '{plan.suite.name}' has no added predictions '{label}'{hint}.")
     with store.in_use():
         for key, record in found.items():
             store.sidecar_path(KIND, key).unlink(missing_ok=True)
@@ -129,7 +136,7 @@ def remove_external(plan: Plan, store: Store, label: str) -> int:
 
 
 def load_external(plan: Plan, store: Store) -> list[Cell]:
-    """The cells that were added to the suite from outside, by label, size and repetition."""
+    """The cells of added predictions, by label, size and repetition."""
     cells = []
     for record in _ordered(plan, store):
         label = record["label"]
@@ -139,7 +146,7 @@ def load_external(plan: Plan, store: Store) -> list[Cell]:
 
 
 def describe_external(plan: Plan, store: Store) -> list[str]:
-    """A line of the report's protocol for each label and size: where it came from, and whose its costs are."""
+    """A line of the report's protocol for each label and size: source, repetitions and stated cost."""
     groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for record in _ordered(plan, store):
         groups.setdefault((record["label"], record["size"]), []).append(record)
@@ -147,11 +154,11 @@ def describe_external(plan: Plan, store: Store) -> list[str]:
     for (label, size), records in groups.items():
         sources = ", ".join(dict.fromkeys(record["source"] for record in records))
         repetitions = ", ".join(str(record["repetition"] + 1) for record in records)
-        stated = records[0]["stated"]
-        cost = ", ".join(f"{value:,.10g} {_COST_WORDS[name]}" for name, value in stated.items())
+        stated = {name: value for record in reversed(records) for name, value in record["stated"].items()}
+        cost = ", ".join(f"{value:,.10g} {_COST_NAMES[name]}" for name, value in stated.items())
         notes = " ".join(dict.fromkeys(record["note"] for record in records if record["note"]))
         lines.append(
-            f"{label}, size {size}: predictions made outside this suite ({sources}; as repetition {repetitions}; "
+            f"{label}, size {size}: predictions that were made elsewhere ({sources}; as repetition {repetitions}; "
             "compared on the repetitions that both methods have); "
             + (f"cost as stated by whoever added them: {cost}." if cost else "their cost is not stated.")
             + (f" {notes}" if notes else "")
@@ -180,13 +187,13 @@ def _ids(plan: Plan, store: Store, repetition: int) -> dict[str, Array]:
 
 def own_arrays(plan: Plan, store: Store, repetition: int | None = None) -> Mapping[str, Array]:
     """What is stored of one of the suite's own methods; see :func:`suite_labels`."""
-    anyones = repetition is None or not plan.suite.data.resplits
+    same_split = repetition is None or not plan.suite.data.resplits
     for cell in plan.cells:
-        if (anyones or cell.repetition == repetition) and store.has("predictions", cell.predictions):
+        if (same_split or cell.repetition == repetition) and store.has("predictions", cell.predictions):
             return store.arrays("predictions", cell.predictions)
     raise SpecError(
-        f"The store '{store.root}' has no predictions of the suite '{plan.suite.name}': "
-        f"run it first with `dbn-bench run {plan.suite.name}`."
+        f"The store '{store.root.resolve()}' has no predictions of the suite '{plan.suite.name}': `{plan.command}` "
+        "makes them."
     )
 
 
@@ -196,7 +203,7 @@ def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
 
 
 def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str, Array], source: str) -> None:
-    """Whether predictions are of the suite's own examples, in its order.
+    """Check that predictions are of the suite's own examples, in its order.
 
     Raises:
         SpecError: the suite has no predictions of its own yet.
@@ -214,23 +221,23 @@ def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str,
             )
         if len(given) != len(expected):
             raise DataError(
-                f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}: predict its own "
+                f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}: predict the suite's "
                 f"{split} split."
             )
         if wrong := int(np.sum(given != expected)):
             raise DataError(
-                f"{wrong} of {len(given)} {split} labels given for '{source}' are not the suite's: predict its "
-                f"{split} split in its order."
+                f"{wrong} of {len(given)} {split} labels given for '{source}' differ from the suite's: predict the "
+                f"suite's {split} split in its order."
             )
 
 
 def _compact(array: Array) -> Array:
-    """As the harness stores its own: log-probabilities in single precision, labels as integers."""
+    """As the harness stores its own predictions: log-probabilities in single precision, labels as integers."""
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
 
 
 def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
-    """The suite's records by key; those that are damaged are restored."""
+    """The suite's records by key; damaged ones are restored."""
     records = {key: store.known(kind, key) for kind, key in store.artefacts(KIND)}
     records |= _restored(store, {key for key, record in records.items() if not record})
     mine = (plan.suite.name, plan.data.fingerprint)
@@ -238,30 +245,20 @@ def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _restored(store: Store, damaged: set[str]) -> dict[str, dict[str, Any]]:
-    """Records that are damaged now or were set aside, from the copies that predictions have of theirs."""
+    """Records that are damaged or were set aside, from the copies that are stored with predictions."""
     aside = {path.name.partition(".")[0]: path for path in store.root.glob(f"{KIND}/??/*.json.damaged")}
     damaged = damaged | {key for key in aside if not store.has(KIND, key)}
     found: dict[str, dict[str, Any]] = {}
     for kind, key in store.own("predictions") if damaged else ():
         value = store.known(kind, key)
-        made = value.get("recipe", {})
-        if (its := digest({"kind": KIND, **made.get("identity", {})})) in damaged:
-            found[its] = value.get("record") or _bare_record(store, key, made)
-            with suppress(OSError, StoreError):  # a store that cannot be written to is still read
+        identity = value.get("recipe", {}).get("identity", {})
+        if "record" in value and (its := digest({"kind": KIND, **identity})) in damaged:
+            found[its] = value["record"]
+            with suppress(OSError, StoreError):  # a read-only store can still be read
                 store.put(KIND, its, found[its])
                 if its in aside:
                     aside[its].unlink()
     return found
-
-
-def _bare_record(store: Store, predictions: str, made: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of predictions that have no copy of it, since an earlier version stored them."""
-    cost = digest({"kind": "cost", **made, "stated": {}})
-    with suppress(StoreError):
-        store.put("cost", cost, {})
-    note = "Their record was damaged: what it said of their source and cost is lost."
-    said = {"source": "unknown file", "note": note, "stated": {}}
-    return {**made["identity"], **said, "predictions": predictions, "cost": cost}
 
 
 def _ordered(plan: Plan, store: Store) -> list[dict[str, Any]]:

@@ -10,13 +10,14 @@ import numpy as np
 
 from benchmarks.results.external.cells import check_arrays
 from benchmarks.results.external.predictions import arrays_of, load_predictions
-from benchmarks.results.pairing import CellResult, Key, Pairing, by_method
+from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
-from benchmarks.results.rows import all_cells, score_cells
+from benchmarks.results.rows import all_cells, score_stored
 from benchmarks.statistics import LEVEL, Interval, Means, Tested, equivalent, holm, paired
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import Cell, Plan
-from dbn_core.errors import DataError, SpecError, did_you_mean
+from benchmarks.suite.names import cells_of_result
+from benchmarks.suite.plan import Plan
+from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification, score_arrays
@@ -28,8 +29,8 @@ _CLASSIFICATION = {
 
 
 @dataclass(frozen=True)
-class Row:
-    """One score of both, and A minus B with its 95 % interval and two-sided p-value, raw and corrected by Holm."""
+class ScoreDifference:
+    """A score of A and of B, and A minus B with its 95 % interval and two-sided p-value, raw and corrected by Holm."""
 
     metric: str
     a: float
@@ -46,8 +47,8 @@ class Comparison:
     """The paired comparison of two results on the same examples and repetitions.
 
     Attributes:
-        task: of which the scores are.
-        whole: scores that are one number a repetition, so that repetitions alone are paired.
+        task: the task whose scores are compared.
+        whole: scores of whole splits, one number a repetition: only repetitions are paired.
     """
 
     a: str
@@ -55,13 +56,13 @@ class Comparison:
     examples: int
     repetitions: int
     task: Task
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ScoreDifference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
-        """What is significant, in a sentence."""
+        """A sentence on what is significant."""
         parts, winners = [], {row.metric: self._winner(row) for row in self.rows}
         for winner, name in (("A", self.a), ("B", self.b)):
             if won := [metric for metric, who in winners.items() if who == winner]:
@@ -76,8 +77,8 @@ class Comparison:
         text = "; ".join(parts)
         return f"{text[0].upper()}{text[1:]} (5 %, Holm)."
 
-    def _winner(self, row: Row) -> str | None:
-        """``A`` or ``B`` where the corrected test finds a difference, else nothing; None where there is no test."""
+    def _winner(self, row: ScoreDifference) -> str | None:
+        """``A`` or ``B`` where the corrected test finds a difference, else ``""``; None where there is no test."""
         if np.isnan(row.p_holm):
             return None
         if row.p_holm > 1 - LEVEL:
@@ -85,12 +86,12 @@ class Comparison:
         return "A" if (row.difference > 0) == (self.task.scores[row.metric].better == "higher") else "B"
 
     def _listed(self, metrics: Sequence[str]) -> str:
-        words = [compared(self.task)[metric] for metric in metrics]
+        words = [tested_scores(self.task)[metric] for metric in metrics]
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
     @property
     def method(self) -> str:
-        """How intervals and p-values were made, and what they speak of."""
+        """How intervals and p-values are computed, and what they refer to."""
         by_example = len(self.whole) < len(self.rows)
         over = [f"{self.repetitions} repetitions"] if self.repetitions > 1 else []
         over += [f"{self.examples} {'test ' if over else ''}examples"] if by_example else []
@@ -106,16 +107,16 @@ class Comparison:
         )
 
     def fill(self, tests: Mapping[str, tuple[Array, Array, Tested]]) -> None:
-        """Add a row for each score, from its scores [R, N] of both and the test."""
+        """Add a row for each score, from its values [R, N] for A and B and the test."""
         self.whole += [metric for metric, (a, *_) in tests.items() if a.ndim == 2 and a.shape[1] == 1]
         corrected = holm(np.array([test.p_value for *_, test in tests.values()]))
         for (metric, (a, b, gap)), p in zip(tests.items(), corrected, strict=True):
             ends = (gap.value, gap.low, gap.high, gap.p_value)
-            self.rows.append(Row(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
+            self.rows.append(ScoreDifference(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
 
 
-def compared(task: Task) -> dict[str, str]:
-    """The scores of a task that are compared, in that order, and what a sentence calls them."""
+def tested_scores(task: Task) -> dict[str, str]:
+    """The scores of a task that are tested, in order, and their names in sentences."""
     if isinstance(task, Classification):
         return _CLASSIFICATION
     return {metric: task.scores[metric].title for metric in task.compared}
@@ -146,20 +147,30 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     With one repetition the examples alone vary, as for two files.
 
     Args:
-        a, b: ``LABEL@SIZE`` or ``SPEC@SIZE``.
+        a, b: ``METHOD@SIZE``, as :mod:`benchmarks.suite.names` resolves it.
 
     Raises:
         SpecError: no such result in the suite, or none of it in the store.
     """
-    keys = [_find(plan, store, name) for name in (a, b)]
-    cells = [cell for cell in all_cells(plan, store) if (cell.spec, cell.size) in keys]
-    results, _ = score_cells(plan.suite.task, cells, store)
+    for name in (a, b):
+        if Path(name).suffix in (".npz", ".npy", ".csv", ".parquet"):
+            raise SpecError(
+                f"'{name}' is a file, and --suite compares stored results: add it with `dbn-bench score {name} --suite "
+                f"{plan.suite.name} --label LABEL --size M`, then compare LABEL@M."
+            )
+    cells = all_cells(plan, store)
+    firsts = [cells_of_result(cells, name, plan.suite.name)[0] for name in (a, b)]
+    keys = [(cell.spec, cell.size) for cell in firsts]
+    cells = [cell for cell in cells if (cell.spec, cell.size) in keys]
+    results, _ = score_stored(plan.suite.task, cells, store)
     groups = by_method(results)
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:
-            raise SpecError(f"The store '{store.root}' has no predictions of '{name}': run the suite first.")
+            raise SpecError(
+                f"The store '{store.root.resolve()}' has no predictions of '{name}': `{plan.command}` makes them."
+            )
     task, pairing = plan.suite.task, Pairing(groups, pool_effects(plan, store))
-    having = {metric: pairing.shared(metric, keys) for metric in compared(task)}
+    having = {metric: pairing.shared(metric, keys) for metric in tested_scores(task)}
     repetitions = max(having.values(), key=len, default=())
     if not repetitions:
         raise SpecError(f"'{a}' and '{b}' have no repetition in common: add or run the ones that are missing.")
@@ -177,14 +188,14 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
 def ensemble_equivalents(
     plan: Plan, store: Store, arrays: Mapping[str, Array], repetition: int, source: str
 ) -> dict[str, Interval]:
-    """Deep-ensemble equivalents, ``raw`` and ``calibrated``, of predictions that stay outside the suite.
+    """Deep-ensemble equivalents, ``raw`` and ``calibrated``, of predictions that are not added to the suite.
 
     They are paired with the suite's deep ensembles of one repetition, example by example: the intervals speak of these
     predictions and ensembles on other test examples, not of other trainings.
 
     Args:
         arrays: as :func:`dbn_core.tasks.classification.score_arrays` takes them.
-        source: what errors call them.
+        source: the name of the predictions in error messages.
 
     Raises:
         SpecError: the store has no two sizes of deep ensemble, from one network on, of this repetition.
@@ -192,11 +203,11 @@ def ensemble_equivalents(
     """
     check_arrays(plan, store, repetition, arrays, source)
     cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition == repetition]
-    ensembles = {result.cell.size: result for result in score_cells(plan.suite.task, cells, store)[0]}
+    ensembles = {result.cell.size: result for result in score_stored(plan.suite.task, cells, store)[0]}
     if len(ensembles) < 2 or 1 not in ensembles:
         raise SpecError(
-            f"The store '{store.root}' lacks the deep ensembles of repetition {repetition + 1} of "
-            f"'{plan.suite.name}', one network among them: `dbn-bench run {plan.suite.name} --only de` makes them."
+            f"The store '{store.root.resolve()}' lacks deep ensembles of repetition {repetition + 1} of "
+            f"'{plan.suite.name}', including a single network: `{plan.command} --only de` makes them."
         )
     mine, sizes = score_arrays(arrays), sorted(ensembles)
     found = {}
@@ -205,16 +216,6 @@ def ensemble_equivalents(
             gaps = np.stack([mine.values(score) - ensembles[size].values(score) for size in sizes])
             found[name] = equivalent(Means(gaps[:, :, None]), sizes)
     return found
-
-
-def _find(plan: Plan, store: Store, name: str) -> Key:
-    known: dict[str, Cell] = {}
-    for cell in reversed(all_cells(plan, store)):  # the suite's own labels win over those that were added
-        known |= {f"{cell.spec}@{cell.size}": cell, f"{cell.label}@{cell.size}": cell}
-    if name not in known:
-        labels = list(dict.fromkeys(f"{cell.label}@{cell.size}" for cell in all_cells(plan, store)))
-        raise SpecError(f"The suite '{plan.suite.name}' has no result '{name}'{did_you_mean(name, labels)}.")
-    return known[name].spec, known[name].size
 
 
 def _name(group: list[CellResult]) -> str:

@@ -1,7 +1,7 @@
-"""Anyone's predictions: probabilities, log-probabilities or logits of one or many members, as log-probabilities.
+"""Predictions that were made elsewhere: probabilities, log-probabilities or logits of members, as log-probabilities.
 
-No torch.  Every file that cannot be used is a :class:`DataError` of one sentence that names it and the remedy.  Arrays
-are worked on in blocks and in place: a file and its scores need three times the size of its float32 numbers.
+Imports no torch.  A file that cannot be used raises a :class:`DataError` of one sentence with the remedy.  Arrays are
+processed in blocks and in place: a file and its scores need three times the size of its float32 numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from benchmarks.results.external.readers import CLASSES, LABEL_NAMES, class_numbers, read_arrays, read_labels
+from benchmarks.results.external.readers import CLASSES, LABEL_NAMES, class_numbers, read_arrays, read_labels, read_npz
+from benchmarks.suite.plan import Plan
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 
@@ -21,7 +22,6 @@ KINDS = ("probabilities", "log-probabilities", "logits")
 # Rounded to three decimals, or in half precision, the probabilities of an example still sum to 1 within this.
 _SUM = 1e-2
 _BELOW_ZERO = -1e-6  # what rounding leaves of a probability of zero
-_PERCENT = 10  # how far from 100 rounding takes the typical sum of percentages
 _BLOCK = 1 << 19  # numbers worked on at once
 
 
@@ -32,13 +32,13 @@ class Predictions:
     Attributes:
         log_probs: [M, N, K], normalised and finite; float32, or float64 where the file has that or whole numbers.
         labels: int64 [N].
-        values: what the file held: one of ``KINDS``.
-        floored: how many probabilities were exactly zero, and were raised to ``floor``.
-        floored_labels: how many of them are the label's, so that the NLL depends on the floor.
+        values: which of ``KINDS`` the file holds.
+        floored: how many probabilities were exactly zero and are raised to ``floor``.
+        floored_labels: how many of them are those of the label, so that the NLL depends on the floor.
         floor: the smallest positive number of the file's own precision.
         source: name of the file.
         split: ``test`` or ``validation``.
-        classes: names of the classes, where the file is a table that has them.
+        classes: names of the classes, where the file is a table with named columns.
     """
 
     log_probs: Array
@@ -53,14 +53,14 @@ class Predictions:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know, in sentences."""
+        """What the file holds, and what scores depend on, in sentences."""
         members, examples, classes = self.log_probs.shape
         many = f"{members} members, " if members > 1 else ""
         lines = [f"{self.source}: {self.values}, {many}{examples} {self.split} examples, {classes} classes."]
         if self.floored:
             lines.append(
                 f"{self.source}: {self.floored} {self.split} probabilities of exactly 0 count as {self.floor:.3g}, the "
-                f"smallest positive number of the file's precision; {self.floored_labels} of them are a label's"
+                f"smallest positive number of the file's precision; {self.floored_labels} of them are those of a label"
                 + (", and the NLL depends on that." if self.floored_labels else ".")
             )
         return lines
@@ -80,7 +80,7 @@ def load_predictions(
         path: .npz, .npy, .csv or .parquet; an .npz may hold the other three as ``labels``, ``validation`` and
             ``validation_labels``, a table its labels in the column ``label``.
         labels, validation, validation_labels: files that take precedence over what ``path`` holds.
-        key: the array of an .npz, where its name does not tell.
+        key: the array of an .npz that has the predictions, where there are several.
         values: one of ``KINDS``, or ``auto``.
 
     Raises:
@@ -102,12 +102,31 @@ def load_predictions(
         raise DataError(f"There are labels '{validation_labels}' but no validation predictions: add --validation.")
     else:
         return test, None
-    # What test holds, validation must hold as well: the two are never guessed apart.
+    # Validation holds the same kind of values as test.
     return test, _alike(test, _predictions(there, found, name, truth, test.values, "validation "))
 
 
+def load_accepted(plan: Plan, path: Path, repetition: int) -> tuple[dict[str, Array], str]:
+    """An .npz for a suite of any task, as :meth:`~dbn_core.tasks.base.Task.accept` takes it, and a sentence about it.
+
+    Raises:
+        DataError: the file cannot be read, or is not of the data of this repetition.
+        SpecError: the task takes no predictions that were made elsewhere.
+    """
+    arrays, suite = read_npz(path), plan.suite
+    data = suite.data.for_repetition(repetition, suite.seed).load()
+    try:
+        accepted = suite.task.accept(arrays, data)
+    except DataError as error:
+        raise DataError(f"'{path}': {error}") from None
+    held = ", ".join(
+        f"{name} {list(array.shape)}" if array.ndim else f"{name} {array:g}" for name, array in arrays.items()
+    )
+    return {name: tensor.numpy() for name, tensor in accepted.items()}, f"{path.name}: {held}."
+
+
 def arrays_of(test: Predictions, validation: Predictions | None) -> dict[str, Array]:
-    """As the harness stores predictions: ``test``, ``test_labels``, and the same of ``validation``."""
+    """As the harness stores predictions: ``test``, ``test_labels``, and the same for ``validation``."""
     arrays = {"test": test.log_probs, "test_labels": test.labels}
     if validation is not None:
         arrays |= {"validation": validation.log_probs, "validation_labels": validation.labels}
@@ -115,7 +134,7 @@ def arrays_of(test: Predictions, validation: Predictions | None) -> dict[str, Ar
 
 
 def check_classes(predictions: Predictions, classes: Sequence[str]) -> None:
-    """Whether named columns are not those of a suite in another order.
+    """Check that named columns are not the classes of a suite in another order.
 
     Raises:
         DataError: they are.
@@ -131,31 +150,26 @@ def recognise(block: Array) -> str:
     """Which of ``KINDS`` an array [M, N, K] holds.
 
     Rows within [0, 1] that sum to 1 are probabilities; rows at or below 0 whose exponentials sum to 1 are
-    log-probabilities; anything else is logits, unless it looks like probabilities that went wrong.
+    log-probabilities; anything else with a negative number is logits.
 
     Raises:
-        DataError: not negative, and no row sums to 1, as of percentages; the message is the end of a sentence.
+        DataError: nothing is negative, and rows do not sum to 1; the message is the end of a sentence.
     """
-    most = max(part.max() for _, part in _parts(block))
     if min(part.min() for _, part in _parts(block)) >= _BELOW_ZERO:
         sums = np.concatenate([part.sum(-1, dtype=np.float64) for _, part in _parts(block)])
         if np.all(np.abs(sums - 1) <= _SUM):
             return "probabilities"
-        percent = most <= 100 + _PERCENT and abs(np.median(sums) - 100) <= _PERCENT
-        if most <= 1 or percent or np.ptp(sums) <= _SUM * sums.mean():
-            raise DataError(
-                f"holds no negative value, but rows that sum to {sums.min():.4g} to {sums.max():.4g}: say with "
-                "--values whether they are logits, or divide probabilities by their sum"
-            )
-    elif most <= _SUM and all(
-        np.all(np.abs(logsumexp(part.astype(np.float64), axis=-1)) <= _SUM) for _, part in _parts(block)
-    ):
+        raise DataError(
+            f"holds no negative value, but rows that sum to {sums.min():.4g} to {sums.max():.4g}: divide probabilities "
+            "by their sum, or say --values logits"
+        )
+    if all(np.all(np.abs(logsumexp(part.astype(np.float64), axis=-1)) <= _SUM) for _, part in _parts(block)):
         return "log-probabilities"
     return "logits"
 
 
 def _parts(block: Array) -> Iterator[tuple[slice, Array]]:
-    """The examples and the view [n, K] of each of the blocks of [M, N, K]."""
+    """The blocks of [M, N, K]: the slice of examples and the view [n, K] of each."""
     _, count, classes = block.shape
     step = max(1, _BLOCK // classes)
     for member in block:
@@ -175,7 +189,7 @@ def _predictions(
         raise DataError(f"'{path}' {error}.") from None
     if kind == "probabilities" and (least := min(part.min() for _, part in _parts(block))) < _BELOW_ZERO:
         raise DataError(
-            f"'{path}' has {split}probabilities down to {least:.4g}: if they are logits, say --values logits."
+            f"'{path}' has {split}probabilities down to {least:.4g}: say --values logits if they are logits."
         )
     precision = np.finfo(block.dtype if block.dtype.kind == "f" else np.float64)
     # Extended precision has smaller numbers than the float64 in which scores are computed.
@@ -192,8 +206,7 @@ def _predictions(
         part[:] = np.where(zero, np.log(floor), log_softmax(of_part, axis=-1))
     if not wrong <= _SUM:
         raise DataError(
-            f"'{path}' has {split}rows whose probabilities sum to 1 ± {wrong:.3g}: normalise them, or say what "
-            "they are with --values."
+            f"'{path}' has {split}rows whose probabilities sum to 1 ± {wrong:.3g}: divide each row by its sum."
         )
     return Predictions(
         log_probs=log_probs,
@@ -251,14 +264,16 @@ def _shaped(path: Path, block: Array, split: str) -> Array:
 def _fits(path: Path, block: Array, labels_path: Path, labels: Array, split: str) -> None:
     members, examples, classes = block.shape
     if len(labels) != examples:
-        turned = "; its axes look like [N, M, K]: give [M, N, K]" if len(labels) == members else ""
-        raise DataError(
-            f"'{path}' has {examples} {split}examples and {len(labels)} labels{turned or ': give one label each'}."
-        )
+        remedy = "give one label for each example"
+        if len(labels) == members:
+            remedy = "its axes look like [N, M, K], give [M, N, K]"
+        elif len(labels) == classes:
+            remedy = "its axes look like [K, N], give [N, K]"
+        raise DataError(f"'{path}' has {examples} {split}examples and {len(labels)} labels: {remedy}.")
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(
             f"'{labels_path}' has {split}labels from {labels.min()} to {labels.max()}, but '{path}' has {classes} "
-            f"classes: number them from 0 to {classes - 1}."
+            "columns of classes: give a column for each class, and number labels from 0 in the order of the columns."
         )
 
 
@@ -268,12 +283,16 @@ def _labels(path: Path, held: Mapping[str, Array], name: str, given: Path | str 
         return Path(given), read_labels(Path(given), LABEL_NAMES if name == "labels" else (name, *LABEL_NAMES))
     if name not in held:
         option = "--labels" if name == "labels" else "--validation-labels"
-        raise DataError(f"'{path}' holds no {name.replace('_', ' ')}: name their file with {option}.")
+        where = "call the array" if path.suffix == ".npz" else "call the column"
+        called = name if path.suffix == ".npz" else "label"
+        raise DataError(
+            f"'{path}' holds no {name.replace('_', ' ')}: name their file with {option}, or {where} '{called}'."
+        )
     return path, class_numbers(path, held[name])
 
 
 def _alike(test: Predictions, validation: Predictions) -> Predictions:
-    """The validation predictions, where they are of the same method and not those of test."""
+    """The validation predictions, checked: of the same method as those on test, and not the same."""
     (members, _, classes), (other, _, others) = test.log_probs.shape, validation.log_probs.shape
     if (members, classes) != (other, others):
         raise DataError(
@@ -283,7 +302,7 @@ def _alike(test: Predictions, validation: Predictions) -> Predictions:
     same = np.array_equal(test.labels, validation.labels)
     if same and all(map(np.array_equal, test.log_probs, validation.log_probs)):
         raise DataError(
-            f"'{validation.source}' has the test predictions as those on validation: predict a split of its own, since "
-            "a temperature that is fitted on test tells nothing."
+            f"'{validation.source}' has the test predictions as validation predictions: predict a separate split, "
+            "since a temperature must not be fitted on test."
         )
     return validation

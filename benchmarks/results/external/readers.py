@@ -1,4 +1,4 @@
-"""Files of predictions and labels: .npz, .npy, .csv, .parquet, and .txt for labels.  Nothing is ever unpickled."""
+"""Files of predictions and labels: .npz, .npy, .csv, .parquet, and .txt for labels.  Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LABEL_NAMES = ("labels", "test_labels")
 _TEST_NAMES = ("test", "predictions")
 _OTHERS = (*LABEL_NAMES, "validation", "validation_labels")
 _MEMBER, _LABEL = "member", "label"
-CLASSES = "classes"  # under which the names of a table's columns are returned, where they are no numbers
+CLASSES = "classes"  # the entry with the names of a table's columns, where they are not numbers
 
 
 def read_arrays(path: Path, key: str | None = None) -> dict[str, Array]:
-    """``predictions`` of a file, and where it holds them ``labels``, ``validation`` and ``validation_labels``.
+    """``predictions`` of a file, and ``labels``, ``validation`` and ``validation_labels`` where it holds them.
 
-    A table has one column a class and one row an example; a column ``member`` makes it M blocks of the same N examples,
-    a column ``label`` holds the labels; named columns give ``classes`` as well.  Of an .npz, other arrays are not read.
+    A table has a column for each class and a row for each example.  A column ``member`` divides it into M blocks of the
+    same N examples; a column ``label`` holds the labels; named columns are returned as ``classes``.
 
     Raises:
-        DataError: the file is missing, unreadable, empty, of an unknown kind, or does not tell what it holds.
+        DataError: the file is missing, unreadable, empty, of an unknown kind, or ambiguous.
     """
     if path.suffix == ".npz":
         return _numpy(path, lambda names: _choose(path, names, key))
@@ -53,10 +53,10 @@ def read_labels(path: Path, names: Sequence[str] = LABEL_NAMES) -> Array:
     """Labels, int64 [N].
 
     Args:
-        names: of the array in an .npz, in order of preference; an only array needs no name.
+        names: of the array in an .npz, in order of preference; a single array may have any name.
 
     Raises:
-        DataError: the file is missing, unreadable, or holds anything but one whole number for each example.
+        DataError: the file is missing, unreadable, or does not hold one whole number for each example.
     """
     if path.suffix in (".npz", ".npy"):
 
@@ -73,7 +73,7 @@ def read_labels(path: Path, names: Sequence[str] = LABEL_NAMES) -> Array:
         try:
             return class_numbers(path, np.array(path.read_text(encoding="utf-8").split(), np.float64))
         except ValueError as error:
-            raise DataError(f"'{path}' is no list of labels ({error}): write one number a line.") from None
+            raise DataError(f"'{path}' is not a list of labels ({error}): write one number a line.") from None
     frame = _table(path, "labels", ".npy, .npz, .csv, .parquet or .txt")
     if _LABEL not in frame and frame.shape[1] != 1:
         raise DataError(f"'{path}' has {frame.shape[1]} columns: call the one with the labels '{_LABEL}'.")
@@ -81,7 +81,7 @@ def read_labels(path: Path, names: Sequence[str] = LABEL_NAMES) -> Array:
 
 
 def class_numbers(path: Path, labels: Array) -> Array:
-    """Labels as int64 [N]; raises :class:`DataError` when they are one-hot, fractional, or no numbers."""
+    """Labels as int64 [N]; raises :class:`DataError` if they are one-hot, fractional, or not numbers."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         raise DataError(
             f"'{path}' holds labels of shape {list(labels.shape)}: give class numbers, not one-hot rows (argmax(1))."
@@ -95,7 +95,7 @@ def class_numbers(path: Path, labels: Array) -> Array:
     if not len(labels):
         raise DataError(f"'{path}' holds no labels: give one for each example.")
     if labels.dtype.kind == "f" and not np.all(np.isfinite(labels) & (labels == np.round(labels))):
-        raise DataError(f"'{path}' has labels that are no whole numbers: give class numbers from 0 up.")
+        raise DataError(f"'{path}' has labels that are not whole numbers: give class numbers from 0.")
     return labels.astype(np.int64)
 
 
@@ -108,7 +108,7 @@ def _numpy(path: Path, choose: Callable[[Sequence[str]], dict[str, str]] | None 
     """The arrays of an .npz by name; that of an .npy under the empty name.
 
     Args:
-        choose: from the names in an .npz, those to be read, by the names under which they are returned; all when None.
+        choose: maps the names in an .npz to the arrays to read, {returned name: name in the file}; None: all.
     """
     _exists(path)
     try:
@@ -120,10 +120,10 @@ def _numpy(path: Path, choose: Callable[[Sequence[str]], dict[str, str]] | None 
             return {name: loaded[source] for name, source in names.items()}
     except DataError:
         raise
-    except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for bytes that went wrong
+    except Exception as error:  # NumPy, zipfile and zlib each raise errors of their own for damaged bytes
         if "allow_pickle" in str(error):
             raise DataError(
-                f"'{path}' holds no plain numbers, perhaps pickled objects, which are never loaded: save an array."
+                f"'{path}' holds no plain numbers, perhaps pickled objects, which are not loaded: save numbers."
             ) from None
         raise DataError(f"'{path}' is no readable {path.suffix} file ({_reason(error)}): save it again.") from None
 
@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 def _choose(path: Path, arrays: Sequence[str], key: str | None) -> dict[str, str]:
-    """Which arrays of an .npz have the predictions and labels, by what :func:`read_arrays` calls them."""
+    """Which arrays of an .npz hold the predictions and labels, by the names that :func:`read_arrays` returns."""
     if key is not None and key not in arrays:
         raise DataError(f"'{path}' has no array '{key}'{did_you_mean(key, arrays)}.")
     if key is None:
@@ -155,9 +155,9 @@ def _table(path: Path, what: str, known: str) -> pd.DataFrame:
         raise DataError(f"'{path}' is of no known kind: {what} come as {known}.")
     _exists(path)
     try:
-        header = _header(path) if path.suffix == ".csv" else []  # pandas renames columns that are called alike
+        header = _header(path) if path.suffix == ".csv" else []  # pandas renames columns of the same name
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except Exception as error:  # pandas and pyarrow each have errors of their own for bytes that went wrong
+    except Exception as error:  # pandas and pyarrow each raise errors of their own for damaged bytes
         raise DataError(f"'{path}' is no readable {path.suffix} file ({_reason(error)}): save it again.") from None
     frame.columns = [str(column).strip() for column in frame.columns]
     if not frame.size:
@@ -193,7 +193,7 @@ def _from_table(path: Path, frame: pd.DataFrame) -> dict[str, Array]:
             f"'{path}' has the column '{named[0]}' next to numbered classes: leave it out, or name all classes."
         )
     if {*classes} == {str(number) for number in range(len(classes))}:
-        classes.sort(key=int)  # numbered columns say themselves which class they are, in whatever order they were saved
+        classes.sort(key=int)
     if text := [column for column, kind in frame[classes].dtypes.items() if kind.kind not in "fiu"]:
         raise DataError(f"'{path}' has the column '{text[0]}', which holds no numbers: keep the columns of classes.")
     blocks = [part for _, part in frame.groupby(_MEMBER, sort=False)] if _MEMBER in frame else [frame]

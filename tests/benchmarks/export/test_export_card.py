@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.commands.exporting import folder_name
+from benchmarks.commands.export import folder_name
 from benchmarks.export.card import Agreement, Card, model_card
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan

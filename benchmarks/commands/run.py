@@ -1,9 +1,8 @@
-"""``run`` and ``status``: make a suite, and look at how far it is."""
+"""``run``: train, measure and report a suite."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +26,6 @@ from benchmarks.commands.common import (
     echo,
     echo_report,
     errors,
-    load_plan,
     load_plugins,
     output_dirs,
     overrides,
@@ -50,33 +48,33 @@ def run(
         str, typer.Option(help="processes, inline, dask (a cluster on this machine), or dask://HOST:PORT.")
     ] = "processes",
     jobs: Annotated[
-        int, typer.Option(help="Worker processes; -1: four a GPU, else one a core; 0: none, work in this process.")
+        int, typer.Option(help="Worker processes; -1: four per GPU, or one per core; 0: work in this process.")
     ] = -1,
     threads: Annotated[int, typer.Option(help="Torch threads of each process.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Make only this method: its name, label or spec, * allowed; may be repeated.", metavar="METHOD"
+            help="Make only this method: its label, spec or name, * allowed; may be repeated.", metavar="METHOD"
         ),
     ] = None,
     add: Add = None,
     max_time: Annotated[
         str | None,
         typer.Option(
-            help="Stop after so long, for example 90s, 50m or 8h: trainings write checkpoints, what is complete is "
-            "reported, the exit code is 3.",
+            help="Stop training after this time, for example 90s, 50m or 8h: trainings write checkpoints, what is "
+            "complete is timed and reported, the exit code is 3.",
             metavar="TIME",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan and its estimated cost; make nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan and its estimated cost; train nothing.")
     ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder for TensorBoard event files of every training.", metavar="FOLDER")
     ] = None,
     data_root: DataRoot = None,
-    download: Annotated[bool, typer.Option("--download", help="Let the source download what is missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Let the data source download what is missing.")] = False,
     plugin: Plugins = None,
     set_: Set = None,
     publish: Publish = False,
@@ -86,8 +84,8 @@ def run(
 ) -> None:
     """Train what is missing, measure everything, and write the report.
 
-    A second run of an unchanged suite trains nothing, nor does the first one of a suite that comes with released
-    results.  Exit code 1: something failed; 3: the time was up; 130: stopped.
+    A second run of an unchanged suite trains nothing, nor does the first run of a released suite.
+    Exit code 1: something failed; 3: the time was up; 130: stopped.
     """
     from benchmarks.run import run_suite
     from benchmarks.store.released import released_root
@@ -128,51 +126,14 @@ def run(
         echo_report(written, rows)
         raise typer.Exit(1)
     if left:
-        errors.print(f"The time is up; {left} artefacts are left: run the same command again.")
+        errors.print(f"The time is up; {left} artefacts are not made: run the same command again.")
         echo_report(written, rows)
         raise typer.Exit(3)
     echo_report(written, rows)
 
 
-def status(
-    suite: SuiteName = "digits",
-    store: StoreDir = STORE,
-    data_root: DataRoot = None,
-    plugin: Plugins = None,
-    set_: Set = None,
-) -> None:
-    """Show how much of a suite is done, and what is under way, from any terminal that sees the store."""
-    from benchmarks.work.planning import suite_status
-    from benchmarks.work.run_status import clock, running, runs
-
-    plan, the_store = load_plan(suite, store, set_, data_root, plugin)
-    counts = suite_status(plan, the_store)
-    table(
-        f"Suite {plan.suite.name} in {store}",
-        ["artefacts", "done", "planned"],
-        [(k, str(d), str(p)) for k, (d, p) in counts.items()],
-    )
-    under_way = running(the_store)
-    live = {value["run"] for value in under_way}
-    records = [value for value in runs(the_store) if value.get("suite") == plan.suite.name]
-    for record in records:
-        active = record.get("state") in ("running", "stopping")
-        if active and record["run"] in live:
-            left = record.get("eta_s")
-            done = f"{record['done']} of {record['total']} artefacts"
-            ending = f", about {clock(left)} left" if left is not None else ""
-            echo(f"{record['state']} on {record['host']} (process {record['pid']}): {done}{ending}")
-        elif record is records[-1]:
-            ended = "died" if active else record.get("state", "ended")
-            echo(f"The last run {ended}, {clock(time.time() - record['updated'])} ago.")
-    if under_way:
-        from benchmarks.work.progress import running_table
-
-        console.print(running_table(under_way))
-
-
 def _show_plan(suite: Suite, options: Options) -> None:
-    """The plan, by method and by kind of artefact, and what it is estimated to cost."""
+    """Print the plan by method and by kind of artefact, and its estimated cost."""
     from benchmarks.work.estimate import announce
     from benchmarks.work.make import select_cells
     from benchmarks.work.planning import plan_suite
@@ -204,9 +165,9 @@ def _show_plan(suite: Suite, options: Options) -> None:
 
 
 def _check_tensorboard(folder: Path | None) -> None:
-    """Find out before the run, and in a sentence, that event files cannot be written."""
+    """Refuse before the run if event files cannot be written."""
     if folder is not None and find_spec("tensorboard") is None:
-        raise SpecError("--tensorboard needs TensorBoard: pip install 'dbn-bench[tensorboard]'.")
+        raise SpecError("--tensorboard needs TensorBoard: run `pip install -e '.[tensorboard]'` in the clone.")
 
 
 def _seconds(text: str) -> float:

@@ -13,6 +13,7 @@ from benchmarks.commands.common import (
     REFERENCE,
     RUNS,
     STORE,
+    Add,
     DataRoot,
     Plugins,
     Set,
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 
 def export(
     suite: SuiteName,
-    method: Annotated[str, typer.Argument(help="A method of the suite and its size, as LABEL@SIZE.")],
+    method: Annotated[
+        str, typer.Argument(help="A result of the suite as METHOD@SIZE: label, spec or name of the method.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write.  [default: results/exports/SUITE/METHOD-SIZE]")
     ] = None,
@@ -42,16 +45,20 @@ def export(
             help="Folder of result rows for the card.  [default: results/runs/SUITE, results/reference/SUITE]"
         ),
     ] = None,
+    add: Add = None,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,
 ) -> None:
-    """Write a trained method as ONNX and as a torch program, with labels, a model card and an example."""
+    """Write a trained method as ONNX and as a torch program.
+
+    The folder also holds labels, a model card and an example script.
+    """
     from benchmarks.export.card import Card
     from benchmarks.export.folder import export_cell, find_cell
 
-    plan, the_store = load_plan(suite, store, set_, data_root, plugin)
+    plan, the_store = load_plan(suite, store, set_, data_root, plugin, add)
     if plan.suite.task.name != "classification":
         raise SpecError(
             f"`export` writes classifiers, and the suite '{plan.suite.name}' is about {plan.suite.task.name}: "

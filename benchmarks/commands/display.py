@@ -1,11 +1,12 @@
-"""How commands show scores: their names and numbers, tables of them, and JSON."""
+"""What `score` and `compare` share: options on predictions, names and numbers of scores, tables, JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,6 +15,14 @@ from benchmarks.commands.common import console
 
 if TYPE_CHECKING:
     from dbn_core.tasks.base import Task
+
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Class numbers of the test examples: .npy, .npz, .csv, .parquet or .txt.", metavar="FILE"),
+]
+ArrayKey = Annotated[str | None, typer.Option(help="The array of an .npz that has the predictions.", metavar="NAME")]
+Values = Annotated[str, typer.Option(help="auto, probabilities, log-probabilities or logits.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 # Of classification, whose titles in reports are shorter.
 _CLASSIFICATION = {
