@@ -16,7 +16,7 @@ from benchmarks.claims.papers import CLAIMS
 from benchmarks.environment import hardware, versions
 from benchmarks.results.external.cells import describe_external
 from benchmarks.results.records import meanings
-from benchmarks.results.rows import Results, analyse, load_cells
+from benchmarks.results.rows import ResultTables, analyse, load_cells
 from benchmarks.results.shifts import shift_table
 from benchmarks.store.artefacts import Store
 from benchmarks.store.rows import definition, write_rows
@@ -259,7 +259,7 @@ def _precisions(suite: Suite) -> list[str]:
     return [f"Precision of convolutions and matrix products in training: {other}."]
 
 
-def write_results(folder: Path, tables: Results, meta: dict[str, Any]) -> None:
+def write_results(folder: Path, tables: ResultTables, meta: dict[str, Any]) -> None:
     """Write the result rows of a suite, and what the report shows with them; all of them or none."""
     contents = {"meta.json": (json.dumps(meta, indent=1, ensure_ascii=False) + "\n").encode()}
     if tables.exhibits:

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.environment import computes_bf16
-from benchmarks.statistics import Means, equivalent
+from benchmarks.results.equivalents import equivalent
+from benchmarks.statistics import Means
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.data.augment import mix, mixup_coefficients, random_crop

@@ -1,4 +1,4 @@
-"""Scored cells, and how two methods are compared: paired, on the repetitions that both have."""
+"""Scored cells, and paired comparisons of methods on the repetitions that both have."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.statistics import Interval, Means, MemberEffects, Shared, Tested, shared_members
+from benchmarks.results.pools import MemberEffects, shared_members
+from benchmarks.statistics import Interval, Means, Shared, Tested
 from benchmarks.suite.plan import Cell
 from dbn_core.metrics.scores import Array
 from dbn_core.tasks.base import TASKS, Scores
 
-Key = tuple[str, int]  # what a summary row is of: (spec, size)
-Contrast = tuple[tuple[str, int], tuple[str, int]]  # two of (label, size) to be compared
+Key = tuple[str, int]  # (spec, size) of a summary row
+Contrast = tuple[tuple[str, int], tuple[str, int]]  # two (label, size) to compare
 
 
 @dataclass
@@ -39,13 +40,13 @@ def identity(cell: Cell) -> dict[str, Any]:
 
 
 def method_name(label: str, size: int) -> str:
-    """`DE-3` for the reference method, `DBN (blind, MSE) of size 3` for any other; `comparisons.csv` names them so."""
-    yardsticks = {task.reference_label for task in TASKS.values()}
-    return f"{label}-{size}" if label in yardsticks else f"{label} of size {size}"
+    """``DE-3`` for the reference method, ``DBN (blind, MSE) of size 3`` for others, as in ``comparisons.csv``."""
+    references = {task.reference_label for task in TASKS.values()}
+    return f"{label}-{size}" if label in references else f"{label} of size {size}"
 
 
 def by_method(results: Sequence[CellResult]) -> dict[Key, list[CellResult]]:
-    """Results by method and size, each with its repetitions in the order given."""
+    """Results by method and size, with their repetitions in the given order."""
     groups: dict[Key, list[CellResult]] = {}
     for result in results:
         groups.setdefault((result.cell.spec, result.cell.size), []).append(result)
@@ -53,11 +54,11 @@ def by_method(results: Sequence[CellResult]) -> dict[Key, list[CellResult]]:
 
 
 class Pairing:
-    """Estimates means and differences, on the repetitions that methods share, as :mod:`benchmarks.statistics` does.
+    """Means and differences of methods, on the repetitions that they share (:mod:`benchmarks.statistics`).
 
     Args:
         groups: scored cells by method and size.
-        effects: what the members of a shared pool do to each score (:mod:`benchmarks.results.pools`).
+        effects: the effect of a shared pool's members on each score (:mod:`benchmarks.results.pools`).
     """
 
     def __init__(
@@ -115,11 +116,11 @@ class Pairing:
         return shared_members(members, known, self._effects[score])
 
     def statement(self, sharing: str, classes: bool = True) -> list[str]:
-        """What intervals and p-values are, and what they speak of, in sentences for the report.
+        """What intervals and p-values are and what they refer to, in sentences for the report.
 
         Args:
-            sharing: whether the pool is ``shared`` or each repetition has one, ``independent``.
-            classes: whether classes are predicted, so that something is to be said of DEE and ECE.
+            sharing: ``shared`` if repetitions share a pool, ``independent`` if each has its own.
+            classes: whether classes are predicted, so that DEE and ECE are explained.
         """
         if len({result.cell.repetition for result in self._results}) < 2:
             return ["There is one repetition, so no interval and no p-value: how far other trainings lie is not known."]

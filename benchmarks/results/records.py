@@ -1,6 +1,6 @@
-"""What methods recorded while they trained (``context.record``): of the descriptions of parts alone.  No torch.
+"""Numbers that methods record in training (``context.record``), from the descriptions of parts.  No torch.
 
-A part that is not described, as where predictions were carried here without it, has no rows.
+A part without a description, as after the import of predictions alone, has no rows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ COLUMNS = ("method", "label", "family", "size", "repetition", "part", "training"
 
 
 def recorded(plan: Plan, cells: Sequence[Cell], store: Store) -> pd.DataFrame:
-    """A row for each number: of a cell, each of its parts, and a name.
+    """A row for each cell, part and recorded number.
 
-    ``training`` tells which rows are of one training: cells that share a part repeat its numbers.  ``value`` is NaN
-    where what was recorded is not finite.
+    ``training`` identifies the training: cells that share a part repeat its numbers.  ``value`` is NaN where the number
+    is not finite.
     """
     rows = []
     for cell in cells:
@@ -35,7 +35,7 @@ def recorded(plan: Plan, cells: Sequence[Cell], store: Store) -> pd.DataFrame:
 
 
 def meanings(frame: pd.DataFrame, cells: Iterable[Cell]) -> dict[str, dict[str, str]]:
-    """What the recorded numbers of each method mean, by its name and theirs, where it says so (``Method.records``)."""
+    """Meanings of recorded numbers, by method and name, where ``Method.records`` gives them."""
     found: dict[str, dict[str, str]] = {}
     known = {cell.method.name: cell.method.records for cell in cells}
     for family, name in dict.fromkeys(zip(frame["family"], frame["name"], strict=True)):

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.environment import RUNTIME_PREFIXES
+from benchmarks.results.costs import cost_columns, latency_columns
+from benchmarks.results.equivalents import equivalent, fitted
 from benchmarks.results.external.cells import External, load_external
 from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, identity, method_name
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.records import recorded
-from benchmarks.statistics import LEVEL, Interval, equivalent, fitted, holm
+from benchmarks.statistics import LEVEL, Interval, holm
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError
@@ -25,8 +26,8 @@ from dbn_core.tasks.classification import ClassScores, caveats
 
 
 @dataclass
-class Results:
-    """The tables of a run, as they are written to the results folder, and how their intervals were made."""
+class ResultTables:
+    """The tables of a run, as they are written to the results folder, and how their intervals are computed."""
 
     rows: pd.DataFrame
     summary: pd.DataFrame
@@ -45,17 +46,17 @@ _COMPARISONS = [
 
 
 def score_cell(task: Task, cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
-    """All scores of one cell that need no other cell."""
+    """The scores of one cell that need no other cell."""
     return CellResult(cell, task.score(arrays, cell.terms))
 
 
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
-    """The cells of the plan, then those that were added from outside (:mod:`benchmarks.results.external.cells`)."""
+    """The cells of the plan, then those of predictions made elsewhere (:mod:`benchmarks.results.external.cells`)."""
     return [*plan.cells, *load_external(plan, store)]
 
 
 def load_cells(plan: Plan, store: Store) -> tuple[list[CellResult], dict[str, str]]:
-    """Scores of every cell whose predictions are in the store, and by key the reasons why others are not."""
+    """Scores of every cell whose predictions are stored, and the reasons why others are missing, by key."""
     results, problems = score_stored(plan.suite.task, all_cells(plan, store), store)
     _add_agreement(plan.suite.task, results)
     return results, problems
@@ -77,7 +78,7 @@ def score_stored(task: Task, cells: Sequence[Cell], store: Store) -> tuple[list[
 
 
 def _add_agreement(task: Task, results: list[CellResult]) -> None:
-    """The scores that compare a prediction with that of the largest deep ensemble of its repetition."""
+    """Add the scores that compare predictions with the largest deep ensemble of their repetition."""
     full: dict[int, CellResult] = {}
     for result in results:
         if result.cell.is_reference:
@@ -95,21 +96,21 @@ def analyse(
     store: Store,
     latency: Mapping[str, Any],
     contrasts: Iterable[Contrast] = (),
-) -> Results:
-    """Everything that is reported, from scored cells.
+) -> ResultTables:
+    """All tables of a report, from scored cells.
 
-    Two methods are compared on the repetitions that both have, and so is a method with the deep ensembles that give its
-    DEE; its means use all of its repetitions.
+    Means use all repetitions of a method.  Two methods are compared on the repetitions that both have, and a method
+    with the deep ensembles of its DEE on those that all of them have.
 
     Args:
-        contrasts: further pairs to compare, beside each method with one network and with the ensemble of its size.
+        contrasts: pairs to compare in addition to each method with one network and with the ensemble of its size.
     """
     task, groups = plan.suite.task, by_method(results)
     pairing = Pairing(groups, pool_effects(plan, store))
     summary = [_summary_row(plan, key, group, store, latency, pairing) for key, group in groups.items()]
     add_equivalents(task, summary, groups, pairing)
     _mark_best(task, summary, groups, pairing)
-    return Results(
+    return ResultTables(
         pd.DataFrame(_tidy(plan, results)),
         pd.DataFrame(summary),
         _corrected(task, _compare(task, groups, pairing) + _contrasted(task, groups, pairing, contrasts)),
@@ -139,72 +140,16 @@ def _summary_row(
     for score in plan.suite.task.scores:
         interval = pairing.mean(score, key)
         row |= {f"{score}_mean": interval.value, f"{score}_low": interval.low, f"{score}_high": interval.high}
-    return row | _cost_columns(plan, group, store) | _latency_columns(latency.get(f"{key[0]}@{key[1]}", {}))
-
-
-def _cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str, Any]:
-    cell = group[0].cell
-    cost, one = store.known("cost", cell.cost), _unit_cost(plan, store)
-    columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in ("params", "macs", "flops")}
-    for name in ("params", "macs"):
-        columns[f"{name}_rel"] = columns[name] / one.get(name, np.nan)
-    columns["cost_stated"] = cell.method.name == External.name or bool(cost.get("stated", False))
-    if cell.method.name == External.name:  # stated with the rest, or unknown
-        seconds, passes = cost.get("train_seconds", np.nan), cost.get("student_passes", np.nan)
-        columns |= {"train_seconds": seconds, "train_seconds_with_members": seconds}
-        return columns | {"student_passes": passes, "teacher_passes": np.nan, "member_passes": np.nan}
-    own, pool = [], []
-    for result in group:
-        parts = [_with_time(store.known("part", key)) for key in result.cell.parts]
-        # Charged in full to every method that used them: that is what the method costs by itself.
-        own.append(parts + [store.known("views", key) for key in result.cell.views])
-        pool.append([store.known("member", key) for key in result.cell.members])
-
-    def total(of: list[list[dict[str, Any]]], name: str) -> float:
-        return float(np.mean([sum(value.get(name, np.nan) for value in values) for values in of]))
-
-    columns["train_seconds"] = total(own, "train_seconds")
-    columns["train_seconds_with_members"] = columns["train_seconds"] + total(pool, "train_seconds")
-    columns["student_passes"] = total(own, "student_passes")
-    columns["teacher_passes"] = total(own, "teacher_passes")
-    columns["member_passes"] = total(pool, "student_passes")
-    return columns
-
-
-def _with_time(part: dict[str, Any]) -> dict[str, Any]:
-    """What is fitted outside the training loop, as forests are, is charged the whole time of its making."""
-    return part if part.get("logs", True) else part | {"train_seconds": part["seconds"]}
-
-
-def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:
-    """Cost of one member: the cell of a yardstick method at size 1."""
-    for cell in plan.cells:
-        if cell.method.yardstick and cell.size == 1:
-            return store.known("cost", cell.cost)
-    return {}
-
-
-def _latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Times of the deployable form in each runtime; the columns without a runtime's name are those of eager torch."""
-    columns: dict[str, Any] = {}
-    for runtime, prefix in RUNTIME_PREFIXES.items():
-        times = measured.get(runtime, {})
-        for batch, place in (("one", "b1"), ("batch", "batch")):
-            for value in ("p50_ms", "p95_ms", "ratio"):
-                columns[f"{prefix}_{place}_{value}"] = times.get(batch, {}).get(value, np.nan)
-    batch = measured.get("eager", {}).get("batch", {})
-    columns["throughput_examples_per_s"] = batch.get("examples_per_s", np.nan)
-    columns["latency_noisy"] = any(t["noisy"] for times in measured.values() for t in times.values())
-    return columns
+    return row | cost_columns(plan, group, store) | latency_columns(latency.get(f"{key[0]}@{key[1]}", {}))
 
 
 def add_equivalents(
     task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
 ) -> None:
-    """How many members of the reference a method is worth: the deep-ensemble equivalent of classification.
+    """Add the equivalent number of reference members, such as the deep-ensemble equivalent, and its interval.
 
     Args:
-        summary: rows with ``method`` and ``size``, which get a column for each of the task's curves, and its interval.
+        summary: rows with ``method`` and ``size``, which get columns for each of the task's curves.
     """
     ensembles = dict(sorted(reference_keys(groups).items()))
     sizes = list(ensembles)
@@ -216,7 +161,7 @@ def add_equivalents(
             if repetitions and 1 in ensembles and len(ensembles) > 1:
                 gaps = pairing.gaps(score, key, list(ensembles.values()), repetitions)
                 found = {column: equivalent(gaps, sizes), f"{column}_fit": fitted(gaps, sizes)}
-                if key in ensembles.values():  # the yardstick itself
+                if key in ensembles.values():  # the reference itself
                     found[column] = Interval(*[float(row["size"])] * 3)
             for name, dee in found.items():
                 row |= {name: dee.value, f"{name}_low": dee.low, f"{name}_high": dee.high}
@@ -243,7 +188,7 @@ def _compare(task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairin
 def _contrasted(
     task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairing, contrasts: Iterable[Contrast]
 ) -> list[dict[str, Any]]:
-    """The further pairs that were asked for, by label: a method against another, or its other size."""
+    """Rows of the further pairs, by label: a method against another, or against another size of it."""
     keys = {(group[0].cell.label, key[1]): key for key, group in groups.items()}
     rows = []
     for of, to in contrasts:
@@ -268,7 +213,7 @@ def _comparison_rows(
 
 
 def _corrected(task: Task, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The comparisons with p-values corrected by Holm, in families of one score and one kind of reference."""
+    """The comparisons with Holm-corrected p-values, in families of one score and one kind of reference."""
     frame = pd.DataFrame(rows, columns=_COMPARISONS)
     label = task.reference_label
     own = f"{label}-" + frame["size"].astype(str)
@@ -282,7 +227,7 @@ def _corrected(task: Task, rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _mark_best(
     task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
 ) -> None:
-    """``best`` and ``tied`` (not significantly different from the best) among the methods that are no yardstick."""
+    """Mark ``best`` and ``tied`` (not significantly different from the best) among all methods but the reference."""
     for score, known in task.scores.items():
         if known.better is None:
             continue
@@ -308,7 +253,7 @@ def _mark_best(
 
 
 def _caveats(groups: Mapping[Key, list[CellResult]]) -> list[str]:
-    """What to mind of the scores of some methods, in sentences that name them."""
+    """Caveats on scores, in sentences that name the method."""
     return [
         f"{method_name(group[0].cell.label, size)}: {line}"
         for (_, size), group in groups.items()
@@ -317,7 +262,7 @@ def _caveats(groups: Mapping[Key, list[CellResult]]) -> list[str]:
 
 
 def _exhibits(results: list[CellResult]) -> dict[str, Array]:
-    """What the first repetition shows of each method."""
+    """What figures show of each method's first repetition."""
     first = [result for result in results if result.cell.repetition == 0]
     return {
         f"{result.cell.label}@{result.cell.size}/{name}": array

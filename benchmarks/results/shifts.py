@@ -1,8 +1,8 @@
-"""Scores on shifted images: against severity, and of telling test images from images of no class.  No torch.
+"""Scores on shifted images: by severity of corruption, and of detecting out-of-distribution images.  No torch.
 
-Every number goes through the statistics of the clean test split (:mod:`benchmarks.results.pairing`): a corrupted image
-is the example that it was, and the mean over corruptions is that of each example.  Scores of detection are of whole
-sets, so their intervals are over repetitions alone.
+The statistics are those of the clean test split (:mod:`benchmarks.results.pairing`): a corrupted image is the same
+example, and the mean over corruptions is taken for each example.  Scores of detection are of whole sets, so their
+intervals are over repetitions alone.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.results.equivalents import kept_share
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method, identity
+from benchmarks.results.pools import MemberEffects, member_effects
 from benchmarks.results.rows import add_equivalents, reference_keys
-from benchmarks.statistics import Interval, MemberEffects, kept_share, member_effects
+from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.data.shifted import corrupted_name, outside_name
@@ -29,7 +31,7 @@ from dbn_core.tasks.base import Scores
 CLEAN, MEAN = "clean", "corruptions"  # the test images as they are, and the mean over all corruptions of a level
 COLUMNS = ("method", "label", "family", "size", "set", "level", "metric", "n", "mean", "low", "high")
 METRICS = ("acc", "nll", "ece", "cnll", "cece")
-KEPT = ("acc", "nll", "cnll")  # of which gains over one network the share that is left is told
+KEPT = ("acc", "nll", "cnll")  # scores whose remaining share of the gain over one network is given
 
 
 @dataclass(frozen=True)
@@ -64,33 +66,33 @@ class _Predicted:
         return Scores(examples=examples, ids=self.ids)
 
     def detected(self, name: str) -> Scores:
-        """How well images of no class are told from the clean ones, by each score of confidence."""
-        clean, outside = mixture_log_probs(self.terms[CLEAN]), mixture_log_probs(self.terms[name])
+        """How well each score of confidence separates clean from out-of-distribution images."""
+        clean, shifted = mixture_log_probs(self.terms[CLEAN]), mixture_log_probs(self.terms[name])
         split = {
             f"{metric}_{score}": value
             for score, confidence in SCORES.items()
-            for metric, value in detection(confidence(clean), confidence(outside)).items()
+            for metric, value in detection(confidence(clean), confidence(shifted)).items()
         }
         return Scores(split=split, ids=self.ids)
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """Members of a shared pool one by one, and all but one: what shows their effect on scores."""
+    """Members of a shared pool one by one, and all but one, from which their effect on scores is estimated."""
 
     alone: Sequence[_Predicted]
     others: Sequence[_Predicted]
 
 
 def shift_table(plan: Plan, results: Sequence[CellResult], store: Store) -> tuple[pd.DataFrame | None, dict[str, str]]:
-    """All scores on shifted images in long form, and by key the reasons why some are not there.
+    """All scores on shifted images in long form, and the reasons why some are missing, by key.
 
     Args:
         results: scored cells, whose temperatures are used.
 
     Returns:
-        Columns :data:`COLUMNS`, a row each for method, size, set, level (0: clean, empty for images of no class) and
-        metric; None for a suite without ``[shift]``.
+        Columns :data:`COLUMNS`, a row for each method, size, set, level (0: clean; empty for out-of-distribution
+        images) and metric; None for a suite without ``[shift]``.
     """
     if plan.suite.shift is None:
         return None, {}
@@ -148,7 +150,7 @@ def _pool(plan: Plan, predicted: Sequence[tuple[Cell, _Predicted]], store: Store
 def _scores(
     predicted: Sequence[tuple[Cell, _Predicted]], pool: _Pool | None, names: Sequence[str], detect: bool = False
 ) -> tuple[dict[Key, list[CellResult]], Pairing]:
-    """Every cell scored on a set, or on the mean of several, and how cells are compared on it."""
+    """Every cell scored on a set, or on the mean of several, and their pairing."""
 
     def score(of: _Predicted) -> Scores:
         return of.detected(names[0]) if detect else _mean([of.corrupted(name) for name in names])
@@ -188,7 +190,7 @@ def _severity_rows(
 
 
 def _kept(groups: Mapping[Key, list[CellResult]], key: Key, pairing: Pairing) -> dict[str, Interval]:
-    """Which share of the gain of a deep ensemble of its size over one network a method has, where there is a gain."""
+    """The share of a deep ensemble's gain over one network that a method of its size has, where there is a gain."""
     ensembles = reference_keys(groups)
     if key in ensembles.values() or key[1] < 2 or not {1, key[1]} <= set(ensembles):
         return {}

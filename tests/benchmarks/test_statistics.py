@@ -10,19 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.statistics import (
-    Means,
-    MemberEffects,
-    Shared,
-    equivalent,
-    fitted,
-    holm,
-    independent,
-    kept_share,
-    member_effects,
-    paired,
-    shared_members,
-)
+from benchmarks.results.equivalents import equivalent, fitted, kept_share
+from benchmarks.results.pools import MemberEffects, member_effects, shared_members
+from benchmarks.statistics import Means, Shared, holm, independent, paired
 from tests.support.coverage_world import REPETITIONS, WORLDS, coverage
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=10)

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.statistics import Interval, Means, MemberEffects, Shared, equivalent, member_effects, shared_members
+from benchmarks.results.equivalents import equivalent
+from benchmarks.results.pools import MemberEffects, member_effects, shared_members
+from benchmarks.statistics import Interval, Means, Shared
 from dbn_core.metrics.calibration import calibration_error_terms
 from dbn_core.metrics.dee import deep_ensemble_equivalent
 from dbn_core.metrics.scores import correct, mixture_log_probs, negative_log_likelihood

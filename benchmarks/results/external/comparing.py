@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.results.equivalents import equivalent
 from benchmarks.results.external.cells import check_arrays
 from benchmarks.results.external.predictions import arrays_of, load_predictions
 from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_stored
-from benchmarks.statistics import LEVEL, Interval, Means, Tested, equivalent, holm, paired
+from benchmarks.statistics import LEVEL, Interval, Means, Tested, holm, paired
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Plan

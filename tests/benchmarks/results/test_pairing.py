@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmarks.results.equivalents import equivalent, fitted
 from benchmarks.results.pairing import CellResult, Pairing, by_method
-from benchmarks.results.pools import pool_effects
+from benchmarks.results.pools import member_effects, pool_effects
 from benchmarks.results.rows import _corrected, _mark_best, add_equivalents
-from benchmarks.statistics import Means, equivalent, fitted, holm, member_effects
+from benchmarks.statistics import Means, holm
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import expected_calibration_error
 from dbn_core.tasks.base import Scores
