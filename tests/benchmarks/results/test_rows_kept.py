@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.cli import application
 from benchmarks.report.load import load_results
-from benchmarks.results.rows import Results
+from benchmarks.results.rows import ResultTables
 from benchmarks.run import write_results
 from dbn_core.errors import ArtefactError, SpecError, StoreError
 from tests.support import tiny
@@ -111,7 +111,7 @@ def test_rows_that_cannot_be_written_leave_the_old_ones(
     """A disk that is full while the new ones are written: nothing has taken its place by then."""
     before = {path.name: path.read_bytes() for path in (folder / "rows").iterdir()}
     loaded = load_results(folder / "rows")
-    tables = Results(loaded.rows, loaded.summary, loaded.comparisons, loaded.reliability, loaded.rows[:0], [], {})
+    tables = ResultTables(loaded.rows, loaded.summary, loaded.comparisons, loaded.reliability, loaded.rows[:0], [], {})
 
     def refuse(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
@@ -129,7 +129,7 @@ def test_a_run_that_dies_while_it_writes_rows_leaves_no_mixture(
 ) -> None:
     loaded = load_results(folder / "rows")
     (folder / "rows" / "exhibits.safetensors").write_bytes(b"of an earlier run")
-    tables = Results(loaded.rows, loaded.summary, loaded.comparisons, loaded.reliability, loaded.rows[:0], [], {})
+    tables = ResultTables(loaded.rows, loaded.summary, loaded.comparisons, loaded.reliability, loaded.rows[:0], [], {})
     replace, count = Path.replace, [left]
 
     def die(path: Path, target: Path) -> Path:
