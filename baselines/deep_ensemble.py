@@ -20,7 +20,7 @@ class DeepEnsemble(Method):
     title = "DE"
     reference = "Lakshminarayanan et al., 2017, arXiv 1612.01474"
     nested = True
-    yardstick = True
+    competes = False
 
     def members(self, size: int) -> tuple[int, ...]:
         """All of them."""

@@ -20,7 +20,7 @@ class SingleNetwork(Method):
 
     title = "Single"
     reference = "He et al., 2016, arXiv 1512.03385"
-    yardstick = True
+    competes = False
 
     def check_size(self, size: int) -> None:
         """Only size 1 exists."""

@@ -142,7 +142,7 @@ def _meta(
         "tuning": {
             label: entry.tuning.model_dump() if entry.tuning else None
             for entry, method, label in suite.entries()
-            if not method.yardstick
+            if method.competes
         },
         **({"series": series} if (series := {label: e.series for e, _, label in suite.entries() if e.series}) else {}),
         "controls": [label for entry, _, label in suite.entries() if entry.control],

@@ -1,4 +1,4 @@
-"""Would an ensemble of networks with another recipe be the better yardstick?
+"""Would an ensemble of networks with another recipe be the better reference?
 
 Takes the networks of a label of size 1, one a repetition, which had no teachers, and the members of the pool, and
 prints the mean validation NLL, by which a recipe is to be chosen, and the mean test accuracy and NLL, raw and

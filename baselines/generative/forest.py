@@ -96,7 +96,7 @@ class Forest(_Forest):
     """Forest diffusion: random forests of M trees, their predictions averaged."""
 
     title = "Forest"
-    yardstick = True
+    competes = False
 
     class Config(ForestConfig):
         """See :class:`ForestConfig`."""

@@ -73,7 +73,7 @@ class ScoreEnsemble(_Pool):
     """M score networks, their scores averaged at every step (SE-M)."""
 
     title = "SE"
-    yardstick = True
+    competes = False
 
     class Config(SamplingConfig):
         """See :class:`SamplingConfig`."""

@@ -21,7 +21,7 @@ class TrainingData(Method):
     task = "generation"
     title = "Training data"
     reference = "none: a control"
-    yardstick = True  # not a rival: no generator is better than the data
+    competes = False  # not a rival: no generator is better than the data
 
     def check_size(self, size: int) -> None:
         """No member takes part."""

@@ -178,7 +178,7 @@ def _compare(task: Task, groups: Mapping[Key, list[CellResult]], pairing: Pairin
     rows = []
     for key, group in groups.items():
         cell = group[0].cell
-        if cell.method.yardstick:
+        if not cell.method.competes:
             continue
         for size in sorted({1, cell.size} & set(references)):
             rows += _comparison_rows(task, cell, f"{task.reference_label}-{size}", key, references[size], pairing)
@@ -237,7 +237,7 @@ def _mark_best(
         rivals = [
             row
             for row in summary
-            if not groups[row["method"], row["size"]][0].cell.method.yardstick and np.isfinite(row[f"{score}_mean"])
+            if groups[row["method"], row["size"]][0].cell.method.competes and np.isfinite(row[f"{score}_mean"])
         ]
         if not rivals:
             continue

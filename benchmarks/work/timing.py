@@ -27,7 +27,7 @@ def predictor_latencies(
         failures: gets a line when they cannot be measured.
     """
     cells = {f"{c.spec}@{c.size}": c for c in plan.cells if c.repetition == 0 and store.has("cost", c.cost)}
-    unit = next((name for name, c in cells.items() if c.method.yardstick and c.size == 1), None)
+    unit = next((name for name, c in cells.items() if not c.method.competes and c.size == 1), None)
     if unit is None:
         return {"predictors": {}}
     spec = plan.suite.latency

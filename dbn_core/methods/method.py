@@ -127,8 +127,8 @@ class Method(ABC):
     reference: ClassVar[str] = ""  # author, year, identifier of the paper
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
-    # The cheap predictors compete for the best cell of the report; the yardstick (deep ensembles) does not.
-    yardstick: ClassVar[bool] = False
+    # False for references, which others are measured against: they never count as best in the report.
+    competes: ClassVar[bool] = True
     # What the numbers mean that `fit` gives to `context.record`, by name or pattern (`branch_*_mse`), for the report.
     records: ClassVar[Mapping[str, str]] = {}
 

@@ -1,4 +1,4 @@
-"""What a suite is about: what its methods predict, which scores that has, and what is the yardstick.
+"""What a suite is about: what its methods predict, which scores that has, and its reference method.
 
 A task is one class, decorated with ``@register_task("name")``; a suite names it in ``task``.  The harness plans,
 trains, stores, compares and reports alike for all of them; whatever differs between classifying images and drawing
@@ -97,7 +97,7 @@ class Task(BaseModel, ABC):
         scores: what can be measured, in the order of tables.
         headline: the score by which methods are ranked.
         compared: the scores of which paired differences are tested and listed, in that order.
-        reference: the method whose sizes are the yardstick: methods are compared with it at size 1 and at their own
+        reference: the method whose sizes are the reference: methods are compared with it at size 1 and at their own
             size, and its curve gives equivalents.
         reference_label: what comparisons call that method.
         figured: the scores that the report draws.

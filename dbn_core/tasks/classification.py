@@ -1,4 +1,4 @@
-"""Classify images: predictions are log-probabilities, and the yardstick is the deep ensemble's NLL."""
+"""Classify images: predictions are log-probabilities, and the reference is the deep ensemble's NLL."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:
 def test_suites_of_the_papers_say_that_their_settings_are_the_papers(name: str) -> None:
     for entry, method, label in load_suite(name).entries():
         stated = entry.tuning and (entry.tuning.settings, entry.tuning.on)
-        assert stated == (None if method.yardstick else (1, "paper")), label
+        assert stated == ((1, "paper") if method.competes else None), label
 
 
 def test_the_tuning_script_tries_as_many_values_for_each_method_and_reads_validation_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Regression as a task of its own, with its yardstick and a rival: all that a new kind of suite takes.
+"""Regression as a task of its own, with its reference and a rival: all that a new kind of suite takes.
 
 Gaussian mixtures over the number that a digit shows, scored by NLL and the continuous ranked probability score.
 """
@@ -119,7 +119,7 @@ class Terms(nn.Module):
 class GaussianEnsemble(Method):
     """M members, each a term of the mixture."""
 
-    task, title, reference, yardstick, nested = "regression", "GE", "Lakshminarayanan et al., 2017", True, True
+    task, title, reference, competes, nested = "regression", "GE", "Lakshminarayanan et al., 2017", False, True
 
     def members(self, size):
         return tuple(range(size))

@@ -1,4 +1,4 @@
-"""Generate: predictions are samples and the errors of a score; the yardstick is the mean of M score networks."""
+"""Generate: predictions are samples and the errors of a score; the reference is the mean of M score networks."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ def test_a_run_compares_the_pairs_that_claims_need() -> None:
     groups, stacked = {}, {}
     for key, label in cells.items():
         stacked[key] = {score: rng.normal(size=(3, 40)) for score in ("nll", "cnll", "acc")}
-        method = SimpleNamespace(name=key[0], yardstick=key[0] == "de")
+        method = SimpleNamespace(name=key[0], competes=key[0] != "de")
         groups[key] = [
             CellResult(
                 SimpleNamespace(

@@ -30,7 +30,7 @@ def result(method: str, size: int, repetition: int, examples: dict[str, Any], me
         size=size,
         repetition=repetition,
         members=members,
-        method=SimpleNamespace(name=method, yardstick=method == "de"),
+        method=SimpleNamespace(name=method, competes=method != "de"),
         is_reference=method == "de",
     )
     return CellResult(cell, Scores(examples=examples, **rest))

@@ -60,7 +60,7 @@ CONTRACT_1 = {
 }
 # Attributes that methods read or set.
 ATTRIBUTES_1 = {
-    "Method": {"name", "title", "reference", "version", "nested", "yardstick", "Config"},
+    "Method": {"name", "title", "reference", "version", "nested", "competes", "Config"},
     "FitContext": {
         "data",
         "spec",
