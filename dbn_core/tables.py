@@ -1,8 +1,8 @@
 """Tables of what a suite can name: methods, tasks, data sources.
 
-What comes with the package is an address ``"module:Class"`` until somebody asks for it, so that a name can be looked
-up without importing every module.  A decorator (``@register``, ``@register_task``, ``@register_source``) puts a class
-in the place of its address, or adds one of somebody else's.
+A built-in class is an address ``"module:Class"`` until it is read, so that a name can be looked up without importing
+every module.  A decorator (``@register``, ``@register_task``, ``@register_source``) replaces the address by the class,
+or adds a class of a plugin.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dbn_core.errors import PluginError
 T = TypeVar("T")
 
 
-class Table(Mapping[str, type[T]], Generic[T]):
+class LazyTable(Mapping[str, type[T]], Generic[T]):
     """Classes by name, sorted; reading one imports its module.
 
     Args:

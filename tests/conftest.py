@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 from dbn_core.methods import registry
 from tests.stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
@@ -13,8 +14,11 @@ from tests.support.sketches import sketches
 
 # What the repository has released is no part of a test's store, unless the test says so.
 os.environ["DBN_RELEASED"] = ""
-# Tests compare bits, and run beside one another.
+# Tests compare bits, and run in parallel.
 torch.set_num_threads(1)
+# How long an example takes depends on the load of the machine.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")

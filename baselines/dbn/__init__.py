@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.train.recipe import Recipe
 
-_STUDENT: dict[bool | str, str] = {True: "onestep", "branches": "branches"}
+DISTILLED_PART: dict[bool | str, str] = {True: "onestep", "branches": "branches"}
 
 __all__ = ["PRESETS", "DBNConfig", "DiffusionBridgeNetwork"]
 
@@ -84,7 +84,7 @@ class DiffusionBridgeNetwork(Method):
             end = f"{bridge}{suffix}"
             parts.append(Part(f"bridge-{end}", members, settings=multi, teacher_mixup=mixup))
             if config.distill:
-                name, needs = f"{_STUDENT[config.distill]}-{end}", (f"bridge-{end}",)
+                name, needs = f"{DISTILLED_PART[config.distill]}-{end}", (f"bridge-{end}",)
                 parts.append(Part(name, members, needs, trained, teacher_mixup=mixup))
         return parts
 
@@ -110,18 +110,18 @@ class DiffusionBridgeNetwork(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""
-        from baselines.dbn.training import even_temperature
+        from baselines.dbn.training import evaluation_temperature
         from dbn_core.methods.predictors import BridgedSource
 
         config = self.config
-        kind = _STUDENT.get(config.distill, "bridge")
+        kind = DISTILLED_PART.get(config.distill, "bridge")
         steps = config.student_steps if config.distill else config.steps
         names = [part.name for part in self.parts(size) if part.name.startswith(kind)]
         return BridgedSource(
             context.members[0],
             config.at,
             [context.load(self.denoiser(context, steps), name) for name in names],
-            even_temperature(config),
+            evaluation_temperature(config),
             # The distilled predictor makes no draw, in the released code neither.
             "none" if config.distill else config.sampler_noise,
         )

@@ -1,12 +1,12 @@
-"""B-DENSE for DBN: students that are taught the states on their teacher's way, not its end alone (arXiv 2602.15971).
+"""B-DENSE for DBN: students learn the states of their teacher's trajectory, not only its end (arXiv 2602.15971).
 
 The paper distils diffusion models of images; this is our transfer of it to bridges, with
 
     (7)  loss = sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z^_K, Z_0)],
          Z^_k = Z_1 - A_k scale o_k
 
-in the place of (6): o_1 ... o_K are the answers of K copies of the student's last layer, X_1 ... X_K = Z_C states of
-the teacher's path, A_k the part of the way to X_k on the bridge's mean, and o_K alone is kept.  The kept branch learns
+instead of (6): o_1 ... o_K are the outputs of K copies of the student's last layer, X_1 ... X_K = Z_C states of the
+teacher's trajectory, A_k the fraction of the bridge's mean up to X_k, and only o_K is kept.  The kept branch learns
 from the true ensemble with the share 1 - alpha, as the student of (6) does.  See
 ``dbn_core.bridge.branches``.
 """
@@ -25,15 +25,15 @@ from dbn_core.bridge.branches import (
     branch_loss,
     branch_states,
     branch_steps,
-    branch_weights,
     branched,
     curvature,
     endpoints,
     exported,
+    growing_weights,
 )
 from dbn_core.bridge.denoiser import Denoiser, draw_steps
 from dbn_core.bridge.process import target_logits
-from dbn_core.bridge.sampler import path
+from dbn_core.bridge.sampler import trajectory
 from dbn_core.data.batch import Batch
 from dbn_core.errors import SpecError
 from dbn_core.methods.evaluation import predict_split
@@ -43,8 +43,8 @@ class BranchTraining:
     """Distils a bridge by branches, in one round or, where it is progressive, in several.
 
     Args:
-        training: of the bridge: its options, its two ends of a batch, and its one generator.
-        make: a fresh denoiser of that many steps.
+        training: of the bridge: options, ends of a batch, and the generator.
+        make: returns a new denoiser with the given number of steps.
     """
 
     def __init__(self, training: BridgeTraining, make: Callable[[int], Denoiser]) -> None:
@@ -91,13 +91,13 @@ class BranchTraining:
         training.train(student, step, recipe, purpose)
 
     def _where(self, student: Denoiser, ends: Ends) -> tuple[torch.Tensor, torch.Tensor]:
-        """States [B, C] and steps n [B] at which the student is taught: of its own path, drawn for each example."""
+        """States [B, C] and steps n [B] of the student's own trajectory, n drawn for each example."""
         count = len(ends.z_1)
         if student.steps == 1:
             return ends.z_1, torch.ones(count, dtype=torch.long)
-        student.eval()  # the states that predictions go through, and no statistics of them
+        student.eval()  # as in predictions, and no batch statistics of these passes
         with torch.no_grad():
-            states = torch.stack(path(student, ends.features, ends.z_1))
+            states = torch.stack(trajectory(student, ends.features, ends.z_1))
         student.train()
         n = draw_steps(count, student.steps, True, self.training.generator)
         return states[student.steps - n, torch.arange(count)], n
@@ -111,9 +111,11 @@ class BranchTraining:
         if self.config.branch_targets == "members":
             return self._partial_ensembles(ends, network.count), torch.ones(len(n), network.count)
         with torch.no_grad():
-            start = ends.z_1 if self.config.prior == "gaussian" else self.training.even_start(ends.source)
+            start = (
+                ends.z_1 if self.config.prior == "gaussian" else self.training.start_at_mean_temperature(ends.source)
+            )
             noise, generator = self.config.sampler_noise, self.training.generator
-            states = torch.stack(path(teacher, ends.features, start, noise, generator))
+            states = torch.stack(trajectory(teacher, ends.features, start, noise, generator))
         indices = branch_steps(teacher.steps, student.steps, network.count)[n]
         targets = states[teacher.steps - indices, torch.arange(len(n))[:, None]]
         fractions = branch_fractions(teacher.variances, student.steps, network.count)[n]
@@ -122,24 +124,24 @@ class BranchTraining:
         return targets, fractions
 
     def _partial_ensembles(self, ends: Ends, count: int) -> torch.Tensor:
-        """Z_0 of the first 2, 3, ... members, the last one of all, [B, K, C]: no states, and no teacher is run."""
+        """Z_0 of the first 2, 3, ... members, the last one of all members, [B, K, C]; no teacher is run."""
         weights = self.training.weights
         targets = []
         for members in range(2, count + 1):
             some = None if weights is None else weights[:members] / weights[:members].sum()
-            targets.append(target_logits(ends.shown[:members], some))
+            targets.append(target_logits(ends.member_logits[:members], some))
         return torch.stack([*targets, ends.z_0], 1)
 
     def _weights(self, count: int) -> torch.Tensor:
         given = self.config.branch_weight_list
-        return branch_weights(count, self.config.branch_growth) if given is None else torch.tensor(given)
+        return growing_weights(count, self.config.branch_growth) if given is None else torch.tensor(given)
 
     @torch.no_grad()
     def _record(self, student: Denoiser, teacher: Denoiser, prefix: str) -> None:
         """kappa of the teacher, and for each branch the mean squared error of its states (examples, classes, steps)."""
         training, network = self.training, student.network
         assert isinstance(network, BranchedNetwork)
-        states = training.validation_paths(teacher)
+        states = training.validation_trajectories(teacher)
         numbers = {"kappa": curvature(states, teacher.variances)}
         if self.config.branch_targets == "teacher":
             fractions = branch_fractions(teacher.variances, student.steps, network.count)
@@ -148,9 +150,9 @@ class BranchTraining:
             def errors_of(images: torch.Tensor) -> torch.Tensor:
                 """States of the branches at n = S ... 1, [S, K, B, C]."""
                 features = training.features(images)
-                start = training.even_start(training.head(features))
+                start = training.start_at_mean_temperature(training.head(features))
                 found = []
-                for z, n in zip(path(student, features, start), range(student.steps, 0, -1), strict=False):
+                for z, n in zip(trajectory(student, features, start), range(student.steps, 0, -1), strict=False):
                     found.append(branch_states(student, features, z, n, fractions[n]).transpose(0, 1))
                 return torch.stack(found)
 

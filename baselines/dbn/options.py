@@ -1,9 +1,8 @@
 """Options of DBN: the paper's configuration, and the quirks of the released code with their repairs.
 
-Tried on the suite cifar10-small and gone, since they were worse than the plain control (test NLL 0.705): half of a live
-branch's logits dropped at random (0.729; a live branch as it is, 0.743), and the source's pooled last features as a
-further condition (0.737).  Gone because nothing uses them: a triangular noise schedule (every published run has
-equal rates, where it is the linear one), and the source's own prediction averaged in.
+Removed after the suite cifar10-small, where the plain control had a test NLL of 0.705: random dropout of half of a live
+branch's logits (0.729; an unchanged live branch, 0.743) and the source's pooled last features as a further condition
+(0.737).  Removed because nothing used them: a triangular noise schedule, and averaging in the source's own prediction.
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ from pydantic import Field, field_validator, model_validator
 
 from dbn_core.methods import method
 
-# What a distillation records beside its part.
+# Values that a distillation records.
 RECORDED = {
-    "*kappa": "how far the teacher's states stray from the straight way between the two ends of its path, relative to "
-    "their distance, on validation images; near 0 the states say little that the end does not",
-    "*branch_*_mse": "mean squared error of a branch from the teacher's state that it aims at, on validation images; "
-    "the last branch, the end of the path, is the one that is kept",
+    "*kappa": "largest distance of the teacher's states from the straight line between the ends of its trajectory, "
+    "relative to its length, on validation images; near 0 the states add little to the end",
+    "*branch_*_mse": "mean squared error between a branch and its target state of the teacher, on validation images; "
+    "only the last branch is kept",
 }
 
-# What the released code does, and what mends it.  Each entry can be set alone: ``dbn[preset=paper,ema=standard]``.
+# The released code's behaviour, and its repairs.  Each entry can be set alone: ``dbn[preset=paper,ema=standard]``.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "temperature_per": "batch",  # one random temperature for a whole mini-batch
@@ -47,11 +46,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class Switches(method.Config):
-    """What the presets choose; see :data:`PRESETS`."""
+class PresetOptions(method.Config):
+    """Options that a preset sets; see :data:`PRESETS`."""
 
     preset: Literal["paper", "fixed"] = Field("fixed", description="the released code's behaviour, or its repairs")
-    # Filled in by the preset unless given.
+    # The preset sets these unless they are given.
     temperature_per: Literal["batch", "example"] = "example"
     train_last_step: bool = True
     prediction: Literal["noise", "displacement"] = "displacement"
@@ -75,7 +74,7 @@ class Switches(method.Config):
         return self.model_dump(include={"preset"}, exclude_defaults=True) | given
 
 
-class PaperOptions(Switches):
+class PaperOptions(PresetOptions):
     """Defaults are the CIFAR-10 configuration of the paper."""
 
     # The bridge: equations (1) to (3).

@@ -1,4 +1,4 @@
-"""How a bridge is trained, and how its T steps are distilled to one.  Imported by ``fit``, so it may import torch."""
+"""Training of a bridge, and distillation of its T steps to one.  Imported inside ``fit``, since it imports torch."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from dbn_core.bridge.branches import curvature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps, flow_loss
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import mean_temperature, random_temperature, sample_bridge, target_logits
-from dbn_core.bridge.sampler import path, sample
+from dbn_core.bridge.sampler import sample, trajectory
 from dbn_core.data.batch import Batch
 from dbn_core.methods.context import FitContext
 from dbn_core.methods.evaluation import predict_split
 from dbn_core.methods.predictors import start_logits
 from dbn_core.train.recipe import Recipe
 
-# The average of the released configuration (0.99995) looks back over 20,000 of 256,000 steps; in that proportion the
-# repaired average serves trainings of any length.
+# The released average (0.99995) spans 20,000 of 256,000 steps; the repaired one spans the same share of any training.
 _EMA_SHARE = 20_000 / 256_000
 _REVERSED_DECAY = 1 - 0.99995
 
 
 @dataclass(frozen=True)
 class Ends:
-    """A batch as a bridge sees it: features [B, C, H, W], logits that Z_0 is made from [M, B, K], and the source's, Z_0
-    and Z_1, each [B, K]."""
+    """A batch for a bridge: features [B, C, H, W], logits behind Z_0 [M, B, K], source logits, Z_0 and Z_1 [B, K]."""
 
     features: torch.Tensor
-    shown: torch.Tensor
+    member_logits: torch.Tensor
     source: torch.Tensor
     z_0: torch.Tensor
     z_1: torch.Tensor
@@ -74,28 +72,30 @@ class BridgeTraining:
         def step(batch: Batch) -> torch.Tensor:
             ends = self.ends(batch)
             with torch.no_grad():
-                start = ends.z_1 if config.prior == "gaussian" else self.even_start(ends.source)
+                start = ends.z_1 if config.prior == "gaussian" else self.start_at_mean_temperature(ends.source)
                 z_c = sample(teacher, ends.features, start, config.sampler_noise, self.generator)
             return step_distillation_loss(
                 student, ends.features, ends.z_1, z_c, ends.z_0, config.distill_alpha, config.loss
             )
 
         self.train(student, step, distillation_recipe(config, self.context))
-        states = self.validation_paths(teacher)
+        states = self.validation_trajectories(teacher)
         self.context.record(
             kappa=curvature(states, teacher.variances),
-            branch_1_mse=float((self.validation_paths(student)[-1] - states[-1]).square().mean()),
+            branch_1_mse=float((self.validation_trajectories(student)[-1] - states[-1]).square().mean()),
         )
         return student
 
     def ends(self, batch: Batch) -> Ends:
         """Both ends of the bridge: equations (1) and (2)."""
         logits, features = self.context.teach_bridge(batch, self.features, self.head)
-        shown = self.context.teach_images(batch.dominant) if self.config.perturb_input else logits
-        return Ends(features, shown, logits[0], target_logits(shown, self.weights), self.random_start(logits[0]))
+        member_logits = self.context.teach_images(batch.dominant) if self.config.perturb_input else logits
+        return Ends(
+            features, member_logits, logits[0], target_logits(member_logits, self.weights), self.random_start(logits[0])
+        )
 
     def random_start(self, logits: torch.Tensor) -> torch.Tensor:
-        """Z_1 for training: the source's logits at a random temperature, or noise."""
+        """Z_1 in training: the source's logits at a random temperature, or noise."""
         config = self.config
         if config.prior == "gaussian":
             return start_logits(logits, None, self.generator)
@@ -105,32 +105,32 @@ class BridgeTraining:
         )
         return logits / temperature.to(logits)
 
-    def even_start(self, logits: torch.Tensor) -> torch.Tensor:
-        """Z_1 for evaluation: the mean temperature, or noise of a fixed seed."""
-        return start_logits(logits, even_temperature(self.config), self.context.generator("prior"))
+    def start_at_mean_temperature(self, logits: torch.Tensor) -> torch.Tensor:
+        """Z_1 in evaluation: the source's logits at the mean temperature, or noise from a fixed seed."""
+        return start_logits(logits, evaluation_temperature(self.config), self.context.generator("prior"))
 
     @torch.no_grad()
-    def validation_paths(self, denoiser: Denoiser) -> torch.Tensor:
-        """Z_n for n = T ... 0 on the images of validation, without noise, [T + 1, N, K]."""
+    def validation_trajectories(self, denoiser: Denoiser) -> torch.Tensor:
+        """Z_n for n = T ... 0 on the validation images, without noise, [T + 1, N, K]."""
 
-        def walk(images: torch.Tensor) -> torch.Tensor:
+        def trajectories(images: torch.Tensor) -> torch.Tensor:
             features = self.features(images)
-            return torch.stack(path(denoiser, features, self.even_start(self.head(features))))
+            return torch.stack(trajectory(denoiser, features, self.start_at_mean_temperature(self.head(features))))
 
-        return predict_split(walk, self.context.data.validation, self.context.device)
+        return predict_split(trajectories, self.context.data.validation, self.context.device)
 
     def train(self, denoiser: Denoiser, step: Any, recipe: Recipe, purpose: str = "train") -> Denoiser:
-        """Train in place by the context's loop; where the best epoch is kept, it is that of the sampled prediction."""
+        """Train in place by the context's loop; ``keep`` judges epochs by the sampled prediction."""
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
             features = self.features(images)
-            return sample(current, features, self.even_start(self.head(features)))
+            return sample(current, features, self.start_at_mean_temperature(self.head(features)))
 
         self.context.train(denoiser, step, recipe, purpose=purpose, predict=predict, step_generator=self.generator)
         return denoiser
 
 
-def even_temperature(config: DBNConfig) -> float | None:
+def evaluation_temperature(config: DBNConfig) -> float | None:
     """The source temperature of evaluation; None where bridges start from noise."""
     if config.prior == "gaussian":
         return None
@@ -138,7 +138,7 @@ def even_temperature(config: DBNConfig) -> float | None:
 
 
 def bridge_recipe(config: DBNConfig, context: FitContext) -> Recipe:
-    """AdamW with a cosine over what the distillation leaves of the epochs."""
+    """AdamW with a cosine schedule over the epochs before distillation."""
     total, short = config.split_epochs(context.student_epochs)
     return _recipe(config, context, max(1, total - short), config.lr, config.cosine_length)
 

@@ -21,7 +21,7 @@ from benchmarks.results.rows import add_equivalents, reference_keys
 from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
-from dbn_core.data.shifted import corrupted_name, outside_name
+from dbn_core.data.shifted import corrupted_name, ood_name
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import apply_temperature, calibration_error_terms, fit_temperature
 from dbn_core.metrics.detection import SCORES, detection
@@ -111,10 +111,10 @@ def shift_table(plan: Plan, results: Sequence[CellResult], store: Store) -> tupl
         for name, one in zip((MEAN, *shift.corruptions), (names, *([name] for name in names)), strict=True):
             rows += _severity_rows(plan, name, level, _scores(predicted, pool, one))
     for name in shift.outside:
-        groups, pairing = _scores(predicted, pool, [outside_name(name)], detect=True)
+        groups, pairing = _scores(predicted, pool, [ood_name(name)], detect=True)
         for key in groups:
             means = {m: pairing.mean(m, key) for m in groups[key][0].scores.split}
-            rows += _rows(groups[key], outside_name(name), np.nan, means)
+            rows += _rows(groups[key], ood_name(name), np.nan, means)
     return pd.DataFrame(rows, columns=COLUMNS), problems
 
 

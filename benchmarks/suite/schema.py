@@ -27,7 +27,7 @@ from benchmarks.suite.specs import (
     StudentSpec,
     on_unseen,
 )
-from dbn_core.data.ood import INSIDE
+from dbn_core.data.ood import OOD_SET_FROM_SOURCE
 from dbn_core.data.sources import DataSpec
 from dbn_core.errors import BenchError, PluginError, SpecError
 from dbn_core.methods.method import Method
@@ -124,7 +124,7 @@ class Suite(SpecModel):
             return self
         if self.task.name != "classification":
             raise ValueError(f"the task {self.task.name} has no shifted images: remove [shift]")
-        if (same := INSIDE.get(self.data.source)) in self.shift.outside:
+        if (same := OOD_SET_FROM_SOURCE.get(self.data.source)) in self.shift.outside:
             raise ValueError(f"'{same}' consists of images of '{self.data.source}': remove it from [shift] outside")
         return self
 

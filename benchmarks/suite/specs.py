@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from dbn_core.data.corruptions import CORRUPTIONS, LEVELS
-from dbn_core.data.ood import OUTSIDE
+from dbn_core.data.ood import OOD_SETS
 from dbn_core.errors import did_you_mean
 
 
@@ -111,7 +111,7 @@ class ShiftSpec(SpecModel):
     @field_validator("corruptions", "outside")
     @classmethod
     def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        known = CORRUPTIONS if info.field_name == "corruptions" else OUTSIDE
+        known = CORRUPTIONS if info.field_name == "corruptions" else OOD_SETS
         for name in names:
             if name not in known:
                 raise ValueError(f"there is no '{name}'{did_you_mean(name, known)}")

@@ -1,12 +1,12 @@
-"""B-DENSE on a bridge: one student step is taught K states of its teacher's path, not its end alone (arXiv 2602.15971).
+"""B-DENSE on a bridge: one student step learns K states of its teacher's path, not only the end (arXiv 2602.15971).
 
 A student with S steps stands for a teacher with N = S K m; its step n jumps over K m teacher steps, from index
-c = n K m down to c - K m.  Its last linear layer is widened K-fold.  Branch k = 1 ... K answers o_k, and its state
+c = n K m down to c - K m.  Its last linear layer is widened K-fold.  Branch k = 1 ... K outputs o_k, and its state
 
     Z^_k = Z - A_k scale_n o_k,    A_k = 1 - sigma^2(c - k m) / sigma^2(c)
 
-is the bridge's own mean for a jump of k m teacher steps, so that copies of the teacher's last layer start near all
-their targets.  The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K scale_n is the
+is the bridge's mean after a jump of k m teacher steps, so that copies of the teacher's last layer start close to all
+targets.  The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K scale_n is the
 stride of the sampler.  The paper (images, diffusion from noise) applies one full-step update to all branches.
 """
 
@@ -26,7 +26,7 @@ Distance = Literal["l2", "l1", "kl"]
 
 
 class BranchedNetwork(nn.Module):
-    """A score network with K copies of its last linear layer; by itself it answers with the last of them.
+    """A score network with K copies of its last linear layer; its forward pass uses the last one.
 
     Args:
         network: has its last layer in ``out``, of C units; it is copied.
@@ -40,16 +40,16 @@ class BranchedNetwork(nn.Module):
         self.network.out = _linear(out.weight.repeat(branches, 1), out.bias.repeat(branches))
 
     def branches(self, features: Any, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
-        """Answers of all branches, [B, K, C], from Z [B, C] at times tau [B]."""
+        """Outputs of all branches, [B, K, C], from Z [B, C] at times tau [B]."""
         return self.network(features, z, tau).unflatten(1, (self.count, -1))
 
     def forward(self, features: Any, z: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
-        """Answer of branch K, [B, C]."""
+        """Output of branch K, [B, C]."""
         return self.branches(features, z, tau)[:, -1]
 
     @torch.no_grad()
     def export(self) -> Any:
-        """The network with branch K alone: the architecture that was widened, and the same answers."""
+        """The network with branch K alone: the original architecture, with the same outputs."""
         network: Any = copy.deepcopy(self.network)
         units = network.out.out_features // self.count
         network.out = _linear(network.out.weight[-units:], network.out.bias[-units:])
@@ -64,7 +64,7 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
     return layer
 
 
-def branch_weights(branches: int, growth: float = 0.0) -> torch.Tensor:
+def growing_weights(branches: int, growth: float = 0.0) -> torch.Tensor:
     """``w_k ~ exp(growth (k / K - 1))``, float32 [K] with sum 1: 0 is uniform, infinity the ordinary endpoint loss.
 
     Ours: the paper searches its weights, and does not give the curve that it fits to them.
@@ -106,15 +106,15 @@ def branch_loss(
 ) -> torch.Tensor:
     """``sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z_0^, Z_0)]``, mean over the batch.
 
-    Z_0^ is the end that branch K, the one that is kept, implies.  It learns from the true ensemble with the share
+    Z_0^ is the estimate of Z_0 by branch K, the branch that is kept.  It learns from the true ensemble with the share
     1 - alpha for any number of branches and any weights, as the student of plain distillation does, so that
     students with and without branches differ in the branches alone.  Distances are in the unit of the network's
-    answers, as in (4) and (6): states are divided by ``scale``.  With K = 1 this is equation (6), bit for bit.
+    outputs, as in (4) and (6): states are divided by ``scale``.  With K = 1 this is equation (6), bit for bit.
 
     Args:
-        outputs: answers of the branches, [B, K, C].
+        outputs: of the branches, [B, K, C].
         scale: of the denoiser at the student's steps, [B, 1].
-        z: where the student is, [B, C].
+        z: the student's states, [B, C].
         targets: X_k, states of the teacher, [B, K, C].
         z_0: the true ensemble logits, [B, C].
         fractions: A_k, [B, K] or [K]; ones compare endpoints.
@@ -144,38 +144,38 @@ def branch_states(denoiser: Denoiser, features: Any, z: torch.Tensor, n: int, fr
 
 
 def endpoints(z: torch.Tensor, states: torch.Tensor, fractions: torch.Tensor) -> torch.Tensor:
-    """Where the bridge would end whose mean passes through the states: ``Z - (Z - X_k) / A_k``, [B, K, C].
+    """End of the bridge whose mean passes through each state: ``Z - (Z - X_k) / A_k``, [B, K, C].
 
-    Compared with the branches' own endpoints this weighs the squared distance of states by A_k^-2.
+    Comparing it with the branches' own endpoints weighs the squared distance of states by A_k^-2.
     """
     start = z[:, None]
     return start - (start - states) / fractions.to(z)[..., None]
 
 
-def curvature(path: Sequence[torch.Tensor] | torch.Tensor, variances: torch.Tensor) -> float:
-    """kappa: how far a path is from the bridge's own mean, at most over its states, relative to its length.
+def curvature(states: Sequence[torch.Tensor] | torch.Tensor, variances: torch.Tensor) -> float:
+    """kappa: largest distance of a trajectory's states from the straight line between its ends, relative to its length.
 
-    ``mean over examples of max_n || Z_n - mean_n || / || Z_0 - Z_N ||``, where mean_n goes straight from Z_N to Z_0
-    with the clock.  Near 0 the states between tell a student hardly more than the end does.
+    ``mean over examples of max_n || Z_n - mean_n || / || Z_0 - Z_N ||``, where mean_n is the
+    bridge's mean between Z_N and Z_0.  Near 0 the intermediate states add little information to the end.
 
     Args:
-        path: Z_n for n = N ... 0, each [B, C].
+        states: Z_n for n = N ... 0, each [B, C].
         variances: sigma_n^2 for n = 0 ... N.
     """
-    start, end = path[0].double(), path[-1].double()
+    start, end = states[0].double(), states[-1].double()
     length = (end - start).norm(dim=-1).clamp_min(1e-12)
     shares = (1 - variances / variances[-1]).flip(0).tolist()
-    off = [(z.double() - start - a * (end - start)).norm(dim=-1) for a, z in zip(shares, path, strict=True)]
+    off = [(z.double() - start - a * (end - start)).norm(dim=-1) for a, z in zip(shares, states, strict=True)]
     return float((torch.stack(off).amax(0) / length).mean()) if len(start) else math.nan
 
 
 def branched(denoiser: Denoiser, branches: int) -> Denoiser:
-    """The denoiser with a :class:`BranchedNetwork` in the place of its network."""
+    """The denoiser with a :class:`BranchedNetwork` as its network."""
     return _with_network(denoiser, BranchedNetwork(denoiser.network, branches))
 
 
 def exported(denoiser: Denoiser) -> Denoiser:
-    """The denoiser with branch K alone, in evaluation mode; it costs what a plain one costs."""
+    """The denoiser with branch K alone, in evaluation mode; it costs what a plain denoiser costs."""
     assert isinstance(denoiser.network, BranchedNetwork)
     return _with_network(denoiser, denoiser.network.export()).eval()
 

@@ -2,56 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
+
+from dbn_core.bridge.denoiser import Denoiser
 
 Noise = Literal["none", "posterior", "forward"]
 
 
-class Estimator(Protocol):
-    """What a walk asks at each step for an estimate of Z_0: a denoiser, or several."""
-
-    @property
-    def steps(self) -> int:
-        """T."""
-
-    @property
-    def variances(self) -> torch.Tensor:
-        """sigma_n^2, float64 [T + 1]."""
-
-    def __call__(self, features: Any, z: torch.Tensor, n: int) -> torch.Tensor:
-        """Estimate of Z_0 [B, K] from Z_n."""
-
-
 def sample(
-    denoiser: Estimator,
+    denoiser: Denoiser,
     features: Any,
     z_start: torch.Tensor,
     noise: Noise = "none",
     generator: torch.Generator | None = None,
 ) -> torch.Tensor:
-    """Z_0 [B, K]: the end of :func:`path`, with its arguments."""
-    return path(denoiser, features, z_start, noise, generator)[-1]
+    """Z_0 [B, K], the end of :func:`trajectory`; same arguments."""
+    return trajectory(denoiser, features, z_start, noise, generator)[-1]
 
 
-def path(
-    denoiser: Estimator,
+def trajectory(
+    denoiser: Denoiser,
     features: Any,
     z_start: torch.Tensor,
     noise: Noise = "none",
     generator: torch.Generator | None = None,
 ) -> list[torch.Tensor]:
-    """Walk n = T ... 1 and return Z_T, Z_{T-1}, ..., Z_0, each [B, K].
+    """All states Z_T, Z_{T-1}, ..., Z_0, each [B, K].
 
-    Each step: ``Z_{n-1} = a_n Z_0^ + (1 - a_n) Z_n + noise`` with ``a_n = (sigma_n^2 - sigma_{n-1}^2) / sigma_n^2``
+    Step n is ``Z_{n-1} = a_n Z_0^ + (1 - a_n) Z_n + noise``, with ``a_n = (sigma_n^2 - sigma_{n-1}^2) / sigma_n^2``
     (1/n when the rate is constant).
 
     Args:
         denoiser: holds the network and the schedule; T network calls are made.
         features: what the network is conditioned on, h [B, C, H, W].
         z_start: Z_T = source logits divided by the mean temperature, [B, K].
-        noise: ``none`` is the mean path; ``posterior`` adds the variance of the bridge posterior (none at n = 1);
+        noise: ``none`` gives the mean; ``posterior`` adds the variance of the bridge posterior (none at n = 1);
             ``forward`` adds the forward increment sigma_n^2 - sigma_{n-1}^2, at the last step too, as released.
         generator: source of the noise; needed unless ``noise`` is ``none``.
     """

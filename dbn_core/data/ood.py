@@ -1,8 +1,8 @@
-"""Images of no class: made here, or cut out of what comes with scikit-learn, at any size.
+"""Out-of-distribution (OOD) images of any size, generated or cropped from images that come with scikit-learn.
 
-They stand in for the sets that out-of-distribution detection is usually tried on, which need a download: ``svhn-like``
-for SVHN, ``patches`` and ``textures`` for scenes and textures.  A further set is a function that draws one image, and
-an entry of :data:`OUTSIDE`.  Imports no torch, so that suites can be checked without it.
+They replace the usual sets of OOD detection, which need a download: ``svhn-like`` replaces SVHN, ``patches`` and
+``textures`` replace scenes and textures.  A further set is a function that draws one image, and an entry of
+:data:`OOD_SETS`.  Torch is imported on use, so that suites can be checked without it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def svhn_like(draws: torch.Generator, channels: int, size: tuple[int, int]) -> T
 
 
 def patches(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
-    """A crop at random of a photograph, taken at full size or reduced to a half or a quarter of it.
+    """A random crop of a photograph at its full, half or quarter size.
 
     Raises:
         DataError: the photographs are smaller than the image.
@@ -45,8 +45,8 @@ def patches(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Ten
     zooms = [zoom for zoom in (1, 2, 4) if zoom * size[0] <= height and zoom * size[1] <= width]
     if not zooms:
         raise DataError(
-            f"'patches' are cut out of photographs of {width}x{height} pixels, images of {size[1]}x{size[0]} are "
-            "larger: take it out of `outside`."
+            f"'patches' are crops of photographs of {width}x{height} pixels, and images of {size[1]}x{size[0]} are "
+            "larger: remove 'patches' from `outside`."
         )
     zoom = zooms[int(torch.randint(len(zooms), (), generator=draws))]
     high, wide = zoom * size[0], zoom * size[1]
@@ -68,14 +68,14 @@ def textures(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Te
         field = 0.5 + 0.5 * torch.cos(2 * torch.pi * along / period + phase)
     else:
         frequency = (rows**2 + columns**2).sqrt()
-        frequency[0, 0] = torch.inf  # the mean is nothing of the texture
+        frequency[0, 0] = torch.inf  # no mean
         noise = torch.fft.irfft2(torch.fft.rfft2(torch.randn(size, generator=draws)) / frequency, s=size)
         field = (0.5 + 0.25 * noise / noise.std()).clamp(0, 1)
     return _in_two_colours(field[None], draws, channels)
 
 
 def uniform(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
-    """Every pixel and channel drawn by itself."""
+    """Every pixel and channel drawn independently."""
     import torch
 
     return torch.rand(channels, *size, generator=draws)
@@ -83,17 +83,16 @@ def uniform(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Ten
 
 # Draws one image, float [C, H, W] in [0, 1], from its own generator.
 Maker: TypeAlias = "Callable[[torch.Generator, int, tuple[int, int]], Tensor]"
-OUTSIDE: Mapping[str, Maker] = {
+OOD_SETS: Mapping[str, Maker] = {
     "svhn-like": svhn_like,
     "patches": patches,
     "textures": textures,
     "uniform": uniform,
 }
-# What a set is cut out of is no outside of data that are the same.
-INSIDE: Mapping[str, str] = {"digits": "svhn-like"}  # by source of the data
+OOD_SET_FROM_SOURCE: Mapping[str, str] = {"digits": "svhn-like"}  # by data source: the set made of its images
 
 
-def outside_images(name: str, count: int, channels: int, size: tuple[int, int], **axes: Any) -> Tensor:
+def ood_images(name: str, count: int, channels: int, size: tuple[int, int], **axes: Any) -> Tensor:
     """``count`` images of a set, uint8 [count, channels, H, W].
 
     Image i has a generator of its own, seeded by ``axes``, the name of the set and i.
@@ -104,11 +103,11 @@ def outside_images(name: str, count: int, channels: int, size: tuple[int, int], 
     """
     import torch
 
-    if name not in OUTSIDE:
-        raise SpecError(f"Unknown set of images of no class '{name}'{did_you_mean(name, OUTSIDE)}.")
+    if name not in OOD_SETS:
+        raise SpecError(f"Unknown set of out-of-distribution images '{name}'{did_you_mean(name, OOD_SETS)}.")
     images = torch.empty(count, channels, *size)
     for index in range(count):
-        images[index] = OUTSIDE[name](generator(**axes, outside=name, example=index), channels, size)
+        images[index] = OOD_SETS[name](generator(**axes, outside=name, example=index), channels, size)
     return images.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
@@ -117,7 +116,7 @@ def _in_two_colours(field: Tensor, draws: torch.Generator, channels: int) -> Ten
     import torch
 
     dark, bright = torch.rand(2, channels, 1, 1, generator=draws)
-    # Colours that are nearly the same would show nothing: one channel goes to the further end.
+    # One channel takes the further extreme, so that the two colours always differ visibly.
     one = int(torch.randint(channels, (), generator=draws))
     bright[one] = torch.where(dark[one] < 0.5, 1.0, 0.0)
     return dark + field * (bright - dark)

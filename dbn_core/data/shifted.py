@@ -1,4 +1,4 @@
-"""The sets of images on which a predictor is tried beyond the test split, by name and one after the other."""
+"""Shifted images for a predictor: corrupted test images and out-of-distribution images, one set after the other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbn_core.data.corruptions import corrupt
-from dbn_core.data.ood import outside_images
+from dbn_core.data.ood import ood_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def corrupted_name(corruption: str, level: int) -> str:
-    """What a set of corrupted test images is called."""
+    """Name of a set of corrupted test images."""
     return f"{corruption}/{level}"
 
 
-def outside_name(outside: str) -> str:
-    """What a set of images of no class is called."""
-    return f"outside/{outside}"
+def ood_name(name: str) -> str:
+    """Name of a set of out-of-distribution images."""
+    return f"outside/{name}"
 
 
 def shifted_sets(
     dataset: Dataset,
     corruptions: Sequence[str],
     levels: Sequence[int],
-    outside: Sequence[str],
+    ood: Sequence[str],
     images: int,
     **axes: Any,
 ) -> Iterator[tuple[str, Tensor]]:
@@ -37,16 +37,17 @@ def shifted_sets(
     A test image is corrupted alike in whichever split it is (by its number in the whole source, where it has one).
 
     Args:
-        images: N: how many of the test images, from the first, and how many of no class in each set.
+        ood: names of sets of out-of-distribution images.
+        images: N, number of test images, from the first, and of out-of-distribution images in each set.
         axes: of all seeds.
 
     Raises:
-        DataError: images that a corruption cannot be applied to, or a set does not have.
+        DataError: a corruption does not apply to these images, or a set has none of this size.
     """
     test = dataset.test.images[:images]
     ids = None if dataset.test_ids is None else dataset.test_ids[:images].tolist()
     for name in corruptions:
         for level in levels:
             yield corrupted_name(name, level), corrupt(test, name, level, ids, **axes)
-    for name in outside:
-        yield outside_name(name), outside_images(name, len(test), dataset.channels, dataset.image_size, **axes)
+    for name in ood:
+        yield ood_name(name), ood_images(name, len(test), dataset.channels, dataset.image_size, **axes)

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema
 from dbn_core.data.dataset import Dataset, Split, example_count, stratified_split
 from dbn_core.errors import DataError, SpecError
 from dbn_core.rng import generator, seed_for
-from dbn_core.tables import Table
+from dbn_core.tables import LazyTable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ PerChannelScale = tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
 PAPER_MEAN, PAPER_STD = (0.49, 0.48, 0.44), (0.2, 0.2, 0.2)
 
 
-SOURCES: Table[Source] = Table("Data source")
+SOURCES: LazyTable[Source] = LazyTable("Data source")
 S = TypeVar("S", bound="type[Source]")
 
 

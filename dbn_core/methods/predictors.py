@@ -1,4 +1,4 @@
-"""Deployable predictors: modules whose forward pass does everything that a prediction costs."""
+"""Predictors: modules whose forward pass does all the work of a prediction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EVALUATION_SEED = 1242300
 
 
 class Mixture(nn.Module):
-    """Several logit networks side by side: images to log-probabilities [M, B, K] of the M networks."""
+    """M logit networks: images to the log-probabilities [M, B, K] of each."""
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Tempered(nn.Module):
 
 
 class Averaged(nn.Module):
-    """What one deploys: the mean of a predictor's M terms as probabilities, raw and with a temperature.
+    """The deployed form: a predictor's M terms averaged as probabilities, raw and with a temperature.
 
     Args:
         predictor: images to log-probabilities [M, B, K] or [B, K].
@@ -95,8 +95,11 @@ class PairMixture(nn.Module):
         self.features = nn.ModuleList(features for features, _ in splits)
         self.own_heads = nn.ModuleList(head for _, head in splits)
         self.heads = nn.ModuleList(heads)
-        if len(self.heads) != len(splits) * (len(splits) - 1) // 2:
-            raise ValueError(f"{len(splits)} networks make another number of pairs than the {len(self.heads)} heads")
+        pairs = len(splits) * (len(splits) - 1) // 2
+        if len(self.heads) != pairs:
+            raise ValueError(
+                f"{len(splits)} networks make {pairs} pairs, not {len(self.heads)}: give one head for each pair"
+            )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [n (n + 1) / 2, B, K]."""
@@ -139,21 +142,17 @@ class BridgedSource(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [L, B, K], or [1 + L, B, K] with the source's own term; the source runs once."""
-        return torch.stack([end.log_softmax(-1) for _, end in self.walks(images)])
-
-    def walks(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Where each bridge starts and ends, logits [B, K]; the source's own term stays where it is."""
         h = self.features(images)
         generator = None
         if self.noise != "none" or self.temperature is None:
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
         logits = self.head(h)
-        walks = [(logits, logits)] if self.own_term else []
+        ends = [logits] if self.own_term else []
         for denoiser in self.denoisers:
             assert isinstance(denoiser, Denoiser)
             start = start_logits(logits, self.temperature, generator)
-            walks.append((start, sample(denoiser, h, start, self.noise, generator)))
-        return walks
+            ends.append(sample(denoiser, h, start, self.noise, generator))
+        return torch.stack([end.log_softmax(-1) for end in ends])
 
 
 def start_logits(logits: torch.Tensor, temperature: float | None, generator: torch.Generator | None) -> torch.Tensor:

@@ -22,11 +22,11 @@ from pydantic import ValidationError
 from dbn_core import __version__
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.methods.method import Config, Method
-from dbn_core.tables import Table
+from dbn_core.tables import LazyTable
 
 ENTRY_POINT_GROUP = "dbn_bench.methods"
 
-METHODS: Table[Method] = Table("Method")
+METHODS: LazyTable[Method] = LazyTable("Method")
 # What is imported: plugin files with their SHA-256, entry points and the built-ins with the version of their package.
 _LOADED: dict[str, str] = {}
 _OF_FILE: dict[str, set[str]] = {}  # names of the methods that a plugin file registered

@@ -1,6 +1,6 @@
-"""Telling test images from images of no class by how sure a prediction is (Hendrycks and Gimpel, 2017, 1610.02136).
+"""Out-of-distribution (OOD) detection by the confidence of predictions (Hendrycks and Gimpel, 2017, 1610.02136).
 
-In-distribution is the positive class throughout: a score is the higher, the more an image looks like a test image.
+In-distribution is the positive class: a higher score means a test image.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def negative_entropy(log_probs: Array) -> Array:
 SCORES: Mapping[str, Callable[[Array], Array]] = {"msp": max_probability, "entropy": negative_entropy}
 
 
-def detection(inside: Array, outside: Array) -> dict[str, float]:
-    """AUROC, AUPR and FPR95 of scores [N] of test images and [M] of images of no class.
+def detection(test: Array, ood: Array) -> dict[str, float]:
+    """AUROC, AUPR and FPR95 of the scores of test images [N] and of OOD images [M].
 
     ``auroc``: the share of pairs in which the test image has the higher score, ties counting half.  ``aupr``: average
-    precision of retrieving the test images; it depends on the share of them, N / (N + M).  ``fpr95``: the share of
-    images of no class that pass a threshold which 95 % of the test images pass.
+    precision of retrieving the test images; it depends on their share, N / (N + M).  ``fpr95``: the share of OOD
+    images that pass a threshold which 95 % of the test images pass.
 
     >>> import numpy as np
     >>> detection(np.array([0.9, 0.8]), np.array([0.1, 0.85]))
@@ -47,8 +47,8 @@ def detection(inside: Array, outside: Array) -> dict[str, float]:
     """
     from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-    truth = np.concatenate([np.ones(len(inside)), np.zeros(len(outside))])
-    scores = np.concatenate([inside, outside])
+    truth = np.concatenate([np.ones(len(test)), np.zeros(len(ood))])
+    scores = np.concatenate([test, ood])
     false_positives, recall, _ = roc_curve(truth, scores, drop_intermediate=False)
     return {
         "auroc": float(roc_auc_score(truth, scores)),

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.nets.spec import NetworkOptions
-from dbn_core.tables import Table
+from dbn_core.tables import LazyTable
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -266,7 +266,7 @@ def _shown(shape: Sequence[int | None]) -> str:
     return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
 
 
-TASKS: Table[Task] = Table("Task")
+TASKS: LazyTable[Task] = LazyTable("Task")
 T = TypeVar("T", bound=type[Task])
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from baselines.dbn import DBNConfig
-from baselines.dbn.training import even_temperature
+from baselines.dbn.training import evaluation_temperature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, flow_loss, kl_to
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import mean_temperature, random_temperature
@@ -102,7 +102,7 @@ def test_the_mean_of_the_random_temperatures_is_that_of_evaluation() -> None:
 
 
 def test_a_gaussian_prior_forgets_the_source_logits() -> None:
-    assert even_temperature(parse_method("dbn[prior=gaussian]").config) is None
+    assert evaluation_temperature(parse_method("dbn[prior=gaussian]").config) is None
     a, b = (start_logits(draw(4, 3, purpose=name), None, generator(seed=6)) for name in "ab")
     assert torch.equal(a, b)
     assert torch.equal(start_logits(a, 2.0, None), a / 2)

@@ -21,16 +21,16 @@ from dbn_core.bridge.branches import (
     branch_loss,
     branch_states,
     branch_steps,
-    branch_weights,
     branched,
     curvature,
     endpoints,
     exported,
+    growing_weights,
 )
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import bridge_mean_std, target_logits
-from dbn_core.bridge.sampler import path, sample
+from dbn_core.bridge.sampler import sample, trajectory
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
@@ -113,7 +113,7 @@ def test_only_a_branch_with_a_weight_is_taught(k: int) -> None:
 @given(count=st.integers(1, 9), growth=st.floats(-50, 50))
 @settings(max_examples=30, deadline=None)
 def test_weights_grow_by_one_factor_and_always_sum_to_one(count: int, growth: float) -> None:
-    weights = branch_weights(count, growth).double()
+    weights = growing_weights(count, growth).double()
     assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
     for before, after in pairwise(weights):
         if min(float(before), float(after)) > 1e-30:
@@ -121,8 +121,8 @@ def test_weights_grow_by_one_factor_and_always_sum_to_one(count: int, growth: fl
 
 
 def test_weights_go_from_even_to_the_endpoint_alone() -> None:
-    assert branch_weights(4).tolist() == pytest.approx([0.25] * 4)
-    assert branch_weights(4, 1000.0).tolist() == pytest.approx([0, 0, 0, 1])
+    assert growing_weights(4).tolist() == pytest.approx([0.25] * 4)
+    assert growing_weights(4, 1000.0).tolist() == pytest.approx([0, 0, 0, 1])
 
 
 def test_branches_aim_at_evenly_spaced_states_down_to_the_next_student_step() -> None:
@@ -162,7 +162,7 @@ def test_a_linear_teacher_has_a_path_in_closed_form_and_its_student_an_optimum_w
     variances = step_variances(steps, 1e-4, 1e-4)
     teacher = Denoiser(Linear(goal, slope), variances)
     with torch.no_grad():
-        states = path(teacher, FEATURES, z)
+        states = trajectory(teacher, FEATURES, z)
     for done, state in enumerate(states):
         torch.testing.assert_close(state, goal + (1 - slope / steps) ** done * (z - goal))
     ideal = [1 - (1 - slope / steps) ** k for k in range(1, steps + 1)]
@@ -175,7 +175,7 @@ def test_a_linear_teacher_has_a_path_in_closed_form_and_its_student_an_optimum_w
     targets = torch.stack(states[1:], 1)
     for distance in ("l2", "l1", "kl"):
         loss = branch_loss(
-            outputs, torch.ones(6, 1).double(), z, targets, z, fractions, branch_weights(steps), 1.0, distance
+            outputs, torch.ones(6, 1).double(), z, targets, z, fractions, growing_weights(steps), 1.0, distance
         )
         assert float(loss) == pytest.approx(0, abs=1e-12)
     # kappa by hand: from the closed form, all examples alike.
@@ -200,7 +200,7 @@ def test_one_branch_is_the_plain_distillation_to_the_bit(prediction: Any, loss: 
     student.raw = lambda features, z, n: output  # type: ignore[method-assign]
     plain = step_distillation_loss(student, FEATURES, z_1, z_c, z_0, 0.3, loss)
     scale = student.scale(torch.ones(7, dtype=torch.long), z_1)
-    fractions, weights = branch_fractions(step_variances(5, 0.02, 0.02), 1, 1)[1], branch_weights(1, 2.0)
+    fractions, weights = branch_fractions(step_variances(5, 0.02, 0.02), 1, 1)[1], growing_weights(1, 2.0)
     ours = branch_loss(output[:, None], scale, z_1, z_c[:, None], z_0, fractions, weights, 0.3, distance)
     assert torch.equal(ours, plain)
 
@@ -360,7 +360,7 @@ def test_the_targets_are_the_teachers_states_below_the_students_step() -> None:
     teacher = Denoiser(Linear(goal, 0.8).float(), step_variances(8, 1e-4, 1e-4))
     student = branched(Denoiser(Linear(goal, 0.8).float(), step_variances(2, 1e-4, 1e-4)), 2)
     targets, fractions = training._targets(teacher, student, batch, batch.z_1, n)
-    start = training.training.even_start(batch.source)
+    start = training.training.start_at_mean_temperature(batch.source)
     for row, step in enumerate(n.tolist()):
         for k, index in enumerate([[2, 0], [6, 4]][step - 1]):
             torch.testing.assert_close(targets[row, k], goal + 0.9 ** (8 - index) * (start[row] - goal))
@@ -375,7 +375,7 @@ def test_partial_ensembles_are_those_of_the_first_members() -> None:
         assert torch.equal(targets[:, -1], batch.z_0)
         for k in (0, 1):
             w = (torch.full((4,), 0.25) if given_weights is None else given_weights)[: k + 2]
-            mean = (w[:, None, None] * batch.shown[: k + 2].softmax(-1)).sum(0) / w.sum()
+            mean = (w[:, None, None] * batch.member_logits[: k + 2].softmax(-1)).sum(0) / w.sum()
             torch.testing.assert_close(targets[:, k].softmax(-1), mean)
 
 
@@ -434,7 +434,7 @@ def test_records_are_numbers() -> None:
 def test_the_path_of_a_sampler_ends_with_its_sample() -> None:
     denoiser = Denoiser(Linear(draw(3), 0.5), step_variances(3, 0.1, 0.3))
     z = draw(2, 3, purpose="s")
-    states = path(denoiser, FEATURES, z, "forward", generator(seed=1))
+    states = trajectory(denoiser, FEATURES, z, "forward", generator(seed=1))
     assert len(states) == 4
     assert torch.equal(states[0], z)
     assert torch.equal(states[-1], sample(denoiser, FEATURES, z, "forward", generator(seed=1)))

@@ -15,7 +15,7 @@ from scipy.stats import mannwhitneyu
 from sklearn.datasets import load_sample_images
 
 from dbn_core.data.corruptions import CORRUPTIONS, DEFOCUS, LEVELS, NOISE_STD, corrupt, defocus_kernel
-from dbn_core.data.ood import OUTSIDE, outside_images
+from dbn_core.data.ood import OOD_SETS, ood_images
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.detection import detection, max_probability, negative_entropy
 
@@ -106,17 +106,17 @@ def test_what_cannot_be_corrupted_is_refused(
         corrupt(x, name, level)
 
 
-@pytest.mark.parametrize("name", sorted(OUTSIDE))
+@pytest.mark.parametrize("name", sorted(OOD_SETS))
 @pytest.mark.parametrize(("channels", "size"), [(1, (8, 8)), (3, (32, 24))])
 def test_images_of_no_class_do_not_depend_on_how_many_there_are(
     name: str, channels: int, size: tuple[int, int]
 ) -> None:
-    found = outside_images(name, 12, channels, size, seed=3)
+    found = ood_images(name, 12, channels, size, seed=3)
     assert found.dtype == torch.uint8
     assert found.shape == (12, channels, *size)
-    assert torch.equal(outside_images(name, 5, channels, size, seed=3), found[:5])
+    assert torch.equal(ood_images(name, 5, channels, size, seed=3), found[:5])
     assert len({image.numpy().tobytes() for image in found}) == 12  # each is another one
-    assert not torch.equal(outside_images(name, 5, channels, size, seed=4), found[:5])
+    assert not torch.equal(ood_images(name, 5, channels, size, seed=4), found[:5])
 
 
 def test_patches_are_cut_out_of_the_photographs() -> None:
@@ -126,15 +126,15 @@ def test_patches_are_cut_out_of_the_photographs() -> None:
         corners = np.argwhere((photo[:, :-3, :-3] == patch[:, :1, :1]).all(0))
         return any(np.array_equal(photo[:, y : y + 4, x : x + 4], patch) for y, x in corners)
 
-    found = outside_images("patches", 30, 3, (4, 4), seed=0).numpy()
+    found = ood_images("patches", 30, 3, (4, 4), seed=0).numpy()
     at_full_size = [any(stands_in(photo, patch) for photo in photos) for patch in found]
     assert 3 <= sum(at_full_size) <= 20  # a third of them by chance; the others are reduced
     with pytest.raises(DataError, match="640x427 pixels"):
-        outside_images("patches", 1, 3, (500, 500))
+        ood_images("patches", 1, 3, (500, 500))
 
 
 def test_gratings_and_noise_are_blends_of_two_colours() -> None:
-    for image in outside_images("textures", 8, 3, (16, 16), seed=0).double():
+    for image in ood_images("textures", 8, 3, (16, 16), seed=0).double():
         centred = image.flatten(1) - image.flatten(1).mean(1, keepdim=True)
         values = torch.linalg.svdvals(centred)
         assert values[0] > 255 / 8  # it shows something
@@ -142,19 +142,19 @@ def test_gratings_and_noise_are_blends_of_two_colours() -> None:
 
 
 @given(
-    inside=st.lists(st.integers(0, 8), min_size=1, max_size=12),
-    outside=st.lists(st.integers(0, 8), min_size=1, max_size=12),
+    test=st.lists(st.integers(0, 8), min_size=1, max_size=12),
+    ood=st.lists(st.integers(0, 8), min_size=1, max_size=12),
 )
 def test_auroc_is_the_mann_whitney_statistic_and_the_others_follow_their_definitions(
-    inside: list[int], outside: list[int]
+    test: list[int], ood: list[int]
 ) -> None:
-    found = detection(np.array(inside, float), np.array(outside, float))
-    pairs = len(inside) * len(outside)
-    assert found["auroc"] == pytest.approx(mannwhitneyu(inside, outside).statistic / pairs)
-    thresholds = sorted({*inside, *outside}, reverse=True)
-    passed = [(sum(x >= t for x in inside), sum(x >= t for x in outside)) for t in thresholds]
-    assert found["fpr95"] == next(b / len(outside) for a, b in passed if a / len(inside) >= 0.95)
-    steps = np.diff([0, *(a for a, _ in passed)]) / len(inside)
+    found = detection(np.array(test, float), np.array(ood, float))
+    pairs = len(test) * len(ood)
+    assert found["auroc"] == pytest.approx(mannwhitneyu(test, ood).statistic / pairs)
+    thresholds = sorted({*test, *ood}, reverse=True)
+    passed = [(sum(x >= t for x in test), sum(x >= t for x in ood)) for t in thresholds]
+    assert found["fpr95"] == next(b / len(ood) for a, b in passed if a / len(test) >= 0.95)
+    steps = np.diff([0, *(a for a, _ in passed)]) / len(test)
     assert found["aupr"] == pytest.approx(sum(s * a / (a + b) for s, (a, b) in zip(steps, passed, strict=True) if s))
 
 
