@@ -1,4 +1,4 @@
-"""Deep ensembles: average the probabilities of M independently trained networks."""
+"""Deep ensembles: average the probabilities, or the logits, of M independently trained networks."""
 
 from __future__ import annotations
 
@@ -35,3 +35,21 @@ class DeepEnsemble(Method):
         from dbn_core.methods.predictors import Mixture
 
         return Mixture(context.members[position] for position in range(size))
+
+
+@register("de-logits")
+class LogitEnsemble(Method):
+    """Deep ensemble that averages logits instead of probabilities; its calibrated scores are the ones to look at."""
+
+    title = "DE (logits)"
+    reference = "Lakshminarayanan et al., NIPS 2017, arXiv 1612.01474, with another average"
+
+    def members(self, size: int) -> tuple[int, ...]:
+        """All of them."""
+        return tuple(range(size))
+
+    def predictor(self, size: int, context: PredictContext) -> nn.Module:
+        """The members side by side, one prediction."""
+        from dbn_core.methods.predictors import MeanLogits
+
+        return MeanLogits(context.members[position] for position in range(size))

@@ -209,14 +209,16 @@ def make_subject(method: Method) -> Subject:
         except Exception:  # a check of its own reports what is no SpecError
             continue
         sizes.append(size)
-    task, spec, data, members = _world(method.task)
+    task, spec, data, members = _world(method.task, method.needs_batchnorm)
     return Subject(method, sizes[:2], task, spec, data, copy.deepcopy(members))
 
 
 @lru_cache(maxsize=1)
-def _world(name: str) -> tuple[Task, Any, Dataset, list[nn.Module]]:
+def _world(name: str, needs_batchnorm: bool) -> tuple[Task, Any, Dataset, list[nn.Module]]:
     task = task_named(name)()
     spec, data = task.trial()
+    if needs_batchnorm:
+        spec = spec.model_copy(update={"norm": "batchnorm"})
     members = []
     for index in range(LARGEST_SIZE):
         context = FitContext(data=data, spec=spec, device=_CPU, axes={"check": index}, recipe=RECIPE, task=task)

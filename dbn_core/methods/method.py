@@ -126,6 +126,7 @@ class Method(ABC):
     title: ClassVar[str] = ""  # how a table calls it; the name when empty
     reference: ClassVar[str] = ""  # author, year, identifier of the paper
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
+    needs_batchnorm: ClassVar[bool] = False  # True when it works on BatchNorm statistics: other networks are refused
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
     # False for references, which others are measured against: they never count as best in the report.
     competes: ClassVar[bool] = True

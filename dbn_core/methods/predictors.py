@@ -40,6 +40,41 @@ class Tempered(nn.Module):
         return (self.network(images) / self.temperature).log_softmax(-1)
 
 
+class MeanLogits(nn.Module):
+    """Several networks whose logits are averaged: images to log-probabilities [B, K]."""
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, K]."""
+        return torch.stack([network(images) for network in self.networks]).mean(0).log_softmax(-1)
+
+
+class Views(nn.Module):
+    """One network on several views of each image: images to log-probabilities [M, B, K], a term for each view.
+
+    Args:
+        network: images to logits.
+        views: whether a view is mirrored, and by how many pixels it is moved down and right.  What leaves the image is
+            lost and zeros come in, as in the crops of training.
+    """
+
+    def __init__(self, network: nn.Module, views: Iterable[tuple[bool, int, int]]) -> None:
+        super().__init__()
+        self.network, self.views = network, list(views)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [M, B, K]."""
+        return torch.stack([self.network(_moved(images, *view)).log_softmax(-1) for view in self.views])
+
+
+def _moved(images: torch.Tensor, mirrored: bool, down: int, right: int) -> torch.Tensor:
+    images = images.flip(-1) if mirrored else images
+    return nn.functional.pad(images, (right, -right, down, -down)) if down or right else images
+
+
 class Averaged(nn.Module):
     """The deployed form: a predictor's M terms averaged as probabilities, raw and with a temperature.
 

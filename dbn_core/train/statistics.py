@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -35,3 +37,26 @@ def refresh_statistics(
     mirrored = flip if recipe.flip is None else recipe.flip
     order = batches(split, min(_BATCH, len(split)), generator, drop_last=False)
     update_bn((make_batch(split, chosen, seen, mirrored, generator, device).images for chosen in order), network)
+
+
+@torch.no_grad()
+def batch_statistics(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Running means and variances of every BatchNorm after one pass in training mode, as of no earlier batch.
+
+    Args:
+        network: left as it is.
+        images: float [B, C, H, W].
+
+    Returns:
+        The entries of the state that change, on the CPU.
+    """
+    other = copy.deepcopy(network)
+    names = []
+    for name, module in other.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            names += [f"{name}.running_mean", f"{name}.running_var"]
+            module.momentum = 1.0
+            module.train()
+    other(images)
+    state = other.state_dict()
+    return {name: state[name].cpu() for name in names}

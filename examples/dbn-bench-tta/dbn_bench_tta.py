@@ -24,8 +24,8 @@ class Shifted(nn.Module):
         return torch.stack([self.network(images.roll(by, (2, 3))).log_softmax(-1) for by in self.shifts])
 
 
-@register("tta")
-class TestTimeAugmentation(Method):
+@register("shifts")
+class ShiftedCopies(Method):
     """Test-time augmentation: one member on the image and its copies shifted by a pixel; the size counts copies."""
 
     title = "TTA (shifts)"
@@ -35,7 +35,7 @@ class TestTimeAugmentation(Method):
     def check_size(self, size):
         """There are nine shifts."""
         if not 1 <= size <= len(SHIFTS):
-            raise SpecError(f"tta: the size is 1 to {len(SHIFTS)} shifts, not {size}.")
+            raise SpecError(f"shifts: the size is 1 to {len(SHIFTS)} shifts, not {size}.")
 
     def members(self, size):
         """The source alone, whatever the size."""

@@ -162,7 +162,7 @@ recipe = { epochs = 1, batch_size = 32, crop_pad = 1 }
 students = { epochs = 1 }
 latency = { repeats = 3, batch_repeats = 3 }
 methods = [
-  { use = "de", sizes = [1] }, { use = "tta", sizes = [2, 3] }, { use = "cache", sizes = [1] },
+  { use = "de", sizes = [1] }, { use = "shifts", sizes = [2, 3] }, { use = "cache", sizes = [1] },
 ]
 """
 
@@ -171,7 +171,7 @@ methods = [
 DRIVER = """
 import sys
 from benchmarks.cli import main
-for words in (["list"], ["check", "tta"], ["run", "mine.toml", "--jobs", "0"]):
+for words in (["list"], ["check", "shifts"], ["run", "mine.toml", "--jobs", "0"]):
     sys.argv = ["dbn-bench", *words]
     try:
         main()
@@ -194,7 +194,7 @@ def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "arXiv 2002.06470" in done.stdout
-    assert "'tta' keeps the contract." in done.stdout
+    assert "'shifts' keeps the contract." in done.stdout
     report = (tmp_path / "reports" / "runs" / "mine" / "report.md").read_text(encoding="utf-8")
     assert "TTA (shifts)" in report
     assert "Cache" in report
@@ -212,5 +212,6 @@ def test_an_installed_package_is_found_checked_and_run(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("clean_registry")
 def test_the_suite_and_the_other_method_of_the_package_are_sound() -> None:
     load_plugin(EXAMPLE / "dbn_bench_tta.py")
-    assert {method.name for _, method, _ in load_suite(str(EXAMPLE / "tta.toml")).entries()} == {"de", "tta", "cache"}
+    names = {method.name for _, method, _ in load_suite(str(EXAMPLE / "tta.toml")).entries()}
+    assert names == {"de", "shifts", "cache"}
     assert {result.outcome for result in check_method(parse_method("cache"))} == {"ok"}
