@@ -9,6 +9,7 @@ from dbn_core.methods.registry import METHODS
 METHODS.add(
     {
         "bn": "baselines.bridge_network:BridgeNetwork",
+        "cycles": "baselines.cycles:Cycles",
         "dbn": "baselines.dbn:DiffusionBridgeNetwork",
         "de": "baselines.deep_ensemble:DeepEnsemble",
         "de-logits": "baselines.deep_ensemble:LogitEnsemble",
@@ -24,6 +25,8 @@ METHODS.add(
         "shared": "baselines.shared_ensemble:SharedEnsemble",
         "single": "baselines.single_network:SingleNetwork",
         "student-bridge": "baselines.student_bridge:StudentBridge",
+        "swa": "baselines.weight_averaging:StochasticWeightAveraging",
+        "swag": "baselines.weight_averaging:StochasticWeightAveragingGaussian",
         "ts": "baselines.temperature_scaling:TemperatureScaling",
         "tta": "baselines.test_time_augmentation:TestTimeAugmentation",
     }

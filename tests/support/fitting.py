@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import baselines as baselines  # adds the methods to the table
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.methods.context import FitContext, PredictContext, freeze
 from dbn_core.methods.registry import parse_method
