@@ -15,7 +15,7 @@ from dbn_core.methods.registry import parse_method
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
-from dbn_core.seeds import generator
+from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 
 CPU = torch.device("cpu")
