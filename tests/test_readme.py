@@ -23,7 +23,7 @@ from dbn_core.data.sources import SOURCES
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+GUIDE = "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("guide.md", "score.md"))
 
 
 def blocks(language: str) -> list[str]:
@@ -71,7 +71,7 @@ methods = [{ use = "de", sizes = [1, 2] }, { use = "logit-matching", sizes = [2]
 def test_the_example_baseline_and_the_example_predictions_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = blocks("python")
+    example = blocks("python")[0]
     assert len(example.splitlines()) <= 40
     monkeypatch.chdir(tmp_path)
     Path("logit_matching.py").write_text(example)

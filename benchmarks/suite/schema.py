@@ -53,7 +53,22 @@ class Suite(SpecModel):
     """A whole suite; ``benchmarks/suites/digits.toml`` is a commented example.
 
     Attributes:
+        task: what methods predict: ``classification``, ``generation`` or ``tabular``; a table gives it options.
+        name: of the suite and its folders; the file's name when not given.
+        title: heading of the report.
+        description: one paragraph below it.
+        seed: from which all other seeds are derived.
+        repetitions: how often everything is trained and measured.
         predictions: ``fp16`` rounds log-probabilities when they are computed; all scores are of the rounded ones.
+        data: a data source and its options.
+        network: the network of the members.
+        pool: the members.
+        recipe: how members are trained.
+        students: budget of everything else that is trained.
+        latency: how time is measured.
+        shift: corrupted and out-of-distribution images to predict on, none unless given.
+        published: published figures to show in the report, none unless given.
+        methods: what is compared, one ``[[methods]]`` table for each.
     """
 
     task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.key())] = Classification()

@@ -32,6 +32,7 @@ class PoolSpec(SpecModel):
     """The trained members that all methods and sizes share.
 
     Attributes:
+        members: how many there are in a pool.
         sharing: ``independent``: each repetition has its own pool.  ``shared``: one pool, from which each repetition
             draws another source and another order of members, as the papers do where members are expensive.
         weights: ``bf16`` rounds the kernels of a finished member, which halves its file; networks that use it still
@@ -66,6 +67,8 @@ class StudentSpec(SpecModel):
 
     Attributes:
         epochs: of each component.
+        teachers: ``online``: members run on every augmented batch.  ``views(V)``: they run once, on V augmented copies
+            of the training split.  ``views(V, unseen)``: the copies are of images on which no member was trained.
         precision: of the students' training; None: the members'.  A suite file may say ``auto``, see
             :func:`benchmarks.suite.load.load_suite`.
     """
@@ -80,6 +83,12 @@ class LatencySpec(SpecModel):
 
     ``compiled`` is torch.compile, which takes a minute or more for each method and batch.  A runtime that is not
     installed is skipped with a message.
+
+    Attributes:
+        batch: the second batch size that is timed.
+        repeats: rounds at batch size 1.
+        batch_repeats: rounds at ``batch``.
+        runtimes: ``eager`` and any of the others.
     """
 
     batch: int = Field(128, ge=1, le=1_000_000)
@@ -99,6 +108,8 @@ class ShiftSpec(SpecModel):
     """Images on which methods predict in addition to the test split: corrupted and out-of-distribution ones.
 
     Attributes:
+        corruptions: kinds of corruption.
+        levels: severities, from 1 to 5.
         outside: sets of out-of-distribution images.
         images: how many test images are corrupted, from the first; and how many each out-of-distribution set has.
     """
@@ -149,6 +160,7 @@ class PublishedSpec(SpecModel):
     """Published figures (``results/published``) that the report shows next to the suite's own.
 
     Attributes:
+        data: a data set of ``results/published``.
         differences: how the papers' protocol differs from the suite's, one sentence each; the report prints them.
     """
 
@@ -175,12 +187,14 @@ class MethodEntry(SpecModel):
 
     Attributes:
         use: the method as a spec, for example ``dbn[steps=5]``.
+        sizes: how many members the method stands for, each a row of the table.
         options: further options, which must not repeat those of the spec.
         label: name in tables; None: the method's title.
         series: figures of tasks other than classification connect the entries of one series.
         teachers, precision: where they differ from those of all students.
         repetitions: only the suite's first ones, for methods that are too expensive to train in all of them.
         control: whether the entry answers a question about another method; tables list controls separately.
+        tuning: how its settings were chosen.
     """
 
     use: str

@@ -13,7 +13,11 @@ MEAN, STD = (0.3053,), (0.3759,)
 
 
 class DigitsSource(BundledSource):
-    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of what is left, both stratified."""
+    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of what is left, both stratified.
+
+    Attributes:
+        validation_fraction: share of what is left after test is cut.
+    """
 
     summary: ClassVar[str] = "scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download"
 

@@ -17,6 +17,7 @@ class Mixture2dSource(Source):
     Attributes:
         modes: number of components.
         std: standard deviation of a component.
+        split_seed: seed of the draws.
         train_count, test_count: how many points of each split; validation is as large as test.
     """
 

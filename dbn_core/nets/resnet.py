@@ -108,7 +108,8 @@ class Classifier(nn.Module):
         spec: family, width and norm.
         classes: number of classes K.
         in_channels: image channels.
-        mean, std: per-channel constants for images in [0, 1].
+        mean: per channel, for images in [0, 1].
+        std: per channel, likewise.
     """
 
     def __init__(

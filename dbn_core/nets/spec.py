@@ -28,10 +28,17 @@ class NetworkOptions(BaseModel):
 class NetworkSpec(NetworkOptions):
     """Family, width and normalisation of a classifier.
 
-    ``name`` is ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages) or ``resnet34`` (four
-    stages).  Stage s has ``channels * width * 2**s`` channels; the stem keeps ``channels``.  Stem
-    ``3x3/2`` halves the image at once, for a network of four times the channels at the same cost; ``7x7`` halves it
-    and pools to a quarter.
+    Stage s has ``channels * width * 2**s`` channels; the stem keeps ``channels``.
+
+    Attributes:
+        name: ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages) or ``resnet34`` (four
+            stages).
+        width: factor of the channels of all stages, not of the stem.
+        channels: of the stem.
+        norm: ``frn`` is filter response normalisation with swish, ``batchnorm`` BatchNorm with ReLU.
+        bias: whether convolutions have one.
+        stem: ``3x3/2`` halves the image at once, for a network of four times the channels at the same cost; ``7x7``
+            halves it and pools to a quarter.
     """
 
     name: str = "resnet32"

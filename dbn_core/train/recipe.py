@@ -14,10 +14,25 @@ ADDED_LATER: dict[str, Any] = {"cosine_length": 1.0, "cutmix": 0.0}
 class Recipe(BaseModel):
     """Optimiser, schedule, augmentation and model selection of one training run.
 
-    Units: ``epochs`` and ``warmup_epochs`` in passes over the training split; ``crop_pad`` in pixels; ``mixup`` and
-    ``cutmix`` are the alphas of Beta(alpha, alpha), 0 for none; with both, each is used half of the time.
-    ``cosine_length`` is the length of the cosine in units of the run: 2 stops it half-way, at half of the peak rate.
-    ``weight_decay`` is L2 added to the gradient for SGD and decoupled for AdamW, over every parameter.
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: examples in a step.
+        optimizer: SGD with momentum, or AdamW.
+        lr: peak learning rate.
+        momentum: of SGD.
+        nesterov: whether SGD uses Nesterov momentum.
+        weight_decay: over every parameter; L2 added to the gradient for SGD, decoupled for AdamW.
+        warmup_epochs: linear warm-up from 1 % of the peak, in passes over the training split.
+        schedule: of the learning rate after the warm-up.
+        cosine_length: length of the cosine in units of the run; 2 stops it half-way, at half of the peak rate.
+        crop_pad: zero-padding of the random crop, in pixels; 0 for no crop.
+        flip: horizontal flips; not given: wherever a mirrored image of the data set keeps its label.
+        mixup: alpha of Beta(alpha, alpha), 0 for none.
+        cutmix: likewise; with both, each is used half of the time.
+        mixup_per: whether each example or each batch draws its own mixture (cutmix too).
+        ema_decay: decay of an exponential moving average of the weights, which is then what is kept; none unless given.
+        keep: the weights of the last epoch, or those of the best validation accuracy or NLL.
+        precision: ``bf16`` trains under autocast.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
