@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Version of the contract.  It rises when a name below goes, or stops meaning what it meant; additions do not raise it.
 CONTRACT = 1

@@ -10,21 +10,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import NoneType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
 ROOT = Path(__file__).resolve().parents[1]
-# Options that a table of the suite file shows as a table of its own.
-TABLES = ("pool", "recipe", "students", "latency", "shift", "published")
 
 
 # The suite file.
@@ -277,6 +277,16 @@ def api_page() -> str:
     return "\n".join(text)
 
 
+REFERENCES: dict[str, Callable[[], str]] = {
+    "reference/suite-file.md": suite_page,
+    "reference/methods.md": methods_page,
+    "reference/suites.md": suites_page,
+    "reference/sources.md": sources_page,
+    "reference/commands.md": commands_page,
+    "reference/api.md": api_page,
+}
+
+
 # Reports.
 
 
@@ -303,15 +313,10 @@ def report_pages() -> Iterator[tuple[str, str | Path]]:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made, and the repository's files that pages link."""
-    made: dict[str, str | Path] = {
-        "reference/suite-file.md": suite_page(),
-        "reference/methods.md": methods_page(),
-        "reference/suites.md": suites_page(),
-        "reference/sources.md": sources_page(),
-        "reference/commands.md": commands_page(),
-        "reference/api.md": api_page(),
-        **dict(report_pages()),
-    }
+    from mkdocs.structure.files import File
+
+    made: dict[str, str | Path] = {name: make() for name, make in REFERENCES.items()}
+    made |= dict(report_pages())
     texts = {name: text for name, text in made.items() if isinstance(text, str)}
     texts |= {
         file.src_uri: Path(str(file.abs_src_path)).read_text(encoding="utf-8")
@@ -338,7 +343,8 @@ LINK = re.compile(r"\]\(((?![a-z]+:|#|<)[^)\s]+)\)")
 def repository_path(page: str, target: str) -> str | None:
     """The file of the repository that a link means, from a page's name in the site; None outside the repository."""
     name = target.partition("#")[0]
-    origin = page if page.startswith("reports/") else page.removeprefix("files/") if "files/" in page else f"docs/{page}"
+    inside = page.startswith(("reports/", "files/"))
+    origin = page.removeprefix("files/") if inside else f"docs/{page}"
     folder = PurePosixPath(origin).parent
     path = os.path.normpath(folder / name)
     return None if path.startswith("..") or not name else path.replace(os.sep, "/")

@@ -1,25 +1,71 @@
-"""The documentation: its first example runs, and the pages are built without a warning."""
+"""The documentation: its example runs, and its generated pages are complete.  `tox -e docs` builds the site."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
+import textwrap
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from benchmarks.suite.builtin import available
+from benchmarks.suite.load import load_suite
+from dbn_core.methods.registry import methods
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.slow
-def test_the_example_trains_an_ensemble_a_student_and_a_bridge(capsys: pytest.CaptureFixture[str]) -> None:
-    path = ROOT / "examples" / "train_dbn.py"
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 150
-    spec = importlib.util.spec_from_file_location("train_dbn", path)
+def imported(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.main()
+    return module
+
+
+def test_every_key_of_a_suite_file_has_a_type_and_a_meaning() -> None:
+    page = imported("docs/generate.py").suite_page()
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", page, re.M)
+    assert {"repetitions", "validation_fraction", "width", "members", "lr", "epochs", "batch", "use", "varied"} <= {
+        name for name, *_ in rows
+    }
+    assert [name for name, *cells in rows if not all(cells)] == []
+    assert '| `sharing` | `"independent"` or `"shared"` | `"independent"` |' in page
+
+
+def test_the_lists_name_every_method_suite_and_command() -> None:
+    generate = imported("docs/generate.py")
+    assert set(re.findall(r"^### ([\w-]+) ", generate.methods_page(), re.M)) == set(methods())
+    assert set(re.findall(r"^## ([\w-]+)$", generate.suites_page(), re.M)) == set(available())
+    assert {"run", "score", "store gc"} <= set(re.findall(r"^## (.*)$", generate.commands_page(), re.M))
+
+
+def test_every_linked_file_exists_or_is_generated() -> None:
+    made = imported("docs/generate.py").REFERENCES
+    pages = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert link in made or (page.parent / link).exists(), (page.name, link)
+
+
+def test_the_suite_of_the_page_on_distillation_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "distil.md").read_text(encoding="utf-8")
+    data, entries = (textwrap.dedent(text) for text in re.findall(r" ```toml\n(.*?)\n +```", page, re.DOTALL))
+    digits = available()["digits"].read_text(encoding="utf-8")
+    head, _, rest = digits.partition("[data]")
+    other = rest[rest.index("[network]") : rest.index("[[methods]]")]
+    (tmp_path / "mine.toml").write_text(f"{head}{data}\n{other}{entries}", encoding="utf-8")
+    suite = load_suite(str(tmp_path / "mine.toml"))
+    assert [label for _, _, label in suite.entries()] == ["DE", "ED (long)"]
+
+
+@pytest.mark.slow
+def test_the_example_trains_an_ensemble_a_student_and_a_bridge(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len((ROOT / "examples" / "train_dbn.py").read_text(encoding="utf-8").splitlines()) <= 150
+    imported("examples/train_dbn.py").main()
     rows = [line.rsplit(maxsplit=2) for line in capsys.readouterr().out.splitlines()[1:]]
     accuracy = {name: float(value) for name, value, _ in rows}
     nll = {name: float(value) for name, _, value in rows}

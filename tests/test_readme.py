@@ -162,11 +162,3 @@ def test_the_data_tables_are_valid() -> None:
     assert {table["source"] for table in tables} == {"parquet", "folder"}
     for table in tables:
         SOURCES[table["source"]].model_validate(table)
-
-
-def test_every_linked_file_exists() -> None:
-    pages = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    for page in pages:
-        links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
-        for link in links:
-            assert (page.parent / link).exists(), (page.name, link)

@@ -77,7 +77,10 @@ def wasserstein(a: Array, b: Array) -> float:
     Raises:
         DataError: there are no points.
     """
-    import ot
+    try:
+        import ot
+    except ImportError as error:
+        raise SpecError("Scores of tables need POT: run `pip install -e '.[generative]'` in the clone.") from error
 
     cost = _distances(a, b)
     weights = (np.full(len(points), 1 / len(points)) for points in (a, b))
