@@ -1,4 +1,4 @@
-"""What a measurement must say of the machine and the libraries that made it."""
+"""Versions and hardware that measurements depend on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _PACKAGES = (
     *("onnx", "onnxruntime"),
 )
 
-# The runtimes in which predictions are timed, and how the columns of each begin in the result rows.
+# Runtimes in which predictions are timed, and the prefixes of their columns in the result rows.
 RUNTIME_PREFIXES = {"eager": "latency", "compiled": "latency_compiled", "onnxruntime": "latency_onnxruntime"}
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that numbers depend on."""
+    """Versions of Python and of the packages that results depend on."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -29,7 +29,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Processor, cores and memory; the accelerator where one is used."""
+    """Processor, cores and memory; the accelerator if one is used."""
     value: dict[str, Any] = {
         "processor": _cpu_model(),
         "cores": os.cpu_count(),
@@ -44,7 +44,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def numerics(device: Any) -> dict[str, Any]:
-    """What the bits of a training depend on, apart from its recipe: torch, its threads, and where it computes.
+    """What the bits of a training depend on besides its recipe: version and threads of torch, and the processor.
 
     Args:
         device: a :class:`torch.device`.
@@ -60,7 +60,7 @@ def numerics(device: Any) -> dict[str, Any]:
 
 
 def computes_bf16() -> bool | None:
-    """Whether the processor has bf16 products; without them torch computes in float32.  None: nothing says so."""
+    """Whether the processor has bf16 products; without them torch emulates bf16.  None: unknown."""
     said = _cpu_info("flags") or _cpu_info("Features")  # the latter on ARM
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(said.split())) if said else None
 

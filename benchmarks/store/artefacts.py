@@ -1,14 +1,14 @@
-"""The content-addressed store of artefacts: tensors in safetensors, what made them in a JSON sidecar.
+"""The content-addressed store of artefacts: tensors in safetensors, their description in a JSON sidecar.
 
-The key of an artefact is the hash of its recipe, so a result is found again whatever the order of the suite, and a
-store can be copied to another machine.  The sidecar is written last and holds the checksum of the tensors: an artefact
-without a sidecar does not exist, one whose checksum fails is set aside.
+The key of an artefact is the hash of its recipe, so results do not depend on the order of a suite, and a store can be
+copied to another machine.  The sidecar is written last and holds the checksum of the tensors: an artefact without a
+sidecar does not exist, and one with a wrong checksum is set aside.
 
-Several runs, on several machines, may share a store on a common file system: whoever makes an artefact holds its lock,
-which the operating system releases when the process dies.  Lock files stay: if one were removed, two processes could
-each hold a lock of the same name.  A file ``.dbn-store`` marks a folder as a store.
+Several runs, on several machines, may share a store on a common file system.  The process that makes an artefact holds
+its lock, which the operating system releases when the process dies.  Lock files stay, since two processes could
+otherwise hold a lock of one name.  The file ``.dbn-store`` marks a folder as a store.
 
-What the store lacks is looked up in released results (:mod:`benchmarks.store.released`), which are never written to.
+Artefacts that the store lacks are read from released results (:mod:`benchmarks.store.released`), which are read-only.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from dbn_core.rng import digest
 if TYPE_CHECKING:
     import numpy as np
 
-# Every kind of artefact: those of a plan, then facts about data, timings, and records of predictions made elsewhere.
+# Artefacts of a plan; then facts about data, timings, and records of external predictions.
 KINDS = ("member", "views", "part", "predictions", "shifts", "cost", "data", "latency", "external")
 KEY = re.compile("[0-9a-f]{40}")
 MARK = ".dbn-store"
 CLEANING = "gc"  # the lock that `store gc` holds while it works
 CLEANING_WAIT_S = 30.0
-_USE = "use-"  # how the locks of processes that use a store begin
+_USE = "use-"  # prefix of the locks of processes that use a store
 
 
 class Store:
@@ -45,12 +45,12 @@ class Store:
 
     Args:
         root: the folder, the only one that is written to.
-        released: where to look for what it lacks.
+        released: read where the store lacks an artefact.
     """
 
     def __init__(self, root: Path | str, released: Sequence[Released] = ()) -> None:
         self.root, self.released = Path(root), tuple(released)
-        self.damaged: list[str] = []  # what this object found damaged, in words without a full stop
+        self.damaged: list[str] = []  # what this object found damaged, without a full stop
 
     def _base(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2] / key
@@ -64,11 +64,11 @@ class Store:
         return self._base(kind, key).with_suffix(".json")
 
     def checkpoint_path(self, key: str) -> Path:
-        """Where the training of an artefact may keep its intermediate state; files are ``<key>.<purpose>....``."""
+        """Prefix of the checkpoints of an artefact; files are ``<key>.<purpose>....``."""
         return self.root / "checkpoints" / key
 
     def drop_checkpoints(self, key: str) -> None:
-        """Remove the intermediate state of an artefact that is now stored, and what a killed write of it left."""
+        """Remove the checkpoints of an artefact that is now stored, and temporary files of killed writes."""
         for pattern in (f"{key}.*", f".{key}.*.tmp"):
             for path in self.checkpoint_path(key).parent.glob(pattern):
                 path.unlink(missing_ok=True)
@@ -79,7 +79,7 @@ class Store:
 
     @contextmanager
     def locked(self, key: str, wait_s: float = 0.0) -> Iterator[bool]:
-        """Hold the lock of an artefact; gives whether it was obtained within ``wait_s`` seconds (-1: wait for ever)."""
+        """Hold the lock of an artefact; yields whether it was obtained within ``wait_s`` seconds (-1: no limit)."""
         from filelock import FileLock, Timeout
 
         path = self.lock_path(key)
@@ -99,7 +99,7 @@ class Store:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Mark the folder as a store, and keep ``store gc`` out of it; a store that cannot be written to is only read.
+        """Mark the folder as a store, and lock out ``store gc``; a read-only store is only read.
 
         Raises:
             StoreError: ``store gc`` is at work.
@@ -122,15 +122,15 @@ class Store:
                 yield
             finally:
                 with suppress(OSError):
-                    self.lock_path(name).unlink(missing_ok=True)  # nobody else ever asks for this name
+                    self.lock_path(name).unlink(missing_ok=True)  # the name is unique
 
     @property
     def marked(self) -> bool:
-        """Whether the folder is known to be a store."""
+        """Whether the folder is marked as a store."""
         return (self.root / MARK).is_file()
 
     def locks(self) -> dict[str, bool]:
-        """Whether somebody holds each lock that there is, by its name."""
+        """Whether each existing lock is held, by name."""
         held = {}
         for path in sorted(self.lock_path("*").parent.glob("*.lock")):
             if KEY.fullmatch(path.stem) or path.stem.startswith(_USE):
@@ -139,7 +139,7 @@ class Store:
         return held
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether the artefact is complete (its sidecar is there, and its tensors if it says so)."""
+        """Whether the artefact is complete: its sidecar exists, and its tensors if it has any."""
         return self._holds(kind, key) or any(layer.has(kind, key) for layer in self.released)
 
     def _holds(self, kind: str, key: str) -> bool:
@@ -153,11 +153,11 @@ class Store:
             return False
 
     def described(self, kind: str, key: str) -> bool:
-        """Whether it is known how the artefact was made; its tensors may be elsewhere."""
+        """Whether the artefact has a sidecar; its tensors may be missing."""
         return self.sidecar_path(kind, key).is_file() or any(layer.described(kind, key) for layer in self.released)
 
     def lost_description(self, kind: str, key: str) -> bool:
-        """Whether the artefact was described, in a way that is now damaged; it is set aside."""
+        """Whether the sidecar of the artefact is damaged; it is then set aside."""
         if not self.described(kind, key):
             return False
         try:
@@ -167,7 +167,7 @@ class Store:
         return False
 
     def intact(self, kind: str, key: str) -> bool:
-        """Whether the artefact is complete and unaltered; reads all of it.  What is altered is set aside."""
+        """Whether the artefact is complete and unaltered; reads all of it, and sets an altered one aside."""
         if not self.described(kind, key):
             return False
         try:
@@ -180,8 +180,8 @@ class Store:
         """Store an artefact.
 
         Args:
-            value: JSON: the recipe and what is known of the making.
-            content: serialised safetensors, or nothing for an artefact that is JSON alone.
+            value: JSON: the recipe and facts about the computation.
+            content: serialised safetensors; empty for an artefact without tensors.
         """
         if content:
             atomic_write(self.tensors_path(kind, key), content)
@@ -201,16 +201,16 @@ class Store:
         return self._described(kind, key)[0]
 
     def known(self, kind: str, key: str) -> dict[str, Any]:
-        """What the maker of an artefact left in its JSON; nothing where that is missing or damaged."""
+        """The ``value`` of an artefact's JSON; empty where it is missing or damaged."""
         if not self.described(kind, key):
             return {}
         try:
             return self.value(kind, key)["value"]
-        except ArtefactError:  # damaged since the run began; it is set aside, and made again by the next
+        except ArtefactError:  # damaged during this run; set aside, and made again by the next
             return {}
 
     def sidecar(self, kind: str, key: str) -> bytes:
-        """The description of an artefact as it lies on disk, verified; raises as :meth:`value` does."""
+        """The verified bytes of an artefact's sidecar; raises as :meth:`value` does."""
         return self._described(kind, key)[1]
 
     def _described(self, kind: str, key: str) -> tuple[dict[str, Any], bytes]:
@@ -229,7 +229,7 @@ class Store:
             raise self._set_aside(kind, key, str(error)) from error
 
     def content(self, kind: str, key: str) -> bytes:
-        """The verified bytes of an artefact's tensors, none for one that is JSON alone."""
+        """The verified bytes of an artefact's tensors; empty for one without tensors."""
         meta = self.value(kind, key)
         if not meta["bytes"]:
             return b""
@@ -249,7 +249,7 @@ class Store:
 
     def arrays(self, kind: str, key: str) -> dict[str, np.ndarray]:
         """The tensors as NumPy arrays, without torch."""
-        from safetensors import SafetensorError  # here, since to look whether artefacts are there needs no NumPy
+        from safetensors import SafetensorError  # here, since looking up artefacts needs no NumPy
         from safetensors.numpy import load
 
         try:
@@ -258,25 +258,25 @@ class Store:
             raise self._set_aside(kind, key, "it is no safetensors file") from error
 
     def _set_aside(self, kind: str, key: str, reason: str) -> ArtefactError:
-        """Rename a damaged artefact so that the next run rebuilds it, and say so."""
+        """Rename a damaged artefact, so that the next run makes it again; the error that says so."""
         done = "set aside as *.damaged"
         for path in (self.sidecar_path(kind, key), self.tensors_path(kind, key)):
             try:
                 path.replace(path.with_name(path.name + ".damaged"))
             except FileNotFoundError:
                 pass
-            except OSError as error:  # a store that cannot be written to is still read
+            except OSError as error:  # a read-only store is still read
                 done = f"to be set aside when '{self.root}' is writable ({error.strerror or error})"
         damage = f"Artefact {kind}/{key} is damaged ({reason}), {done}"
         self.damaged.append(damage)
         return ArtefactError(f"{damage}: run the suite again.")
 
     def own(self, kind: str = "*") -> Iterator[tuple[str, str]]:
-        """(kind, key) of everything under ``root`` that has a sidecar, of one kind or of all, in order."""
+        """(kind, key) of all artefacts under ``root``, of one kind or of all, in order."""
         for path in sorted(self.root.glob(f"{kind}/??/*.json")):
             if path.stem.startswith(path.parent.name) and KEY.fullmatch(path.stem):
                 yield path.parent.parent.name, path.stem
 
     def artefacts(self, kind: str = "*") -> Iterator[tuple[str, str]]:
-        """(kind, key) of everything that is described here or in released results, in order."""
+        """(kind, key) of all artefacts here and in released results, in order."""
         yield from sorted({*self.own(kind), *(found for layer in self.released for found in layer.artefacts(kind))})

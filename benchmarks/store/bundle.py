@@ -1,6 +1,6 @@
-"""A suite's results in one file: written on one machine, read on another, where nothing is trained again.
+"""A suite's results in one file, to read on another machine without training.
 
-A bundle is a zip archive: artefacts as they lie in the store, result rows, and a manifest with a checksum of each file.
+A bundle is a zip archive of artefacts, as in the store, of result rows, and of a manifest with their checksums.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from dbn_core.files import atomic_write, replacing
 from dbn_core.rng import digest
 
 _FORMAT = 1
-_LIMIT = 2**28  # bytes of all files of a bundle that are no tensors
+_LIMIT = 2**28  # bytes of all files of a bundle but tensors
 _MANIFEST = "manifest.json"
-# Nothing else is ever written to disk, whatever an archive calls its files.
+# Only files with these names are written to disk.
 _NAME = re.compile(
     rf"store/({'|'.join(KINDS)})/([0-9a-f]{{2}})/\2[0-9a-f]{{38}}\.(json|safetensors)|rows/("
     + "|".join(map(re.escape, (*ROWS, *SOME_ROWS)))
     + ")"
 )
-_IDENTITY = ("suite", "data", "label", "size", "repetition")  # of predictions that were made elsewhere
+_IDENTITY = ("suite", "data", "label", "size", "repetition")  # of external predictions
 
 
 def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool = False) -> int:
-    """Write predictions, costs, timings, and what is known of the trainings, with the suite's result rows.
+    """Write predictions, costs, timings, sidecars of trainings, and the suite's result rows.
 
     Args:
         rows: folder of the suite's result rows.
         file: the archive; replaced when it exists.
-        weights: trained weights and stored logits too.
+        weights: also write trained weights and stored logits.
 
     Returns:
-        How many artefacts went in.
+        Number of artefacts.
 
     Raises:
         SpecError: the suite has not been run, or the name of the file does not end in ``.zip``.
@@ -84,7 +84,7 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
 
 
 def _external(plan: Plan, store: Store) -> list[tuple[str, str]]:
-    """Predictions that were made elsewhere and joined this suite."""
+    """External predictions of this suite."""
     found: list[tuple[str, str]] = []
     for kind, key in store.artefacts("external"):
         value = store.value(kind, key)["value"]
@@ -100,20 +100,20 @@ def import_bundle(
     replace_rows: bool = False,
     report: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, int, Path]:
-    """Take over a bundle; nothing is written before all of it is checked.
+    """Import a bundle; all of it is checked before anything is written.
 
     Args:
-        rows: where the result rows go; None: ``results/runs/<suite>``.
+        rows: folder for the result rows; None: ``results/runs/<suite>``.
         replace_rows: whether other rows there may be replaced.
-        report: called with each line that says what the bundle holds, before anything is written.
+        report: called with each line of a summary, before anything is written.
 
     Returns:
-        Name of the suite, number of artefacts that the store did not have, folder of the rows.
+        Name of the suite, number of new artefacts, folder of the rows.
 
     Raises:
-        ArtefactError: the file is no bundle, is damaged, or an artefact is not what its key stands for.
-        SpecError: there is no such file, or other rows are there already.
-        StoreError: a run makes one of the artefacts, ``store gc`` is at work, or a file cannot be written.
+        ArtefactError: the file is no bundle or damaged, or an artefact does not belong to its key.
+        SpecError: there is no such file, or the folder has other rows.
+        StoreError: a run is making one of the artefacts, ``store gc`` runs, or a file cannot be written.
     """
     if not file.is_file():
         raise SpecError(f"There is no file '{file}': give the path of a bundle that `dbn-bench store export` wrote.")
@@ -140,7 +140,7 @@ def import_bundle(
                 if not mine:
                     raise StoreError(f"A run makes the artefact {kind}/{key}: import '{file}' when it has ended.")
                 new += not store.described(kind, key)
-                # Tensors before their description: an artefact with a description is whole.
+                # The sidecar last: an artefact with a sidecar is complete.
                 if name + ".safetensors" in tensors:
                     content = archive.read(name + ".safetensors")
                     atomic_write(store.tensors_path(kind, key), content)
@@ -154,7 +154,7 @@ def _name(kind: str, key: str) -> str:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes], set[str]]:
-    """Manifest, small files by name, and names of tensors; all of them have their checksum."""
+    """Manifest, small files by name, and names of tensors; all checksums are verified."""
     damaged = ArtefactError(f"The bundle '{file}' is damaged or no bundle: export it again.")
     try:
         with zipfile.ZipFile(file) as archive:
@@ -176,7 +176,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes], set[str]]:
             raise damaged
     except ArtefactError:
         raise
-    except Exception as error:  # zipfile, zlib and json each have errors of their own for bytes that went wrong
+    except Exception as error:  # zipfile, zlib and json raise errors of many types for damaged bytes
         raise damaged from error
     if not all(f"rows/{name}" in contents for name in ROWS):
         raise damaged
@@ -184,7 +184,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes], set[str]]:
 
 
 def _check_sizes(file: Path, entries: list[zipfile.ZipInfo]) -> None:
-    """Whether an archive has the files of a bundle alone, and of a size that a bundle has, before it is unpacked."""
+    """Refuse an archive with other files or sizes than a bundle has, before it is unpacked."""
     tensors = [info for info in entries if info.filename.endswith(".safetensors")]
     packed = [info for info in entries if not info.filename.endswith(".safetensors")]
     if (
@@ -204,13 +204,13 @@ def _check_sizes(file: Path, entries: list[zipfile.ZipInfo]) -> None:
 
 def _content(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     with archive.open(info) as stream:
-        return stream.read(info.file_size)  # never unpacks more than was said
+        return stream.read(info.file_size)  # never more than the stated size
 
 
 def _described(
     file: Path, contents: Mapping[str, bytes], sums: Mapping[str, str]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Descriptions of all artefacts of a bundle by kind and key, each with the recipe and the tensors of its key."""
+    """Sidecars of all artefacts by (kind, key); recipes and tensors are compared with the keys."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     try:
         for name in contents:
@@ -234,7 +234,7 @@ def _described(
 
 
 def _made_elsewhere(found: Mapping[tuple[str, str], dict[str, Any]]) -> set[tuple[str, str]]:
-    """Predictions that were made elsewhere and their costs, where their keys are those of what a record says."""
+    """External predictions and their costs whose keys agree with their records."""
     keys = set()
     for (kind, _), meta in found.items():
         if kind == "external":
@@ -248,7 +248,7 @@ def _made_elsewhere(found: Mapping[tuple[str, str], dict[str, Any]]) -> set[tupl
 
 
 def _summary(suite: str, described: Mapping[tuple[str, str], dict[str, Any]]) -> list[str]:
-    """What a bundle holds: its suite, and on which data its artefacts are."""
+    """Lines on the contents of a bundle: suite, artefacts and their data."""
     facts = [meta["value"].get("facts") or {} for (kind, _), meta in described.items() if kind == "data"]
     titles = {fact.get("fingerprint"): fact.get("title") for fact in facts}
     counts: Counter[tuple[str, str]] = Counter()

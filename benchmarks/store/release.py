@@ -1,7 +1,7 @@
-"""Release a suite: what a store holds of it as a folder that is committed (:mod:`benchmarks.store.released` reads it).
+"""Release a suite: write its artefacts to a folder that is committed (read by :mod:`benchmarks.store.released`).
 
-A release needs nothing to be complete: members of a pool can be released before there is any result, and whatever has
-been added since goes into the next one.  The same artefacts give the same archives, to the byte.
+A release may be incomplete: members can be released before there are results.  The same artefacts give the same
+archives, byte for byte.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dbn_core.rng import digest
 
 @dataclass(frozen=True)
 class Release:
-    """What was released: artefacts by kind, with how many the suite plans; what was left out; bytes of each file."""
+    """What was released: artefacts by kind (found, planned), sentences on what was left out, bytes of each file."""
 
     counts: dict[str, tuple[int, int | None]]
     left_out: list[str]
@@ -35,11 +35,11 @@ class Release:
 
 
 def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = None) -> Release:
-    """Write the released folder of a suite from what the store, with the releases it reads through to, holds of it.
+    """Write the released folder of a suite from a store, which may itself read released results.
 
     Args:
-        folder: files in it that the release does not have are removed.
-        pools: of how many pools the members' weights go along, from the first; None: of all.
+        folder: archives in it that are not part of the release are removed.
+        pools: number of pools, from the first, whose weights are released; None: all.
 
     Raises:
         SpecError: the store has nothing of the suite.
@@ -52,7 +52,7 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
             "makes what can be released."
         )
     places = {(node.kind, node.key): _archive(node, store, pools) for node in nodes}
-    places |= dict.fromkeys(_beside(plan, store), "")
+    places |= dict.fromkeys(_unplanned(plan, store), "")
     archives: dict[str, dict[str, bytes]] = {DESCRIPTIONS: {}}
     for (kind, key), archive in places.items():
         archives[DESCRIPTIONS][entry(kind, key, "json")] = store.sidecar(kind, key)
@@ -85,7 +85,7 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
 
 
 def _archive(node: Node, store: Store, pools: int | None) -> str | None:
-    """Where the tensors of an artefact go: "" where it has none, None where they stay behind."""
+    """The archive for the tensors of an artefact: "" if it has none, None if they are not released."""
     if node.kind == "member" and store.has(node.kind, node.key):
         pool = node.recipe["pool"]
         return f"pool-{pool + 1:02d}.zip" if pools is None or pool < pools else None
@@ -94,8 +94,8 @@ def _archive(node: Node, store: Store, pools: int | None) -> str | None:
     return "" if node.kind == "cost" else None
 
 
-def _beside(plan: Plan, store: Store) -> list[tuple[str, str]]:
-    """What is in no plan but belongs to it: facts about its data, and the timings that have most of its predictors."""
+def _unplanned(plan: Plan, store: Store) -> list[tuple[str, str]]:
+    """Artefacts that belong to a suite but not to its plan: facts about its data, and its largest timing."""
     costs = {f"{cell.spec}@{cell.size}": cell.cost for cell in plan.cells}
     found = []
     for kind, key in store.artefacts("data"):
@@ -137,7 +137,7 @@ def _counts(plan: Plan, places: Mapping[tuple[str, str], str | None]) -> dict[st
 
 
 def _left_out(plan: Plan, store: Store, places: Mapping[tuple[str, str], str | None]) -> list[str]:
-    """In words."""
+    """Sentences on what is not released."""
     lines = []
     only_described = Counter(kind for (kind, _), archive in places.items() if archive is None)
     if only_described:

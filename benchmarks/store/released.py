@@ -1,8 +1,8 @@
-"""Released results: a folder of the repository for each suite, which stores read through to and never write.
+"""Released results: a folder of the repository for each suite, from which stores read what they lack.
 
-A folder holds ``manifest.json`` and the zip archives that it lists, each with its checksum.  In an archive artefacts
-lie as in a store, byte for byte; what is released without its tensors (trained parts) is described only.  Predictions
-are cut into pieces, since a deep ensemble of eight repeats what those of seven and of one say (:func:`in_pieces`).
+A folder holds ``manifest.json`` and the zip archives that it lists, each with its checksum.  Archives hold artefacts
+as a store does, byte for byte; trained parts are released without tensors.  Predictions are cut into pieces, because
+deep ensembles of different sizes share their terms (:func:`in_pieces`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ VARIABLE = "DBN_RELEASED"
 
 
 def released_root() -> Path | None:
-    """The folder that holds a folder for each released suite; None where there is none.
+    """The folder with a folder for each released suite; None if there is none.
 
-    That of the environment variable ``DBN_RELEASED`` (none, if it is empty), of the working folder, or of the
-    repository that this package is run from.
+    The environment variable ``DBN_RELEASED`` names it (empty: none).  Without it, it is that of the working folder or
+    of the repository of this package.
     """
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE]) if os.environ[VARIABLE] else None
-    beside = Path(__file__).resolve().parents[2] / FOLDER
-    return next((root for root in (FOLDER, beside) if root.is_dir()), None)
+    own = Path(__file__).resolve().parents[2] / FOLDER
+    return next((root for root in (FOLDER, own) if root.is_dir()), None)
 
 
 def released_suites(root: Path | None) -> tuple[Released, ...]:
@@ -48,7 +48,7 @@ def released_suites(root: Path | None) -> tuple[Released, ...]:
         return ()
     if not root.is_dir():
         raise StoreError(f"There is no folder '{root}' of released results: change {VARIABLE}, or set it to nothing.")
-    # Also a folder whose manifest is missing: that is damage, and no reason to train everything.
+    # A folder without a manifest is damage, and no reason to train everything.
     return tuple(Released(path) for path in sorted(root.glob("[!.]*/")) if path.is_dir())
 
 
@@ -83,15 +83,15 @@ class Released:
         return manifest
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether the artefact is released with its tensors, if it has any."""
+        """Whether the artefact is released, with its tensors if it has any."""
         return self.manifest["artefacts"].get(f"{kind}/{key}") is not None
 
     def described(self, kind: str, key: str) -> bool:
-        """Whether it is released how the artefact was made."""
+        """Whether the sidecar of the artefact is released."""
         return f"{kind}/{key}" in self.manifest["artefacts"]
 
     def description(self, kind: str, key: str) -> tuple[dict[str, Any], bytes]:
-        """The description of an artefact, verified, and its bytes."""
+        """The verified sidecar of an artefact, and its bytes."""
         content = self._read(DESCRIPTIONS, entry(kind, key, "json"))
         try:
             return opened(content, kind, key), content
@@ -99,7 +99,7 @@ class Released:
             raise self._damaged(DESCRIPTIONS) from error
 
     def content(self, kind: str, key: str) -> bytes:
-        """The verified bytes of the tensors of an artefact that has some."""
+        """The verified bytes of an artefact's tensors."""
         archive = self.manifest["artefacts"][f"{kind}/{key}"]
         if kind == "predictions":
             names = self._read(archive, entry(kind, key, "pieces")).decode().split()
@@ -111,14 +111,14 @@ class Released:
         return content
 
     def artefacts(self, kind: str = "*") -> Iterator[tuple[str, str]]:
-        """(kind, key) of everything that is described, of one kind or of all."""
+        """(kind, key) of all released artefacts, of one kind or of all."""
         for name in self.manifest["artefacts"]:
             its, _, key = name.partition("/")
             if kind in ("*", its):
                 yield its, key
 
     def damage(self) -> list[str]:
-        """A sentence for each file that is not as it was released; reads all of them."""
+        """A sentence for each damaged file; reads all of them."""
         try:
             files = self.manifest["files"]
         except StoreError as error:
@@ -136,7 +136,7 @@ class Released:
             if archive not in self._archives:
                 self._archives[archive] = zipfile.ZipFile(self.folder / archive)
             return self._archives[archive].read(name)  # checks the CRC of what it read
-        except Exception as error:  # zipfile and zlib each have errors of their own for bytes that went wrong
+        except Exception as error:  # zipfile and zlib raise errors of many types for damaged bytes
             raise self._damaged(archive) from error
 
     def _damaged(self, name: str) -> StoreError:
@@ -158,7 +158,7 @@ def piece(sha256: str) -> str:
 
 
 def in_pieces(kind: str, key: str, content: bytes) -> dict[str, bytes]:
-    """Predictions as files of an archive: header, tensors and terms one by one, and a list that puts them together.
+    """Predictions as files of an archive: header, tensors and terms one by one, and the list of their order.
 
     Args:
         content: a safetensors file; its tensors [M, N, K] are cut into their M terms.
@@ -178,7 +178,11 @@ def in_pieces(kind: str, key: str, content: bytes) -> dict[str, bytes]:
 
 
 def opened(sidecar: bytes, kind: str, key: str) -> dict[str, Any]:
-    """A description that is what it says; else a :class:`ValueError` that says in what it is not."""
+    """A verified sidecar.
+
+    Raises:
+        ValueError: it is unreadable, altered, or that of another artefact.
+    """
     try:
         meta: dict[str, Any] = json.loads(sidecar)
         seal = meta.pop("meta_sha256")

@@ -1,4 +1,4 @@
-"""The files of a suite's result rows: written as a whole, by a run or from a bundle."""
+"""The files of a suite's result rows, which are replaced together."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from dbn_core.files import replacing, unwritable
 from dbn_core.rng import digest
 
 ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
-SOME_ROWS = ("records.csv", "shifts.csv", "exhibits.safetensors")  # which not every suite has
+SOME_ROWS = ("records.csv", "shifts.csv", "exhibits.safetensors")  # optional
 
-# What makes another suite of one that has the same name; methods, sizes and repetitions come and go.
+# Fields that define a suite; methods, sizes and repetitions may change.
 _DEFINING = {"title", "task", "seed", "data", "network", "recipe", "students"}
-_PLACES = {"root", "obtain", "download"}  # keys of [data] that say where it is
+_PLACES = {"root", "obtain", "download"}  # keys of [data] that locate it
 
 
 def write_rows(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Replace the result files of a folder; those that are not given are removed.
+    """Replace the result files of a folder; files that are not given are removed.
 
-    Nothing is read without ``meta.json``: it goes before any other file changes and comes when all of them are there,
-    so that a process killed in between leaves no mixture.
+    Rows are read only with ``meta.json``, which is removed first and written last: a killed process leaves no mixture.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written to.
     """
     meta = folder / "meta.json"
     try:
-        with ExitStack() as files:  # what was opened last takes its place first
+        with ExitStack() as files:  # the file opened last is replaced first
             for name in sorted(contents, key=lambda name: name != meta.name):
                 files.enter_context(replacing(folder / name)).write(contents[name])
             meta.unlink(missing_ok=True)
@@ -43,7 +42,7 @@ def write_rows(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def source_of(name: str, overrides: Mapping[str, Any]) -> str:
-    """Identifies where a suite comes from: its file, or its name if it comes along, and what ``--set`` redefines."""
+    """Identity of a suite's source: its file or built-in name, and the defining keys of ``--set``."""
     file = str(Path(name).resolve()) if name.endswith(".toml") else name
     places = {f"data.{key}" for key in _PLACES}
     redefined = {key: str(v) for key, v in overrides.items() if key.split(".")[0] in _DEFINING and key not in places}
@@ -51,24 +50,24 @@ def source_of(name: str, overrides: Mapping[str, Any]) -> str:
 
 
 def definition(suite: Suite, source: str) -> dict[str, Any]:
-    """What ``meta.json`` holds of the definition of a suite, for :func:`check_rows`."""
+    """The defining fields of a suite, which ``meta.json`` keeps for :func:`check_rows`."""
     value = suite.model_dump(mode="json", include=_DEFINING)
     value["data"] = {key: inner for key, inner in value["data"].items() if key not in _PLACES}
     return value | {"source": source}
 
 
 def check_rows(folder: Path, suite: Suite, source: str) -> None:
-    """Whether a suite may replace the rows in a folder: those of the same file, or of the same definition.
+    """Check that a suite may replace the rows in a folder: its file or its definition is the same.
 
     Raises:
-        SpecError: they are of another suite of this name.
+        SpecError: the rows are of another suite of this name.
     """
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         there = meta["definition"]
         if there.pop("source") == source:
             return
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or of an earlier version
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no rows, or unreadable ones
         return
     before, now = _flat(there), _flat(definition(suite, source))
     changed = [key for key in sorted({*before, *now} - {"source"}) if before.get(key) != now.get(key)]
@@ -83,7 +82,7 @@ def check_rows(folder: Path, suite: Suite, source: str) -> None:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Tables in tables as one, by dotted keys."""
+    """A nested table as a flat one with dotted keys."""
     found: dict[str, Any] = {}
     for key, inner in value.items():
         found |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}

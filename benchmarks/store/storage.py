@@ -1,4 +1,4 @@
-"""Looking after a store: check every artefact, and remove what nobody needs."""
+"""Maintenance of a store: verify every artefact, remove what is not needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.store.artefacts import CLEANING, KEY, KINDS, MARK, Store
 from benchmarks.suite.plan import TRAINED, Plan
 from dbn_core.errors import StoreError
 
-# Only files of these names are ever removed, no matter what else lies in the folder.
+# Only files with these names are ever removed.
 _RUN = r".+-\d{8}T\d{6}-.+-\d+"
 _HOME = rf"(?:{'|'.join(KINDS)})/[0-9a-f]{{2}}"
 _TEMPORARY = re.compile(rf"(?:{_HOME}|checkpoints|runs|running)/\.?(?:{KEY.pattern}|{_RUN})\.(?:.+\.)?tmp")
@@ -27,12 +27,12 @@ UNNEEDED = "artefacts that no kept suite needs"
 
 
 def verify_store(store: Store) -> Counter[str]:
-    """Read every artefact; what is damaged is named in ``store.damaged``, and set aside unless it is released.
+    """Read every artefact; damaged ones are listed in ``store.damaged`` and, unless released, set aside.
 
-    Predictions whose tensors are missing are named there too: unlike trained weights they always come with them.
+    Predictions without tensors are listed there, too; trained weights may be left out of bundles.
 
     Returns:
-        How many are intact, by kind.  Trainings whose tensors are elsewhere count as ``<kind> (described only)``.
+        Number of intact artefacts by kind.  Trainings without tensors count as ``<kind> (described only)``.
     """
     counts: Counter[str] = Counter()
     own = Store(store.root)
@@ -55,15 +55,15 @@ def verify_store(store: Store) -> Counter[str]:
 
 @contextmanager
 def cleaning(store: Store) -> Iterator[None]:
-    """Have a store alone, so that files can be removed from it.
+    """Lock a store exclusively, so that files can be removed.
 
     Raises:
-        StoreError: the folder is not marked as a store, or a run, an import or another cleaning is at work on it.
+        StoreError: the folder is not marked as a store, or a run, an import or another cleaning uses it.
     """
     if not store.marked:
         raise StoreError(
-            f"The folder '{store.root}' has no file {MARK}, so it may be no store: check --store; running a suite with "
-            "it marks a store that an earlier version made."
+            f"The folder '{store.root}' has no file {MARK}, so it may be no store: check --store; a run of a suite "
+            "marks its store."
         )
     with store.locked(CLEANING) as mine:
         held = CLEANING if not mine else next((name for name, is_held in store.locks().items() if is_held), None)
@@ -76,13 +76,13 @@ def cleaning(store: Store) -> Iterator[None]:
 
 
 def collect(store: Store, keep: Iterable[Plan] | None = None) -> dict[str, list[Path]]:
-    """Files that can go, by reason, while nobody works on the store (:func:`cleaning`).
+    """Files that can be removed, by reason; call it within :func:`cleaning`.
 
-    Files younger than a day stay if no description names them: somebody may be copying artefacts in.  Predictions that
-    were made elsewhere stay, also where they or their record are damaged: nobody can make them again.
+    Unreferenced files younger than a day stay, since they may belong to a copy in progress.  External predictions stay
+    even if they are damaged, since no run makes them again.
 
     Args:
-        keep: everything that none of these plans needs can go; None: no artefact goes.
+        keep: artefacts that none of these plans needs can be removed; None: no artefact is.
     """
     needed = None if keep is None else {key for plan in keep for key in plan.nodes}
     stored = {key for _, key in store.artefacts()}
@@ -115,12 +115,12 @@ def collect(store: Store, keep: Iterable[Plan] | None = None) -> dict[str, list[
     return litter
 
 
-# Small, and not part of any plan: facts about data, timings, and records of predictions that were made elsewhere.
+# Small, and in no plan: facts about data, timings, records of external predictions.
 _ALWAYS_KEPT = ("data", "latency", "external")
 
 
 def _files(store: Store, pattern: re.Pattern[str]) -> Iterator[tuple[Path, str]]:
-    """Files of a store whose path in it is such a one, with the key in their names, in order."""
+    """Files whose path in the store matches, with the key in their name, in order."""
     for path in sorted([*store.root.glob("*/*"), *store.root.glob("*/??/*")]):
         if (match := pattern.fullmatch(path.relative_to(store.root).as_posix())) and path.is_file():
             yield path, match[1] if pattern.groups else ""
@@ -131,7 +131,7 @@ def _is_old(path: Path) -> bool:
 
 
 def _made_elsewhere(store: Store) -> set[str]:
-    """Keys of predictions that were made elsewhere, and of their costs."""
+    """Keys of external predictions and of their costs."""
     keys = set()
     for kind in ("external", "predictions", "cost"):
         for _, key in store.own(kind):
@@ -139,12 +139,12 @@ def _made_elsewhere(store: Store) -> set[str]:
             if kind == "external":
                 keys |= {value["predictions"], value["cost"]} if value else set()
             elif "identity" in value.get("recipe", {}) or (kind == "cost" and "recipe" not in value):
-                keys.add(key)  # also where the record is damaged
+                keys.add(key)  # even if the record is damaged
     return keys
 
 
 def unneeded(store: Store, paths: Iterable[Path]) -> list[tuple[str, str, int, int]]:
-    """What artefacts that can go are: name of their data, what they are, how many, bytes; the largest first."""
+    """Summary of removable artefacts: data, description, number, bytes; the largest first."""
     facts = [store.known(kind, key).get("facts", {}) for kind, key in store.artefacts("data")]
     titles = {fact.get("fingerprint"): fact.get("title") for fact in facts}
     sizes: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)

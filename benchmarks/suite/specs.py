@@ -81,8 +81,8 @@ class StudentSpec(SpecModel):
 class LatencySpec(SpecModel):
     """How wall-clock time is measured: rounds at batch size 1, and rounds at ``batch``, in each runtime.
 
-    ``compiled`` is torch.compile, which takes a minute or more for each method and batch.  A runtime that is not
-    installed is skipped with a message.
+    Runtimes other than ``eager`` have at most 12 rounds.  ``compiled`` is torch.compile, which takes a minute or more
+    for each method and batch.  A runtime that is not installed is skipped with a message.
 
     Attributes:
         batch: the second batch size that is timed.

@@ -1,7 +1,6 @@
-"""Where nodes are made: in this process, in a pool of processes, or on a Dask cluster.
+"""Where nodes are made: in this process, in worker processes, or on a Dask cluster.
 
-All of them are ``concurrent.futures`` executors; an :class:`Engine` adds what a scheduler must know besides: how many
-nodes it takes at once, and how to end.
+All are ``concurrent.futures`` executors; an :class:`Engine` adds the number of nodes at once, and how to shut down.
 """
 
 from __future__ import annotations
@@ -23,29 +22,29 @@ from typing import Any
 
 from dbn_core.errors import SpecError
 
-# How long a pool may take to say that its process is gone, or a process to end once it is told to.
+# How long a pool may take to notice that its process died, or a process to end when asked.
 LOST_SECONDS = 10.0
 
 
 class Engine(ABC):
-    """An executor, its number of workers, and its end."""
+    """An executor, its number of workers, and its shutdown."""
 
     executor: Executor
 
     @abstractmethod
     def slots(self) -> int:
-        """How many nodes it can work on at once; may change while a run goes on."""
+        """How many nodes it makes at once; may change during a run."""
 
-    def check_workers(self) -> None:  # noqa: B027 - most engines look after their workers themselves
-        """See to it that no future stays open whose worker is gone; asked about twice a second."""
+    def check_workers(self) -> None:  # noqa: B027 - most executors notice dead workers themselves
+        """Close the futures of workers that died; called about twice a second."""
 
     @abstractmethod
     def close(self, at_once: bool) -> None:
-        """Release the workers; ``at_once``: without waiting for what they do."""
+        """Release the workers; ``at_once``: without waiting for their nodes."""
 
 
 class InlineExecutor(Executor):
-    """Runs each call at once in this process: for debugging, and for one large network that uses every core."""
+    """Runs each call at once in this process: for debugging, or for one large network that uses every core."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call ``fn`` and return a finished future."""
@@ -73,7 +72,7 @@ class Inline(Engine):
 
 @dataclass
 class _Worker:
-    """A pool of one process, that process, what it works on, and when it was first found dead at work."""
+    """A pool of one process, the process, its current future, and when it was first found dead."""
 
     start: Callable[[], ProcessPoolExecutor]
     pool: ProcessPoolExecutor | None = None
@@ -82,7 +81,7 @@ class _Worker:
     dead_since: float | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Give it work, in a new process if the old one has died."""
+        """Start a call, in a new process if the old one died."""
         self.dead_since = None
         if self.pool is not None:
             with suppress(BrokenProcessPool):
@@ -91,11 +90,11 @@ class _Worker:
         before = set(active_children())
         self.pool = self.start()
         self.future = self.pool.submit(fn, *args, **kwargs)  # starts the process
-        self.process = next(iter(set(active_children()) - before), None)  # none: it is dead already
+        self.process = next(iter(set(active_children()) - before), None)  # None: it died already
         return self.future
 
     def check_workers(self) -> None:
-        """Close the future of a process that died unnoticed: first by waking the pool, then by force."""
+        """Close the future of a process that died unnoticed: first wake the pool, then close it here."""
         if self.pool is None or self.future is None or self.future.done():
             return
         if not self._ended(0):
@@ -104,7 +103,7 @@ class _Worker:
         self.dead_since = self.dead_since or now
         if now - self.dead_since < LOST_SECONDS:
             with suppress(BrokenProcessPool, RuntimeError):
-                self.pool.submit(os.getpid)  # a pool that is given work looks at its process again
+                self.pool.submit(os.getpid)  # a pool with new work checks its process again
         else:
             with suppress(InvalidStateError):
                 self.future.set_exception(BrokenProcessPool("the worker process is gone, and its pool did not say so"))
@@ -112,7 +111,7 @@ class _Worker:
             self.pool = None
 
     def end(self, wait: bool, cancel_futures: bool) -> None:
-        """End the process; without ``wait``, at once; with it, when it is done, but not much later."""
+        """End the process: at once, or (``wait``) when its call is done."""
         if self.pool is None:
             return
         while wait and self.future is not None and not wait_for([self.future], 1.0).done:
@@ -123,23 +122,23 @@ class _Worker:
             self.process.terminate()
 
     def _ended(self, seconds: float) -> bool:
-        """Whether the process has ended, or does within so many seconds."""
+        """Whether the process has ended, or ends within ``seconds``."""
         return self.process is None or bool(connection.wait([self.process.sentinel], seconds))
 
 
 class WorkerPools(Executor):
-    """A pool of one process for each worker, so that a worker that dies takes no other's work with it.
+    """A pool of one process for each worker, so that a worker that dies affects no other.
 
-    One pool of several processes can hang for ever when one of them dies while another is being started (seen with
-    CPython 3.11.7); a pool of one never does both at a time.  A pool of one can still overlook the death of a process
-    that dies while it is being given work: :meth:`check_workers` finds that.
+    A pool of several processes can hang when one of them dies while another starts (seen with CPython 3.11.7); a pool
+    of one cannot.  It can still miss the death of a process that is just being given work, which
+    :meth:`check_workers` finds.
     """
 
     def __init__(self, start: Sequence[Callable[[], ProcessPoolExecutor]]) -> None:
         self._workers = [_Worker(one) for one in start]
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Give the call to the first idle worker, or to a new one in its place if that has died.
+        """Give the call to the first idle worker, restarted if it died.
 
         Raises:
             RuntimeError: no worker is idle.
@@ -147,10 +146,10 @@ class WorkerPools(Executor):
         for worker in self._workers:
             if worker.future is None or worker.future.done():
                 return worker.submit(fn, *args, **kwargs)
-        raise RuntimeError("every worker is at work")
+        raise RuntimeError("every worker is busy")
 
     def check_workers(self) -> None:
-        """Close every future whose process died unnoticed, so that its work can be given to another."""
+        """Close every future whose process died unnoticed, so that its call can be repeated."""
         for worker in self._workers:
             worker.check_workers()
 
@@ -166,7 +165,7 @@ class Processes(Engine):
     Args:
         count: workers.
         threads: torch threads of each.
-        devices: one for each worker, or none: the run's device serves all.
+        devices: one for each worker; empty: all use the run's device.
     """
 
     def __init__(self, count: int, threads: int, devices: tuple[str, ...] = ()) -> None:
@@ -196,11 +195,11 @@ class Processes(Engine):
 
 
 class Dask(Engine):
-    """A Dask cluster: one that runs already, or two or more processes on this machine.
+    """A Dask cluster: a running one, or processes on this machine.
 
-    Dask itself runs a task again on another worker when a worker dies.  Whoever reaches a scheduler can run code as its
-    user: connections within a cluster that is started here are encrypted, with a certificate that no other process has.
-    Those to another cluster are where Dask's configuration has ``distributed.comm.require-encryption``.
+    When a worker dies, Dask repeats its task on another.  Anyone who can connect to a scheduler can run code as its
+    user.  A cluster that is started here therefore encrypts its connections with its own certificate; those to another
+    cluster are encrypted if Dask's configuration sets ``distributed.comm.require-encryption``.
 
     Args:
         address: of a scheduler, such as ``tcp://host:8786``; None starts a cluster of ``count`` processes here.
@@ -245,11 +244,11 @@ class Dask(Engine):
         self.executor = self.client.get_executor(pure=False)
 
     def slots(self) -> int:
-        """Threads of all workers at the moment; one while a cluster has none yet."""
+        """Threads of all current workers; at least one."""
         return max(1, sum(self.client.nthreads().values()))
 
     def close(self, at_once: bool) -> None:
-        """Leave the cluster; end it when it was started here."""
+        """Disconnect, and end the cluster if it was started here."""
         self.executor.shutdown(wait=not at_once)
         self.client.close()
         if self._cluster is not None:
@@ -298,14 +297,14 @@ def make_engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...]
     return Processes(count, threads, tuple(devices[index % len(devices)] for index in range(count)) if devices else ())
 
 
-# Processes on one GPU: four train 2.7 times as fast as one, eight hardly more in twice the memory: results/perf/gpu.md.
+# Four processes on one GPU train 2.7 times as fast as one; eight hardly gain (results/perf/gpu.md).
 PER_GPU = 4
 
 
 def worker_count(jobs: int, gpus: int) -> int:
-    """Worker processes that ``--jobs`` means: -1 is one for each core, or with GPUs up to four for each of them.
+    """Number of worker processes for ``--jobs``: -1 is one for each core, or with GPUs up to four for each GPU.
 
-    One training of a small network leaves most of a GPU idle: it waits for the processor to launch its kernels.
+    One training of a small network leaves most of a GPU idle, because it waits for kernel launches.
     """
     if jobs >= 0:
         return jobs
@@ -315,7 +314,7 @@ def worker_count(jobs: int, gpus: int) -> int:
 
 @contextmanager
 def engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Iterator[Engine]:
-    """:func:`make_engine`, closed at the end: at once after an error, so that Ctrl-C does not wait for trainings."""
+    """:func:`make_engine`, closed at the end; after an error at once, so that Ctrl-C does not wait for trainings."""
     made = make_engine(executor, jobs, threads, devices)
     try:
         yield made

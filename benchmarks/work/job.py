@@ -1,4 +1,4 @@
-"""What every executor calls in its workers: find or make one node of a run."""
+"""The function that every executor calls in its workers: find or make one node of a run."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def _builder(
 
 
 def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
-    """Entry point of every executor: make ``node`` unless the store has it.
+    """Make ``node`` unless the store has it.
 
     Args:
-        made: what it needs and this run has made, as (kind, key): it is waited for.
+        made: needs of the node that this run has made, as (kind, key); the worker waits until it sees them.
 
     Returns:
         ``made``, ``found`` (the store had it), or ``busy`` (another run is making it).
 
     Raises:
-        StoreError: this machine does not see the store of the run.
-        PluginError: it has other plugins, or another version of them or of dbn-bench, than the run.
+        StoreError: this machine cannot see the store of the run.
+        PluginError: its plugins or its version of dbn-bench differ from those of the run.
     """
     if not job.handle.record.is_file():
         raise StoreError(
             f"The worker on {socket.gethostname()} does not see the store '{job.handle.store}': put the store on a "
-            "file system that all workers share, and name it by the same path everywhere."
+            "file system that all workers share, and give it the same path everywhere."
         )
     device = _DEVICE or job.device
     load_same(dict(job.code))
@@ -72,12 +72,12 @@ def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """What workers must know of a run.
+    """What workers need to know of a run.
 
     Attributes:
         suite: as JSON.
-        device: where networks run.
-        code: where the methods of the run come from, see :func:`dbn_core.methods.registry.loaded`.
+        device: on which networks run.
+        code: sources of the methods, see :func:`dbn_core.methods.registry.loaded`.
         threads: torch threads of each process.
         handle: of the run.
         released: folders of released suites.
@@ -91,28 +91,28 @@ class Job:
     released: tuple[str, ...] = ()
 
 
-_DEVICE: str | None = None  # the device of this worker process, where every worker has one of its own
+_DEVICE: str | None = None  # of this worker process, where each has its own
 
 
 def start_worker(threads: int, device: str | None = None) -> None:
     """Initialiser of worker processes.
 
     Args:
-        threads: torch threads; processes that share cores must not each use all of them.
-        device: of this worker alone; None: the run's device serves all.
+        threads: torch threads.
+        device: of this worker alone; None: the run's device.
     """
     global _DEVICE
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
     _DEVICE = device
-    # Ctrl-C reaches the whole process group; the run decides what its workers do.
+    # Ctrl-C reaches the whole process group; the run decides how its workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 
 def _die_with_parent() -> None:
-    """A worker whose run was killed would wait for work for ever, or hold the lock of what it makes."""
+    """End with the run: an orphaned worker would wait forever, or hold the lock of its node."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

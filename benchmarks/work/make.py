@@ -1,4 +1,4 @@
-"""Make what a plan needs and the store lacks: choose cells, start an executor, stop in good order."""
+"""Make what a plan needs and the store lacks: choose cells, start an executor, stop cleanly."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Options:
     Attributes:
         rows: folder of the result rows; None: ``results/runs/<suite>``.
         executor, jobs, threads: see :func:`benchmarks.work.executors.make_engine`.
-        only: method names, labels, specs or patterns of them; what else the store lacks is left alone.  An empty
-            sequence makes nothing: what is stored is analysed again.  None: everything.
-        max_seconds: stop and report after so long; None: never.
+        only: method names, labels, specs or patterns of them: only their artefacts are made.  None: all; empty: none,
+            and stored results are analysed again.
+        max_seconds: stop and report after this time; None: never.
         tensorboard: folder for event files of the trainings; None: none.
         released: folder of released results, a folder each suite (:mod:`benchmarks.store.released`); None: none.
         source: where the suite comes from (:func:`benchmarks.store.rows.source_of`), written with its rows.
@@ -64,7 +64,7 @@ class Options:
 
     @property
     def processes(self) -> int:
-        """Worker processes for an estimate: of a cluster elsewhere the size is not known, so one of them."""
+        """Worker processes for an estimate; one for a remote cluster, whose size is unknown."""
         if self.executor.startswith("dask://"):
             return 1
         return 0 if self.executor == "inline" else self.jobs
@@ -75,7 +75,7 @@ class Options:
 
 
 def select_cells(plan: Plan, only: Sequence[str] | None) -> list[Cell]:
-    """The cells whose method name, label or spec matches one of the patterns, in whatever case; all for None.
+    """The cells whose method name, label or spec matches a pattern, ignoring case; all for None.
 
     Raises:
         SpecError: a pattern matches nothing.
@@ -96,19 +96,19 @@ def select_cells(plan: Plan, only: Sequence[str] | None) -> list[Cell]:
 def make_artefacts(
     plan: Plan, store: Store, targets: set[str], options: Options, report: Callable[[str | Event], None]
 ) -> Outcome:
-    """Make what ``targets`` and what they need lack; artefacts that prove damaged are made again."""
+    """Make ``targets`` and what they need, where the store lacks them; damaged artefacts are made again."""
     whole, failed = Outcome(), dict[str, str]()
     for line in edited_plugins(plan, store):
         report(line)
-    for _ in range(3):  # an artefact can be damaged while a run goes on: then once more, and not for ever
-        said = len(store.damaged)
+    for _ in range(3):  # artefacts can be damaged during a run; give up after three attempts
+        known = len(store.damaged)
         nodes = missing_nodes(plan, store, targets)
         for key, node in list(nodes.items()):  # a training that failed would fail again
             if key not in failed and (cause := next((need for _, need in node.needs if need in failed), None)):
                 failed[key] = needs_failed(plan.nodes[cause])
             if key in failed:
                 del nodes[key]
-        for damage in store.damaged[said:]:
+        for damage in store.damaged[known:]:
             report(f"{damage}: it is made again.")
         if not nodes:
             break
@@ -133,7 +133,7 @@ def _make(
     handle = new_run(plan.suite.name, options.store, options.tensorboard)
     try:
         atomic_write(handle.record, b"{}")
-    except StoreError as error:  # what is stored can still be reported
+    except StoreError as error:  # stored results can still be reported
         return Outcome(failures=dict.fromkeys(nodes, str(error)))
     job = Job(
         _portable(plan.suite).model_dump_json(),
@@ -184,7 +184,7 @@ def _make(
 
 
 def _portable(suite: Suite) -> Suite:
-    """The suite with an absolute path to its data: workers need not share this process's working folder."""
+    """The suite with an absolute path to its data, since workers may have another working folder."""
     root = getattr(suite.data, "root", None)
     if root is None:
         return suite
@@ -193,7 +193,7 @@ def _portable(suite: Suite) -> Suite:
 
 @contextmanager
 def stop_on_signal(handle: RunHandle) -> Iterator[list[int]]:
-    """Let the first Ctrl-C or SIGTERM stop a run in good order, the second end it; gives the signals that came."""
+    """The first Ctrl-C or SIGTERM stops a run cleanly, the second at once; yields the signals received so far."""
     came: list[int] = []
 
     def on_signal(number: int, frame: Any) -> None:

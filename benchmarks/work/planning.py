@@ -1,4 +1,4 @@
-"""Plan a suite with what a store knows of its data, and count how much of the plan is done.  Imports no torch."""
+"""Plan a suite with the stored facts about its data, and count how much of the plan is done.  Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from dbn_core.errors import DataError, StoreError
 from dbn_core.methods.registry import plugin_of
 from dbn_core.rng import digest
 
-# How long a file that another machine wrote may stay unseen here: NFS clients look at a folder again after a minute.
+# How long a file of another machine may stay invisible here: NFS clients refresh a folder after a minute.
 UNSEEN_SECONDS = 60.0
 
 
 def plan_suite(suite: Suite, store: Store) -> Plan:
-    """Plan a suite; loads its data only when the store has not seen them.
+    """Plan a suite; loads its data only if the store has no facts about them.
 
     Raises:
-        DataError: the data are damaged; or they are not on this machine, and the store does not know exactly one data
-            set with the same options from elsewhere.
+        DataError: the data are damaged; or they are not on this machine, and the store does not have the facts of
+            exactly one data set with the same options.
     """
     facts, notes = _data_facts(suite, store)
     plan = build_plan(suite, DataFacts.from_json(facts))
@@ -37,7 +37,7 @@ def plan_suite(suite: Suite, store: Store) -> Plan:
 
 
 def _data_facts(suite: Suite, store: Store) -> tuple[dict[str, Any], list[str]]:
-    # Where the files are, and when they were written, differs between machines; the options do not.
+    # Paths and times of files differ between machines; the options do not.
     source = suite.data.for_repetition(0, suite.seed)
     options = digest(source.model_dump(mode="json", exclude={"root", "title", "obtain", "download"}))
     try:
@@ -57,13 +57,13 @@ def _data_facts(suite: Suite, store: Store) -> tuple[dict[str, Any], list[str]]:
     facts = asdict(
         DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
     )
-    with suppress(StoreError):  # only a note that saves reading the data again
+    with suppress(StoreError):  # only saves reading the data again
         store.put("data", key, {"facts": facts, "options": options})
     return facts, []
 
 
 def _facts_from_elsewhere(store: Store, options: str, error: DataError) -> tuple[dict[str, Any], list[str]]:
-    """Of data that are not on this machine, what the store knows of the only data with these options."""
+    """Facts about data that are not on this machine: those of the only stored data set with these options."""
     known: dict[str, dict[str, Any]] = {}
     for kind, key in store.artefacts("data"):
         if store.intact(kind, key) and (value := store.value(kind, key)["value"])["options"] == options:
@@ -83,19 +83,19 @@ def _facts_from_elsewhere(store: Store, options: str, error: DataError) -> tuple
 
 @lru_cache(maxsize=1)
 def _unseen_fingerprint(data: Dataset) -> str | None:
-    """Fingerprint of the images that no member is trained on; None where there are none."""
+    """Fingerprint of the images on which no member is trained; None without such images."""
     if data.unseen is None:
         return None
     return fingerprint([data.unseen], data.classes, data.mean, data.std, data.flip)
 
 
 def facts_stated(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe states of its data; a cost that is counted depends on shapes alone."""
+    """What a recipe states of its data; for a counted cost, shapes alone."""
     return {name: recipe[name] for name in ("data", "unseen", "image", "classes") if name in recipe}
 
 
 def facts_of(data: Dataset, names: Iterable[str]) -> dict[str, Any]:
-    """Of what recipes state of their data, the facts of these names."""
+    """The facts of these names, as recipes state them."""
     facts: dict[str, Callable[[], Any]] = {
         "data": lambda: data.fingerprint,
         "unseen": lambda: _unseen_fingerprint(data),
@@ -106,21 +106,21 @@ def facts_of(data: Dataset, names: Iterable[str]) -> dict[str, Any]:
 
 
 def forget_data(suite: Suite, store: Store) -> None:
-    """Remove what the store says of the data, so that the next plan reads them again."""
+    """Remove the stored facts about the data, so that the next plan reads the data again."""
     with suppress(DataError, OSError):
         key = digest(suite.data.for_repetition(0, suite.seed).identity())
         store.sidecar_path("data", key).unlink(missing_ok=True)
 
 
 def edited_plugins(plan: Plan, store: Store) -> list[str]:
-    """A sentence for each plugin file that was edited since stored results of the plan were made with it."""
+    """A sentence for each plugin file that was edited after stored results were made with it."""
     edited: Counter[str] = Counter()
     for node in plan.nodes.values():
         if plugin := plugin_of(node.recipe.get("method", "")):
             file, mark = plugin
             edited[Path(file).name] += store.known(node.kind, node.key).get("plugin_sha256", mark) != mark
     return [
-        f"{name} has changed since {count} stored artefacts were made with it, which are used as they are: raise "
+        f"{name} has changed since {count} stored artefacts were made with it; they are used unchanged: raise "
         "`version` in the method if its results change"
         for name, count in edited.items()
         if count
@@ -128,7 +128,7 @@ def edited_plugins(plan: Plan, store: Store) -> list[str]:
 
 
 def mixed_numerics(plan: Plan, store: Store) -> list[str]:
-    """A sentence when stored artefacts of the plan were made where the same recipe gives other bits; else nothing."""
+    """A sentence if stored artefacts were made by versions or hardware between which bits differ; else nothing."""
     known = (store.known(node.kind, node.key).get("numerics") for node in plan.nodes.values() if node.kind != "cost")
     counts = Counter(
         f"torch {made['torch']}, {made['threads']} thread(s), {made['cpu']}, {made['device']}" for made in known if made
@@ -140,9 +140,9 @@ def mixed_numerics(plan: Plan, store: Store) -> list[str]:
 
 
 def wait_until_seen(store: Store, artefacts: Iterable[tuple[str, str]]) -> None:
-    """Wait, :data:`UNSEEN_SECONDS` at most, until this machine sees what another one has made: (kind, key) of each.
+    """Wait up to :data:`UNSEEN_SECONDS` until this machine sees artefacts, (kind, key), that another one made.
 
-    What was set aside as damaged is not waited for.
+    It does not wait for artefacts that were set aside as damaged.
     """
     end = time.monotonic() + UNSEEN_SECONDS
     for kind, key in artefacts:

@@ -1,4 +1,4 @@
-"""What a person sees while a suite runs: a live display on a terminal, plain lines in a log."""
+"""Progress of a run: a live display on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmarks.suite.plan import TRAINED
 from benchmarks.work.run_status import clock, progress_of
 from benchmarks.work.schedule import Event
 
-# In a log: a line for every training, one every few seconds for the rest, and one a minute on what is under way.
+# In a log: a line for each training, one every few seconds for other nodes, and one a minute for running nodes.
 _QUIET_SECONDS, _UNDER_WAY_SECONDS = 5.0, 60.0
 
 
 class Reporter:
-    """Callable that a run tells about phases and nodes; a context manager that owns the live display."""
+    """Receives the phases and events of a run; a context manager that owns the live display."""
 
     def __init__(self, console: Console, store: Path) -> None:
         self.console, self.store = console, store
@@ -40,7 +40,7 @@ class Reporter:
         self._stop()
 
     def __call__(self, event: str | Event) -> None:
-        """Show a phase, a node's start or end, or that time passed."""
+        """Show a phase or an event."""
         if isinstance(event, str):
             self._stop()
             self._print(f"[{clock(time.monotonic() - self._started)}] {event} ...")
@@ -96,7 +96,7 @@ class Reporter:
 
 
 def running_table(values: list[dict[str, Any]]) -> Table:
-    """What is under way, a line each: title, epoch, loss, validation accuracy, time left."""
+    """Running nodes, a line each: title, epoch, loss, validation accuracy, time left."""
     table = Table(box=None, show_edge=False, pad_edge=False, show_header=bool(values))
     for name in ("under way", "epoch", "loss", "validation", "time left"):
         table.add_column(name, overflow="fold", no_wrap=name != "under way")
@@ -106,7 +106,7 @@ def running_table(values: list[dict[str, Any]]) -> Table:
 
 
 def describe(value: dict[str, Any]) -> tuple[str, str, str, str]:
-    """Epoch, loss, validation accuracy and time left of a training, empty where it has not said so yet."""
+    """Epoch, loss, validation accuracy and time left of a training; empty where unknown."""
     if "loss" not in value:
         return "", "", "", ""
     accuracy, left = value.get("validation_acc"), value.get("left_s")
@@ -119,7 +119,7 @@ def describe(value: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def sentence(value: dict[str, Any]) -> str:
-    """The same in words, for a log."""
+    """The output of :func:`describe` as a sentence, for a log."""
     words = ("epoch {}", "loss {}", "validation accuracy {}", "about {} left")
     return ", ".join(text.format(said) for text, said in zip(words, describe(value), strict=True) if said)
 

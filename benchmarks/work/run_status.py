@@ -1,7 +1,7 @@
-"""What running work says about itself, and how it is told to stop: small files in the store.
+"""Status of runs and of their nodes, and requests to stop: small files in the store.
 
-Files, because they work alike for every executor, on every machine that sees the store, and for a person at another
-terminal.  They are hints, never results: whatever is unreadable is ignored, and nothing here can fail a training.
+Files work for every executor, on every machine that sees the store, and for people at another terminal.  They are
+hints: unreadable ones are ignored, and no error here fails a training.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from dbn_core.errors import StoreError
 from dbn_core.files import replacing
 from dbn_core.train.monitor import Monitor, Progress
 
-# Epochs at least this long are evaluated for the screen although the recipe keeps the last one.
+# Epochs at least this long are validated for display even if the recipe keeps the last epoch.
 SECONDS_FOR_VALIDATION = 10.0
-# How much of a title is in the name of its folder of event files: file systems allow 255 bytes.
+# Bytes of a title in the name of its folder of event files; file systems allow 255.
 TITLE_BYTES = 200
 
 
 @dataclass(frozen=True)
 class RunHandle:
-    """What every node of a run takes along to its worker.
+    """Identity of a run, which every worker receives.
 
     Attributes:
         run: name of the run.
         store: its folder, absolute.
-        tensorboard: folder for event files; None: none are written.
+        tensorboard: folder for event files; None: none.
     """
 
     run: str
@@ -45,27 +45,27 @@ class RunHandle:
 
     @property
     def record(self) -> Path:
-        """What the run says of itself."""
+        """File with the status of the run."""
         return Path(self.store) / "runs" / f"{self.run}.json"
 
     @property
     def stop(self) -> Path:
-        """Exists from when the run wants its workers to stop."""
+        """File whose existence asks the workers to stop."""
         return self.record.with_suffix(".stop")
 
     def stopping(self) -> bool:
-        """Whether workers of this run should write their checkpoints and stop."""
+        """Whether the workers should write their checkpoints and stop."""
         return self.stop.exists()
 
 
 def new_run(suite: str, store: Path, tensorboard: Path | None = None) -> RunHandle:
-    """A handle with a name of its own, also when two machines start a run in the same second."""
+    """A handle with a unique name, even if two machines start a run in the same second."""
     name = f"{suite}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{socket.gethostname()}-{os.getpid()}"
     return RunHandle(name, str(store.resolve()), str(tensorboard.resolve()) if tensorboard else None)
 
 
 class NodeMonitor(Monitor):
-    """Keeps a file about one node up to date while it is made, and asks the run whether to go on."""
+    """Updates the status file of one node while it is made, and checks whether the run stops."""
 
     def __init__(self, handle: RunHandle, key: str, title: str) -> None:
         self.handle, self.title, self.key = handle, title, key
@@ -77,7 +77,7 @@ class NodeMonitor(Monitor):
         self._writes_events = handle.tensorboard is not None
 
     def update(self, progress: Progress) -> None:
-        """Write where the training is, for the screen and for ``dbn-bench status``."""
+        """Write the progress of the training, for the display and for ``dbn-bench status``."""
         if self._first_fraction is None:
             self._first_fraction = progress.fraction
         done, spent = progress.fraction - self._first_fraction, time.monotonic() - self._begun
@@ -96,21 +96,21 @@ class NodeMonitor(Monitor):
         )
 
     def wants_validation(self) -> bool:
-        """Whether epochs last long enough for somebody to look; an evaluation then takes a small share of one."""
+        """Whether epochs are long, so that a validation takes a small share of one."""
         return time.monotonic() - self._epoch_begun > SECONDS_FOR_VALIDATION
 
     def should_stop(self) -> bool:
-        """Whether the run wants its workers to stop."""
+        """Whether the run asks its workers to stop."""
         return self.handle.stopping()
 
     def write(self, **values: Any) -> None:
-        """Renew the file."""
+        """Write the file."""
         values = {"key": self.key, "title": self.title, "run": self.handle.run, "updated": time.time(), **values}
         with suppress(OSError):
             _replace(self.path, values)
 
     def close(self) -> None:
-        """The node is done, or will not be."""
+        """Remove the file: the node is finished or given up."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         if self._events is not None:
@@ -127,7 +127,7 @@ class NodeMonitor(Monitor):
             scalars |= {f"validation/{name}": value for name, value in progress.validation.items()}
             for name, value in scalars.items():
                 self._events.add_scalar(name, value, progress.epoch)
-        except Exception as error:  # TensorBoard has errors of many kinds, and none of them matters to the training
+        except Exception as error:  # TensorBoard raises errors of many types; none may fail a training
             self._writes_events = False
             logging.getLogger(__name__).warning("No event files of %s: %s: %s", self.title, type(error).__name__, error)
 
@@ -141,7 +141,7 @@ class NodeMonitor(Monitor):
 
 @contextmanager
 def watched(handle: RunHandle, key: str, title: str) -> Iterator[NodeMonitor]:
-    """A monitor for one node; its file is gone afterwards, whatever happens."""
+    """A monitor for one node, whose file is removed afterwards."""
     monitor = NodeMonitor(handle, key, title)
     monitor.write()
     try:
@@ -151,7 +151,7 @@ def watched(handle: RunHandle, key: str, title: str) -> Iterator[NodeMonitor]:
 
 
 def write_record(handle: RunHandle, **values: Any) -> None:
-    """What a run says of itself: suite, state, counts, estimated end."""
+    """Write the status of a run: suite, state, counts, estimated end."""
     with suppress(OSError):
         host = {"run": handle.run, "host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
         _replace(handle.record, host | values)
@@ -166,7 +166,7 @@ def request_stop(handle: RunHandle) -> None:
 
 @contextmanager
 def time_limit(handle: RunHandle, seconds: float | None) -> Iterator[None]:
-    """Ask the workers of a run to stop after so many seconds of this machine's monotonic clock; None: never."""
+    """Ask the workers of a run to stop after ``seconds``; None: never."""
     if seconds is None:
         yield
         return
@@ -181,30 +181,30 @@ def time_limit(handle: RunHandle, seconds: float | None) -> Iterator[None]:
 
 
 def running(store: Store) -> list[dict[str, Any]]:
-    """What the nodes under way say of themselves; only a live process holds the lock of its node."""
+    """Status of the running nodes: those whose lock a process holds."""
     found = [_read(path) for path in sorted((store.root / "running").glob("*.json"))]
     return [value for value in found if value and _is_locked(store, value["key"])]
 
 
 def _is_locked(store: Store, key: str) -> bool:
-    with suppress(StoreError), store.locked(key) as free:  # a store that cannot be written to has no live runs
+    with suppress(StoreError), store.locked(key) as free:  # a read-only store has no live runs
         return not free
     return False
 
 
 def progress_of(store: Path, key: str) -> dict[str, Any]:
-    """What the node ``key`` says of itself, empty when it says nothing."""
+    """Status of the node ``key``; empty if unknown."""
     return _read(store / "running" / f"{key}.json")
 
 
 def runs(store: Store) -> list[dict[str, Any]]:
-    """The records of all runs on this store, the latest last."""
+    """Records of all runs on this store, the latest last."""
     found = [_read(path) for path in (store.root / "runs").glob("*.json")]
     return sorted((value for value in found if value), key=lambda value: value.get("updated", 0))
 
 
 def _replace(path: Path, values: dict[str, Any]) -> None:
-    """Without waiting for the disk: a hint need not survive a power cut."""
+    """Replace a file without waiting for the disk: a hint need not survive a power cut."""
     with replacing(path, sync=False) as file:
         file.write(json.dumps(values).encode())
 

@@ -1,4 +1,4 @@
-"""Run a plan: submit every node whose needs are met to an executor, until none is left."""
+"""Run a plan: submit each node to an executor as soon as all that it needs exists."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from benchmarks.suite.plan import TRAINED, Node, Plan, priority
 from benchmarks.work.executors import Engine
 from dbn_core.errors import ArtefactError, BenchError, TrainingStoppedError
 
-# How often the screen and the run's record are renewed, and a request to stop is noticed.
+# How often the screen and the record of the run are updated, and a request to stop is checked.
 TICK_SECONDS = 0.5
 # How long workers may take to write their checkpoints after a request to stop.
 GRACE_SECONDS = 20.0
-# How long to leave a node alone that another run is making, at first and at most.
+# How long to wait for a node that another run is making, at first and at most.
 BUSY_SECONDS = (0.5, 15.0)
 
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """Result of making the nodes of a plan."""
 
     made: list[Node] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)  # key -> reason
-    left: list[Node] = field(default_factory=list)  # not begun, or stopped half way
-    final: set[str] = field(default_factory=set)  # keys whose making failed, and would fail again
-    damaged: bool = False  # whether a failure came from an artefact that is damaged or gone, and can be made again
+    left: list[Node] = field(default_factory=list)  # not started, or stopped before the end
+    final: set[str] = field(default_factory=set)  # keys that failed and would fail again
+    damaged: bool = False  # whether a failure was due to a damaged or missing artefact
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Event:
-    """Progress: a node started, ended, or is being made by another run; or time passed."""
+    """Progress: a node started, ended, or is being made by another run, or time passed (``tick``)."""
 
     what: str  # "start", "done", "failed", "busy" or "tick"
     node: Node | None
@@ -48,23 +48,23 @@ class Event:
 
 
 class _Clock:
-    """Estimates what is left from the mean duration of finished nodes of the same kind."""
+    """Estimates the remaining time from the mean duration of finished nodes of the same kind."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self._left = Counter(map(self._group, nodes))
         self._known: dict[tuple[str, str], tuple[int, float]] = {}  # group -> (nodes, seconds)
 
     def add(self, node: Node, seconds: float) -> None:
-        """A node was made in so many seconds."""
+        """Count a node that was made in ``seconds``."""
         count, total = self._known.get(self._group(node), (0, 0.0))
         self._known[self._group(node)] = count + 1, total + seconds
 
     def ended(self, node: Node) -> None:
-        """A node is no longer to be made."""
+        """Count a node that is finished or given up."""
         self._left[self._group(node)] -= 1
 
     def left(self, jobs: int) -> float | None:
-        """Seconds that the nodes left take on so many workers; None before one was made."""
+        """Seconds that the remaining nodes take on ``jobs`` workers; None before one was made."""
         if not self._known:
             return None
         mean = sum(total for _, total in self._known.values()) / sum(count for count, _ in self._known.values())
@@ -82,9 +82,9 @@ class _Clock:
 def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node]:
     """Nodes to make: the targets that the store lacks, and what making them needs.
 
-    A finished prediction needs none of its members, so a store without members still reports.  Whatever is used is
-    read and checked first: damaged artefacts are set aside, and so are made again.  Of the rest the descriptions are
-    checked, since rows tell from them what trainings cost.
+    A finished prediction needs none of its members, so a store without members can still be reported.  Artefacts that
+    are used are read and checked here: damaged ones are set aside and made again.  Of all others the descriptions are
+    checked, from which rows take the cost of training.
     """
     wanted: dict[str, Node] = {}
     intact: set[str] = set()
@@ -105,17 +105,17 @@ def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node
 class Scheduler:
     """Keeps an engine busy with the nodes that are ready.
 
-    A failed node fails what needs it, and nothing else.  When a worker process dies, what it was making goes on from
-    its checkpoint in another one; after a second death it waits until nothing else runs; after a third it has failed.
+    A failed node fails the nodes that need it, and no others.  When a worker process dies, another one continues its
+    node from the checkpoint.  After a second death the node waits until nothing else runs; after a third it fails.
 
     Args:
-        nodes: to make, by key; whatever they need besides is in the store.
+        nodes: to make, by key; all other artefacts that they need are in the store.
         submit: submits one node to the executor; the future gives ``made``, ``found`` or ``busy``.
         engine: where nodes are made.
         report: called for every start and end, and about twice a second.
-        keep_trace: called with the error of every node that failed by itself.
-        stopping: whether no further node should begin; running ones have been told.
-        work: estimated work of each node, in any unit: what has most behind it begins first.  None: all are alike.
+        keep_trace: called with each node that failed and its error.
+        stopping: whether no further node should start; running ones were asked to stop.
+        work: estimated work of each node, in any unit; None: all are equal.
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class Scheduler:
         self.keep_trace, self.stopping = keep_trace, stopping
         self.outcome, self._clock, self._slots = Outcome(), _Clock(nodes.values()), 1
         height = bottom_levels(nodes, work or dict.fromkeys(nodes, 1.0))
-        # Those with the heaviest chain first, so that no worker is left with a long tail.  What is not trained takes a
-        # second, and comes before all: a run whose time is up has the predictions of all that it trained.
+        # Nodes with the heaviest chain of dependents start first, so that no worker ends with a long tail.  What is not
+        # trained takes a second and comes before all, so that an interrupted run has predictions of all it trained.
         self._rank = {
             key: (priority(node.kind), -height[key], place, key) for place, (key, node) in enumerate(nodes.items())
         }
@@ -145,14 +145,14 @@ class Scheduler:
                 self._after[need].append(key)
         self._ready = [self._rank[key] for key, needs in self._open.items() if not needs]
         heapq.heapify(self._ready)
-        self._postponed: list[tuple[float, str]] = []  # (time to look again, key) of nodes that others make
-        self._pause: dict[str, float] = {}  # how long each of those was left alone
-        self._lonely: list[str] = []  # keys of nodes that wait until nothing else runs
+        self._postponed: list[tuple[float, str]] = []  # (time of the next check, key) of nodes that another run makes
+        self._pause: dict[str, float] = {}  # how long each of those was waited for
+        self._lonely: list[str] = []  # keys that wait until nothing else runs
         self._running: dict[Future[str], tuple[Node, float]] = {}
         self._deaths: Counter[str] = Counter()  # key -> how often its worker died
 
     def run(self) -> Outcome:
-        """Make all nodes, or as many as can be made until it is stopped."""
+        """Make all nodes, or as many as possible before a stop."""
         begun, stopped = time.monotonic(), 0.0
         while self._waiting or self._running:
             self._slots = self.engine.slots()
@@ -168,14 +168,14 @@ class Scheduler:
             elif self._postponed:
                 time.sleep(min(TICK_SECONDS, BUSY_SECONDS[0]))
             elif not (self._ready or self._lonely):
-                break  # what is left needs a node that was stopped half way
+                break  # the rest needs a node that was stopped
             self._tell("tick")
         self.outcome.left += [*self._waiting.values(), *(node for node, _ in self._running.values())]
         self.outcome.seconds = time.monotonic() - begun
         return self.outcome
 
     def _next(self) -> Node | None:
-        """The node to begin with, or None while there is none."""
+        """The next node to start; None while there is none."""
         while self._postponed and self._postponed[0][0] <= time.monotonic():
             heapq.heappush(self._ready, self._rank[heapq.heappop(self._postponed)[-1]])
         if any(self._alone(node) for node, _ in self._running.values()):
@@ -185,7 +185,7 @@ class Scheduler:
         return self.nodes[self._lonely.pop()] if self._lonely and not self._running else None
 
     def _alone(self, node: Node) -> bool:
-        """Whether nothing else should run beside it: with others there may be too little memory."""
+        """Whether the node must run alone: with others there may be too little memory."""
         return self._deaths[node.key] >= 2
 
     def _start(self) -> None:
@@ -234,14 +234,14 @@ class Scheduler:
         self._tell("done", node, seconds)
 
     def _postpone(self, node: Node) -> None:
-        """Another run makes it: look again later, and work on something else meanwhile."""
+        """Another run makes the node: check again later."""
         pause = self._pause[node.key] = min(2 * self._pause.get(node.key, BUSY_SECONDS[0] / 2), BUSY_SECONDS[1])
         heapq.heappush(self._postponed, (time.monotonic() + pause, node.key))
         self._waiting[node.key] = node
         self._tell("busy", node)
 
     def _fail(self, node: Node, reason: str, seconds: float = 0.0) -> None:
-        """A node failed, and so does all that waits for it."""
+        """Fail a node and all that need it."""
         failed = [(node, reason, seconds)]
         while failed:
             node, reason, seconds = failed.pop()
@@ -257,7 +257,7 @@ class Scheduler:
 
 
 def _error(future: Future[str]) -> BaseException | None:
-    """The exception of a finished future; one that was cancelled has an exception too."""
+    """The exception of a finished future; being cancelled is one, too."""
     try:
         return future.exception()
     except CancelledError as error:
@@ -265,23 +265,23 @@ def _error(future: Future[str]) -> BaseException | None:
 
 
 def needs_failed(node: Node) -> str:
-    """Why the nodes that need a failed one were not made."""
+    """The reason for which the nodes that need a failed one were not made."""
     return f"needs {node.title}, which failed"
 
 
 def describe(error: BaseException) -> str:
-    """One sentence for a person: our errors as they are, others with their type."""
+    """One sentence for people: errors of this package as they are, others with their type."""
     if isinstance(error, BenchError):
         return str(error)
     if isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker":
-        return "its worker process died again and again: killed by the system (too little memory?), or crashed"
+        return "its worker process died three times: killed by the system (too little memory?), or crashed"
     if isinstance(error, MemoryError):
-        return "there was too little memory: use fewer processes (--jobs) or a smaller batch"
+        return "out of memory: use fewer processes (--jobs) or a smaller batch"
     return f"{type(error).__name__}: {error} (the full trace is in failures.log of the store)"
 
 
 def bottom_levels(nodes: dict[str, Node], work: Mapping[str, float]) -> dict[str, float]:
-    """Work of each node and of the heaviest chain of nodes that wait for it, in the unit of ``work``."""
+    """Work of each node and of the heaviest chain of nodes that depend on it, in the unit of ``work``."""
     after = dict.fromkeys(nodes, 0.0)
     height = {}
     for key in reversed(nodes):

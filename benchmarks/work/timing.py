@@ -1,4 +1,4 @@
-"""How long the predictors of a suite take, all of them side by side in one process."""
+"""Latencies of the predictors of a suite, measured interleaved in one process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from benchmarks.work.schedule import Event
 from dbn_core.errors import BenchError
 from dbn_core.rng import digest
 
+# Rounds in runtimes other than eager, at most: a median of fewer, since each runtime costs as much time as the first.
+OTHER_ROUNDS = 12
+
 
 def predictor_latencies(
     plan: Plan,
@@ -21,10 +24,10 @@ def predictor_latencies(
     report: Callable[[str | Event], None],
     failures: list[dict[str, str]],
 ) -> dict[str, Any]:
-    """Latencies of all predictors, measured together when no other work runs; stored for this machine.
+    """Latencies of all predictors, measured when no other work runs and stored for this machine.
 
     Args:
-        failures: gets a line when they cannot be measured.
+        failures: receives an entry when they cannot be measured.
     """
     cells = {f"{c.spec}@{c.size}": c for c in plan.cells if c.repetition == 0 and store.has("cost", c.cost)}
     unit = next((name for name, c in cells.items() if not c.method.competes and c.size == 1), None)
@@ -59,9 +62,9 @@ def predictor_latencies(
         with store.locked(key, wait_s=-1):  # another run on this store may be timing them
             if store.intact("latency", key):
                 return store.value("latency", key)["value"]
-            report(f"Timing {len(here)} predictors side by side")
+            report(f"Timing {len(here)} predictors")
             if released := ", ".join(name for name in cells if name not in here):
-                report(f"Released without their weights, and not timed: {released}")
+                report(f"Not timed, since they are released without weights: {released}")
             value = _time_predictors(plan, store, options, here, unit, report)
             value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats}
             store.put("latency", key, value | {"recipe": recipe})
@@ -72,10 +75,7 @@ def predictor_latencies(
 
 
 def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Timings of the same predictors on another machine, or with other options; the report names the machine.
-
-    If there are none, of as many of them as were timed together.
-    """
+    """The stored timing, of another machine or other options, that covers most of these predictors."""
     best, most = None, 0
     for kind, key in store.artefacts("latency"):
         if store.intact(kind, key):
@@ -95,7 +95,7 @@ def _time_predictors(
     unit: str,
     report: Callable[[str | Event], None],
 ) -> dict[str, Any]:
-    """For each predictor and runtime its latencies at batch 1 and at the suite's batch; what cannot run is left out."""
+    """Latencies of each predictor in each runtime that can run it, at batch 1 and at the suite's batch."""
     import torch
 
     from benchmarks.work.worker import ArtefactBuilder
@@ -128,8 +128,8 @@ def _time_predictors(
             order = torch.contiguous_format if runtime == "onnxruntime" else torch.channels_last
             many = repeated.contiguous(memory_format=order)
             one, batch = (
-                measure_latency(ready, unit, shown, repeats)
-                for shown, repeats in ((many[:1], spec.repeats), (many, spec.batch_repeats))
+                measure_latency(ready, unit, images_, rounds if runtime == "eager" else min(rounds, OTHER_ROUNDS))
+                for images_, rounds in ((many[:1], spec.repeats), (many, spec.batch_repeats))
             )
             for name in ready:
                 measured[name][runtime] = {"one": vars(one[name]), "batch": vars(batch[name])}

@@ -1,6 +1,6 @@
-"""What a worker does with one node: train a member or a part, predict, or count the cost.
+"""Make one artefact: train a member or a part, predict, or count the cost.
 
-Workers share nothing but the store, so a node can run in this process, in another one, or on another machine.
+Workers share only the store, so a node can run in this process, in another one, or on another machine.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ from dbn_core.train.monitor import Monitor
 
 @lru_cache(maxsize=1)
 def _datasets(suite_json: str) -> dict[int, Dataset]:
-    """Data of a suite that are loaded, by repetition; those of the suite before are forgotten."""
+    """Loaded data of one suite, by repetition; another suite replaces them."""
     return {}
 
 
 @lru_cache(maxsize=1)
 def _on_device(suite_json: str) -> dict[int, Dataset]:
-    """As :func:`_datasets`, of those whose training images lie on the device of this process."""
+    """As :func:`_datasets`, with the training images on the device of this process."""
     return {}
 
 
 class ArtefactBuilder:
-    """A suite, its data and a store, in one process."""
+    """Makes the artefacts of a suite in one process."""
 
     def __init__(self, suite: Suite, store: Store, device: str = "auto", repetition: int = 0) -> None:
         self.suite, self.store = suite, store
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        torch.backends.cudnn.allow_tf32 = False  # by torch's default convolutions of "fp32" are not
+        torch.backends.cudnn.allow_tf32 = False  # else convolutions of "fp32" would use TF32
         self._suite_json = suite.model_dump_json()
         self._monitor: Monitor | None = None
-        self._repetition = repetition  # whose split of the data is worked on
+        self._repetition = repetition  # whose split of the data is used
 
     @property
     def data(self) -> Dataset:
@@ -74,14 +74,14 @@ class ArtefactBuilder:
         return known[repetition]
 
     def _check_data(self, node: Node) -> None:
-        """Compare the data with those in the recipe of a node; load them again when they are others.
+        """Compare the data with the recipe of a node; load them again if they differ.
 
         Raises:
             DataError: they still differ.
         """
         wanted = facts_stated(node.recipe)
-        for _ in range(2):  # as they were loaded before, and as they are now
-            # Where each repetition draws a split of its own, a recipe names the data by the split of the first.
+        for _ in range(2):  # first as loaded before, then as they are now
+            # Recipes name the data by the split of the first repetition.
             found = facts_of(self._data_of(0), wanted)
             if found == wanted:
                 return
@@ -96,7 +96,7 @@ class ArtefactBuilder:
 
     @property
     def _data_at_hand(self) -> Dataset:
-        """The data, with the images that networks are trained on where they are trained, if there is room."""
+        """The data, with the training images on the device if they fit."""
         data = self.data
         if not self._has_room(data.train.images, data.unseen.images if data.unseen else None):
             return data
@@ -107,7 +107,7 @@ class ArtefactBuilder:
         return known[self._repetition]
 
     def _has_room(self, *tensors: torch.Tensor | None) -> bool:
-        """Whether the device is a GPU that tensors fit on several times: other processes may want as much of it."""
+        """Whether the device is a GPU with room for eight copies, since other processes may need as much."""
         if self.device.type != "cuda":
             return False
         size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
@@ -126,7 +126,7 @@ class ArtefactBuilder:
         return freeze(network.to(self.device).to(memory_format=torch.channels_last))
 
     def run(self, node: Node, handle: RunHandle | None = None) -> None:
-        """Make one artefact and store it; a failure stores nothing."""
+        """Make one artefact and store it; after a failure nothing is stored."""
         if handle is None:
             self._run(node)
             return
@@ -145,7 +145,7 @@ class ArtefactBuilder:
             "shifts": self._predict_shifted,
             "cost": self._count_cost,
         }[node.kind]
-        with seeded(self.device, node=node.key):  # dropout, and modules that torch initialises
+        with seeded(self.device, node=node.key):  # for dropout, and modules that torch initialises
             value, content = make(node)
         value |= {"seconds": time.monotonic() - started, "recipe": node.recipe, "title": node.title}
         value["numerics"] = numerics(self.device)
@@ -168,7 +168,7 @@ class ArtefactBuilder:
         return make_views(split, recipe, data.flip, count, {"seed": self.suite.seed, "data": data.fingerprint})
 
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        """A member's logits on every view, kept in half precision: [V, N, K]; computed in that of the taught."""
+        """A member's logits on every view [V, N, K], in half precision; computed in the precision of the students."""
         started = time.monotonic()
         made = node.recipe
         shown = {"crop_pad": made["crop_pad"], "flip": made["flip"], "cutmix": made.get("cutmix", 0.0)}
@@ -176,7 +176,7 @@ class ArtefactBuilder:
         member = self._member(node.recipe["member"])
         logits = member_logits(member, views, self.device, made.get("precision", "fp32"))
         if not torch.isfinite(logits).all():
-            raise TrainingDivergedError(f"{node.title}: they do not fit into half precision: use online teachers.")
+            raise TrainingDivergedError(f"{node.title}: they overflow half precision: use online teachers.")
         value = {
             "train_seconds": time.monotonic() - started,
             "student_passes": 0,
@@ -237,12 +237,12 @@ class ArtefactBuilder:
         return method, context
 
     def predictor(self, payload: Mapping[str, Any]) -> nn.Module:
-        """The predictor that a predictions or cost node describes."""
+        """The predictor of a predictions or cost node, from its payload."""
         method, context = self._predict_context(payload)
         return build_predictor(method, payload["size"], context)
 
     def _predict(self, node: Node) -> tuple[dict[str, Any], bytes]:
-        # The method is no axis: all of them start from the same noise, and are tested on the same.
+        # The method is no axis of the seed: all methods start from the same noise.
         axes = {name: node.recipe.get(name) for name in ("seed", "data", "repetition")}
         predictor, draws = self.predictor(node.payload), generator(**axes, purpose="predict")
         tensors = self.suite.task.predict(predictor, self.data, self.device, draws, node.payload["spec"])

@@ -120,5 +120,5 @@ def test_too_little_memory_is_a_reason_and_not_a_crash(tmp_path: Path, monkeypat
 
     monkeypatch.setattr("benchmarks.work.worker.ArtefactBuilder._fit_part", explode)
     result = go(tmp_path, DE + TS)
-    assert "too little memory: use fewer processes" in result.failures[0]["reason"]
+    assert "out of memory: use fewer processes" in result.failures[0]["reason"]
     assert families(tmp_path) == {"de"}
