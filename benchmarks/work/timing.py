@@ -66,7 +66,7 @@ def predictor_latencies(
             if released := ", ".join(name for name in cells if name not in here):
                 report(f"Not timed, since they are released without weights: {released}")
             value = _time_predictors(plan, store, options, here, unit, report)
-            value |= {"batch_size": spec.batch, "repeats": spec.repeats, "batch_repeats": spec.batch_repeats}
+            value["batch_size"] = spec.batch
             store.put("latency", key, value | {"recipe": recipe})
     except BenchError as error:
         failures.append({"cell": "latency", "reason": str(error)})

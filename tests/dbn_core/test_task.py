@@ -192,7 +192,7 @@ def test_a_suite_holds_its_task_with_its_options(suite: Path) -> None:
         ({"task": "regresion"}, "Unknown task 'regresion' (did you mean 'regression'?)"),
         ({"task": {"name": "regression", "floorr": 1}}, "floorr"),
         ({"task": {"floor": 1.0}}, "a table [task] needs a name"),
-        ({"recipe.keep": "best_nll"}, "not validated between epochs"),
+        ({"recipe.keep": "best_nll"}, "has no validation between epochs"),
         ({"students.teachers": "views(2)"}, "run online"),
         ({"network": {"name": "resnet8"}}, "unknown key 'name' in [network]"),
     ],
@@ -206,7 +206,9 @@ def test_what_a_task_cannot_have_is_one_sentence(suite: Path, changes: dict[str,
 def test_methods_of_another_task_are_refused(suite: Path) -> None:
     made = load_suite("smoke")
     stranger = made.model_copy(update={"methods": load_suite(str(suite)).methods})
-    with pytest.raises(SpecError, match="'gaussian-ensemble' is a method of regression, the suite is about classific"):
+    with pytest.raises(
+        SpecError, match="'gaussian-ensemble' is a method of the task regression, the suite's task"
+    ):
         stranger.entries()
 
 

@@ -144,7 +144,7 @@ def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
         os.killpg(process.pid, signal.SIGINT)
     assert process.wait(60) == 130
     text = (tmp_path / "log").read_text()
-    assert "the same command goes on from there" in text
+    assert "the same command continues" in text
     assert "Traceback" not in text
     assert len(list((store.root / "checkpoints").glob("*"))) == 2
     assert not running(store)

@@ -178,7 +178,7 @@ def test_without_the_table_nothing_of_it_is_left(made: Path, tmp_path: Path) -> 
         (("contrast", "contrst"), "contrst.*contrast"),
         (("uniform", "svhn"), "svhn"),
         (("[1, 5]", "[0, 5]"), "1 to 5"),
-        ((SHIFT.strip(), "[shift]\ncorruptions = []\noutside = []"), "leave"),
+        ((SHIFT.strip(), "[shift]\ncorruptions = []\noutside = []"), "remove"),
     ],
 )
 def test_wrong_tables_are_refused_in_a_sentence(tmp_path: Path, change: tuple[str, str], words: str) -> None:
