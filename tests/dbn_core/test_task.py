@@ -206,9 +206,7 @@ def test_what_a_task_cannot_have_is_one_sentence(suite: Path, changes: dict[str,
 def test_methods_of_another_task_are_refused(suite: Path) -> None:
     made = load_suite("smoke")
     stranger = made.model_copy(update={"methods": load_suite(str(suite)).methods})
-    with pytest.raises(
-        SpecError, match="'gaussian-ensemble' is a method of the task regression, the suite's task"
-    ):
+    with pytest.raises(SpecError, match="'gaussian-ensemble' is a method of the task regression, the suite's task"):
         stranger.entries()
 
 

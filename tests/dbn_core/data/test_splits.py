@@ -77,7 +77,7 @@ def test_a_run_stores_each_repetitions_labels_and_ids_and_outside_rows_must_matc
     done = run_suite(suite, options, lambda _: None)
     assert not done.failures
     with monkeypatch.context() as patch:
-        patch.setattr("dbn_core.data.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
+        patch.setattr("dbn_core.data.digits.DigitsSource.load", lambda *a: pytest.fail("the data were loaded again"))
         assert run_suite(suite, options, lambda _: None).outcome.made == []
     export_suite(done.plan, store, tmp_path / "rows", tmp_path / "all.zip")
     elsewhere = Store(tmp_path / "elsewhere")
