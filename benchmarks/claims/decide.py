@@ -1,11 +1,11 @@
-"""Effects in the result rows of a suite, what a claim demands of them, and the verdict.  Imports no torch.
+"""Decide claims on the result rows of a suite: effects, the checks of a claim, and its verdict.  Imports no torch.
 
-A claim is a function of the rows of one suite and of one method (its *subject*); it returns what it demands:
+A claim is a function of the rows of one suite and one method, its *subject*.  It returns the checks that must hold:
 
     def second_bridge_helps(rows, method):
         return rows.gap("nll", f"{method}@5", f"{method}@3").below(0)
 
-Methods are written ``label@size``, as the suite's tables call them.
+Methods are written ``label@size``, with the labels of the suite's tables.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Word = Literal["holds", "does not hold", "undecided", "no data"]
 
 
 class Metric(NamedTuple):
-    """How a metric is written: its name, the factor and digits of its values, and their unit."""
+    """How a metric is displayed: its name, the digits and scale of its values, and their unit."""
 
     name: str
     digits: int
@@ -51,7 +51,7 @@ METRICS = {
     "w1_test": Metric("W1 to test rows", 3),
     "noise_mse": Metric("noise MSE", 3),
 }
-# Raw and temperature-scaled versions of one score: each is shown next to the other.
+# Raw and temperature-scaled versions of a score; each is displayed with the other.
 _TWINS = {"nll": "cnll", "ece": "cece", "dee_raw": "dee_cal", "cnll": "nll", "cece": "ece", "dee_cal": "dee_raw"}
 
 
@@ -59,7 +59,7 @@ _TWINS = {"nll": "cnll", "ece": "cece", "dee_raw": "dee_cal", "cnll": "nll", "ce
 class Effect:
     """A value, or the difference of two methods, with its 95 % interval from ``n`` repetitions.
 
-    ``lacking`` says which rows are missing; there are no numbers then.  ``basis`` says how the interval was made.
+    ``lacking`` names the rows that are missing; the numbers are NaN then.  ``basis`` names the method of the interval.
     """
 
     metric: str
@@ -108,14 +108,14 @@ class Effect:
         return "0" if self.difference and bound == 0 else self.number(bound) + METRICS[self.metric].unit
 
     def _demand(self, demanded: str, holds: bool, fails: bool) -> Check:
-        # Comparisons with NaN, the ends of a missing interval, are all false.
+        # Comparisons with NaN, as the ends of a missing interval, are false.
         word: Word = "no data" if self.lacking else "holds" if holds else "does not hold" if fails else "undecided"
         return Check(self, demanded, word)
 
 
 @dataclass(frozen=True)
 class Check:
-    """What is demanded of an effect, and whether the rows show it."""
+    """A condition on an effect, and whether the rows satisfy it."""
 
     effect: Effect
     demanded: str
@@ -142,7 +142,7 @@ class Rows:
         return _with_twin(found, other)
 
     def gap(self, metric: str, method: str, other: str) -> Effect:
-        """A method's value minus another's, paired over what both were tested on."""
+        """A method's value minus another's, paired over the examples and repetitions that both have."""
         found = self._gap(metric, method, other)
         twin = self._gap(_TWINS[metric], method, other) if metric in _TWINS else None
         return _with_twin(found, twin)
@@ -218,12 +218,12 @@ class Claim:
         key: the function's name, with hyphens.
         name: a few words, for the overview.
         sentence: what is claimed, in our words.
-        subjects: methods it is about, and decided for one by one.
-        published: the paper's figures with the mark of where we have them from; nothing for what is not published.
-        why: why these bounds.
-        caveats: by suite, what its rows leave open.
-        see: a page of the documentation that says more.
-        suite: the one that the claim is about, where it is this project's.
+        subjects: the methods for which the claim is decided, one by one.
+        published: the paper's figures with the mark of their source; empty if there are none.
+        why: the reason for the bounds.
+        caveats: limits of a suite's rows, by suite.
+        see: a page of the documentation with more.
+        suite: the only suite that the claim is about; empty for any.
     """
 
     key: str
@@ -240,14 +240,14 @@ class Claim:
     suite: str = ""
 
     def checks(self, rows: Rows, subject: str) -> list[Check]:
-        """What is demanded of the subject on these rows."""
+        """The checks of the claim for a subject on these rows."""
         found = self.decide(rows, subject)
         return [found] if isinstance(found, Check) else list(found)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a suite says about a claim for one of its subjects."""
+    """The result of a claim for one subject on one suite."""
 
     claim: Claim
     suite: str
@@ -256,29 +256,29 @@ class Verdict:
 
     @property
     def word(self) -> Word:
-        """One failed check refutes the claim, even where rows are missing; it holds where all checks hold."""
+        """One failed check refutes the claim, even if rows are missing; the claim holds if all checks hold."""
         found = {check.word for check in self.checks}
         order: tuple[Word, ...] = ("does not hold", "no data", "undecided", "holds")
         return next(word for word in order if word in found)
 
     @property
     def known(self) -> bool:
-        """Whether the suite has rows for any of the checks that is not of costs alone."""
+        """Whether the suite has rows for any check except those of costs."""
         return any(not check.effect.lacking and check.effect.metric != "macs_rel" for check in self.checks)
 
     @property
     def caveat(self) -> str:
-        """What the suite's rows leave open."""
+        """Limits of the suite's rows for this claim."""
         return (self.claim.caveats or {}).get(self.suite, "")
 
     @property
     def deciding(self) -> Check:
-        """The first check that has the verdict of the whole."""
+        """The first check with the verdict of the claim."""
         return next(check for check in self.checks if check.word == self.word)
 
 
 def decide(claim: Claim, results: Results) -> list[Verdict]:
-    """The verdict of one suite for each subject of a claim; none where the claim is about another suite."""
+    """The verdicts of one suite for the subjects of a claim; none if the claim is about another suite."""
     rows = Rows(results)
     if claim.suite not in ("", rows.suite):
         return []
@@ -286,23 +286,23 @@ def decide(claim: Claim, results: Results) -> list[Verdict]:
 
 
 class _Recorder(Rows):
-    """Rows that hold nothing, and note which pairs of methods they are asked about."""
+    """Empty rows that record for which pairs of methods a difference is asked."""
 
     def __init__(self) -> None:
         self.pairs: dict[Contrast, None] = {}
 
     def value(self, metric: str, method: str) -> Effect:
-        """Nothing."""
+        """A lacking effect."""
         return Effect(metric, "", lacking=method)
 
     def gap(self, metric: str, method: str, other: str) -> Effect:
-        """Nothing; the pair is noted."""
+        """A lacking effect; the pair is recorded."""
         self.pairs[split(method), split(other)] = None
         return Effect(metric, "", lacking=method, difference=True)
 
 
 def contrasts(claims: Sequence[Claim]) -> list[Contrast]:
-    """Each pair of (label, size) whose difference some claim asks for, once: a run computes their paired tests."""
+    """The pairs of (label, size) whose differences claims need; a run computes their paired tests."""
     recorder = _Recorder()
     for claim in claims:
         for subject in claim.subjects:

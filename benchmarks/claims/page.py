@@ -1,4 +1,4 @@
-"""Write the verdicts, computed from the result rows of suites, as one page of Markdown and a CSV file."""
+"""Write the verdicts on result rows as a page of Markdown and a CSV file."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _COLUMNS = (
 def reference_folders(root: Path = REFERENCE) -> list[Path]:
     """The folders of committed result rows that claims are decided on, by name.
 
-    Left out are suites under shift, whose clean images and trainings are those of another suite, and rows without the
-    suite's present statistics, which claims may not rest on.
+    Without suites under shift, whose clean images and trainings are those of another suite, and rows of earlier
+    statistics.
     """
     return [
         path.parent
@@ -45,7 +45,7 @@ def load_suites(folders: Sequence[Path]) -> dict[Path, Results]:
     """Read the result rows of every suite.
 
     Raises:
-        SpecError: there is no folder, two of them hold rows of one suite, or rows are of earlier statistics.
+        SpecError: there is no folder, two of them have rows of the same suite, or rows have earlier statistics.
         ArtefactError: a folder lacks a file or a column.
     """
     if not folders:
@@ -61,12 +61,12 @@ def load_suites(folders: Sequence[Path]) -> dict[Path, Results]:
 
 
 def suite_name(results: Results) -> str:
-    """Name of the suite that the rows are of."""
+    """Name of the suite of the rows."""
     return str(results.meta.get("suite") or "unnamed")
 
 
 def render_claims(folders: Sequence[Path], out_dir: Path, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
-    """Write `claims.md` and `claims.csv` into `out_dir`; return the verdicts for which there are rows.
+    """Write ``claims.md`` and ``claims.csv`` into ``out_dir``; return the verdicts for which there are rows.
 
     The same claims and rows give the same bytes.
 
@@ -87,12 +87,12 @@ def render_claims(folders: Sequence[Path], out_dir: Path, claims: Sequence[Claim
 
 
 def verdicts(claims: Sequence[Claim], suites: Sequence[Results]) -> list[Verdict]:
-    """Decide every claim on every suite that has rows for it: by claim, then suite, then subject."""
+    """Decide every claim on every suite with rows for it, by claim, suite and subject."""
     return [verdict for claim in claims for suite in suites for verdict in decide(claim, suite) if verdict.known]
 
 
 def to_csv(found: Sequence[Verdict], suites: Sequence[Results]) -> str:
-    """The verdicts as CSV; effect and interval are those of the check that decides."""
+    """The verdicts as CSV, with the effect and interval of the deciding check."""
     examples = {suite_name(suite): (suite.meta.get("dataset") or {}).get("test", "") for suite in suites}
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""A paper and the claims that are made in it."""
+"""A paper and its claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.claims.decide import Claim, Decide
 
 @dataclass(frozen=True)
 class Paper:
-    """A paper, what a reader of its claims should know first, and the claims themselves."""
+    """A paper, a note for readers of its claims, and the claims."""
 
     key: str
     name: str

@@ -36,7 +36,7 @@ for best in calibrated.argsort(1)[:, -1:]:
 
 @dataclass(frozen=True)
 class Card:
-    """What the card says beside what the network itself tells: the command, and where result rows may be."""
+    """Facts of the card that the network does not hold: the command, and the folders of result rows."""
 
     command: str
     rows: tuple[Path, ...]
@@ -45,7 +45,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The exported network beside torch on the test split: largest difference, and share of equal classes."""
+    """The exported network compared with torch on the test split: largest difference, and share of equal classes."""
 
     examples: int
     difference: float
@@ -53,7 +53,7 @@ class Agreement:
 
 
 def example_script(data: Dataset) -> str:
-    """A script that needs onnxruntime and numpy alone."""
+    """A script that needs only onnxruntime and numpy."""
     height, width = data.image_size
     return _EXAMPLE.format(channels=data.channels, height=height, width=width)
 
@@ -102,12 +102,12 @@ def _code(text: str) -> str:
 
 
 def _longest_run(text: str) -> int:
-    """Backticks one after the other."""
+    """The length of the longest run of backticks."""
     return max(map(len, re.findall("`+", text)), default=0)
 
 
 def _row(cell: Cell, card: Card) -> tuple[str, str]:
-    """The row of the report's table, under that of one network, and the folder that has it; nothing where none does."""
+    """The rows of the report's table for one network and for the cell, and their folder; empty if there are none."""
     for folder in card.rows:
         if not (folder / "meta.json").is_file():
             continue

@@ -1,4 +1,4 @@
-"""From the trained artefacts of one cell to a folder with its network, checked against torch on the test split."""
+"""Export the network of one cell to a folder, checked against torch on the test split."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OUTPUTS = ("log_probs", "calibrated_log_probs")
 
 
 class ExportError(BenchError):
-    """A method that cannot be exported, or whose exported network says something else."""
+    """A method that cannot be exported, or whose exported network predicts something else."""
 
 
 def find_cell(plan: Plan, name: str, repetition: int) -> Cell:
@@ -64,8 +64,8 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     example = to_float(data.test.images[:2])
     if draws_numbers(predictor, example):
         raise ExportError(
-            f"{cell.title} draws random numbers when it predicts, so that no exported network gives its predictions: "
-            "export a method, or options of it, that predict without noise."
+            f"{cell.title} draws random numbers when it predicts, so no exported network has its predictions: export a "
+            "method, or options of it, that predict without noise."
         )
     say("Predicting validation and test with torch")
     cpu = torch.device("cpu")
@@ -79,8 +79,8 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     if not agreement.difference <= card.tolerance:
         raise ExportError(
             f"{cell.title}: the exported network's log-probabilities differ from torch's by up to "
-            f"{agreement.difference:.2g} on the {agreement.examples} test images, and {card.tolerance:g} is the most "
-            "that rounding explains: nothing is written."
+            f"{agreement.difference:.2g} on the {agreement.examples} test images; at most "
+            f"{card.tolerance:g} is rounding, so nothing is written."
         )
     files = {
         "model.onnx": model,
@@ -96,7 +96,7 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
 
 
 def predictor_payload(plan: Plan, store: Store, cell: Cell) -> dict[str, Any]:
-    """What builds a cell's own predictor: of a nested method that of its size, whose terms are those that are scored.
+    """The payload that builds a cell's predictor; for a nested method at the cell's own size.
 
     Raises:
         SpecError: the cell has not been trained.

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from dbn_core.metrics.scores import Array, _check, _shift, by_example, floored, log_softmax
 
 BINS = 15
-_LIMIT = 3.0  # of |log T| in the search of a temperature
+_LIMIT = 3.0  # largest |log T| in the search for a temperature
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def reliability(log_probs: Array, labels: Array, bins: int = BINS) -> Reliabilit
 
 
 def confidence_and_hit(log_probs: Array, labels: Array) -> tuple[Array, Array]:
-    """Confidence of the top label, and 1 where it is right, else 0; each [N]."""
+    """Confidence of the top label, and 1 where it is correct, else 0; each [N]."""
     log_probs, labels = _check(log_probs, labels)
     top = log_probs.argmax(1)
     confidence = np.minimum(np.exp(log_probs[np.arange(len(top)), top]), 1.0)
@@ -73,13 +73,13 @@ def expected_calibration_error(log_probs: Array, labels: Array, bins: int = BINS
 
 
 def calibration_error_terms(log_probs: Array, labels: Array, bins: int = BINS, debiased: bool = False) -> Array:
-    """Each example's part in the ECE, [N]: their mean is the ECE, and their spread that of its first-order error.
+    """Terms of the ECE, [N]: their mean is the ECE, and their spread gives its first-order standard error.
 
-    The plug-in ECE of N examples is too large, by up to ``sqrt(2 / pi)`` standard errors of each bin's gap: the more so
-    the better the calibration and the smaller the test set.  ``debiased`` subtracts the bias that the gaps found would
-    have if they were true, ``2 |g| - E |N(g, s^2)|`` a bin: the estimator of Kumar et al. (2019, arXiv 1909.10155;
-    their ``normal_debiased_ce``) with the expectation in closed form, and with s^2 from the confidences, which a bin of
-    one example has too.  It nearly halves the bias at perfect calibration, and may fall below zero.
+    The plug-in ECE of N examples is too large, by up to ``sqrt(2 / pi)`` standard errors of each bin's gap; the bias
+    grows with better calibration and smaller test sets.  ``debiased`` subtracts the bias under the assumption that the
+    measured gaps are true, ``2 |g| - E |N(g, s^2)|`` for each bin: the estimator of Kumar et al. (2019, arXiv
+    1909.10155; their ``normal_debiased_ce``) with the expectation in closed form, and with s^2 from the confidences,
+    which is defined for a bin of one example.  It nearly halves the bias at perfect calibration and may be negative.
 
     >>> import numpy as np
     >>> calibration_error_terms(np.log([[0.7, 0.3], [0.7, 0.3]]), np.array([0, 1])).round(3).tolist()
@@ -108,8 +108,8 @@ def calibration_terms(confidence: Array, hit: Array, bins: int = BINS, debiased:
 def fit_temperature(log_probs: Array, labels: Array) -> float:
     """The T > 0 that minimises the NLL of softmax(log p / T); searched on log T in [-3, 3].
 
-    Fit it on validation predictions, never on test.  Where they do not determine it, T is anything in these limits:
-    :func:`search_temperature` says whether they do.
+    Fit it on validation predictions, never on test.  If they do not determine T, it is arbitrary within these limits;
+    :func:`search_temperature` returns whether they do.
     """
     return search_temperature(log_probs, labels)[0]
 
@@ -117,8 +117,8 @@ def fit_temperature(log_probs: Array, labels: Array) -> float:
 def search_temperature(log_probs: Array, labels: Array) -> tuple[float, bool]:
     """The temperature of :func:`fit_temperature`, and whether it is a minimum within the limits of the search.
 
-    It is none where the NLL still falls at a limit, and where the NLL is flat, as it is of predictions that are uniform
-    or all certain and right.  Probabilities of exactly zero are raised to ``FLOOR``
+    It is not if the NLL still falls at a limit or is flat, as for predictions that are uniform, or certain and correct.
+    Probabilities of exactly zero are raised to ``FLOOR``
     (:func:`dbn_core.metrics.scores.floored`).
     """
     log_probs, labels = _check(log_probs, labels)
@@ -129,7 +129,7 @@ def search_temperature(log_probs: Array, labels: Array) -> tuple[float, bool]:
         temperature = np.exp(log_t)
 
         def nll(log_probs: Array, labels: Array, most: Array) -> Array:
-            """That of :func:`apply_temperature`, of the labels' classes alone."""
+            """The NLL after :func:`apply_temperature`, computed for the labels' classes alone."""
             shifted = log_probs / temperature
             shifted -= _shift(most / temperature)[:, None]
             label = shifted[np.arange(len(labels)), labels]

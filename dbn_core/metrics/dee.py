@@ -24,10 +24,10 @@ def deep_ensemble_equivalent(value: float, sizes: Sequence[int], curve: Sequence
     Args:
         value: the method's NLL.
         sizes: ensemble sizes of the curve, increasing, starting at 1.
-        curve: NLL of each size; made monotone first, linear in between.  Where it is flat, the smallest size counts.
+        curve: NLL of each size; made monotone, linear in between.  If it is flat, the smallest size counts.
 
     Returns:
-        A size; ``-inf`` stands for "worse than one network" and ``inf`` for "better than the largest ensemble".
+        A size; ``-inf``: worse than one network, ``inf``: better than the largest ensemble.
 
     >>> deep_ensemble_equivalent(0.25, [1, 2, 3], [0.4, 0.3, 0.2])
     2.5
@@ -53,20 +53,20 @@ def deep_ensemble_equivalent(value: float, sizes: Sequence[int], curve: Sequence
 def fit_weights(sizes: Sequence[int] | Array) -> Array:
     """Weights [2, S] with which NLLs of S sizes give a and b of ``NLL = a + b / M``.
 
-    The mean NLL of an ensemble is ``a + b / M + O(1 / M^2)`` (Lobacheva et al., 2020, arXiv 2007.08483).  Size M counts
-    as M^2 in the least squares: small ensembles are where the remainder is large.  Held-out sizes ask for no third term
-    and no free exponent as long as curves are as noisy as ours (docs/statistics.md).
+    The mean NLL of an ensemble is ``a + b / M + O(1 / M^2)`` (Lobacheva et al., 2020, arXiv 2007.08483).  Least
+    squares are weighted by M^2, since the remainder is large for small ensembles.  Held-out sizes support neither a
+    third term nor a free exponent while curves are as noisy as ours (docs/statistics.md).
 
     >>> (fit_weights([1, 2, 4]) @ [0.5, 0.4, 0.35]).round(9).tolist()
     [0.3, 0.2]
     """
     m = np.asarray(sizes, np.float64)
-    # Least squares of M NLL on (M, 1) weighs as wanted.
+    # Least squares of M NLL on (M, 1) have these weights.
     return np.linalg.pinv(np.stack([m, np.ones_like(m)], 1)) * m
 
 
 def fitted_equivalent(value: float, sizes: Sequence[int], curve: Sequence[float] | Array) -> float:
-    """The size at which the fitted curve has an NLL: ``inf`` at its asymptote and below, NaN where it does not fall.
+    """The size at which the fitted curve has an NLL: ``inf`` at its asymptote and below, NaN if it does not fall.
 
     >>> round(fitted_equivalent(0.32, [1, 2, 4], [0.5, 0.4, 0.35]), 9)
     10.0

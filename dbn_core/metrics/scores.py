@@ -1,7 +1,7 @@
 """Proper scores and accuracy.
 
-A probability of exactly zero, as majority votes and over-confident softmaxes have it, counts as :data:`FLOOR` wherever
-a score or a temperature would otherwise be infinite.
+A probability of exactly zero, as in majority votes and over-confident softmaxes, counts as :data:`FLOOR` where a score
+or a temperature would otherwise be infinite.
 
 Shapes: log-probabilities [N, K] (or [M, N, K] for M mixture terms), labels int [N].  Per-example functions return [N],
 so that paired tests can resample examples; a score is their mean.
@@ -21,13 +21,13 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 FLOOR = 2.0**-149  # the smallest positive number of single precision, in which predictions are stored
 LOG_FLOOR = float(np.log(FLOOR))
-_BLOCK = 1 << 19  # numbers worked on at once: in the last cache between steps, and many enough for what a call costs
+_BLOCK = 1 << 19  # numbers processed at once: they fit into the last cache, and the overhead of a call is small
 
 
 def by_example(function: Callable[..., Array], *arrays: Array) -> Array:
     """``function(*arrays)`` of arrays [N, ...] whose result [N, ...] for one example depends on that example alone.
 
-    Many examples are worked on in blocks, on all cores: bit by bit the same, without intermediate results of full size.
+    Many examples are processed in blocks on all cores: the same bits, without intermediate results of full size.
     """
     count = len(arrays[0])
     step = max(1, _BLOCK // max(1, arrays[0][:1].size))
@@ -46,7 +46,7 @@ def by_example(function: Callable[..., Array], *arrays: Array) -> Array:
 
 
 def log_softmax(logits: Array) -> Array:
-    """Log-probabilities of float64 logits [N, K]; what :func:`scipy.special.log_softmax` gives, to the bit."""
+    """Log-probabilities of float64 logits [N, K]; the same bits as :func:`scipy.special.log_softmax`."""
     shifted = logits - _shift(logits.max(1))[:, None]
     with np.errstate(divide="ignore"):
         shifted -= np.log(np.exp(shifted).sum(1, keepdims=True))
@@ -54,14 +54,14 @@ def log_softmax(logits: Array) -> Array:
 
 
 def _shift(most: Array) -> Array:
-    """What is subtracted before exponentials are taken: the largest number, nothing where it is infinite."""
+    """The number to subtract before exponentials: the largest one, or 0 if it is infinite."""
     return np.where(np.isfinite(most), most, 0.0)
 
 
 def mixture_log_probs(terms: Array) -> Array:
     """Log of the mean of M terms' probabilities, [M, N, K] to [N, K], by logsumexp; finite, see :func:`floored`.
 
-    Raises ``ValueError`` where the terms are of another shape.
+    Raises ``ValueError`` for terms of another shape.
 
     >>> import numpy as np
     >>> terms = np.log([[[0.9, 0.1]], [[0.5, 0.5]]])
@@ -82,14 +82,14 @@ def _mixed(terms: Array) -> Array:
 
 
 def floored(log_probs: Array) -> Array:
-    """Log-probabilities with :data:`LOG_FLOOR` for minus infinity; the very array where there is none."""
+    """Log-probabilities with :data:`LOG_FLOOR` for minus infinity; the same array if there is none."""
     if not log_probs.size or not np.isneginf(log_probs.min()):
         return log_probs
     return np.where(np.isneginf(log_probs), LOG_FLOOR, log_probs)
 
 
 def _logsumexp(terms: Array) -> Array:
-    """Log of the sum of M exponentials, [M, N, K] to [N, K]; what :func:`scipy.special.logsumexp` gives, to the bit.
+    """Log of the sum of M exponentials, [M, N, K] to [N, K]; the same bits as :func:`scipy.special.logsumexp`.
 
     The largest terms are counted, and ``log1p`` of the others' sum is taken (Blanchard, Higham and Higham, 2021).
     """
@@ -152,7 +152,7 @@ def _brier(log_probs: Array, labels: Array) -> Array:
 
 
 def kl_divergence(log_p: Array, log_q: Array) -> Array:
-    """KL(p || q) in nats between two predictions [N, K]; [N].  Zero exactly where they agree; p = 0 adds nothing."""
+    """KL(p || q) in nats between two predictions [N, K]; [N].  Exactly zero where they agree; p = 0 adds nothing."""
     log_p, log_q = np.asarray(log_p, np.float64), np.asarray(log_q, np.float64)
 
     def divergence(p: Array, q: Array) -> Array:
