@@ -8,6 +8,7 @@ from dbn_core.methods.registry import METHODS
 
 METHODS.add(
     {
+        "batch-ensemble": "baselines.members_in_one:BatchEnsemble",
         "bn": "baselines.bridge_network:BridgeNetwork",
         "cycles": "baselines.cycles:Cycles",
         "dbn": "baselines.dbn:DiffusionBridgeNetwork",
@@ -21,8 +22,12 @@ METHODS.add(
         "gaussian": "baselines.gaussian_distillation:GaussianDistillation",
         "hydra": "baselines.hydra:Hydra",
         "laplace": "baselines.laplace:Laplace",
+        "masksembles": "baselines.members_in_one:Masksembles",
         "mc-batchnorm": "baselines.mc_batchnorm:MonteCarloBatchNorm",
+        "mc-dropout": "baselines.mc_dropout:MonteCarloDropout",
+        "mimo": "baselines.members_in_one:MultiInputMultiOutput",
         "null": "baselines.null:Null",
+        "packed": "baselines.members_in_one:PackedEnsemble",
         "perturbed": "baselines.perturbed_distillation:PerturbedDistillation",
         "shared": "baselines.shared_ensemble:SharedEnsemble",
         "single": "baselines.single_network:SingleNetwork",

@@ -28,13 +28,14 @@ class SameConv2d(nn.Conv2d):
         if kh == kw == 1:
             # The same numbers, and on CPUs without AVX-512 the only safe way: torch 2.14's gradient of a strided 1x1
             # convolution writes outside its memory there, for channels_last maps of 2, 4 or 6 channels.
-            return F.conv2d(x[:, :, ::sh, ::sw], self.weight, self.bias)
+            return F.conv2d(x[:, :, ::sh, ::sw], self.weight, self.bias, groups=self.groups)
         height = max((-(-x.shape[2] // sh) - 1) * sh + kh - x.shape[2], 0)
         width = max((-(-x.shape[3] // sw) - 1) * sw + kw - x.shape[3], 0)
         if height % 2 == 0 and width % 2 == 0:
-            return F.conv2d(x, self.weight, self.bias, self.stride, (height // 2, width // 2))
+            padding = height // 2, width // 2
+            return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
         x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-        return F.conv2d(x, self.weight, self.bias, self.stride)
+        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
 
 
 def norm_layer(kind: str, channels: int) -> nn.Module:

@@ -13,18 +13,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.contract.check import check_method
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options, make_artefacts
 from benchmarks.work.worker import ArtefactBuilder
-from dbn_core import Method, Part, parse_method, register
+from dbn_core import Method, Part, register
 from dbn_core.data.digits import DigitsSource
 from dbn_core.errors import TrainingStoppedError
 from dbn_core.methods.context import FitContext
-from dbn_core.methods.registry import load_plugin
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.rng import GlobalState, seeded
 from dbn_core.train import loop
@@ -33,7 +31,6 @@ from dbn_core.train.recipe import Recipe
 from tests.support.tiny import DE, HEAD
 
 CPU = torch.device("cpu")
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "mc_dropout.py"
 
 
 def draw() -> list[float]:
@@ -150,8 +147,7 @@ MC = '[[methods]]\nuse = "mc-dropout[rate=0.5]"\nsizes = [1, 4]\n'
 
 
 @pytest.fixture
-def suite(tmp_path: Path, clean_registry: None) -> Suite:
-    load_plugin(EXAMPLE)
+def suite(tmp_path: Path) -> Suite:
     (tmp_path / "mc.toml").write_text(HEAD.replace("epochs = 1", "epochs = 3") + DE + MC)
     return load_suite(str(tmp_path / "mc.toml"))
 
@@ -219,16 +215,10 @@ def test_the_same_bits_after_a_kill_in_the_middle(
 def test_the_same_bits_in_a_worker_process(suite: Suite, tmp_path: Path) -> None:
     store = Store(tmp_path / "b")
     plan = plan_suite(suite, store)
-    options = Options(store.root, jobs=1, device="cpu", plugins=[str(EXAMPLE)])
+    options = Options(store.root, jobs=1, device="cpu")
     outcome = make_artefacts(plan, store, {plan.cells[-1].predictions}, options, lambda event: None)
     assert not outcome.failures
     assert contents(suite, store.root) == make(suite, tmp_path / "a")
-
-
-@pytest.mark.usefixtures("clean_registry")
-def test_the_example_keeps_the_contract() -> None:
-    load_plugin(EXAMPLE)
-    assert {result.outcome for result in check_method(parse_method("mc-dropout"))} == {"ok"}
 
 
 @pytest.mark.usefixtures("clean_registry")
