@@ -136,13 +136,12 @@ class StudentBridge(Method):
         from dbn_core.distillation import ed_loss
 
         config, joint = self.config, self.config.joint
-        features, head = source.split(config.at)
+        tap = source.tap(config.at)
 
         def step(batch: Batch) -> torch.Tensor:
             teachers = context.teach(batch)
             with torch.set_grad_enabled(joint):
-                h = features(batch.images)
-                logits = head(h)
+                h, logits = tap(batch.images)
             losses = []
             for bridge, group in zip(bridges, places, strict=True):
                 target = target_logits(torch.stack([teachers[place] for place in group]))

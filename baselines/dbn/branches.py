@@ -149,8 +149,8 @@ class BranchTraining:
 
             def errors_of(images: torch.Tensor) -> torch.Tensor:
                 """States of the branches at n = S ... 1, [S, K, B, C]."""
-                features = training.features(images)
-                start = training.start_at_mean_temperature(training.head(features))
+                features, logits = training.tap(images)
+                start = training.start_at_mean_temperature(logits)
                 found = []
                 for z, n in zip(trajectory(student, features, start), range(student.steps, 0, -1), strict=False):
                     found.append(branch_states(student, features, z, n, fractions[n]).transpose(0, 1))

@@ -47,7 +47,7 @@ class BridgeTraining:
     def __init__(self, config: DBNConfig, context: FitContext, weights: torch.Tensor | None) -> None:
         self.config, self.context, self.weights = config, context, weights
         self.generator = context.generator("train")
-        self.features, self.head = context.members[0].split(config.at)
+        self.tap = context.members[0].tap(config.at)
 
     def fit(self, denoiser: Denoiser) -> Denoiser:
         """Train a denoiser of T steps: equation (4), or the velocity of a rectified flow."""
@@ -88,7 +88,7 @@ class BridgeTraining:
 
     def ends(self, batch: Batch) -> Ends:
         """Both ends of the bridge: equations (1) and (2)."""
-        logits, features = self.context.teach_bridge(batch, self.features, self.head)
+        logits, features = self.context.teach_bridge(batch, self.tap)
         member_logits = self.context.teach_images(batch.dominant) if self.config.perturb_input else logits
         return Ends(
             features, member_logits, logits[0], target_logits(member_logits, self.weights), self.random_start(logits[0])
@@ -114,8 +114,8 @@ class BridgeTraining:
         """Z_n for n = T ... 0 on the validation images, without noise, [T + 1, N, K]."""
 
         def trajectories(images: torch.Tensor) -> torch.Tensor:
-            features = self.features(images)
-            return torch.stack(trajectory(denoiser, features, self.start_at_mean_temperature(self.head(features))))
+            features, logits = self.tap(images)
+            return torch.stack(trajectory(denoiser, features, self.start_at_mean_temperature(logits)))
 
         return predict_split(trajectories, self.context.data.validation, self.context.device)
 
@@ -123,8 +123,8 @@ class BridgeTraining:
         """Train in place by the context's loop; ``keep`` judges epochs by the sampled prediction."""
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
-            features = self.features(images)
-            return sample(current, features, self.start_at_mean_temperature(self.head(features)))
+            features, logits = self.tap(images)
+            return sample(current, features, self.start_at_mean_temperature(logits))
 
         self.context.train(denoiser, step, recipe, purpose=purpose, predict=predict, step_generator=self.generator)
         return denoiser

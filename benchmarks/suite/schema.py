@@ -99,7 +99,7 @@ class Suite(SpecModel):
     @classmethod
     def _of_the_task(cls, given: Any, info: ValidationInfo) -> Any:
         task = info.data.get("task", Classification())
-        return given if isinstance(given, task.networks) else task.networks.model_validate(given)
+        return given if isinstance(given, NetworkOptions) else task.network_spec(given)
 
     @field_validator("name")
     @classmethod

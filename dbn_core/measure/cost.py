@@ -9,23 +9,26 @@ leaves torch states that cost itself, and the statement is marked as one.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from dbn_core.errors import BenchError
 
 # fvcore's operators that multiply and add; its counts for norms, pooling and upsampling are left out.
-_MAC_OPERATORS = {"conv", "addmm", "linear", "mm", "bmm", "matmul", "einsum", "baddbmm"}
+_MAC_OPERATORS = {"conv", "addmm", "linear", "mm", "bmm", "matmul", "einsum", "baddbmm", "attention"}
 # Products that fvcore leaves out and that torch's counter may leave out as well, so that both agree on too little.
 _UNCOUNTED = {
-    *("_native_multi_head_attention", "_transformer_encoder_layer_fwd", "scaled_dot_product_attention"),
+    *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
     *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
     *("bilinear", "mv", "addmv", "addbmm", "dot", "vdot", "inner", "cdist", "pdist", "tensordot"),
     *("linalg_multi_dot", "chain_matmul"),
@@ -74,10 +77,19 @@ def count_parameters(predictor: nn.Module) -> int:
     return sum(parameter.numel() for parameter in {id(p): p for p in predictor.parameters()}.values())
 
 
+def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
+    """MACs of softmax(q k^T) v for q [..., L, E], k [..., S, E] and v [..., S, V], for which fvcore has no rule."""
+    from fvcore.nn.jit_handles import get_shape
+
+    (*batch, queries, width), keys, values = (get_shape(value) for value in inputs[:3])
+    return Counter({"attention": math.prod(batch) * queries * keys[-2] * (width + values[-1])})
+
+
 @torch.no_grad()
 def count_in_torch(predictor: nn.Module, example: torch.Tensor) -> Cost:
     """What torch's own counter sees of a forward pass on ``example`` [1, C, H, W]: all that happens in torch."""
-    with FlopCounterMode(display=False) as counter:
+    # As plain products: fused attention on a CPU is not counted.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         predictor.eval()(example)
     return Cost(count_parameters(predictor), int(counter.get_total_flops()) // 2)
 
@@ -140,6 +152,7 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor, counted: Cost | No
         fvcore_log.setLevel(logging.ERROR)
         try:
             analysis = FlopCountAnalysis(predictor, example)
+            analysis.set_op_handle("aten::scaled_dot_product_attention", _attention)
             analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
             macs = sum(count for name, count in analysis.by_operator().items() if name in _MAC_OPERATORS)
             skipped = sorted(name.removeprefix("aten::") for name in analysis.unsupported_ops())

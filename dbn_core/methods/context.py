@@ -16,8 +16,8 @@ from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Views
 from dbn_core.errors import SpecError, shown
 from dbn_core.nets.init import initialise_
+from dbn_core.nets.network import Tap
 from dbn_core.nets.precision import full_precision
-from dbn_core.nets.resnet import block_index, block_plan
 from dbn_core.rng import generator, seeded
 from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification
@@ -79,10 +79,11 @@ class Workspace:
         return module.to(self.device).to(memory_format=torch.channels_last).eval()
 
     def feature_channels(self, at: str) -> int:
-        """Channels of the network's feature map after block ``at``; raises SpecError when there is no such block."""
-        plan = block_plan(self.spec)
-        index = block_index(at, len(plan))
-        return plan[index - 1][0] if index else self.spec.channels
+        """Channels of the network's feature map at node ``at``; raises SpecError when there is no such node."""
+        network = self.bare_network().eval()
+        example = torch.zeros(1, self.data.channels, *self.data.image_size)
+        with torch.no_grad():
+            return network.tap(at).features(example).shape[1]
 
 
 @dataclass
@@ -175,13 +176,13 @@ class FitContext(Workspace):
         return torch.stack([member(images) for member in self.members])
 
     @torch.no_grad()
-    def teach_bridge(self, batch: Batch, features: nn.Module, head: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-        """As :meth:`teach`, and the features [B, C, H, W] of the source, which is ``head`` on ``features``."""
-        h = features(batch.images)
+    def teach_bridge(self, batch: Batch, tap: Tap) -> tuple[torch.Tensor, torch.Tensor]:
+        """As :meth:`teach`, and the features [B, C, H, W] of the source that ``tap`` reads."""
         if batch.view is not None:
-            return self.teach(batch), h
+            return self.teach(batch), tap.features(batch.images)
+        h, logits = tap(batch.images)
         self.teacher_passes += len(batch) * len(self.members)
-        return torch.stack([head(h), *(member(batch.images) for member in self.members[1:])]), h
+        return torch.stack([logits, *(member(batch.images) for member in self.members[1:])]), h
 
     def train(
         self,

@@ -10,6 +10,7 @@ from torch import nn
 
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.sampler import Noise, sample
+from dbn_core.nets.network import Network
 from dbn_core.nets.resnet import Classifier
 
 # The released evaluation draws its sampler noise from one fixed seed.
@@ -163,7 +164,7 @@ class BridgedSource(nn.Module):
 
     def __init__(
         self,
-        source: Classifier,
+        source: Network,
         at: str,
         denoisers: Iterable[Denoiser],
         temperature: float | None,
@@ -171,17 +172,16 @@ class BridgedSource(nn.Module):
         own_term: bool = False,
     ) -> None:
         super().__init__()
-        self.features, self.head = source.split(at)
+        self.tap = source.tap(at)
         self.denoisers = nn.ModuleList(denoisers)
         self.temperature, self.noise, self.own_term = temperature, noise, own_term
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [L, B, K], or [1 + L, B, K] with the source's own term; the source runs once."""
-        h = self.features(images)
+        h, logits = self.tap(images)
         generator = None
         if self.noise != "none" or self.temperature is None:
             generator = torch.Generator().manual_seed(_EVALUATION_SEED)
-        logits = self.head(h)
         ends = [logits] if self.own_term else []
         for denoiser in self.denoisers:
             assert isinstance(denoiser, Denoiser)

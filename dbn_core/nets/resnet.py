@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from dbn_core.errors import SpecError
+from dbn_core.nets.network import Network, SplitTap
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.spec import NetworkSpec
@@ -102,7 +103,7 @@ class Normalise(nn.Module):
         return (x - self.mean) / self.std
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     """A ResNet as a chain: ``block0`` (normalisation and stem), ``block1`` ... ``blockB``, ``head`` (pool and linear).
 
     Args:
@@ -138,6 +139,10 @@ class Classifier(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(x)
+
+    def tap(self, at: str) -> SplitTap:
+        """Features after block ``at`` and logits; raises :class:`SpecError` when there is no such block."""
+        return SplitTap(*self.split(at))
 
     def split(self, at: str) -> tuple[nn.Sequential, nn.Sequential]:
         """Features up to and including block ``at`` and the rest as a head; both share this network's weights.

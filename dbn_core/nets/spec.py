@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import Any, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from dbn_core.errors import DataError, SpecError
+from dbn_core.nets.plugins import BUILDERS
 
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
 
@@ -14,6 +20,7 @@ class NetworkOptions(BaseModel):
     """What every kind of ``[network]`` has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    splits: ClassVar[bool] = False  # whether it is a chain of blocks that can be cut in two
 
     @property
     def label(self) -> str:
@@ -41,6 +48,8 @@ class NetworkSpec(NetworkOptions):
             halves it and pools to a quarter.
     """
 
+    splits: ClassVar[bool] = True
+
     name: str = "resnet32"
     width: float = Field(2.0, gt=0, le=1000)
     channels: int = Field(16, ge=1, le=100_000)
@@ -53,7 +62,10 @@ class NetworkSpec(NetworkOptions):
     def _known(cls, name: str) -> str:
         match = _CIFAR.fullmatch(name)
         if name != "resnet34" and not (match and int(match[1]) >= 8 and (int(match[1]) - 2) % 6 == 0):
-            raise ValueError(f"unknown network '{name}': write resnet34, or resnet8, resnet14, resnet20 ... (6n+2)")
+            raise ValueError(
+                f"unknown network '{name}': write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), "
+                "timm:NAME, torchvision:NAME, or the name of a plugin's network (--plugin FILE)"
+            )
         return name
 
     @property
@@ -72,3 +84,54 @@ class NetworkSpec(NetworkOptions):
         """Short name for tables, for example ``ResNet-32 x2 (FRN)``."""
         depth, norm = self.name.removeprefix("resnet"), {"frn": "FRN-Swish", "batchnorm": "BN-ReLU"}[self.norm]
         return f"ResNet-{depth} ({norm}, stem {self.channels}, width x{self.width:g})"
+
+
+class ModuleSpec(NetworkOptions):
+    """A network of timm, of torchvision or of a plugin.
+
+    Attributes:
+        name: ``timm:NAME``, ``torchvision:NAME``, or the name that a plugin registered.
+        options: for its constructor.
+        weights: file of weights to start from (safetensors, or a state dict of ``torch.save``); nothing is downloaded.
+        input_size: side in pixels to which images are resized inside the network; None: as they are.
+        mean, std: normalisation; None: those of the data.
+    """
+
+    name: str
+    options: dict[str, bool | int | float | str | list[int] | list[float]] = {}
+    weights: Path | None = None
+    input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, and the input size where images are resized."""
+        return self.name + (f" at {self.input_size} pixels" if self.input_size else "")
+
+    def key(self) -> dict[str, Any]:
+        """Options that are not the default, and the SHA-256 of the weights file.
+
+        Raises:
+            DataError: the weights file cannot be read.
+        """
+        values = self.model_dump(mode="json", exclude_defaults=True, exclude={"weights"})
+        if self.weights is None:
+            return values
+        try:
+            return values | {"weights": hashlib.sha256(self.weights.expanduser().read_bytes()).hexdigest()}
+        except OSError as error:
+            raise DataError(f"The weights file {self.weights} cannot be read: set [network] weights to it.") from error
+
+    def slimmed(self, factor: float) -> ModuleSpec:
+        """This network; raises :class:`SpecError` for another width, which built-in networks alone have."""
+        if factor != 1:
+            raise SpecError(f"'{self.name}' has one width: give students the members' width, or use a ResNet.")
+        return self
+
+
+def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
+    """The options of ``[network]`` in a suite of classification, by its name."""
+    name = str(given.get("name", ""))
+    kind = ModuleSpec if name.startswith(("timm:", "torchvision:")) or name in BUILDERS else NetworkSpec
+    return kind.model_validate(given)

@@ -134,6 +134,10 @@ class Task(BaseModel, ABC):
         """Whether there is a pool of networks."""
         return "recipe" not in self.optional
 
+    def network_spec(self, given: Mapping[str, Any]) -> NetworkOptions:
+        """The checked options of ``[network]``."""
+        return self.networks.model_validate(given)
+
     @classmethod
     def summary(cls) -> str:
         """First line of the docstring."""

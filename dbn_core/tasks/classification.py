@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dbn_core.errors import PluginError, TrainingDivergedError
-from dbn_core.nets.spec import NetworkSpec
+from dbn_core.nets.spec import ModuleSpec, NetworkSpec, classifier_spec
 from dbn_core.tasks.base import Score, Scores, Task, register_task
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dbn_core.data.batch import Batch
     from dbn_core.data.dataset import Dataset
     from dbn_core.metrics.scores import Array
-    from dbn_core.nets.resnet import Classifier
+    from dbn_core.nets.network import Network
     from dbn_core.train.recipe import Recipe
 
 # Log-probabilities must sum to one within float32 rounding of a softmax over many classes.
@@ -50,11 +50,20 @@ class Classification(Task):
     stored_views: ClassVar[bool] = True
     validates: ClassVar[bool] = True
 
+    def network_spec(self, given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
+        """A built-in ResNet, or a network of timm, torchvision or a plugin."""
+        return classifier_spec(given)
+
     def new_network(
         self, spec: Any, channels: int, image_size: tuple[int, int], classes: int, mean: Sequence[float],
         std: Sequence[float],
-    ) -> Classifier:  # fmt: skip
-        """A ResNet that normalises its images itself."""
+    ) -> Network:  # fmt: skip
+        """A network that normalises its images itself."""
+
+        if isinstance(spec, ModuleSpec):
+            from dbn_core.nets.modules import ModuleNetwork
+
+            return ModuleNetwork(spec, classes, channels, tuple(mean), tuple(std))
         from dbn_core.nets.resnet import Classifier
 
         return Classifier(spec, classes, channels, tuple(mean), tuple(std))
@@ -91,9 +100,9 @@ class Classification(Task):
 
     def is_predictor(self, module: nn.Module) -> bool:
         """Whether it is a classifier of images."""
-        from dbn_core.nets.resnet import Classifier
+        from dbn_core.nets.network import Network
 
-        return isinstance(module, Classifier)
+        return isinstance(module, Network)
 
     def evaluate(self, predictor: Any, data: Dataset, device: torch.device) -> tuple[float, float]:
         """Accuracy and NLL of logits or log-probabilities [B, K] on validation."""

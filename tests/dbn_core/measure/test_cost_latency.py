@@ -136,8 +136,6 @@ def attention(tokens, heads):
 
 
 UNCOUNTED = {
-    "attention": lambda: Tokens(lambda t: attention(t, 2)),
-    "attention of one head": lambda: Tokens(lambda t: F.scaled_dot_product_attention(t, t, t)),
     "attention layer": lambda: Tokens(
         lambda t, layer: layer(t, t, t, need_weights=False)[0], nn.MultiheadAttention(16, 2, batch_first=True)
     ),
@@ -166,8 +164,15 @@ def test_a_skipped_product_is_an_error_never_a_zero(kind):
 
 
 def test_the_error_names_what_was_skipped():
-    with pytest.raises(CostError, match="scaled_dot_product_attention"):
-        measure_cost(UNCOUNTED["attention"](), IMAGE)
+    with pytest.raises(CostError, match="lstm"):
+        measure_cost(UNCOUNTED["lstm"](), IMAGE)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_attention_counts_its_two_products(heads):
+    around, tokens = 64 * 3 * 16 + 16 * 4, 64
+    cost = measure_cost(Tokens(lambda t: attention(t, heads)), IMAGE)
+    assert cost.macs == around + 2 * tokens * tokens * 16  # q k^T and its product with v, over all heads
 
 
 # ------------------------------------------------------------------------------------------------------- latency

@@ -1,0 +1,145 @@
+"""Networks of other libraries and of plugins as classifiers of this suite.
+
+``timm:NAME`` and ``torchvision:NAME`` are built by their libraries, a plugin's by the class or function that
+``@register_network`` marks.  Each takes normalised images and gives logits; :class:`ModuleNetwork` adds what suites
+need: normalisation, resizing, seeded weights, weights from a file, and features at any node.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean
+from dbn_core.nets.network import HookTap, Network
+from dbn_core.nets.plugins import BUILDERS
+from dbn_core.nets.precision import full_precision
+from dbn_core.nets.resnet import Normalise
+from dbn_core.nets.spec import ModuleSpec
+from dbn_core.nets.weights import read_weights
+
+
+class ModuleNetwork(Network):
+    """A module of somebody else's as a classifier of images in [0, 1].
+
+    Args:
+        spec: name, options, weights, input size and normalisation.
+        classes: K.
+        channels: of the images.
+        mean, std: per-channel constants of the data, used unless the spec has its own.
+
+    Raises:
+        SpecError: the library is not installed, has no such network, or the network does not take these images.
+        PluginError: the network cannot be built.
+    """
+
+    def __init__(
+        self, spec: ModuleSpec, classes: int, channels: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.spec, self.classes, self.channels = spec, classes, channels
+        self.normalise = Normalise(spec.mean or mean, spec.std or std)
+        self.body = self._build()
+
+    def _build(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):  # constructors draw weights from the global generator
+            return self._construct()
+
+    def _construct(self) -> nn.Module:
+        library, _, name = self.spec.name.rpartition(":")
+        if library == "timm":
+            return _timm(name, self.classes, self.channels, self.spec.options)
+        if library == "torchvision":
+            return _torchvision(name, self.classes, self.channels, self.spec.options)
+        return _plugin(self.spec.name, self.classes, self.channels, self.spec.options)
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Weights as the library initialises them, drawn from the generator; then those of the weights file, if any.
+
+        A layer of the file whose shape differs from the network's (the classifier of other classes) keeps its draw.
+        """
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            state = self._construct().state_dict()
+        if self.spec.weights:
+            given = read_weights(self.spec.weights)
+            fitting = {n: value for n, value in given.items() if n in state and value.shape == state[n].shape}
+            if len(fitting) < len(state) / 2:
+                raise DataError(
+                    f"{self.spec.weights} fits {len(fitting)} of the {len(state)} tensors of {self.spec.name}: give "
+                    "weights of this network."
+                )
+            state |= fitting
+        self.body.load_state_dict(state)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images, float [B, C, H, W] in [0, 1], to logits [B, K] in float32."""
+        x = self.normalise(images)
+        if self.spec.input_size and self.spec.input_size != x.shape[-1]:
+            size = (self.spec.input_size, self.spec.input_size)
+            x = nn.functional.interpolate(x, size, mode="bilinear", align_corners=False)
+        if self.channels == 1 and self.spec.name.startswith("torchvision:"):  # whose networks take three channels
+            x = x.expand(-1, 3, -1, -1)
+        logits = self.body(x)
+        if not isinstance(logits, torch.Tensor) or logits.shape[1:] != (self.classes,):
+            what = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            raise SpecError(f"Network '{self.spec.name}' returns {what}: return logits [B, {self.classes}].")
+        return full_precision(logits)
+
+    def tap(self, at: str) -> HookTap:
+        """Features at the submodule ``at`` of the library's network, and logits."""
+        return HookTap(self, f"body.{at}")
+
+
+def _timm(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise SpecError(f"The network 'timm:{name}' needs the package timm: pip install timm.") from error
+    if not timm.is_model(name):
+        raise SpecError(f"timm has no network '{name}'{did_you_mean(name, timm.list_models())}.")
+    return _made(
+        f"timm:{name}",
+        lambda: timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **options),
+    )
+
+
+def _torchvision(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
+    from torchvision.models import get_model, list_models
+
+    if channels not in (1, 3):
+        raise SpecError(f"torchvision's networks take images of 1 or 3 channels, not {channels}: use one of timm.")
+    import torchvision.models
+
+    names = list_models(module=torchvision.models)
+    if name not in names:
+        raise SpecError(f"torchvision has no classifier '{name}'{did_you_mean(name, names)}.")
+    if name in ("googlenet", "inception_v3"):  # whose auxiliary classifiers would change what they return
+        options = {"aux_logits": False, "init_weights": True, **options}
+    return _made(f"torchvision:{name}", lambda: get_model(name, weights=None, num_classes=classes, **options))
+
+
+def _plugin(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
+    build = BUILDERS.get(name)
+    if build is None:
+        raise SpecError(f"Unknown network '{name}'{did_you_mean(name, BUILDERS)}. A file of your own: --plugin FILE.")
+    known = [p.name for p in inspect.signature(build).parameters.values()][2:]
+    for option in options:
+        if option not in known:
+            raise SpecError(f"The network '{name}' has no option '{option}'{did_you_mean(option, known)}.")
+    return _made(name, lambda: build(classes, channels, **options))
+
+
+def _made(name: str, build: Callable[[], Any]) -> nn.Module:
+    try:
+        module = build()
+    except Exception as error:
+        raise PluginError(f"Network '{name}' cannot be built: {type(error).__name__}: {error}.") from error
+    if not isinstance(module, nn.Module):
+        raise PluginError(f"Network '{name}' is {type(module).__name__}, no torch module: return one.")
+    return module

@@ -1,0 +1,220 @@
+"""Networks of timm, torchvision and plugins: seeded weights, features at any node, costs, export."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from dbn_core.errors import BenchError, PluginError, SpecError
+from dbn_core.measure.cost import measure_cost
+from dbn_core.nets import plugins
+from dbn_core.nets.init import initialise_
+from dbn_core.nets.modules import ModuleNetwork
+from dbn_core.nets.network import HookTap, as_map
+from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.spec import ModuleSpec, NetworkSpec, classifier_spec
+
+TINY_VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 2}
+TINY_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
+# Name, options, side of the images, a node and the features expected there.
+FAMILIES = [
+    ("timm:resnet10t", {}, 32, "layer1", None),
+    ("timm:vit_tiny_patch16_224", TINY_VIT, 16, "blocks.0", (24, 4, 4)),
+    ("timm:convnext_atto", TINY_CONVNEXT, 32, "stages.0", (8, 8, 8)),
+    ("timm:mobilenetv3_small_050", {}, 32, "blocks.1", None),
+    ("torchvision:resnet18", {}, 32, "layer1", (64, 8, 8)),
+    ("torchvision:mobilenet_v3_small", {}, 32, "features.1", None),
+]
+IDS = [name for name, *_ in FAMILIES]
+
+
+def network(name: str, options: dict, channels: int = 3, seed: int = 0, **spec) -> ModuleNetwork:
+    given = ModuleSpec(name=name, options=options, **spec)
+    built = ModuleNetwork(given, 5, channels, [0.5] * channels, [0.25] * channels)
+    initialise_(built, torch.Generator().manual_seed(seed))
+    return built.eval()
+
+
+@pytest.fixture(scope="module", params=FAMILIES, ids=IDS)
+def family(request: pytest.FixtureRequest):
+    name, options, side, at, shape = request.param
+    return network(name, options), torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)), at, shape
+
+
+def test_weights_come_from_the_generator_alone(family) -> None:
+    built, images, *_ = family
+    before = torch.get_rng_state()
+    again = network(built.spec.name, built.spec.options)
+    other = network(built.spec.name, built.spec.options, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    with torch.no_grad():
+        assert torch.equal(again(images), built(images))
+        assert not torch.equal(other(images), built(images))
+
+
+def test_a_tap_gives_the_network_s_own_logits_and_a_map(family) -> None:
+    built, images, at, shape = family
+    with torch.no_grad():
+        h, logits = built.tap(at)(images)
+        assert torch.equal(logits, built(images))
+    assert h.ndim == 4
+    assert len(h) == 2
+    if shape is not None:
+        assert tuple(h.shape[1:]) == shape
+
+
+def test_two_counters_agree_on_its_cost(family) -> None:
+    built, images, *_ = family
+    assert measure_cost(built, images[:1]).macs > 0
+
+
+def test_a_tap_is_exported_bit_for_bit(family) -> None:
+    built, images, at, _ = family
+    tap = built.tap(at).eval()
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(tap, (images,), dynamic_shapes=({0: batch},), strict=False)
+    with torch.no_grad():
+        for many in (images, torch.cat([images, images, images[:1]])):
+            for mine, exported in zip(tap(many), program.module()(many), strict=True):
+                torch.testing.assert_close(exported, mine, rtol=1e-5, atol=1e-5)
+
+
+def test_images_of_one_channel_and_another_size() -> None:
+    grey = torch.rand(2, 1, 8, 8)
+    for name, options in (("torchvision:resnet18", {}), ("timm:resnet10t", {})):
+        assert network(name, options, channels=1, input_size=32)(grey).shape == (2, 5)
+
+
+def test_tokens_lose_the_class_token() -> None:
+    tokens = torch.arange(2 * 10 * 3, dtype=torch.float32).view(2, 10, 3)
+    assert torch.equal(as_map(tokens), tokens[:, 1:].transpose(1, 2).reshape(2, 3, 3, 3))
+    assert torch.equal(as_map(tokens[:, 1:]), as_map(tokens))
+    assert as_map(tokens[:, :7]).shape == (2, 3, 1, 7)
+    assert as_map(tokens[:, 0]).shape == (2, 3, 1, 1)
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    options = FAMILIES[0][1]
+    trained = network("timm:resnet10t", options, seed=3)
+    torch.save({"epoch": 4, "state_dict": trained.body.state_dict()}, tmp_path / "w.pt")
+    started = network("timm:resnet10t", options, seed=4, weights=tmp_path / "w.pt")
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(started(images), trained(images))
+    key = ModuleSpec(name="timm:resnet10t", weights=tmp_path / "w.pt").key()
+    (tmp_path / "w.pt").write_bytes(b"other")
+    assert ModuleSpec(name="timm:resnet10t", weights=tmp_path / "w.pt").key() != key
+    with pytest.raises(BenchError, match=r"w\.pt is no file of torch\.save, or is damaged"):
+        network("timm:resnet10t", options, weights=tmp_path / "w.pt")
+
+
+class Custom(nn.Sequential):
+    def __init__(self, classes: int, channels: int, width: int = 8) -> None:
+        super().__init__(nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes))
+
+
+@pytest.fixture
+def custom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "BUILDERS", {})
+    for module in ("dbn_core.nets.modules", "dbn_core.nets.spec"):
+        monkeypatch.setattr(f"{module}.BUILDERS", plugins.BUILDERS)
+
+
+@pytest.mark.usefixtures("custom")
+def test_a_plugin_s_network() -> None:
+    @plugins.register_network("custom")
+    def build(classes: int, channels: int, width: int = 8) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(channels, width, 3, 2, 1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, classes),
+        )
+
+    spec = classifier_spec({"name": "custom", "options": {"width": 4}})
+    assert isinstance(spec, ModuleSpec)
+    built = ModuleNetwork(spec, 5, 1, [0.5], [0.25])
+    assert built.tap("1")(torch.rand(2, 1, 8, 8))[0].shape == (2, 4, 4, 4)
+    with pytest.raises(SpecError, match="no option 'wdith' \\(did you mean 'width'"):
+        network("custom", {"wdith": 3})
+    with pytest.raises(PluginError, match="already taken"):
+        plugins.register_network("custom")(Custom)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("timm:resnet10x", "timm has no network 'resnet10x'.*did you mean"),
+        ("torchvision:resnet19", "torchvision has no classifier 'resnet19'"),
+        ("mine", "Unknown network 'mine'.*--plugin FILE"),
+    ],
+)
+def test_an_unknown_network_is_one_sentence(name: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        network(name, {})
+
+
+def test_bad_options_nodes_and_splits_are_sentences() -> None:
+    with pytest.raises(PluginError, match="cannot be built"):
+        network("timm:resnet10t", {"no_such_option": 1})
+    built = network("timm:resnet10t", {})
+    with pytest.raises(SpecError, match=r"no node 'body\.layer9'"):
+        built.tap("layer9")
+    with pytest.raises(SpecError, match="no chain of blocks"):
+        built.split("block1")
+    with pytest.raises(SpecError, match="one width"):
+        ModuleSpec(name="timm:resnet10t").slimmed(2)
+    shared = nn.ReLU()
+    with pytest.raises(SpecError, match="runs 2 times"):
+        HookTap(nn.Sequential(shared, nn.Sequential(shared)), "0")(torch.rand(1, 3))
+
+
+def test_a_resnet_s_tap_is_its_split() -> None:
+    resnet = Classifier(NetworkSpec(name="resnet8", channels=4, width=1.0), 5, 3, [0.5] * 3, [0.25] * 3)
+    initialise_(resnet, torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, 8, 8)
+    body, head = resnet.split("block2")
+    tap = resnet.tap("block2")
+    assert torch.equal(tap(images)[0], body(images))
+    assert torch.equal(tap.features(images), body(images))
+    assert torch.equal(tap(images)[1], head(body(images)))
+
+
+def test_checkpoint_formats(tmp_path: Path) -> None:
+    from dbn_core.nets.weights import load_weights
+
+    small = nn.Linear(3, 2)
+    for wrapped in (
+        {f"module.{name}": value for name, value in small.state_dict().items()},
+        {"model": {f"_orig_mod.module.{name}": value for name, value in small.state_dict().items()}, "epoch": 3},
+    ):
+        torch.save(wrapped, tmp_path / "a.pt")
+        other = nn.Linear(3, 2)
+        load_weights(other, tmp_path / "a.pt")
+        assert torch.equal(other.weight, small.weight)
+    buffer = io.BytesIO()
+    torch.save(small, buffer)
+    bad = {"whole.pt": buffer.getvalue(), "text.pt": b"no weights", "empty.pt": b""}
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    torch.save({"weight": torch.full((2, 3), float("nan")), "bias": torch.zeros(2)}, tmp_path / "nan.pt")
+    torch.save({"weight": torch.zeros(4, 3), "bias": torch.zeros(4)}, tmp_path / "shape.pt")
+    torch.save({"conv": torch.zeros(4, 3)}, tmp_path / "names.pt")
+    torch.save({"accuracy": 0.5}, tmp_path / "none.pt")
+    words = {
+        "whole.pt": "Python objects",
+        "text.pt": "no file of torch.save",
+        "empty.pt": "no file of torch.save",
+        "nan.pt": "NaN or infinite",
+        "shape.pt": r"shape \[4, 3\] instead of \[2, 3\]",
+        "names.pt": "2 tensors are missing",
+        "none.pt": "no state dict",
+        "absent.pt": "There is no weights file",
+    }
+    for name, sentence in words.items():
+        with pytest.raises(BenchError, match=sentence):
+            load_weights(nn.Linear(3, 2), tmp_path / name)
