@@ -73,6 +73,7 @@ class BridgeNetwork(Method):
     weigh the same.  With ``predict=curve`` the networks on the curves stand in the place of their bridges.
     """
 
+    needs_split = True
     title = "BN"
     reference = "Yun et al., 2023, arXiv 2306.11304"
     nested = True

@@ -22,6 +22,7 @@ _PUBLIC = {
     "TrainingCost": "dbn_core.methods.method",
     "register": "dbn_core.methods.registry",
     "parse_method": "dbn_core.methods.registry",
+    "register_network": "dbn_core.nets.plugins",
     # What a new kind of suite is.
     "Task": "dbn_core.tasks.base",
     "Score": "dbn_core.tasks.base",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from dbn_core.methods.registry import parse_method as parse_method
     from dbn_core.methods.registry import register as register
     from dbn_core.nets import NetworkSpec as NetworkSpec
+    from dbn_core.nets.plugins import register_network as register_network
     from dbn_core.nets.resnet import Classifier as Classifier
     from dbn_core.tasks.base import Score as Score
     from dbn_core.tasks.base import Scores as Scores

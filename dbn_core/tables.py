@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from dbn_core.errors import PluginError
 
 T = TypeVar("T")
+TABLES: list[LazyTable[Any]] = []  # all there are, so that a plugin's entries can be found and taken back
 
 
 class LazyTable(Mapping[str, type[T]], Generic[T]):
@@ -26,6 +27,7 @@ class LazyTable(Mapping[str, type[T]], Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.entries: dict[str, type[T] | str] = {}
+        TABLES.append(self)
 
     def add(self, addresses: Mapping[str, str]) -> None:
         """Names of built-in classes, and where each is: ``{"ed": "baselines.ensemble_distillation:Distillation"}``."""

@@ -184,11 +184,8 @@ class Suite(SpecModel):
             if method.name == self.task.reference and (entry.control or entry.repetitions):
                 surplus = "control = true" if entry.control else f"repetitions = {entry.repetitions}"
                 raise SpecError(f"'{method.name}' is the reference of every report and repetition: remove `{surplus}`.")
-            if method.needs_batchnorm and getattr(self.network, "norm", None) != "batchnorm":
-                raise SpecError(
-                    f"'{method.name}' works on BatchNorm statistics, and the suite's networks have none: remove the "
-                    'entry, or set [network] norm = "batchnorm".'
-                )
+            with naming_method(method):
+                method.check_network(self.network)
             for size in entry.sizes:
                 with naming_method(method):
                     method.check_size(size)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dbn_core.measure.cost import Cost
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
 
@@ -127,6 +128,8 @@ class Method(ABC):
     reference: ClassVar[str] = ""  # author, year, identifier of the paper
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
     needs_batchnorm: ClassVar[bool] = False  # True when it works on BatchNorm statistics: other networks are refused
+    needs_split: ClassVar[bool] = False  # True when it cuts networks in two, which only chains of blocks allow
+    width_option: ClassVar[str] = "slim"  # the option that makes students narrower or wider, if there is one
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
     # False for references, which others are measured against: they never count as best in the report.
     competes: ClassVar[bool] = True
@@ -148,6 +151,24 @@ class Method(ABC):
         """Raise :class:`SpecError` with a sentence when the method cannot be built for ``size`` members."""
         if size < 1:
             raise SpecError(f"{self.name}: an ensemble size must be at least 1, not {size}.")
+
+    def check_network(self, network: NetworkOptions) -> None:
+        """Raise :class:`SpecError` with a sentence when the method does not work with the suite's network."""
+        if self.needs_split and not network.splits:
+            raise SpecError(
+                f"{self.name} cuts networks after a block, and '{network.label}' is no chain of blocks: use a ResNet, "
+                "or remove the method."
+            )
+        if self.needs_batchnorm and getattr(network, "norm", "batchnorm") != "batchnorm":
+            raise SpecError(
+                f"{self.name} works on BatchNorm statistics, and the suite's networks have none: remove the method, or "
+                'set [network] norm = "batchnorm".'
+            )
+        width = getattr(self.config, self.width_option, 1)
+        if width != 1 and not network.splits:
+            raise SpecError(
+                f"{self.name}: '{network.label}' has one width: remove {self.width_option}={width:g}, or use a ResNet."
+            )
 
     def parts(self, size: int) -> Sequence[Part]:
         """The parts to train for ``size`` members, every part after the parts that it needs."""

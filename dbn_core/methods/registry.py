@@ -22,14 +22,14 @@ from pydantic import ValidationError
 from dbn_core import __version__
 from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
 from dbn_core.methods.method import Config, Method
-from dbn_core.tables import LazyTable
+from dbn_core.tables import TABLES, LazyTable
 
 ENTRY_POINT_GROUP = "dbn_bench.methods"
 
 METHODS: LazyTable[Method] = LazyTable("Method")
 # What is imported: plugin files with their SHA-256, entry points and the built-ins with the version of their package.
 _LOADED: dict[str, str] = {}
-_OF_FILE: dict[str, set[str]] = {}  # names of the methods that a plugin file registered
+_OF_FILE: dict[str, dict[str, set[str]]] = {}  # what a plugin file registered: names by kind of table
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<options>.*)\])?")
 
@@ -115,9 +115,10 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
     if file.suffix != ".py":
         raise PluginError(f"Plugin file '{path}' is not a Python file: give a path that ends in .py.")
     if _LOADED.pop(str(file), None):
-        for name in _OF_FILE[str(file)]:
-            METHODS.entries.pop(name, None)
-    before = dict(METHODS.entries)
+        for table in TABLES:
+            names = _OF_FILE[str(file)].get(table.kind, set())
+            table.entries = {name: entry for name, entry in table.entries.items() if name not in names}
+    before = {table.kind: dict(table.entries) for table in TABLES}
     module = ModuleType(f"dbn_bench_plugin_{re.sub(r'[^0-9a-zA-Z]', '_', file.stem)}")
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
@@ -127,14 +128,24 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
             lambda: exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__),
             f"Plugin file '{path}'",
         )
-        if METHODS.entries.keys() == before.keys():
+        added = {
+            table.kind: {
+                name
+                for name, entry in table.entries.items()
+                if not isinstance(entry, str) and name not in before.get(table.kind, {})
+            }
+            for table in TABLES
+        }
+        if not any(added.values()):
             raise PluginError(
-                f"Plugin file '{path}' registers no method: decorate a Method class with @register('name')."
+                f"Plugin file '{path}' registers no method, network, task or data source: decorate a Method class with "
+                "@register('name'), or a network with @register_network('name')."
             )
     except BaseException:
-        METHODS.entries = before
+        for table in TABLES:
+            table.entries = before.get(table.kind, table.entries)
         raise
-    _OF_FILE[str(file)] = METHODS.entries.keys() - before.keys()
+    _OF_FILE[str(file)] = added
 
 
 def loaded(plugins: Iterable[str | Path] = ()) -> dict[str, str]:
@@ -181,7 +192,7 @@ def load_same(wanted: Mapping[str, str]) -> None:
 def plugin_of(name: str) -> tuple[str, str] | None:
     """The plugin file that a method comes from and the SHA-256 of what was imported; None for any other method."""
     for file, names in _OF_FILE.items():
-        if name in names and file in _LOADED:
+        if name in names[METHODS.kind] and file in _LOADED:
             return file, _LOADED[file]
     return None
 

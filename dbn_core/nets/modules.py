@@ -16,7 +16,7 @@ from torch import nn
 
 from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean
 from dbn_core.nets.network import HookTap, Network
-from dbn_core.nets.plugins import BUILDERS
+from dbn_core.nets.plugins import NETWORKS
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Normalise
 from dbn_core.nets.spec import ModuleSpec
@@ -125,9 +125,9 @@ def _torchvision(name: str, classes: int, channels: int, options: Mapping[str, A
 
 
 def _plugin(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
-    build = BUILDERS.get(name)
-    if build is None:
-        raise SpecError(f"Unknown network '{name}'{did_you_mean(name, BUILDERS)}. A file of your own: --plugin FILE.")
+    if name not in NETWORKS:
+        raise SpecError(f"Unknown network '{name}'{did_you_mean(name, NETWORKS)}. A file of your own: --plugin FILE.")
+    build: Any = NETWORKS[name]
     known = [p.name for p in inspect.signature(build).parameters.values()][2:]
     for option in options:
         if option not in known:

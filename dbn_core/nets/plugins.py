@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dbn_core.errors import PluginError
+from dbn_core.tables import LazyTable
 
-Builder = Callable[..., Any]
-BUILDERS: dict[str, Builder] = {}
-B = TypeVar("B", bound=Builder)
+NETWORKS: LazyTable[Any] = LazyTable("Network")
+_SHA256: dict[str, str] = {}  # of the file that each network comes from, as it was imported
+B = TypeVar("B", bound=Callable[..., Any])
 
 
 def register_network(name: str) -> Callable[[B], B]:
     """Decorator of a class or function ``build(classes, channels, **options)`` that gives a torch module.
 
     The module maps normalised images [B, channels, H, W] to logits [B, classes].  A suite names it in
-    ``[network] name`` and sets its options in ``[network.options]``.
+    ``[network] name`` and sets its options in ``[network.options]``.  An edit of the file changes the keys of all that
+    is trained with the network.
 
     Raises:
         PluginError: the name is reserved for built-in networks and libraries, or taken by another builder.
@@ -25,10 +30,14 @@ def register_network(name: str) -> Callable[[B], B]:
         raise PluginError(f"Network name '{name}' is reserved: choose one without a colon that is no 'resnet...'.")
 
     def decorate(build: B) -> B:
-        known = BUILDERS.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (build.__module__, build.__qualname__):
-            raise PluginError(f"Network name '{name}' is already taken by {known.__module__}: choose another name.")
-        BUILDERS[name] = build
+        NETWORKS.put(name, build)  # type: ignore[arg-type]
+        file = getattr(sys.modules.get(build.__module__), "__file__", None)
+        _SHA256[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
         return build
 
     return decorate
+
+
+def source_sha256(name: str) -> str:
+    """SHA-256 of the file that a network of a plugin comes from; empty where it comes from no file."""
+    return _SHA256.get(name, "")

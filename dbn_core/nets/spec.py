@@ -10,9 +10,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from dbn_core.errors import DataError, SpecError
-from dbn_core.nets.plugins import BUILDERS
+from dbn_core.errors import DataError, SpecError, did_you_mean
+from dbn_core.nets.plugins import NETWORKS, source_sha256
 
+KNOWN = (
+    "write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), timm:NAME, torchvision:NAME, or the name of a "
+    "plugin's network (--plugin FILE)"
+)
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
 
 
@@ -62,10 +66,7 @@ class NetworkSpec(NetworkOptions):
     def _known(cls, name: str) -> str:
         match = _CIFAR.fullmatch(name)
         if name != "resnet34" and not (match and int(match[1]) >= 8 and (int(match[1]) - 2) % 6 == 0):
-            raise ValueError(
-                f"unknown network '{name}': write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), "
-                "timm:NAME, torchvision:NAME, or the name of a plugin's network (--plugin FILE)"
-            )
+            raise ValueError(f"unknown network '{name}': {KNOWN}")
         return name
 
     @property
@@ -110,12 +111,14 @@ class ModuleSpec(NetworkOptions):
         return self.name + (f" at {self.input_size} pixels" if self.input_size else "")
 
     def key(self) -> dict[str, Any]:
-        """Options that are not the default, and the SHA-256 of the weights file.
+        """Options that are not the default, and the SHA-256 of the weights file and of a plugin's code.
 
         Raises:
             DataError: the weights file cannot be read.
         """
         values = self.model_dump(mode="json", exclude_defaults=True, exclude={"weights"})
+        if ":" not in self.name:
+            values["source"] = source_sha256(self.name)
         if self.weights is None:
             return values
         try:
@@ -132,6 +135,9 @@ class ModuleSpec(NetworkOptions):
 
 def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
     """The options of ``[network]`` in a suite of classification, by its name."""
-    name = str(given.get("name", ""))
-    kind = ModuleSpec if name.startswith(("timm:", "torchvision:")) or name in BUILDERS else NetworkSpec
-    return kind.model_validate(given)
+    name = str(given.get("name", "resnet32"))
+    if name.startswith(("timm:", "torchvision:")) or name in NETWORKS:
+        return ModuleSpec.model_validate(given)
+    if not name.startswith("resnet"):
+        raise SpecError(f"unknown network '{name}'{did_you_mean(name, NETWORKS)}: {KNOWN}")
+    return NetworkSpec.model_validate(given)

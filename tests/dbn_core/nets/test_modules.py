@@ -118,9 +118,7 @@ class Custom(nn.Sequential):
 
 @pytest.fixture
 def custom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "BUILDERS", {})
-    for module in ("dbn_core.nets.modules", "dbn_core.nets.spec"):
-        monkeypatch.setattr(f"{module}.BUILDERS", plugins.BUILDERS)
+    monkeypatch.setattr(plugins.NETWORKS, "entries", {})
 
 
 @pytest.mark.usefixtures("custom")
