@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 
 from dbn_core.methods import registry
+from dbn_core.tables import TABLES
 from tests.stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
 from tests.stress.figures import pytest_terminal_summary as pytest_terminal_summary
 from tests.support.sketches import sketches
@@ -29,9 +30,10 @@ def _figures_are_sketched() -> Iterator[None]:
 
 def _forgetting() -> Iterator[None]:
     registry.methods()
-    before, loaded = dict(registry.METHODS.entries), dict(registry._LOADED)
+    before, loaded = {id(table): dict(table.entries) for table in TABLES}, dict(registry._LOADED)
     yield
-    registry.METHODS.entries = before
+    for table in TABLES:
+        table.entries = before.get(id(table), table.entries)
     registry._LOADED.clear()
     registry._LOADED.update(loaded)
 

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from benchmarks import cli
 from dbn_core.methods import registry
+from dbn_core.tables import TABLES
 from tests.stress.figures import STRESS, Tally
 
 BAD_INPUTS = "bad inputs refused in a sentence"
@@ -81,7 +82,8 @@ def tries(full: int, short: int) -> Callable[[Callable[..., None]], Callable[...
 def sandbox() -> Iterator[Box]:
     """A fresh box as the working folder; methods that a command registers are forgotten again."""
     registry.methods()
-    known, loaded, before = dict(registry.METHODS.entries), dict(registry._LOADED), Path.cwd()
+    known, loaded = {id(table): dict(table.entries) for table in TABLES}, dict(registry._LOADED)
+    before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         box = Box(Path(folder))
         box.cwd.mkdir()
@@ -90,7 +92,8 @@ def sandbox() -> Iterator[Box]:
             yield box
         finally:
             os.chdir(before)
-            registry.METHODS.entries = known
+            for table in TABLES:
+                table.entries = known.get(id(table), table.entries)
             registry._LOADED.clear()
             registry._LOADED.update(loaded)
 
