@@ -6,13 +6,16 @@ it needs; cells share nodes wherever they agree on what makes them.  Keys are ha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from benchmarks.suite.schema import Suite, naming_method
 from benchmarks.suite.specs import on_unseen, view_count
-from dbn_core.errors import PluginError
+from dbn_core.errors import DataError, PluginError
 from dbn_core.methods.method import Method, Part, options_key
 from dbn_core.methods.registry import canonical
 from dbn_core.rng import digest, seed_for
@@ -165,6 +168,27 @@ def member_identity(suite: Suite, repetition: int, position: int) -> tuple[int, 
     return 0, [source, *partners][position]
 
 
+def sha256_of(file: str) -> str:
+    """Of a file's content; computed again when its size or time of change differs.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    try:
+        stat = Path(file).stat()
+        return _sha256(file, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise DataError(
+            f"The weights file {file} cannot be read ({error.strerror}): check [pool] checkpoints."
+        ) from error
+
+
+@lru_cache(maxsize=1000)
+def _sha256(file: str, size: int, changed: int) -> str:
+    with Path(file).open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def permuted(items: Iterable[int], seed: int) -> list[int]:
     """The items in random order, by Fisher-Yates with bounds that are drawn by masking and rejection.
 
@@ -224,9 +248,15 @@ def _member(plan: Plan, repetition: int, position: int) -> str:
     if (repetition, position) not in plan.members:
         pool, index = member_identity(plan.suite, repetition, position)
         recipe = _base(plan, repetition) | {"pool": pool, "index": index}
+        payload = {}
+        if plan.suite.pool.checkpoints:  # given: the content of its file is part of the key
+            file = plan.suite.pool.checkpoints[index]
+            recipe["checkpoint"], payload = sha256_of(file), {"file": file}
         if plan.suite.pool.weights != "fp32":  # part of the key only where set, so that older keys stay
             recipe["weights"] = plan.suite.pool.weights
-        plan.members[repetition, position] = _add(plan, "member", f"member {index + 1} of pool {pool + 1}", recipe)
+        plan.members[repetition, position] = _add(
+            plan, "member", f"member {index + 1} of pool {pool + 1}", recipe, payload=payload
+        )
     return plan.members[repetition, position]
 
 

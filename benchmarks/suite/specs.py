@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from dbn_core.data.corruptions import CORRUPTIONS, LEVELS
 from dbn_core.data.ood import OOD_SETS
@@ -37,11 +48,44 @@ class PoolSpec(SpecModel):
             draws another source and another order of members, as the papers do where members are expensive.
         weights: ``bf16`` rounds the kernels of a finished member, which halves its file; networks that use it still
             compute in float32.
+        checkpoints: weights files of members that are trained already, as paths or patterns such as ``runs/*.pt``;
+            nothing is trained for members then.
     """
 
     members: int = Field(8, ge=1, le=1000)
     sharing: Literal["independent", "shared"] = "independent"
     weights: Literal["fp32", "bf16"] = "fp32"
+    checkpoints: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _members_are_the_files(cls, values: Any) -> Any:
+        if not (isinstance(values, dict) and isinstance(given := values.get("checkpoints"), list | tuple) and given):
+            return values
+        if "members" in values or values.get("sharing", "shared") != "shared":
+            raise ValueError("the files of `checkpoints` are one shared pool: remove members and sharing")
+        files = [str(file) for pattern in given for file in _matching(str(pattern))]
+        if len(set(files)) < len(files):
+            raise ValueError("`checkpoints` names a file twice")
+        return {**values, "checkpoints": files, "members": len(files), "sharing": "shared"}
+
+    @model_serializer(mode="wrap")
+    def _without_what_follows(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = handler(self)
+        if self.checkpoints:  # members and sharing follow from them
+            values = {name: value for name, value in values.items() if name not in ("members", "sharing")}
+        return values
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files that a path or a pattern names, absolute, in the order of their names."""
+    path = Path(pattern).expanduser().absolute()
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(pattern) & set("*?[") else [path]
+    if not found or not all(file.is_file() for file in found):
+        raise ValueError(
+            f"there is no file '{pattern}': give the paths of weights files, or a pattern such as runs/*.pt"
+        )
+    return found
 
 
 # ``online``: teachers run on every augmented batch, as in the papers.  ``views(V)``: they run once, on V seeded

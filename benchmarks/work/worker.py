@@ -5,11 +5,13 @@ Workers share only the store, so a node can run in this process, in another one,
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch import nn
 
 from benchmarks.environment import numerics
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import Node
+from benchmarks.suite.plan import Node, sha256_of
 from benchmarks.suite.schema import Suite
 from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
@@ -32,6 +34,7 @@ from dbn_core.methods.evaluation import predict_split
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
+from dbn_core.nets.weights import load_weights
 from dbn_core.rng import generator, seeded
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import in_bf16, in_fp16, is_finite, pack, unpack
@@ -155,10 +158,36 @@ class ArtefactBuilder:
         self.store.drop_checkpoints(node.key)
 
     def _train_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        if "checkpoint" in node.recipe:
+            return self._read_member(node)
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "pool", "index")} | {"kind": "member"}
         context = self._fit_context(node, axes, [], {})
         state = train_member(context).state_dict()
         return self._training_value(context), pack(state if self.suite.pool.weights == "fp32" else in_bf16(state))
+
+    def _read_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
+        """A member from its weights file; its passes are those that [recipe] states.
+
+        Raises:
+            DataError: the file was changed, does not fit the network, or its network is at chance on validation.
+        """
+        file = node.payload["file"]
+        if sha256_of(file) != node.recipe["checkpoint"]:
+            raise DataError(f"{file} changed since the run was planned: start the run again.")
+        network = PredictContext(**self._shared({})).bare_network()
+        load_weights(getattr(network, "body", network), Path(file))
+        network = freeze(network.to(self.device).to(memory_format=torch.channels_last))
+        accuracy, _ = self.suite.task.evaluate(network, self.data, self.device)
+        chance, count = 1 / self.data.num_classes, len(self.data.validation)
+        if accuracy < chance + 3 * math.sqrt(chance * (1 - chance) / count):
+            raise DataError(
+                f"{file}: the network is at chance on validation (accuracy {accuracy:.1%} on {count} images, "
+                f"{self.data.num_classes} classes): check its classes' order, the normalisation ([network] mean, std), "
+                "the input size and the channels."
+            )
+        passes = self.suite.recipe.epochs * len(self.data.train)
+        value = {"train_seconds": 0.0, "student_passes": passes, "teacher_passes": 0, "logs": [], "records": {}}
+        return value | {"validation_accuracy": accuracy}, pack(network.state_dict())
 
     def _views(self, count: int, mixup: float, unseen: bool = False, **augmentation: Any) -> Views:
         recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self._data_at_hand
