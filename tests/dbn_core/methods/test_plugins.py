@@ -90,7 +90,7 @@ ATTRIBUTES_1 = {
     "Cost": {"params", "macs", "flops"},
 }
 OTHERS_1 = {"Config", "Dataset", "Split", "Recipe", "BenchError", "SpecError", "CONTRACT", "__version__"}
-OTHERS_1 |= {"Task", "Score", "Scores", "register_task", "register_network", "checked_arrays"}
+OTHERS_1 |= {"Task", "Score", "Scores", "register_task", "register_network", "checked_arrays", "TrainingCost"}
 
 
 def plain(function: Any) -> str:
