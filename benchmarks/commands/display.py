@@ -24,19 +24,10 @@ ArrayKey = Annotated[str | None, typer.Option(help="The array of an .npz that ha
 Values = Annotated[str, typer.Option(help="auto, probabilities, log-probabilities or logits.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
-# Of classification, whose titles in reports are shorter.
-_CLASSIFICATION = {
-    **{"acc": "ACC", "nll": "NLL", "brier": "Brier", "ece": "ECE", "temperature": "temperature"},
-    **{"cnll": "NLL, calibrated", "cbrier": "Brier, calibrated", "cece": "ECE, calibrated"},
-    **{"ece_debiased": "ECE, debiased", "cece_debiased": "ECE, calibrated, debiased"},
-}
-
 
 def score_names(task: Task) -> Mapping[str, str]:
-    """What tables call the scores of a task, in their order."""
-    if task.name == "classification":
-        return _CLASSIFICATION
-    return {name: score.title for name, score in task.scores.items()}
+    """Names of the scores of a task, in the order of tables."""
+    return {name: score.name for name, score in task.scores.items()}
 
 
 def score_number(task: Task, metric: str, value: float, sign: str = "") -> str:

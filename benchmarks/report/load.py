@@ -246,12 +246,12 @@ class _Task(BaseModel):
     headline: str
     reference: str
     reference_label: str
-    figured: list[str]
+    plotted_scores: list[str]
     axis: tuple[str, str]
     summary: str
     curves: list[str]
     scores: dict[str, dict[str, Any]]
-    exhibits: dict[str, dict[str, str]]
+    sample_figures: dict[str, dict[str, str]]
 
 
 class _Meta(BaseModel):

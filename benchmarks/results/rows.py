@@ -205,7 +205,7 @@ def _comparison_rows(
 ) -> list[dict[str, Any]]:
     which = {k: v for k, v in identity(cell).items() if k != "family"}
     rows = []
-    for score in task.compared:
+    for score in task.tested_scores:
         if gap := pairing.difference(score, mine, theirs):
             values = {"difference": gap.value, "low": gap.low, "high": gap.high, "p_value": gap.p_value}
             rows.append({**which, "reference": reference, "metric": score, **values})
@@ -267,7 +267,7 @@ def _exhibits(results: list[CellResult]) -> dict[str, Array]:
     return {
         f"{result.cell.label}@{result.cell.size}/{name}": array
         for result in first
-        for name, array in result.scores.exhibits.items()
+        for name, array in result.scores.samples.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""What suites are about, one task a module: ``base`` is what every task offers, ``classification`` the built-in one.
+"""Tasks: ``base`` has their base class, ``classification`` the built-in one.
 
 The tasks of the generative papers are in :mod:`dbn_core.generative.tasks`.
 """

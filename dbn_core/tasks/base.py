@@ -1,9 +1,8 @@
-"""What a suite is about: what its methods predict, which scores that has, and its reference method.
+"""Base class of tasks: what methods predict, how predictions are scored, and the reference method.
 
 A task is one class, decorated with ``@register_task("name")``; a suite names it in ``task``.  The harness plans,
-trains, stores, compares and reports alike for all of them; whatever differs between classifying images and drawing
-samples is asked of the task.  Data always come as examples [N, C, H, W] with a class number each: a table's rows are
-[N, D, 1, 1].
+trains, stores, compares and reports in the same way for all tasks, and asks the task for the rest.  Data are examples
+[N, C, H, W] with a class number each; a table's rows are [N, D, 1, 1].
 
 Imports no torch, so that suites can be checked without it.
 """
@@ -35,24 +34,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """One score, as tables and figures need to know it.
+    """One score: how tables, figures and sentences present it.
 
     Attributes:
         title: its name in tables.
         better: the direction; None for a number that describes and does not rank.
-        percent: whether it is a fraction that is shown in %.
+        percent: whether it is a fraction that is printed in %.
         meaning: a sentence for the report.
+        words: its name in sentences; the title by default.
     """
 
     title: str
     better: Literal["lower", "higher"] | None = "lower"
     percent: bool = False
     meaning: str = ""
+    words: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in sentences."""
+        return self.words or self.title
+
+    @property
+    def heading(self) -> str:
+        """Title of a column, with unit and direction: ``ECE % debiased ↓``."""
+        first, _, rest = self.title.partition(" ")
+        title = " ".join(filter(None, (first, "%" * self.percent, rest)))
+        return title + {"lower": " ↓", "higher": " ↑", None: ""}[self.better]
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """What the report draws of an array that :meth:`Task.score` exhibits, a panel for each method.
+class SampleFigure:
+    """A figure of the report with one panel a method, of an array in :attr:`Scores.samples`.
 
     ``points``: [n, 2], a scatter plot; ``images``: [n, H, W], a grid; ``paths``: [n, T, 2], lines from first to last.
     """
@@ -70,13 +83,13 @@ class Scores:
         examples: scores that are means over test examples, as their values [N].
         split: scores of the whole test split, a number each.
         ids: int [N], numbers of the test examples in the whole source, where each repetition splits it anew.
-        exhibits: small arrays that the report shows, for example some of the samples.
+        samples: small arrays that the report draws, for example some of the samples.
     """
 
     examples: dict[str, Array] = field(default_factory=dict)
     split: dict[str, float] = field(default_factory=dict)
     ids: Array | None = None
-    exhibits: dict[str, Array] = field(default_factory=dict)
+    samples: dict[str, Array] = field(default_factory=dict)
 
     def __contains__(self, score: str) -> bool:
         """Whether the predictions have the score."""
@@ -84,30 +97,33 @@ class Scores:
 
     def values(self, score: str) -> Array:
         """Its value for each example, [N], or for the whole split, [1]."""
-        import numpy as np  # here, since to plan needs no NumPy
+        import numpy as np  # here, since planning needs no NumPy
 
         return self.examples[score] if score in self.examples else np.array([self.split[score]])
 
 
 class Task(BaseModel, ABC):
-    """Base class of every task.  Its fields are what a suite may set in ``[task]``, and part of every key.
+    """Base class of every task.  Its fields are the options of ``[task]``, and part of every key.
+
+    The problem is defined by ``networks``, :meth:`new_network`, :meth:`member_step` and :meth:`predict`; the scoring by
+    ``scores``, the lists of their names, and :meth:`score`.
 
     Attributes:
         name: set by the decorator.
-        scores: what can be measured, in the order of tables.
-        headline: the score by which methods are ranked.
-        compared: the scores of which paired differences are tested and listed, in that order.
-        reference: the method whose sizes are the reference: methods are compared with it at size 1 and at their own
-            size, and its curve gives equivalents.
-        reference_label: what comparisons call that method.
-        figured: the scores that the report draws.
+        scores: the table of all scores, in the order of columns; the lists below name some of them.
+        headline: the score that ranks methods.
+        tested_scores: those whose paired differences are tested and listed, in that order.
+        plotted_scores: those that the report draws.
         axis: the column against which it draws them, and its title.
-        exhibits: how the report draws what :meth:`score` exhibits.
-        curves: which scores have a curve over the reference's sizes, by the column that an equivalent gets.
+        curves: scores with a curve over the sizes of the reference, by the column of the equivalent.
+        sample_figures: figures of :attr:`Scores.samples`, by name.
+        reference: name of the reference method: methods are compared with it at size 1 and at their own size, and its
+            curve gives equivalents.
+        reference_label: label of that method in comparisons.
         networks: the model of ``[network]``.
-        optional: tables that a suite of this task may leave out, since nothing is trained from them.
-        draws_predictions: whether predicting is random, so that repetitions predict anew whatever they share.
-        stored_views: whether teachers can speak from stored logits.
+        optional: tables that a suite of this task may omit, since nothing is trained from them.
+        draws_predictions: whether predicting is random, so that each repetition predicts anew.
+        stored_views: whether teachers may answer from stored logits.
         validates: whether :meth:`evaluate` exists, so that trainings may keep their best epoch.
     """
 
@@ -116,13 +132,13 @@ class Task(BaseModel, ABC):
     name: ClassVar[str] = ""
     scores: ClassVar[Mapping[str, Score]] = {}
     headline: ClassVar[str] = ""
-    compared: ClassVar[tuple[str, ...]] = ()
+    tested_scores: ClassVar[tuple[str, ...]] = ()
+    plotted_scores: ClassVar[tuple[str, ...]] = ()
+    axis: ClassVar[tuple[str, str]] = ("macs_rel", "FLOPs (one network = 1)")
+    curves: ClassVar[Mapping[str, str]] = {}
+    sample_figures: ClassVar[Mapping[str, SampleFigure]] = {}
     reference: ClassVar[str] = ""
     reference_label: ClassVar[str] = ""
-    figured: ClassVar[tuple[str, ...]] = ()
-    axis: ClassVar[tuple[str, str]] = ("macs_rel", "FLOPs (one network = 1)")
-    exhibits: ClassVar[Mapping[str, Exhibit]] = {}
-    curves: ClassVar[Mapping[str, str]] = {}
     networks: ClassVar[type[NetworkOptions]]
     optional: ClassVar[tuple[str, ...]] = ()
     draws_predictions: ClassVar[bool] = False
@@ -148,14 +164,14 @@ class Task(BaseModel, ABC):
         return {"name": self.name, **self.model_dump()}
 
     def describe(self) -> dict[str, Any]:
-        """What a report must know of the task, as JSON."""
-        words = ("name", "headline", "reference", "reference_label", "figured", "axis")
+        """The task as reports read it, as JSON."""
+        words = ("name", "headline", "reference", "reference_label", "plotted_scores", "axis")
         return {
             **{word: getattr(self, word) for word in words},
             "summary": self.summary(),
             "curves": list(self.curves),
             "scores": {name: asdict(score) for name, score in self.scores.items()},
-            "exhibits": {name: asdict(exhibit) for name, exhibit in self.exhibits.items()},
+            "sample_figures": {name: asdict(figure) for name, figure in self.sample_figures.items()},
         }
 
     @abstractmethod
@@ -169,104 +185,102 @@ class Task(BaseModel, ABC):
     def member_step(
         self, network: nn.Module, recipe: Recipe, generator: torch.Generator
     ) -> Callable[[Batch], torch.Tensor]:
-        """What trains a member: maps a batch to a scalar loss, drawing from ``generator`` alone."""
+        """The loss of a member: maps a batch to a scalar, drawing from ``generator`` alone."""
 
     @abstractmethod
     def predict(
         self, predictor: nn.Module, data: Dataset, device: torch.device, generator: torch.Generator, name: str
     ) -> dict[str, torch.Tensor]:
-        """What is stored of a predictor: tensors from which :meth:`score` makes all scores.
+        """Stored predictions: tensors from which :meth:`score` computes all scores.
 
         Raises:
-            PluginError: the predictor of the method ``name`` does not give what the task needs; one sentence says what.
+            PluginError: the predictor of the method ``name`` returns something else than the task needs.
         """
 
     def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
-        """What :meth:`predict` would have stored, of predictions that were made elsewhere.
+        """Convert predictions made outside this package to what :meth:`predict` stores.
 
         Args:
-            arrays: what their file holds, by name; :func:`checked_arrays` checks them.
-            data: those of the repetition that was predicted.
+            arrays: the arrays of their file, by name; :func:`checked_arrays` checks them.
+            data: those of the predicted repetition.
 
         Raises:
-            DataError: an array is missing or wrong; a sentence without the name of the file.
-            SpecError: the task takes none.
+            DataError: an array is missing or wrong; the message does not name the file.
+            SpecError: the task accepts no such predictions.
         """
-        raise SpecError(
-            f"The task '{self.name}' takes no predictions that were made elsewhere: write a method of it instead."
-        )
+        raise SpecError(f"The task '{self.name}' accepts no predictions from a file: write a method of it instead.")
 
     @abstractmethod
     def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
-        """Scores of stored predictions; ``terms``: how many terms count where a method is nested.  No torch."""
+        """Scores of stored predictions, from the first ``terms`` terms where a method is nested.  Uses no torch."""
 
     def numbers(self, output: torch.Tensor) -> torch.Tensor:
-        """A predictor's output as numbers that can be compared, examples first: [B, ...]."""
+        """Output of a predictor as comparable numbers, examples first: [B, ...]."""
         return output
 
     def against(self, scores: Scores, reference: Scores) -> dict[str, Array]:
-        """Further example scores, of predictions beside those of the largest reference of the same repetition."""
+        """Example scores that need the predictions of the largest reference of the same repetition as well."""
         return {}
 
     def is_predictor(self, module: nn.Module) -> bool:
-        """Whether a module that is trained can be evaluated as it is."""
+        """Whether :meth:`evaluate` can evaluate a module as it is."""
         return False
 
     def evaluate(self, predictor: Any, data: Dataset, device: torch.device) -> tuple[float, float]:
-        """Accuracy and NLL on validation, between epochs; only where the task ``validates``."""
+        """Accuracy and NLL on validation, between epochs; only if the task ``validates``."""
         raise NotImplementedError
 
     @abstractmethod
     def trial(self) -> tuple[Any, Dataset]:
-        """A tiny network and tiny data, on which ``dbn-bench check`` tries methods."""
+        """A tiny network and tiny data for ``dbn-bench check``."""
 
 
 class NoNetwork(NetworkOptions):
-    """``[network]`` of tasks whose methods bring their own models: nothing can be said of it."""
+    """Empty ``[network]`` of tasks whose methods bring their own models."""
 
     @property
     def label(self) -> str:
-        """In words."""
+        """For tables."""
         return "none: methods bring their own models"
 
 
 def checked_arrays(
     arrays: Mapping[str, Array], shapes: Mapping[str, Sequence[int | None]], optional: Container[str] = ()
 ) -> dict[str, Array]:
-    """Arrays that were made elsewhere, for :meth:`Task.accept`.
+    """Check the arrays of a file, for :meth:`Task.accept`.
 
     Args:
-        shapes: of the arrays that are asked for, by name; None for an axis of any length but zero, () for a number.
-        optional: those that may be missing.
+        shapes: of the expected arrays, by name; None for an axis of any length but zero, () for a number.
+        optional: names that may be missing.
 
     Raises:
-        DataError: an array is missing, not asked for, of another shape, or no finite numbers.
+        DataError: an array is missing, unexpected, of another shape, or not of finite numbers.
     """
-    import numpy as np  # here, since to plan needs no NumPy
+    import numpy as np  # here, since planning needs no NumPy
 
     for name in shapes:
         if name not in arrays and name not in optional:
             raise DataError(
-                f"There is no array '{name}'{did_you_mean(name, arrays)}: save one of shape {_shown(shapes[name])}."
+                f"There is no array '{name}'{did_you_mean(name, arrays)}: save one of shape {_text(shapes[name])}."
             )
     for name, array in arrays.items():
         if name not in shapes:
-            raise DataError(f"Nothing asks for the array '{name}'{did_you_mean(name, shapes)}: leave it out.")
+            raise DataError(f"Unexpected array '{name}'{did_you_mean(name, shapes)}: leave it out.")
         if array.dtype.kind not in "fiu":
             raise DataError(f"The array '{name}' is of type {array.dtype}: save it as numbers.")
         shape = shapes[name]
         if array.ndim != len(shape) or not all(
             length if size is None else length == size for size, length in zip(shape, array.shape, strict=True)
         ):
-            raise DataError(f"The array '{name}' has the shape {list(array.shape)}: save one of shape {_shown(shape)}.")
+            raise DataError(f"The array '{name}' has the shape {list(array.shape)}: save one of shape {_text(shape)}.")
         with np.errstate(over="ignore"):
             bad = int(np.sum(~np.isfinite(array.astype(np.float32))))  # as numbers are stored
         if bad:
-            raise DataError(f"The array '{name}' has {bad} values that are NaN or infinite: make them anew.")
+            raise DataError(f"The array '{name}' has {bad} values that are NaN or infinite: save finite numbers.")
     return dict(arrays)
 
 
-def _shown(shape: Sequence[int | None]) -> str:
+def _text(shape: Sequence[int | None]) -> str:
     return f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
 
 
@@ -275,7 +289,7 @@ T = TypeVar("T", bound=type[Task])
 
 
 def register_task(name: str) -> Callable[[T], T]:
-    """Class decorator that makes a task known as ``name``; raises PluginError when another class has the name."""
+    """Class decorator that registers a task as ``name``; raises PluginError if another class has the name."""
 
     def decorate(cls: T) -> T:
         TASKS.put(name, cls)
@@ -286,7 +300,7 @@ def register_task(name: str) -> Callable[[T], T]:
 
 
 def task_named(name: str) -> type[Task]:
-    """The class of a task; raises SpecError when there is none of that name."""
+    """The class of a task; raises SpecError for an unknown name."""
     if name not in TASKS:
         raise SpecError(f"Unknown task '{name}'{did_you_mean(name, TASKS)}.")
     return TASKS[name]

@@ -1,4 +1,4 @@
-"""Classify images: predictions are log-probabilities, and the reference is the deep ensemble's NLL."""
+"""Classify images: predictions are log-probabilities, and the reference is the deep ensemble."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Classification(Task):
     """Class probabilities of images, scored raw and after temperature scaling."""
 
     scores: ClassVar[Mapping[str, Score]] = {
-        "acc": Score("ACC", "higher", percent=True),
+        "acc": Score("ACC", "higher", percent=True, words="accuracy"),
         "nll": Score("NLL"),
-        "brier": Score("BS"),
-        "cnll": Score("cNLL"),
-        "cbrier": Score("cBS"),
+        "brier": Score("BS", words="Brier score"),
+        "cnll": Score("cNLL", words="calibrated NLL"),
+        "cbrier": Score("cBS", words="calibrated Brier score"),
         "kl_to_ensemble": Score("KL to ensemble"),
         "ece": Score("ECE", percent=True),
-        "cece": Score("cECE", percent=True),
-        "ece_debiased": Score("ECE, debiased", percent=True),
-        "cece_debiased": Score("cECE, debiased", percent=True),
+        "cece": Score("cECE", percent=True, words="calibrated ECE"),
+        "ece_debiased": Score("ECE debiased", percent=True, words="debiased ECE"),
+        "cece_debiased": Score("cECE debiased", percent=True, words="calibrated debiased ECE"),
         "temperature": Score("temperature", None),
     }
     headline: ClassVar[str] = "nll"
-    compared: ClassVar[tuple[str, ...]] = ("nll", "cnll", "acc", "ece", "cece")
+    tested_scores: ClassVar[tuple[str, ...]] = ("nll", "cnll", "acc", "ece", "cece")
     reference: ClassVar[str] = "de"
     reference_label: ClassVar[str] = "DE"
     curves: ClassVar[Mapping[str, str]] = {"dee_raw": "nll", "dee_cal": "cnll"}
@@ -127,7 +127,7 @@ class Classification(Task):
         return {"kl_to_ensemble": kl_divergence(reference.log_probs, scores.log_probs)}
 
     def trial(self) -> tuple[NetworkSpec, Dataset]:
-        """As deep as the papers' CIFAR network, so that every default block name exists, and as narrow as can be."""
+        """As deep as the papers' CIFAR network, so that every default block name exists, and as narrow as possible."""
         import torch
 
         from dbn_core.data.dataset import Dataset, Split
@@ -138,7 +138,7 @@ class Classification(Task):
         def split(count: int) -> Split:
             labels = torch.arange(count) % 4
             images = torch.randint(0, 120, (count, 1, 8, 8), generator=g)
-            for k in range(4):  # a bright quadrant tells the class
+            for k in range(4):  # a bright quadrant marks the class
                 images[labels == k, :, (k // 2) * 4 : (k // 2) * 4 + 4, (k % 2) * 4 : (k % 2) * 4 + 4] += 100
             return Split(images.to(torch.uint8), labels)
 
@@ -157,7 +157,7 @@ class Classification(Task):
 
 
 def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torch.Tensor:
-    """A predictor's output as [M, N, K], or a :class:`PluginError` that says what is wrong with it."""
+    """A predictor's output as [M, N, K]; raises :class:`PluginError` if it is something else."""
     import torch
 
     if not isinstance(output, torch.Tensor):
@@ -169,7 +169,9 @@ def check_log_probs(output: Any, examples: int, classes: int, name: str) -> torc
             f"return log-probabilities [B, {classes}] or [M, B, {classes}]."
         )
     if torch.isnan(terms).any():
-        raise TrainingDivergedError(f"Method '{name}': its predictions contain NaN: look at its training losses.")
+        raise TrainingDivergedError(
+            f"Method '{name}': its predictions contain NaN: check its training losses, or lower its learning rate."
+        )
     worst = terms.double().logsumexp(-1).abs().max()
     if not worst < _NORMALISED:
         raise PluginError(
@@ -206,7 +208,7 @@ class ClassScores(Scores):
 
 
 def caveats(scores: Sequence[ClassScores]) -> list[str]:
-    """What to mind of the scores of one method in its repetitions, in sentences."""
+    """Caveats of the scores of one method over its repetitions, in sentences."""
     from dbn_core.metrics.scores import FLOOR
 
     lines = []
@@ -226,12 +228,12 @@ def caveats(scores: Sequence[ClassScores]) -> list[str]:
 
 
 def score_arrays(arrays: Mapping[str, Array], terms: int | None = None) -> ClassScores:
-    """All scores that need no other predictions.  The temperature is fitted on validation.
+    """All scores that need no other predictions; the temperature is fitted on validation.
 
     Args:
         arrays: ``test`` [M, N, K] log-probabilities and ``test_labels`` [N], and the same two of ``validation`` if any;
             ``test_ids`` [N] where each repetition has a test split of its own.
-        terms: how many of the M terms count; all when None.
+        terms: number of terms to use, from the first; all if None.
     """
     from dbn_core.metrics.calibration import search_temperature
     from dbn_core.metrics.scores import LOG_FLOOR, by_example, mixture_log_probs, negative_log_likelihood
@@ -252,7 +254,7 @@ def score_arrays(arrays: Mapping[str, Array], terms: int | None = None) -> Class
 
 
 def _examples(log_probs: Array, labels: Array, temperature: float | None = None) -> dict[str, Array]:
-    """Scores of each example, [N], at a temperature if one is given; no array of full size is made on the way."""
+    """Scores of each example, [N], at a temperature if one is given; computed in blocks to save memory."""
     import numpy as np
 
     from dbn_core.metrics.calibration import apply_temperature, calibration_terms, confidence_and_hit

@@ -158,7 +158,7 @@ def test_predictions_made_elsewhere_join_a_suite_of_the_task(
     assert "--labels is for predicted classes" in capsys.readouterr().err
     assert command(monkeypatch, "score", "--remove=Mine", *words) == 0
     assert (finished / "rows" / "summary.csv").read_text() == before
-    with pytest.raises(SpecError, match="takes no predictions that were made elsewhere"):
+    with pytest.raises(SpecError, match="accepts no predictions from a file"):
         Task.accept(load_suite(str(suite)).task, {}, None)
 
 

@@ -46,7 +46,7 @@ class Regression(Task):
         "crps": Score("CRPS", meaning="continuous ranked probability score of the mixture."),
         "rmse": Score("RMSE"),
     }
-    headline, compared, figured = "nll", ("nll", "crps"), ("nll", "crps")
+    headline, tested_scores, plotted_scores = "nll", ("nll", "crps"), ("nll", "crps")
     reference, reference_label, curves = "gaussian-ensemble", "GE", {"equivalent": "nll"}
     networks = MLP
 

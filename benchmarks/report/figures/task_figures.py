@@ -21,8 +21,8 @@ from benchmarks.report.figures.style import Look, in_series, legend, literal, lo
 from benchmarks.report.load import Results
 from benchmarks.report.page.captions import Caption
 
-_PER_ROW = 6  # panels of exhibits beside each other
-_GRID = 8  # images beside each other in a panel
+_PER_ROW = 6  # panels in a row
+_GRID = 8  # images in a row of a panel
 
 
 def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
@@ -31,12 +31,12 @@ def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
     task = results.task
     assert task
     labels = ", ".join(dict.fromkeys(results.main["label"]))
-    found, scores = {}, _figured(results)
+    found, scores = {}, _plotted(results)
     if scores:
         names = ", ".join(task["scores"][name]["title"] for name in scores)
         found["scores_vs_cost"] = Caption(
             "Scores against " + ("size" if task["axis"][0] == "size" else "cost"),
-            f"Each score against {task['axis'][1]}; bars, and the yardstick's band, are 95 % intervals. Lines connect "
+            f"Each score against {task['axis'][1]}; bars, and the reference's band, are 95 % intervals. Lines connect "
             "the sizes of a method. Controls are left out." + _undrawn(results),
             f"Line plots of {names} for {labels}.",
         )
@@ -45,9 +45,9 @@ def figure_captions(results: Results, rows_dir: Path) -> dict[str, Caption]:
                 "Scores against size", "As above, against the size of the ensemble.", f"The same by size, {labels}."
             )
     shown = {name for arrays in exhibited(results, rows_dir).values() for name in arrays}
-    for name, exhibit in task["exhibits"].items():
+    for name, drawing in task["sample_figures"].items():
         if name in shown:
-            found[name] = Caption(exhibit["title"], exhibit["text"], f"{exhibit['title']}: a panel each.")
+            found[name] = Caption(drawing["title"], drawing["text"], f"{drawing['title']}: a panel each.")
     return {name: replace(one, text=one.text + chosen) for name, one in found.items()}
 
 
@@ -68,13 +68,13 @@ def save_task_figures(results: Results, rows_dir: Path, folder: Path, names: Ite
             else:
                 arrays = exhibited(results, rows_dir)
                 panels = {who: named[name] for who, named in arrays.items() if name in named}
-                figure = _panels(panels, task["exhibits"][name]["kind"])
+                figure = _panels(panels, task["sample_figures"][name]["kind"])
             save_figure(figure, folder, name)
 
 
-def _figured(results: Results) -> list[str]:
+def _plotted(results: Results) -> list[str]:
     assert results.task
-    return [name for name in results.task["figured"] if results.main[f"{name}_mean"].notna().any()]
+    return [name for name in results.task["plotted_scores"] if results.main[f"{name}_mean"].notna().any()]
 
 
 def _undrawn(results: Results) -> str:
@@ -101,7 +101,7 @@ def exhibited(results: Results, rows_dir: Path) -> dict[str, dict[str, np.ndarra
 
 def _scores(results: Results, column: str, title: str, style: Mapping[str, Look]) -> Figure:
     assert results.task
-    names = _figured(results)
+    names = _plotted(results)
     rows = math.ceil(len(names) / 3)
     columns = math.ceil(len(names) / rows)
     figure = Figure(figsize=(3.4 * columns + 0.6, 3.1 * rows + 0.8), layout="constrained")

@@ -12,22 +12,12 @@ import pandas as pd
 from tabulate import tabulate
 
 from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, REFERENCE_FAMILY, Results, Tuning
+from dbn_core.tasks.classification import Classification
 
 MISSING = "–"
-PERCENT = ("acc", "ece", "cece", "ece_debiased", "cece_debiased")
-HIGHER_IS_BETTER = ("acc",)
-SCORE_NAMES = {
-    "acc": "ACC % ↑",
-    "nll": "NLL ↓",
-    "brier": "BS ↓",
-    "ece": "ECE % ↓",
-    "cnll": "cNLL ↓",
-    "cbrier": "cBS ↓",
-    "cece": "cECE % ↓",
-    "ece_debiased": "ECE % debiased ↓",
-    "cece_debiased": "cECE % debiased ↓",
-    "kl_to_ensemble": "KL to ensemble ↓",
-}
+PERCENT = tuple(name for name, score in Classification.scores.items() if score.percent)
+HIGHER_IS_BETTER = tuple(name for name, score in Classification.scores.items() if score.better == "higher")
+SCORE_NAMES = {name: score.heading for name, score in Classification.scores.items() if score.better}
 _CHOSEN = {"validation": "validation", "test": "test (!)", "paper": "the paper"}
 _MAIN_SCORES = ("acc", "nll", "brier", "ece", "ece_debiased", "cnll", "cece", "cece_debiased")
 _COMPARED = ("nll", "cnll", "acc")

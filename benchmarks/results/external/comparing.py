@@ -23,10 +23,8 @@ from dbn_core.metrics.scores import Array
 from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification, score_arrays
 
-_CLASSIFICATION = {
-    **{"acc": "accuracy", "nll": "NLL", "brier": "Brier score", "ece": "ECE"},
-    **{"cnll": "calibrated NLL", "cbrier": "calibrated Brier score", "cece": "calibrated ECE"},
-}
+# Of classification: `compare` tests Brier scores as well.
+_CLASSIFICATION = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece")
 
 
 @dataclass(frozen=True)
@@ -117,10 +115,9 @@ class Comparison:
 
 
 def tested_scores(task: Task) -> dict[str, str]:
-    """The scores of a task that are tested, in order, and their names in sentences."""
-    if isinstance(task, Classification):
-        return _CLASSIFICATION
-    return {metric: task.scores[metric].title for metric in task.compared}
+    """The scores of a task that are compared, in that order, and their names in sentences."""
+    metrics = _CLASSIFICATION if isinstance(task, Classification) else task.tested_scores
+    return {metric: task.scores[metric].name for metric in metrics}
 
 
 def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values: str) -> Comparison:

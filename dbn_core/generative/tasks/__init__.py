@@ -1,1 +1,1 @@
-"""What the suites of the generative papers are about: samples of score networks, and tables."""
+"""The tasks of the generative papers: ``generation`` by score networks, and ``tabular`` by forests."""

@@ -1,4 +1,4 @@
-"""Generate: predictions are samples and the errors of a score; the reference is the mean of M score networks."""
+"""Generation: predictions are samples and errors of a score; the reference is the mean of M score networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dbn_core.errors import DataError, PluginError, SpecError, TrainingDivergedError
 from dbn_core.generative.diffusion.spec import ScoreSpec
-from dbn_core.tasks.base import Exhibit, Score, Scores, Task, checked_arrays, register_task
+from dbn_core.tasks.base import SampleFigure, Score, Scores, Task, checked_arrays, register_task
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from dbn_core.tasks.base import Array
     from dbn_core.train.recipe import Recipe
 
-_SHOWN = {"points": 1500, "images": 48, "paths": 40}  # of the samples
-_BATCH = 500
+_STORED = {"points": 1500, "images": 48, "paths": 40}  # samples that the report draws
+_BATCH = 500  # samples that are drawn at once
+_VALUES = 2**19  # values of test examples in one batch: all of a small split, 170 images of 32 x 32 pixels
 
 
 @register_task("generation")
@@ -33,11 +34,11 @@ class Generation(Task):
     Attributes:
         schedule: of the noise: variance preserving, or that of EDM.
         prediction: what networks predict; distillation of steps needs ``x`` or ``v``.
-        samples: how many are drawn of each method and repetition.
+        samples: number of samples of each method and repetition.
         draws: of time and noise for each test example, in errors of scores.
-        likelihood_steps: of the probability-flow ODE whose likelihood is exact but for its steps; 0: no likelihood.
-            It takes as many passes as the data have dimensions, so it is for points.
-        extractors: classifiers of ours whose features tell images apart; 0 for data that are no images.
+        likelihood_steps: of the probability-flow ODE; 0: no likelihood.  A step takes four backward passes for each
+            dimension of the data, so it is meant for points.
+        extractors: number of classifiers whose features compare images; 0 for other data.
     """
 
     schedule: Literal["vp", "edm"] = "vp"
@@ -51,7 +52,7 @@ class Generation(Task):
         "dsm": Score(
             "DSM loss",
             meaning="denoising score-matching loss on test examples, per coordinate: mean squared error of the noise. "
-            "Most of it is noise that nobody could predict.",
+            "Most of it is noise that no network can predict.",
         ),
         "score_error": Score(
             "score error", meaning="squared distance of sigma times the score from the true one, per coordinate."
@@ -61,28 +62,31 @@ class Generation(Task):
         ),
         "energy": Score(
             "energy distance",
-            meaning="between samples and test examples: zero where the laws agree, but for the size of both sets.",
+            meaning="between samples and test examples: zero for equal distributions, up to the size of both sets.",
         ),
         "fd": Score(
             "classifier-FD",
             meaning="Fréchet distance of features of small classifiers that this suite trained (mean over several). "
-            "It depends on them and on the number of samples: no FID, and not comparable with one.",
+            "It depends on them and on the number of samples; it is not comparable with an FID.",
         ),
         "kd": Score("classifier-KD", meaning="unbiased kernel distance of the same features."),
         "modes": Score("mode error", meaning="total variation between the modes' shares in samples and in the truth."),
         "nfe": Score("NFE", None, meaning="network evaluations for one sample, all members counted."),
     }
     headline: ClassVar[str] = "energy"
-    compared: ClassVar[tuple[str, ...]] = ("energy", "fd", "dsm", "score_error", "nll", "modes")
-    figured: ClassVar[tuple[str, ...]] = ("energy", "fd", "modes", "dsm", "score_error", "nll")
+    tested_scores: ClassVar[tuple[str, ...]] = ("energy", "fd", "dsm", "score_error", "nll", "modes")
+    plotted_scores: ClassVar[tuple[str, ...]] = ("energy", "fd", "modes", "dsm", "score_error", "nll")
     axis: ClassVar[tuple[str, str]] = ("nfe_mean", "network evaluations for one sample")
-    exhibits: ClassVar[Mapping[str, Exhibit]] = {
-        "samples": Exhibit("points", "Samples", "Of the first repetition, beside test examples."),
-        "images": Exhibit("images", "Samples", "Of the first repetition, from the same noise, beside test examples."),
-        "paths": Exhibit(
+    sample_figures: ClassVar[Mapping[str, SampleFigure]] = {
+        "samples": SampleFigure("points", "Samples", "Of the first repetition, next to test examples."),
+        "images": SampleFigure(
+            "images", "Samples", "Of the first repetition, from the same noise, next to test examples."
+        ),
+        "paths": SampleFigure(
             "paths",
             "Trajectories",
-            "From the same noise to samples (orange), of the first repetition; a line turns where a network was asked.",
+            "From the same noise to samples (orange), of the first repetition; a line bends at each evaluation of a "
+            "network.",
         ),
     }
     reference: ClassVar[str] = "score-ensemble"
@@ -110,8 +114,8 @@ class Generation(Task):
         else:
             if any(side % 2 ** (spec.resolutions - 1) for side in image_size):
                 raise SpecError(
-                    f"A U-Net of {spec.resolutions} resolutions halves images {spec.resolutions - 1} times, and those "
-                    f"of {image_size[0]} x {image_size[1]} pixels cannot be: set [network] resolutions lower."
+                    f"A U-Net of {spec.resolutions} resolutions halves images {spec.resolutions - 1} times, which does "
+                    f"not fit {image_size[0]} x {image_size[1]} pixels: set [network] resolutions lower."
                 )
             network = ScoreUNet(channels, spec.width, spec.dropout, spec.resolutions)
         return Member(network, self.make_schedule(), self.prediction, mean, std)
@@ -128,7 +132,7 @@ class Generation(Task):
     def predict(
         self, predictor: Any, data: Dataset, device: torch.device, generator: torch.Generator, name: str
     ) -> dict[str, torch.Tensor]:
-        """Samples and test examples [N, C, H, W], errors of the score [N], and what the classifiers' features say."""
+        """Samples and test examples [N, C, H, W], errors of the score [N], and distances of features."""
         import torch
 
         from dbn_core.data.augment import to_float
@@ -143,27 +147,29 @@ class Generation(Task):
                 f"{list(start.shape)}, as its noise."
             )
         if not torch.isfinite(samples).all():
-            raise TrainingDivergedError(f"Method '{name}': its samples are not finite: look at its training losses.")
+            raise TrainingDivergedError(
+                f"Method '{name}': its samples are not finite: check its training losses, or lower its learning rate."
+            )
         found = {"nfe": torch.tensor([float(getattr(predictor, "evaluations", 0))])}
         if hasattr(predictor, "field"):
             found |= self._errors(predictor, to_float(data.test.images).to(device), data, generator)
         if hasattr(predictor, "trajectories") and data.image_size == (1, 1):
             with seeded(device, purpose="paths", seed=generator.initial_seed()):
-                found["paths"] = predictor.trajectories(start[: _SHOWN["paths"]].to(device)).cpu().contiguous()
-        return {key: value.contiguous() for key, value in (found | self._compared(samples, data)).items()}
+                found["paths"] = predictor.trajectories(start[: _STORED["paths"]].to(device)).cpu().contiguous()
+        return {key: value.contiguous() for key, value in (found | self._with_test(samples, data)).items()}
 
     def accept(self, arrays: Mapping[str, Array], data: Dataset) -> dict[str, torch.Tensor]:
-        """Samples [N, C, H, W], as many as are drawn of a method, since distances depend on their number.
+        """Samples [N, C, H, W] with N of the suite, since distances depend on N, and optionally ``nfe``.
 
         They are in the units of the data: images as uint8, or as floats in [0, 1].  ``nfe`` is the number of network
-        evaluations for one sample, if there is one to state.
+        evaluations for one sample.
         """
         import torch
 
         shape = (self.samples, data.channels, *data.image_size)
         given = checked_arrays(arrays, {"samples": shape, "nfe": ()}, optional=("nfe",))
         samples = torch.from_numpy(given["samples"].astype("float32"))
-        if _pictures(data):
+        if _are_images(data):
             scale = 1 if given["samples"].dtype.kind == "f" else 255
             if samples.min() < 0 or samples.max() > scale:
                 raise DataError(
@@ -171,21 +177,21 @@ class Generation(Task):
                     "uint8, or as floats in [0, 1]."
                 )
             samples /= scale
-        found = self._compared(samples, data)
+        found = self._with_test(samples, data)
         if "nfe" in given:
             if given["nfe"] < 0:
-                raise DataError(f"The number 'nfe' is {given['nfe']:g}: state how many networks a sample takes.")
+                raise DataError(f"The number 'nfe' is {given['nfe']:g}: give the network evaluations for one sample.")
             found["nfe"] = torch.tensor([float(given["nfe"])])
         return found
 
-    def _compared(self, samples: torch.Tensor, data: Dataset) -> dict[str, torch.Tensor]:
-        """Samples, images in [0, 1], beside test examples, as both are stored, and what needs more of the data."""
+    def _with_test(self, samples: torch.Tensor, data: Dataset) -> dict[str, torch.Tensor]:
+        """Samples (images in [0, 1]) and test examples as they are stored, and scores that need more of the data."""
         import torch
 
-        if _pictures(data):
+        if _are_images(data):
             samples = samples.clamp(0, 1).mul(255).round().to(torch.uint8)
         found = {"samples": samples, "test": data.test.images}
-        if self.extractors and _pictures(data):
+        if self.extractors and _are_images(data):
             found |= _distances(data, samples, self.extractors)
         if data.truth is not None:
             near = torch.cdist(samples.flatten(1).double(), data.truth.means).argmin(1)
@@ -196,7 +202,7 @@ class Generation(Task):
     def _errors(
         self, predictor: Any, x: torch.Tensor, data: Dataset, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        """Of the score at noised test examples [N, C, H, W]; nothing for a rule that pools ends, which has no score."""
+        """Errors of the score at noised test examples [N, C, H, W], in batches; empty for a rule that pools ends."""
         import torch
 
         from dbn_core.generative.diffusion.likelihood import log_likelihood
@@ -206,14 +212,18 @@ class Generation(Task):
         if predictor.rule.pools == "ends":
             return {}
         member, schedule = predictor.first, predictor.first.schedule
-        z, field = member.encode(x), predictor.field(len(x), generator)
+        z = member.encode(x)
+        size = max(1, _VALUES // z[0].numel())
+        batches = z.split(size)
+        fields = [predictor.field(len(batch), generator) for batch in batches]
         dsm, error = [], []
         with torch.no_grad():
             for draw in range(self.draws):
                 t, noise = draw_times(schedule, len(z), generator).to(z.device), randn_like(z, generator)
                 z_t = add_noise(schedule, z, t, noise)
                 sigma = append_dims(schedule.sigma(t), z)
-                score = field(z_t, t, draw)
+                parts = zip(fields, z_t.split(size), t.split(size), strict=True)
+                score = torch.cat([field(z_part, t_part, draw) for field, z_part, t_part in parts])
                 dsm.append((sigma * score + noise).square().flatten(1).mean(1))
                 if data.truth is not None:
                     true = data.truth.score(schedule)(z_t.flatten(1), t).reshape(z.shape)
@@ -221,9 +231,10 @@ class Generation(Task):
         found = {"dsm": torch.stack(dsm).mean(0).cpu()}
         if error:
             found["score_error"] = torch.stack(error).mean(0).cpu()
-        if self.likelihood_steps and field.rule.draws != "step":
-            dimensions = z[0].numel()
-            found["nll"] = -log_likelihood(field, schedule, z, self.likelihood_steps).cpu() / dimensions
+        if self.likelihood_steps and predictor.rule.draws != "step":
+            steps, pairs = self.likelihood_steps, zip(fields, batches, strict=True)
+            log_p = torch.cat([log_likelihood(field, schedule, batch, steps).cpu() for field, batch in pairs])
+            found["nll"] = -log_p / z[0].numel()
         return found
 
     def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
@@ -235,21 +246,21 @@ class Generation(Task):
         flat = [array.reshape(len(array), -1) / scale for array in (samples, test)]
         split = {name: float(arrays[name].mean()) for name in ("fd", "kd", "modes", "nfe") if name in arrays}
         split["energy"] = energy_distance(*flat)
-        exhibits = {}
+        drawn = {}
         if samples.shape[1:] == (2, 1, 1):
-            count = _SHOWN["points"]
-            exhibits = {"samples": flat[0][:count], "data:samples": flat[1][:count]}
+            count = _STORED["points"]
+            drawn = {"samples": flat[0][:count], "data:samples": flat[1][:count]}
             if "paths" in arrays:
-                exhibits["paths"] = arrays["paths"][..., 0, 0]
+                drawn["paths"] = arrays["paths"][..., 0, 0]
         elif samples.shape[1] in (1, 3):
-            shown = [array[: _SHOWN["images"]].transpose(0, 2, 3, 1) / scale for array in (samples, test)]
-            shown = [array[..., 0] if samples.shape[1] == 1 else array for array in shown]
-            exhibits = {"images": shown[0], "data:images": shown[1]}
+            pair = [array[: _STORED["images"]].transpose(0, 2, 3, 1) / scale for array in (samples, test)]
+            pair = [array[..., 0] if samples.shape[1] == 1 else array for array in pair]
+            drawn = {"images": pair[0], "data:images": pair[1]}
         return Scores(
             ids=arrays.get("test_ids"),
             examples={name: arrays[name].astype(float) for name in ("dsm", "score_error", "nll") if name in arrays},
             split=split,
-            exhibits={name: array.astype("float32") for name, array in exhibits.items()},
+            samples={name: array.astype("float32") for name, array in drawn.items()},
         )
 
     def trial(self) -> tuple[ScoreSpec, Dataset]:
@@ -259,7 +270,7 @@ class Generation(Task):
         return ScoreSpec(width=8, depth=1), Mixture2dSource(train_count=48, test_count=24).load()
 
 
-def _pictures(data: Dataset) -> bool:
+def _are_images(data: Dataset) -> bool:
     """Whether examples are images, not points."""
     return not data.test.images.is_floating_point()
 

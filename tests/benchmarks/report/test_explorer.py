@@ -149,7 +149,7 @@ def test_another_task_starts_at_its_headline_against_its_axis() -> None:
     spec = chart(results)
     params = {param["name"]: param for param in spec["params"]}
     assert (params["x"]["value"], params["y"]["value"]) == ("nfe", "energy")
-    assert set(results.task["figured"]) - {"modes", "score_error", "nll"} <= set(params["y"]["bind"]["options"])
+    assert set(results.task["plotted_scores"]) - {"modes", "score_error", "nll"} <= set(params["y"]["bind"]["options"])
     assert params["titles"]["value"]["fd"] == "classifier-FD ↓"
     compiled = vl_convert.vegalite_to_vega(spec)
     bound = [signal["bind"] for signal in compiled["signals"] if "bind" in signal]

@@ -32,6 +32,7 @@ from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.digits import DigitsSource
 from dbn_core.errors import DataError, PluginError, SpecError
 from dbn_core.generative.diffusion.members import Member, SamplingPredictor
+from dbn_core.generative.diffusion.mixture import ring
 from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.generative.metrics.extractor import extractors
 from dbn_core.generative.points import Mixture2dSource, TableSource
@@ -122,12 +123,32 @@ def test_the_true_score_has_no_error_its_likelihood_and_its_modes() -> None:
     assert scores.split["modes"] < 0.06
     assert scores.split["energy"] < 0.02
     assert scores.split["nfe"] == 40
-    assert scores.exhibits["samples"].shape == (1500, 2)
-    assert scores.exhibits["paths"].shape == (40, 41, 2)
-    assert scores.exhibits["paths"][:, -1] == pytest.approx(scores.exhibits["samples"][:40], abs=1e-4)
+    assert scores.samples["samples"].shape == (1500, 2)
+    assert scores.samples["paths"].shape == (40, 41, 2)
+    assert scores.samples["paths"][:, -1] == pytest.approx(scores.samples["samples"][:40], abs=1e-4)
     again = task.accept({"samples": arrays["samples"].numpy(), "nfe": np.array(40)}, data)
     assert set(again) == {"samples", "test", "modes", "nfe"}
     assert all(torch.equal(again[name], arrays[name]) for name in again)
+
+
+@pytest.mark.parametrize("rule", ["median", "moe", "alternating"])
+def test_test_examples_are_scored_in_batches_to_the_same_numbers(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Mixture2dSource(train_count=8, test_count=30).load()
+    members, sizes = [Exact(data.truth), Exact(ring(7))], []
+    task = Generation(samples=2, draws=2, likelihood_steps=2)
+
+    def errors() -> dict[str, torch.Tensor]:
+        predictor, draws = SamplingPredictor(members, steps=1, rule=rule), torch.Generator().manual_seed(0)
+        return task.predict(predictor, data, CPU, draws, "exact")
+
+    whole = errors()
+    monkeypatch.setattr("dbn_core.generative.tasks.generation._VALUES", 8)
+    for member in members:
+        member.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    found = errors()
+    assert max(sizes) == 4  # of two values each
+    for name in {"dsm", "score_error", "nll"} & set(whole):
+        torch.testing.assert_close(found[name], whole[name])
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +271,7 @@ SAMPLES = np.zeros((50, 2, 1, 1))
         ({"samples": SAMPLES.astype(str)}, "of type <U32: save it as numbers"),
         ({"samples": SAMPLES + np.nan}, "has 100 values that are NaN or infinite"),
         ({"samples": SAMPLES + 1e39}, "has 100 values that are NaN or infinite"),
-        ({"samples": SAMPLES, "NFE": 3}, "Nothing asks for the array 'NFE'"),
+        ({"samples": SAMPLES, "NFE": 3}, "Unexpected array 'NFE'"),
         ({"samples": SAMPLES, "nfe": -1}, "'nfe' is -1"),
     ],
 )
@@ -335,12 +356,12 @@ def test_colour_images_are_drawn_in_their_colours(tmp_path: Path) -> None:
     task, spec = Generation(samples=12, draws=1), Generation.networks(name="unet", width=8, resolutions=3)
     member = task.new_network(spec, 3, data.image_size, 2, data.mean, data.std)
     arrays = task.predict(SamplingPredictor([member], steps=2), data, CPU, torch.Generator().manual_seed(0), "one")
-    shown = task.score({name: tensor.numpy() for name, tensor in arrays.items()}).exhibits
+    shown = task.score({name: tensor.numpy() for name, tensor in arrays.items()}).samples
     assert shown["data:images"] == pytest.approx(images.permute(0, 2, 3, 1).numpy() / 255)
     assert shown["images"].shape == (12, 8, 8, 3)
     drawn = _panels({"Data": shown["data:images"]}, "images").axes[0].images[0].get_array()
     np.testing.assert_allclose(np.asarray(drawn[:8, :8]), shown["data:images"][0])
-    with pytest.raises(SpecError, match="8 x 8 pixels cannot be: set"):
+    with pytest.raises(SpecError, match="8 x 8 pixels: set"):
         task.new_network(spec.model_copy(update={"resolutions": 5}), 3, data.image_size, 2, data.mean, data.std)
 
 
