@@ -33,16 +33,27 @@ _SETTINGS = {
     "curve": _SOLVER | {"curve_epochs", "curve_weight_decay"},
     "point": {"position"},
     "bridge": _SOLVER
-    | {"type", "at", "slim", "position", "loss", "repulsion", "mixup", "bridge_weight_decay", "batch_size", "epochs"},
+    | {
+        "type",
+        "split_at",
+        "width",
+        "position",
+        "loss",
+        "repulsion",
+        "mixup",
+        "bridge_weight_decay",
+        "batch_size",
+        "epochs",
+    },
 }
 
 
 class BridgeNetworkConfig(method.Config):
-    """The medium bridge of the paper; ``slim=2`` is the small one."""
+    """The medium bridge of the paper; ``width=0.5`` is the small one."""
 
     type: int = Field(1, ge=1, le=2, description="1: a bridge reads the source; 2: both ends of its curve")
-    at: str = Field("block12", description="block whose output the bridge reads")
-    slim: float = Field(1.0, gt=0, description="widths are divided by it: 1 medium, 2 small")
+    split_at: str = Field("block12", description="block whose output the bridge reads")
+    width: float = Field(1.0, gt=0, description="multiplier of the bridge's channels: 1 medium, 0.5 small")
     position: float = Field(0.5, gt=0, le=1, description="r, the place on the curve that a bridge predicts; 1: its end")
     predict: Literal["bridge", "curve"] = Field(
         "bridge", description="curve: run the networks on the curves themselves, the bridges' upper bound"
@@ -109,7 +120,7 @@ class BridgeNetwork(Method):
         return "bridge" if self.config.predict == "bridge" else "point"
 
     def _part(self, kind: str, pair: tuple[int, int], needs: tuple[str, ...] = ()) -> Part:
-        return Part(_name(kind, pair), pair, needs, settings=self.config.model_dump(include=_SETTINGS[kind]))
+        return Part(_name(kind, pair), pair, needs, settings=self.config.key(include=_SETTINGS[kind]))
 
     def members(self, size: int) -> tuple[int, ...]:
         """The source (type 1), or all base models (type 2)."""
@@ -187,7 +198,7 @@ class BridgeNetwork(Method):
         from dbn_core.nets.heads import matching_loss
 
         config = self.config
-        splits = [end.split(config.at) for end in context.members[: config.type]]
+        splits = [end.split(config.split_at) for end in context.members[: config.type]]
         bridge = context.initialise(self._bridge(context))
 
         def step(batch: Batch) -> torch.Tensor:
@@ -224,13 +235,15 @@ class BridgeNetwork(Method):
     def _bridge(self, context: Workspace) -> BridgeHead:
         from dbn_core.nets.heads import BridgeHead
 
-        return BridgeHead(context.spec, context.classes, self.config.at, self.config.slim, sources=self.config.type)
+        return BridgeHead(
+            context.spec, context.classes, self.config.split_at, self.config.width, sources=self.config.type
+        )
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Plain average of the base models' and the bridges' probabilities."""
         from dbn_core.methods.predictors import FeatureMixture, Mixture, PairMixture
 
-        base, at = [context.members[position] for position in self.members(size)], self.config.at
+        base, at = [context.members[position] for position in self.members(size)], self.config.split_at
         names = {pair: _name(self._kind, pair) for pair in self.pairs(size)}
         if self.config.predict == "curve":
             networks = base[:1]

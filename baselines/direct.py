@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from baselines.dbn import DBNConfig, DiffusionBridgeNetwork
-from dbn_core.methods.method import Part, options_key
+from dbn_core.methods.method import Part
 from dbn_core.methods.registry import register
 from dbn_core.methods.student import ImageOptions
 
@@ -33,15 +33,8 @@ class DirectRegression(DiffusionBridgeNetwork):
 
     def parts(self, size: int) -> list[Part]:
         """As of DBN, on images of its own."""
-        kept, images = options_key(self.config), self.config.augmentation()
-        return [
-            dataclasses.replace(
-                part,
-                settings={name: value for name, value in (part.settings or {}).items() if name in kept},
-                teacher_augmentation=images,
-            )
-            for part in super().parts(size)
-        ]
+        images = self.config.augmentation()
+        return [dataclasses.replace(part, teacher_augmentation=images) for part in super().parts(size)]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """As of DBN; its recipe starts from the members' with the images of the options."""

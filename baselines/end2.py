@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
 from dbn_core.methods.student import StudentOptions
 
@@ -38,7 +38,7 @@ class EnsembleDistributionDistillation(Method):
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers; how it predicts does not change how it is trained."""
         config, members = self.config, tuple(range(size))
-        settings, images = options_key(config, {"prediction"}), config.augmentation()
+        settings, images = config.key(exclude={"prediction"}), config.augmentation()
         return [Part("student", members, (), settings, teacher_mixup=config.mixup, teacher_augmentation=images)]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from dbn_core.methods.method import ADDED_LATER, Method, Part
+from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
 from dbn_core.methods.student import StudentOptions
 
@@ -30,15 +30,15 @@ class EnsembleDistillation(Method):
 
         tau: float = Field(4.0, gt=0, description="distillation temperature")
         alpha: float = Field(1.0, ge=0, le=1, description="weight of the teachers; the rest goes to the labels")
-        slim: float = Field(1.0, gt=0, description="the student's widths are the suite's divided by it; < 1: wider")
+        width: float = Field(1.0, gt=0, description="multiplier of the student's channels")
         start: Literal["random", "source"] = Field(
-            "random", description="weights to begin with: fresh ones, or the source's", json_schema_extra=ADDED_LATER
+            "random", description="weights to begin with: fresh ones, or the source's"
         )
 
         @model_validator(mode="after")
         def _starts_as_wide_as_the_source(self) -> EnsembleDistillation.Config:
-            if self.start == "source" and self.slim != 1:
-                raise ValueError("a student that starts as the source has its widths: drop slim or start")
+            if self.start == "source" and self.width != 1:
+                raise ValueError("a student that starts as the source has its widths: drop width or start")
             return self
 
     def parts(self, size: int) -> list[Part]:
@@ -69,4 +69,4 @@ class EnsembleDistillation(Method):
         return Mixture([context.load(self._student(context), "student")])
 
     def _student(self, context: Workspace) -> nn.Module:
-        return context.new_network(spec=context.spec.slimmed(self.config.slim))
+        return context.new_network(spec=context.spec.scaled(self.config.width))

@@ -33,7 +33,7 @@ class EnsembleOfSingles(Method):
     class Config(StudentOptions):
         """The options of ``ed`` that need no teacher."""
 
-        slim: float = Field(1.0, gt=0, description="the networks' widths are the suite's divided by it; < 1: wider")
+        width: float = Field(1.0, gt=0, description="multiplier of the networks' channels")
 
     def parts(self, size: int) -> list[Part]:
         """A network for each term; those of a smaller size come first."""
@@ -62,4 +62,4 @@ class EnsembleOfSingles(Method):
         return Mixture(context.load(self._network(context), part.name) for part in self.parts(size))
 
     def _network(self, context: Workspace) -> nn.Module:
-        return context.new_network(spec=context.spec.slimmed(self.config.slim))
+        return context.new_network(spec=context.spec.scaled(self.config.width))

@@ -45,7 +45,7 @@ class GaussianDistillation(Method):
             Part(
                 "student",
                 tuple(range(size)),
-                settings=config.model_dump(exclude={"draws"}),
+                settings=config.key(exclude={"draws"}),
                 teacher_mixup=config.mixup,
                 teacher_augmentation=config.augmentation(),
             )

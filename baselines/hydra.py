@@ -39,8 +39,10 @@ class Hydra(Method):
         """The options of ``ed``, and where the heads begin."""
 
         tau: float = Field(4.0, gt=0, description="distillation temperature")
-        at: str = Field("block12", description="last block of the body; the network's last one leaves linear heads")
-        slim: float = Field(1.0, gt=0, description="the student's widths are the suite's divided by it; < 1: wider")
+        split_at: str = Field(
+            "block12", description="last block of the body; the network's last one leaves linear heads"
+        )
+        width: float = Field(1.0, gt=0, description="multiplier of the student's channels")
 
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers."""
@@ -96,8 +98,10 @@ class Hydra(Method):
 
         config = self.config
         purposes = ["init", *(f"head-{index}" for index in range(1, self.heads(size)))]
-        networks = [context.new_network(purpose, context.spec.slimmed(config.slim)) for purpose in purposes]
-        return FeatureMixture(networks[0], config.at, [network.split(config.at)[1] for network in networks[1:]])
+        networks = [context.new_network(purpose, context.spec.scaled(config.width)) for purpose in purposes]
+        return FeatureMixture(
+            networks[0], config.split_at, [network.split(config.split_at)[1] for network in networks[1:]]
+        )
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The body once, then every head."""

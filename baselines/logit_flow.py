@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from baselines.ensemble_distillation import EnsembleDistillation
-from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -54,12 +54,12 @@ class FlowMatchingDistillation(Method):
         """The student, which is ED's, then the flow."""
         distillation = self._distillation()
         (student,) = distillation.parts(size)
-        student = dataclasses.replace(student, settings=options_key(distillation.config), owner=EnsembleDistillation)
+        student = dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)
         flow = dataclasses.replace(
             student,
             name="flow",
             needs=(student.name,),
-            settings=options_key(self.config, {"draws", "intervals"}),
+            settings=self.config.key(exclude={"draws", "intervals"}),
             teacher_mixup=self.config.flow_mixup,
             owner=None,
         )

@@ -33,8 +33,8 @@ class SharedEnsemble(Method):
     class Config(method.Config):
         """Where the branches begin and how they are trained."""
 
-        at: str = Field("block1", description="last shared block")
-        slim: float = Field(1.0, gt=0, description="widths of the branches are divided by it")
+        split_at: str = Field("block1", description="last shared block")
+        width: float = Field(1.0, gt=0, description="multiplier of the branches' channels")
         lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
         epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
 
@@ -59,7 +59,7 @@ class SharedEnsemble(Method):
         import torch
         from torch.nn import functional as F
 
-        features, _ = context.members[0].split(self.config.at)
+        features, _ = context.members[0].split(self.config.split_at)
         branch = context.initialise(self._branch(context))
 
         def step(batch: Batch) -> torch.Tensor:
@@ -74,11 +74,11 @@ class SharedEnsemble(Method):
     def _branch(self, context: Workspace) -> BridgeHead:
         from dbn_core.nets.heads import BridgeHead
 
-        return BridgeHead(context.spec, context.classes, self.config.at, self.config.slim)
+        return BridgeHead(context.spec, context.classes, self.config.split_at, self.config.width)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source and its branches on the shared features."""
         from dbn_core.methods.predictors import FeatureMixture
 
         branches = [context.load(self._branch(context), f"branch-{branch}") for branch in range(1, size)]
-        return FeatureMixture(context.members[0], self.config.at, branches)
+        return FeatureMixture(context.members[0], self.config.split_at, branches)

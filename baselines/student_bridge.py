@@ -20,7 +20,7 @@ from pydantic import Field
 
 from baselines.ensemble_distillation import EnsembleDistillation
 from dbn_core.errors import SpecError
-from dbn_core.methods.method import Method, Part, TrainingCost, options_key
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ class StudentBridge(Method):
         """The options of ``ed`` are the source's; the student of an ``ed`` entry with the same ones is used again."""
 
         source_members: int = Field(2, ge=1, description="members that teach the source, from the first one on")
-        group: int = Field(2, ge=1, description="members that teach each bridge")
+        members_per_bridge: int = Field(2, ge=1, description="members that teach each bridge")
         bridge_from: int | None = Field(
             None, ge=0, description="position of the first member that teaches a bridge; default: after the source's"
         )
         source_term: bool = Field(True, description="average the source's own prediction in")
         joint: bool = Field(False, description="train the source on, together with its bridges")
-        at: str = Field("block1", description="block whose output the bridges read")
+        split_at: str = Field("block1", description="block whose output the bridges read")
         score_network: str = Field("v1.1.8", description="architecture of a bridge, as in dbn")
         score_width: float = Field(1.0, gt=0, description="multiplier of its channels")
         temperature: float = Field(1.0, gt=0, description="t, by which a bridge divides the source's logits")
@@ -68,24 +68,27 @@ class StudentBridge(Method):
     def check_size(self, size: int) -> None:
         """All teachers of the source, and whole groups of teachers of bridges."""
         config, left = self.config, size - self._first
-        if size < config.source_members or left < config.group or left % config.group:
+        if size < config.source_members or left < config.members_per_bridge or left % config.members_per_bridge:
             raise SpecError(
                 f"student-bridge: {config.source_members} members teach the source, and from member {self._first + 1} "
-                f"on each {config.group} teach a bridge; that cannot be done with {size}: change the size, "
-                "source_members, group or bridge_from."
+                f"on each {config.members_per_bridge} teach a bridge, which does not fit size {size}: change the size, "
+                "source_members, members_per_bridge or bridge_from."
             )
 
     def _groups(self, size: int) -> list[tuple[int, ...]]:
         """Positions of the members that teach each bridge."""
-        return [tuple(range(low, low + self.config.group)) for low in range(self._first, size, self.config.group)]
+        return [
+            tuple(range(low, low + self.config.members_per_bridge))
+            for low in range(self._first, size, self.config.members_per_bridge)
+        ]
 
     def parts(self, size: int) -> list[Part]:
         """The student, which is ED's; then its bridges one by one, or all at once with the source."""
         config, distillation, groups = self.config, self._distillation(), self._groups(size)
         (student,) = distillation.parts(config.source_members)
-        parts = [dataclasses.replace(student, settings=options_key(distillation.config), owner=EnsembleDistillation)]
+        parts = [dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)]
         # Who teaches is told by the members of a part, and by the key of the student.
-        settings = options_key(config, {"source_term", "source_members", "bridge_from", "group"})
+        settings = config.key(exclude={"source_term", "source_members", "bridge_from", "members_per_bridge"})
         shown: dict[str, Any] = {"teacher_mixup": config.bridge_mixup, "teacher_augmentation": config.augmentation()}
         if config.joint:
             members = tuple(sorted({*student.members, *(member for group in groups for member in group)}))
@@ -136,7 +139,7 @@ class StudentBridge(Method):
         from dbn_core.distillation import ed_loss
 
         config, joint = self.config, self.config.joint
-        tap = source.tap(config.at)
+        tap = source.tap(config.split_at)
 
         def step(batch: Batch) -> torch.Tensor:
             teachers = context.teach(batch)
@@ -191,7 +194,7 @@ class StudentBridge(Method):
         from dbn_core.methods.predictors import BridgedSource
 
         config = self.config
-        return BridgedSource(source, config.at, bridges, config.temperature, own_term=config.source_term)
+        return BridgedSource(source, config.split_at, bridges, config.temperature, own_term=config.source_term)
 
     def _distillation(self) -> EnsembleDistillation:
         """ED with the options of the source."""
@@ -199,7 +202,7 @@ class StudentBridge(Method):
         return EnsembleDistillation(EnsembleDistillation.Config(**self.config.model_dump(include=fields)))
 
     def _source(self, context: Workspace) -> Classifier:
-        return context.new_network(spec=context.spec.slimmed(self.config.slim))
+        return context.new_network(spec=context.spec.scaled(self.config.width))
 
     def _bridge(self, context: Workspace, purpose: str = "init") -> Denoiser:
         """A fresh score network that takes one step of displacement."""
@@ -208,7 +211,7 @@ class StudentBridge(Method):
         from dbn_core.nets.score import ScoreNetwork
 
         config = self.config
-        slimmed = dataclasses.replace(context, spec=context.spec.slimmed(config.slim))
-        channels = slimmed.feature_channels(config.at)
+        scaled = dataclasses.replace(context, spec=context.spec.scaled(config.width))
+        channels = scaled.feature_channels(config.split_at)
         network = ScoreNetwork(channels, context.classes, config.score_network, config.score_width)
         return context.initialise(Denoiser(network, step_variances(1, 1.0, 1.0)), purpose)

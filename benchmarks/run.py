@@ -156,7 +156,7 @@ def _meta(
         "made": len(outcome.made),
         "dee": {"max_size": max(sizes, default=None)},
         **({"published": suite.published.model_dump(mode="json")} if suite.published else {}),
-        **({"shift": suite.shift.key(data.counts["test"])} if suite.shift else {}),
+        **({"shift": suite.shift.images_key(data.counts["test"])} if suite.shift else {}),
     }
 
 
@@ -168,7 +168,7 @@ def _rows_option(rows: Path | None, suite: str) -> str:
 
 def _protocol(suite: Suite) -> list[str]:
     if suite.task.name != "classification":
-        options = ", ".join(f"{name} = {value}" for name, value in suite.task.key().items())
+        options = ", ".join(f"{name} = {value}" for name, value in suite.task.definition().items())
         return [
             f"Task: {options}.",
             "All methods of a repetition start from the same draws, and are tested on the same.",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from baselines.dbn.extensions import DBNConfig
 from baselines.dbn.options import PRESETS, RECORDED
 from dbn_core.errors import SpecError
-from dbn_core.methods.method import Method, Part, TrainingCost, options_key
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -52,15 +52,15 @@ class DiffusionBridgeNetwork(Method):
 
     def bridges(self, size: int) -> int:
         """L, the number of bridges that cover ``size`` members."""
-        return (size - 1) // (self.config.group - 1)
+        return (size - 1) // (self.config.members_per_bridge - 1)
 
     def check_size(self, size: int) -> None:
         """A source and whole groups of further members."""
-        further = self.config.group - 1
-        if size < self.config.group or (size - 1) % further:
+        further = self.config.members_per_bridge - 1
+        if size < self.config.members_per_bridge or (size - 1) % further:
             raise SpecError(
-                f"dbn: with groups of {self.config.group} the size is 1 + a multiple of {further}, not {size}; "
-                f"set group={size} for one bridge of {size} members."
+                f"dbn: with members_per_bridge={self.config.members_per_bridge} the size is 1 + a multiple of "
+                f"{further}, not {size}: set members_per_bridge={size} for one bridge of {size} members."
             )
 
     def members(self, size: int) -> tuple[int, ...]:
@@ -69,10 +69,10 @@ class DiffusionBridgeNetwork(Method):
 
     def parts(self, size: int) -> list[Part]:
         """For each bridge a multi-step network, then its one-step student."""
-        config, count, further = self.config, self.bridges(size), self.config.group - 1
+        config, count, further = self.config, self.bridges(size), self.config.members_per_bridge - 1
         # The weight of the source in a target depends on how many targets it is in.
         suffix = f"of{count}" if config.source_weight == "once" and count > 1 else ""
-        trained = options_key(config, exclude=("preset", "distill"))
+        trained = config.key(exclude={"preset", "distill"})
         multi = {k: v for k, v in trained.items() if not k.startswith(("distill", "branch"))}
         if config.distill:  # part of the budget is kept for the student
             multi["distill_share"] = config.distill_share
@@ -119,7 +119,7 @@ class DiffusionBridgeNetwork(Method):
         names = [part.name for part in self.parts(size) if part.name.startswith(kind)]
         return BridgedSource(
             context.members[0],
-            config.at,
+            config.split_at,
             [context.load(self.denoiser(context, steps), name) for name in names],
             evaluation_temperature(config),
             # The distilled predictor makes no draw, in the released code neither.
@@ -134,11 +134,11 @@ class DiffusionBridgeNetwork(Method):
 
         config = self.config
         network = ScoreNetwork(
-            context.feature_channels(config.at),
+            context.feature_channels(config.split_at),
             context.classes,
             config.score_network,
             config.score_width,
-            config.logit_branch,
+            config.sees_state,
         )
         variances = step_variances(steps, config.beta_0, config.beta_1)
         return context.initialise(Denoiser(network, variances, config.prediction))
@@ -146,14 +146,14 @@ class DiffusionBridgeNetwork(Method):
     def target_weights(self, part: Part) -> torch.Tensor | None:
         """Weights of the members in this bridge's target, or None for equal ones.
 
-        With ``source_weight=once`` the mean over the L targets weighs all L (group - 1) + 1 members alike; the
-        released code's targets count the source L times.
+        With ``source_weight=once`` the mean over the L targets gives all L (members_per_bridge - 1) + 1 members the
+        same weight; the released code's targets count the source L times.
         """
         import torch
 
         _, _, count = part.name.partition("of")
         if not count:
             return None
-        further = self.config.group - 1
+        further = self.config.members_per_bridge - 1
         each = int(count) / (int(count) * further + 1)
         return torch.tensor([1 - further * each] + [each] * further)

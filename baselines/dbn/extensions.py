@@ -9,37 +9,26 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from baselines.dbn.options import PaperOptions
-from dbn_core.methods.method import ADDED_LATER
 
 
 class DBNConfig(PaperOptions):
     """All options of DBN: with the defaults of those added here it is the paper's method."""
 
     # B-DENSE (arXiv 2602.15971), where distill=branches: see dbn_core.bridge.branches.
-    branches: int | None = Field(
-        None, ge=1, description="K, states that teach one student step; default: all", json_schema_extra=ADDED_LATER
-    )
-    branch_growth: float = Field(
-        0.0, allow_inf_nan=False, description="a of the weights exp(a (k/K - 1))", json_schema_extra=ADDED_LATER
-    )
-    branch_weights: str | None = Field(
-        None, description="the weights themselves, such as 1:2:4", json_schema_extra=ADDED_LATER
-    )
+    branches: int | None = Field(None, ge=1, description="K, states that teach one student step; default: all")
+    branch_growth: float = Field(0.0, allow_inf_nan=False, description="a of the weights exp(a (k/K - 1))")
+    branch_weights: str | None = Field(None, description="the weights themselves, such as 1:2:4")
     branch_distance: Literal["l2", "l1", "kl"] | None = Field(
-        None, description="of a branch from its target; default: that of loss", json_schema_extra=ADDED_LATER
+        None, description="of a branch from its target; default: that of loss"
     )
     branch_compare: Literal["states", "endpoints"] = Field(
-        "states", description="endpoints: squared distances of states times 1/A_k^2", json_schema_extra=ADDED_LATER
+        "states", description="endpoints: squared distances of states times 1/A_k^2"
     )
     branch_targets: Literal["teacher", "members"] = Field(
-        "teacher", description="states of the teacher, or ensembles of 2, 3, ... members", json_schema_extra=ADDED_LATER
+        "teacher", description="states of the teacher, or ensembles of 2, 3, ... members"
     )
-    branch_steps: int = Field(
-        1, ge=1, description="S, steps of the student, taught on its own path", json_schema_extra=ADDED_LATER
-    )
-    branch_progressive: bool = Field(
-        False, description="in rounds from T to T/K, ..., S steps", json_schema_extra=ADDED_LATER
-    )
+    branch_steps: int = Field(1, ge=1, description="S, steps of the student, taught on its own path")
+    branch_progressive: bool = Field(False, description="in rounds from T to T/K, ..., S steps")
 
     @property
     def student_steps(self) -> int:
@@ -50,7 +39,7 @@ class DBNConfig(PaperOptions):
         """(steps of the teacher, steps of its student, branches of each of these) for each round of B-DENSE."""
         students, count = self.branch_steps, self.branches
         if self.branch_targets == "members":
-            return [(self.steps, 1, count or self.group - 1)]
+            return [(self.steps, 1, count or self.members_per_bridge - 1)]
         if not self.branch_progressive:
             return [(self.steps, students, count or self.steps // students)]
         assert count is not None
@@ -73,10 +62,10 @@ class DBNConfig(PaperOptions):
                     "branch_targets=members has no states of a path: leave out branch_steps, branch_progressive and "
                     "branch_compare"
                 )
-            if (count or 1) >= self.group:
+            if (count or 1) >= self.members_per_bridge:
                 raise ValueError(
-                    f"branches={count} ensembles of 2, 3, ... members need a group of {(count or 1) + 1} or more, "
-                    f"not {self.group}: lower branches, or raise group"
+                    f"branches={count} ensembles of 2, 3, ... members need members_per_bridge of {(count or 1) + 1} or "
+                    f"more, not {self.members_per_bridge}: lower branches, or raise members_per_bridge"
                 )
         elif self.steps % (students * (count or 1)):
             raise ValueError(

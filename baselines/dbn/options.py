@@ -79,26 +79,26 @@ class PaperOptions(PresetOptions):
 
     # The bridge: equations (1) to (3).
     steps: int = Field(5, ge=1, description="T, diffusion steps before distillation")
-    group: int = Field(3, ge=2, description="members each bridge aims at, the source included")
+    members_per_bridge: int = Field(3, ge=2, description="members each bridge aims at, the source included")
     beta_0: float = Field(1e-4, gt=0, description="noise rate at the ensemble end")
     beta_1: float = Field(1e-4, gt=0, description="noise rate at the source end")
     temperature: float = Field(2.0, gt=0, description="lowest source temperature")
     temperature_spread: float = Field(0.4, ge=0, description="factor of its random part")
     temperature_law: Literal["beta", "uniform", "exponential"] = Field(
-        "beta",
-        description="of the random part: Beta(1, 5), uniform on [0, 1], or exponential with mean 1",
-        json_schema_extra=method.ADDED_LATER,
+        "beta", description="of the random part: Beta(1, 5), uniform on [0, 1], or exponential with mean 1"
     )
     # Variants of the paper's ablations.
     prior: Literal["source", "gaussian"] = Field("source", description="where bridges start: source logits or N(0, I)")
     process: Literal["bridge", "rectified_flow"] = Field("bridge", description="diffusion bridge, or straight flow")
     perturb_input: bool = Field(False, description="target of a mixed image: the ensemble on its dominant image")
     # The score network.
-    at: str = Field("block1", description="block whose output conditions the score network")
+    split_at: str = Field("block1", description="block whose output conditions the score network")
     score_network: str = Field("v1.1.8", description="architecture of the score network")
     score_width: float = Field(1.0, gt=0, description="multiplier of its channels")
     # Dead as released, but not by mistake: a live branch learns to trust logits that the source has memorised.
-    logit_branch: Literal["dead", "live"] = Field("dead", description="whether the network sees the logits, too")
+    sees_state: bool = Field(
+        False, description="whether the network reads the state Z_n too, and not the features alone"
+    )
     # Training: equation (4).
     loss: Literal["mse", "kl"] = Field("mse", description="squared error on logits, or KL of the predictions")
     lr: float = Field(2.5e-4, gt=0, description="peak learning rate (AdamW, no weight decay)")

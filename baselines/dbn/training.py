@@ -41,13 +41,13 @@ class BridgeTraining:
     Args:
         config: options of the method.
         context: members (the source first), data and the training loop.
-        weights: of the members in the target, [group]; None: equal ones.
+        weights: of the members in the target, [members_per_bridge]; None: equal ones.
     """
 
     def __init__(self, config: DBNConfig, context: FitContext, weights: torch.Tensor | None) -> None:
         self.config, self.context, self.weights = config, context, weights
         self.generator = context.generator("train")
-        self.tap = context.members[0].tap(config.at)
+        self.tap = context.members[0].tap(config.split_at)
 
     def fit(self, denoiser: Denoiser) -> Denoiser:
         """Train a denoiser of T steps: equation (4), or the velocity of a rectified flow."""

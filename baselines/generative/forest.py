@@ -54,7 +54,7 @@ class _Forest(Method):
 
     def parts(self, size: int) -> list[Part]:
         """One fit for all rules and sizes."""
-        return [Part("forest", settings=self.config.model_dump(exclude={"rule"}), owner=Forest)]
+        return [Part("forest", settings=self.config.key(exclude={"rule"}), owner=Forest)]
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """Forests of all levels, as flat arrays."""
@@ -68,7 +68,7 @@ class _Forest(Method):
     def _options(self) -> Any:
         from dbn_core.generative.tabular.forest import ForestOptions
 
-        return ForestOptions(**self.config.model_dump(exclude={"rule"}))
+        return ForestOptions(**self.config.key(exclude={"rule"}))
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Rows of the table, by the first ``size`` trees."""

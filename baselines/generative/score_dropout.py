@@ -35,7 +35,7 @@ class DropoutScores(Method):
 
     def parts(self, size: int) -> list[Part]:
         """One network for all sizes and rules."""
-        return [Part("network", settings={"dropout": self.config.dropout})]
+        return [Part("network", settings=self.config.key(include={"dropout"}))]
 
     def _network(self, context: Workspace) -> nn.Module:
         return context.new_network(spec=context.spec.model_copy(update={"dropout": self.config.dropout}))

@@ -51,7 +51,7 @@ class Experts(Method):
 
     def parts(self, size: int) -> list[Part]:
         """One for each expert; the rule has no part in them."""
-        settings = {"experts": size, "epochs": self.config.epochs}
+        settings = {"experts": size, **self.config.key(include={"epochs"})}
         return [Part(f"expert-{m + 1}", settings={**settings, "expert": m}) for m in range(size)]
 
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
@@ -66,7 +66,7 @@ class Experts(Method):
 
         assert part.settings is not None
         network, draws = context.new_network(), context.generator("train")
-        recipe = context.recipe.replace(epochs=part.settings["epochs"] or context.recipe.epochs)
+        recipe = context.recipe.replace(epochs=self.config.epochs or context.recipe.epochs)
         step = context.task.member_step(network, recipe, draws)
         data, flip = context.data, context.data.flip if recipe.flip is None else recipe.flip
         own = (data.train.labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]

@@ -64,7 +64,7 @@ class StepDistillation(Method):
         """A student for each round; rounds that several numbers of steps share are trained once."""
         config: Any = self.config
         parts: list[Part] = []
-        settings = config.model_dump(exclude={"steps"} if config.branches else {"steps", "growth"})
+        settings = config.key(exclude={"steps"} if config.branches else {"steps", "growth"})
         for steps in rounds(config.start, config.steps, config.substeps):
             needs = (parts[-1].name,) if parts else ()
             parts.append(Part(f"steps-{steps}", (0,), needs, settings))
@@ -75,7 +75,7 @@ class StepDistillation(Method):
         from dbn_core.generative.diffusion.distill import branch_loss_weights, distillation_loss, last_branch, widened
 
         config = self.config
-        if context.task.key().get("prediction") == "noise":
+        if getattr(context.task, "prediction", None) == "noise":
             raise SpecError(
                 f"{context.run_name}: a single step of a network that predicts noise returns noise alone: set "
                 "prediction = 'v' in [task]."

@@ -184,7 +184,7 @@ class Subject:
 
     def views(self, part: Part, unseen: bool, count: int = 2) -> dict[str, Any]:
         """Options of :meth:`fit` with which a part's teachers are stored logits, also on unseen images."""
-        split, recipe = self.data.validation if unseen else self.data.train, part.shown(RECIPE)
+        split, recipe = self.data.validation if unseen else self.data.train, part.teacher_recipe(RECIPE)
         views = make_views(split, recipe, bool(recipe.flip), count, {"check": "views"})
         return {
             "stored_views": views,

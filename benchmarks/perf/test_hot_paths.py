@@ -119,7 +119,7 @@ def bridged(kind: str, classes: int = 10, size: int | None = None) -> BridgedSou
     _, shape, architecture, at = NETWORKS[kind]
     net = network(kind, classes)
     channels = net.split(at)[0](torch.zeros(1, shape[0], size or shape[1], size or shape[2])).shape[1]
-    score = Denoiser(ScoreNetwork(channels, classes, architecture, logit_branch="live"), step_variances(1, 1e-4, 1e-4))
+    score = Denoiser(ScoreNetwork(channels, classes, architecture, sees_state=True), step_variances(1, 1e-4, 1e-4))
     return BridgedSource(net, at, [score.to(memory_format=torch.channels_last)], 2.0)
 
 
@@ -180,7 +180,7 @@ def test_bridge_epoch(benchmark: Any, precision: str, taught: str, teachers: int
     if taught == "stored":
         context.stored_views = Views(split, Augmentation(0, True, 0.4), 1, {})
         context.stored_logits = [torch.randn(1, count, 10).half() for _ in range(teachers)]
-    bridge = parse_method(f"direct[epochs=2,group={teachers},score_network=compact,logit_branch=dead]")
+    bridge = parse_method(f"direct[epochs=2,members_per_bridge={teachers},score_network=compact,sees_state=false]")
     part = bridge.parts(teachers)[0]
     benchmark.extra_info["epochs"] = 2
     benchmark.pedantic(bridge.fit, (part, context), rounds=3, warmup_rounds=1)

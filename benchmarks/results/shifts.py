@@ -110,7 +110,7 @@ def shift_table(plan: Plan, results: Sequence[CellResult], store: Store) -> tupl
         names = [corrupted_name(name, level) for name in shift.corruptions]
         for name, one in zip((MEAN, *shift.corruptions), (names, *([name] for name in names)), strict=True):
             rows += _severity_rows(plan, name, level, _scores(predicted, pool, one))
-    for name in shift.outside:
+    for name in shift.ood:
         groups, pairing = _scores(predicted, pool, [ood_name(name)], detect=True)
         for key in groups:
             means = {m: pairing.mean(m, key) for m in groups[key][0].scores.split}

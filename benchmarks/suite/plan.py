@@ -1,7 +1,7 @@
 """The plan: which artefacts a suite needs, and what each of them depends on.
 
 A *cell* is one (method, size, repetition).  Its *nodes* are the members, the parts, the predictions and the cost that
-it needs; cells share nodes wherever they agree on what makes them.  Keys are hashes of recipes alone.
+it needs.  The key of a node is the hash of its recipe (:mod:`benchmarks.suite.keys`); cells share nodes of one key.
 """
 
 from __future__ import annotations
@@ -13,40 +13,22 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.suite.facts import DataFacts as DataFacts
+from benchmarks.suite.keys import cost_recipe, member_recipe, part_recipe, prediction_recipe, views_recipe
 from benchmarks.suite.schema import Suite, naming_method
 from benchmarks.suite.specs import on_unseen, view_count
 from dbn_core.errors import DataError, PluginError
-from dbn_core.methods.method import Method, Part, options_key
+from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import canonical
 from dbn_core.rng import digest, seed_for
 from dbn_core.tasks.base import task_named
 
-# Raise it when training or storing changes what an unchanged recipe gives.
-FORMAT = 1
 TRAINED = ("member", "views", "part")
 
 
 def priority(kind: str) -> int:
-    """Which ready nodes begin first: those that take a second, then predictions on shifted images, then trainings."""
+    """Order of ready nodes: those that take a second (0), predictions on shifted images (1), trainings (2)."""
     return 2 if kind in TRAINED else int(kind == "shifts")
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What planning must know of the data without loading them."""
-
-    fingerprint: str
-    title: str
-    channels: int
-    image_size: tuple[int, int]
-    classes: tuple[str, ...]
-    counts: dict[str, int]
-    unseen: str | None = None  # fingerprint of the images that no member is trained on
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> DataFacts:
-        """Inverse of ``dataclasses.asdict`` through JSON."""
-        return cls(**{**value, "image_size": tuple(value["image_size"]), "classes": tuple(value["classes"])})
 
 
 @dataclass(frozen=True)
@@ -57,10 +39,10 @@ class Node:
         kind: ``member``, ``views`` (a member's logits on them), ``part``, ``predictions``, ``shifts`` (predictions on
             shifted images) or ``cost``.
         key: hash of the recipe.
-        title: what progress calls it.
-        recipe: JSON that is hashed and stored beside the result.
+        title: its name in progress messages.
+        recipe: JSON that is hashed, and stored with the result.
         needs: keys of the nodes it reads, with their kinds.
-        payload: what the worker must know; never part of the key.
+        payload: what the worker needs in addition; not part of the key.
     """
 
     kind: str
@@ -90,12 +72,12 @@ class Cell:
 
     @property
     def results(self) -> tuple[str, ...]:
-        """Keys of what is measured of it."""
+        """Keys of the artefacts that hold its results."""
         return self.predictions, self.cost, *self.shifts
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is of the method that others are measured by: a deep ensemble."""
+        """Whether its method is the reference of the task, for classification the deep ensemble."""
         return self.method.name == task_named(self.method.task).reference
 
     @property
@@ -122,7 +104,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Use:
-    """A method as an entry of the suite uses it, and what has been planned of it: keys of parts by size, repetition."""
+    """A method as an entry of the suite uses it; keys of its planned parts by size and repetition, of costs by size."""
 
     method: Method
     label: str
@@ -207,29 +189,6 @@ def permuted(items: Iterable[int], seed: int) -> list[int]:
     return order
 
 
-def _base(plan: Plan, repetition: int) -> dict[str, Any]:
-    suite = plan.suite
-    return {
-        "format": FORMAT,
-        "data": plan.data.fingerprint,
-        "network": suite.network.key(),
-        "recipe": suite.recipe.key(),
-        "seed": suite.seed,
-        **_task(suite),
-        **_split(suite, repetition),
-    }
-
-
-def _task(suite: Suite) -> dict[str, Any]:
-    """What the artefacts of a task have in their keys; those of classification are older than tasks."""
-    return {} if suite.task.name == "classification" else {"task": suite.task.key()}
-
-
-def _split(suite: Suite, repetition: int) -> dict[str, int]:
-    """Which split of the data an artefact belongs to, where each repetition draws its own."""
-    return {"split": repetition} if suite.data.resplits else {}
-
-
 def _add(
     plan: Plan,
     kind: str,
@@ -247,13 +206,11 @@ def _add(
 def _member(plan: Plan, repetition: int, position: int) -> str:
     if (repetition, position) not in plan.members:
         pool, index = member_identity(plan.suite, repetition, position)
-        recipe = _base(plan, repetition) | {"pool": pool, "index": index}
+        recipe = member_recipe(plan.suite, plan.data, repetition, pool, index)
         payload = {}
         if plan.suite.pool.checkpoints:  # given: the content of its file is part of the key
             file = plan.suite.pool.checkpoints[index]
             recipe["checkpoint"], payload = sha256_of(file), {"file": file}
-        if plan.suite.pool.weights != "fp32":  # part of the key only where set, so that older keys stay
-            recipe["weights"] = plan.suite.pool.weights
         plan.members[repetition, position] = _add(
             plan, "member", f"member {index + 1} of pool {pool + 1}", recipe, payload=payload
         )
@@ -275,64 +232,40 @@ def _part(plan: Plan, use: _Use, size: int, part: Part, made: dict[str, str], re
     missing = [name for name in part.needs if name not in made]
     if missing:
         raise PluginError(
-            f"Method '{use.method.name}': part '{part.name}' needs '{missing[0]}': list that before it in parts()."
+            f"Method '{use.method.name}': part '{part.name}' needs '{missing[0]}': list that one before it in parts()."
         )
     needs = {name: made[name] for name in part.needs}
-    settings = options_key(use.method.config) if part.settings is None else dict(part.settings)
-    owner = part.owner or use.method
-    recipe = _base(plan, repetition) | {
-        "recipe": plan.suite.recipe.replace(precision=use.precision).key(),
-        "method": owner.name,
-        "version": owner.version,
-        "part": part.name,
-        "settings": settings,
-        "student_epochs": plan.suite.students.epochs,
-        "members": members,
-        "needs": needs,
-        "repetition": repetition,
-    }
-    count = view_count(use.teachers)
-    unseen = plan.data.unseen if on_unseen(use.teachers) else None
-    views = (
-        _views(plan, use, members, part, count, unseen, repetition) if count and part.teacher_mixup is not None else []
-    )
+    views = _views(plan, use, members, part, repetition)
+    recipe = part_recipe(plan.suite, plan.data, repetition, use.method, part, use.precision)
+    recipe |= {"members": members, "needs": needs}
     if views:
-        recipe["teachers"] = use.teachers
-        recipe |= {"unseen": unseen} if unseen else {}
+        recipe |= {"teachers": use.teachers} | ({"unseen": plan.data.unseen} if on_unseen(use.teachers) else {})
     payload = {"spec": canonical(use.method), "size": size, "members": members, "parts": needs}
-    payload |= {"views": views, "view_count": count}
+    payload |= {"views": views, "view_count": view_count(use.teachers), "part": part.name}
     title = f"{use.label}: {part.name}, repetition {repetition + 1}"
     sources = [("member", key) for key in members] + [("part", key) for key in needs.values()]
     sources += [("views", key) for key in views]
-    return _add(plan, "part", title, recipe, sources, payload | {"part": part.name})
+    return _add(plan, "part", title, recipe, sources, payload)
 
 
-def _views(
-    plan: Plan, use: _Use, members: list[str], part: Part, count: int, unseen: str | None, repetition: int
-) -> list[str]:
-    """Keys of the logits of a part's teachers on ``count`` views of the training split, or of unseen images."""
-    recipe = part.shown(plan.suite.recipe)
-    shown: dict[str, Any] = {
-        "count": count,
-        "crop_pad": recipe.crop_pad,
-        "flip": recipe.flip,
-        "mixup": part.teacher_mixup,
-    }
-    shown |= {"cutmix": recipe.cutmix} if recipe.cutmix else {}
-    shown |= {"precision": use.precision} if use.precision != "fp32" else {}  # as teachers that run online
-    shown |= ({"unseen": unseen} if unseen else {}) | _split(plan.suite, repetition)
+def _views(plan: Plan, use: _Use, members: list[str], part: Part, repetition: int) -> list[str]:
+    """Keys of the stored logits of a part's teachers; none where they run online or do not teach."""
+    count = view_count(use.teachers)
+    if not count or part.teacher_mixup is None:
+        return []
+    unseen = plan.data.unseen if on_unseen(use.teachers) else None
+    recipe = views_recipe(plan.suite, plan.data, repetition, part, use.precision, count, unseen)
     keys = []
     for member in members:
-        made = {"format": FORMAT, "data": plan.data.fingerprint, "seed": plan.suite.seed, "member": member, **shown}
         title = f"logits of {plan.nodes[member].title} on {count} views" + (" of unseen images" if unseen else "")
-        keys.append(_add(plan, "views", title, made, [("member", member)]))
+        keys.append(_add(plan, "views", title, recipe | {"member": member}, [("member", member)]))
     return keys
 
 
 def _ingredients(
     plan: Plan, use: _Use, size: int, repetition: int
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Keys of the parts, of all members that taught or predict, and of the stored logits that taught."""
+    """Keys of the parts, of all members that teach or predict, and of the stored logits of teachers."""
     positions = sorted({*use.method.members(size), *(m for part in use.method.parts(size) for m in part.members)})
     parts = tuple(_parts(plan, use, size, repetition).values())
     views = dict.fromkeys(key for part in parts for kind, key in plan.nodes[part].needs if kind == "views")
@@ -351,17 +284,17 @@ def _predictor_payload(plan: Plan, use: _Use, size: int, repetition: int) -> dic
 def _predictions(plan: Plan, use: _Use, size: int, repetition: int) -> str:
     payload = _predictor_payload(plan, use, size, repetition)
     title = f"{use.label} size {size}, repetition {repetition + 1}"
-    recipe = _prediction_recipe(plan, use, payload, repetition)
+    recipe = prediction_recipe(plan.suite, plan.data, repetition, use.method, payload)
     return _add(plan, "predictions", title, recipe, _sources(payload), payload)
 
 
 def _shifts(plan: Plan, use: _Use, size: int, repetition: int) -> tuple[str, ...]:
     """Keys of a method's predictions on shifted images.
 
-    A deep ensemble's are those of its members one by one: repetitions that draw on one pool share them.
+    Those of a deep ensemble are its members' predictions, which repetitions with one pool share.
     """
     assert plan.suite.shift is not None
-    shift = {"shift": plan.suite.shift.key(plan.data.counts["test"])}
+    shift = {"shift": plan.suite.shift.images_key(plan.data.counts["test"])}
     payloads = {
         f"{use.label} size {size}, repetition {repetition + 1}": _predictor_payload(plan, use, size, repetition)
     }
@@ -374,7 +307,7 @@ def _shifts(plan: Plan, use: _Use, size: int, repetition: int) -> tuple[str, ...
             plan,
             "shifts",
             f"{title}, on shifted images",
-            _prediction_recipe(plan, use, payload, repetition) | shift,
+            prediction_recipe(plan.suite, plan.data, repetition, use.method, payload) | shift,
             _sources(payload),
             payload,
         )
@@ -382,40 +315,12 @@ def _shifts(plan: Plan, use: _Use, size: int, repetition: int) -> tuple[str, ...
     )
 
 
-def _prediction_recipe(plan: Plan, use: _Use, payload: dict[str, Any], repetition: int) -> dict[str, Any]:
-    recipe = _base(plan, repetition) | {
-        "method": use.method.name,
-        "version": use.method.version,
-        "config": options_key(use.method.config),
-        "size": payload["size"],
-        "members": payload["members"],
-        "parts": payload["parts"],
-    }
-    if plan.suite.task.draws_predictions:
-        recipe["repetition"] = repetition
-    if plan.suite.predictions != "fp32":
-        recipe["predictions"] = plan.suite.predictions
-    return recipe
-
-
 def _cost(plan: Plan, use: _Use, size: int) -> str:
-    """Costs do not depend on weights, so the first repetition stands for all."""
+    """Key of the cost, which does not depend on weights: that of the first repetition serves all."""
     if size in use.costs:
         return use.costs[size]
     payload = _predictor_payload(plan, use, size, 0)
-    recipe = {
-        "format": FORMAT,
-        "method": use.method.name,
-        "version": use.method.version,
-        "config": options_key(use.method.config),
-        "size": size,
-        "network": plan.suite.network.key(),
-        "image": [plan.data.channels, *plan.data.image_size],
-        "classes": len(plan.data.classes),
-        **_task(plan.suite),
-    }
-    if type(use.method).cost is not Method.cost:  # a cost that a method states may depend on the data
-        recipe["data"] = plan.data.fingerprint
+    recipe = cost_recipe(plan.suite, plan.data, use.method, size)
     use.costs[size] = _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
     return use.costs[size]
 

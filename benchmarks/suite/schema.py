@@ -23,7 +23,6 @@ from benchmarks.suite.specs import (
     Printable,
     PublishedSpec,
     ShiftSpec,
-    SpecModel,
     StudentSpec,
     on_unseen,
 )
@@ -33,6 +32,7 @@ from dbn_core.errors import BenchError, PluginError, SpecError
 from dbn_core.methods.method import Method
 from dbn_core.methods.registry import canonical, parse_method
 from dbn_core.nets.spec import NetworkOptions
+from dbn_core.options import KeyedOptions
 from dbn_core.tasks.base import Task, task_named
 from dbn_core.tasks.classification import Classification
 from dbn_core.train.recipe import Recipe
@@ -49,7 +49,7 @@ def _task(given: Any) -> Any:
     return task_named(str(given["name"]))(**{key: value for key, value in given.items() if key != "name"})
 
 
-class Suite(SpecModel):
+class Suite(KeyedOptions):
     """A whole suite; ``benchmarks/suites/digits.toml`` is a commented example.
 
     Attributes:
@@ -71,7 +71,7 @@ class Suite(SpecModel):
         methods: what is compared, one ``[[methods]]`` table for each.
     """
 
-    task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.key())] = Classification()
+    task: Annotated[Task, BeforeValidator(_task), PlainSerializer(lambda task: task.definition())] = Classification()
     name: str = ""
     title: Printable
     description: str = ""
@@ -139,8 +139,8 @@ class Suite(SpecModel):
             return self
         if self.task.name != "classification":
             raise ValueError(f"the task {self.task.name} has no shifted images: remove [shift]")
-        if (same := OOD_SET_FROM_SOURCE.get(self.data.source)) in self.shift.outside:
-            raise ValueError(f"'{same}' consists of images of '{self.data.source}': remove it from [shift] outside")
+        if (same := OOD_SET_FROM_SOURCE.get(self.data.source)) in self.shift.ood:
+            raise ValueError(f"'{same}' consists of images of '{self.data.source}': remove it from [shift] ood")
         return self
 
     @model_validator(mode="after")

@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -21,12 +19,7 @@ from pydantic import (
 from dbn_core.data.corruptions import CORRUPTIONS, LEVELS
 from dbn_core.data.ood import OOD_SETS
 from dbn_core.errors import did_you_mean
-
-
-class SpecModel(BaseModel):
-    """A table of a suite file: frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+from dbn_core.options import KeyedOptions
 
 
 def _printable(text: str) -> str:
@@ -39,7 +32,7 @@ def _printable(text: str) -> str:
 Printable = Annotated[str, AfterValidator(_printable)]
 
 
-class PoolSpec(SpecModel):
+class PoolSpec(KeyedOptions):
     """The trained members that all methods and sizes share.
 
     Attributes:
@@ -106,7 +99,7 @@ def on_unseen(teachers: str) -> bool:
     return teachers.endswith(_UNSEEN)
 
 
-class StudentSpec(SpecModel):
+class StudentSpec(KeyedOptions):
     """The training budget of every trained component of every method, and how members teach it.
 
     Attributes:
@@ -122,7 +115,7 @@ class StudentSpec(SpecModel):
     precision: Literal["fp32", "bf16"] | None = None
 
 
-class LatencySpec(SpecModel):
+class LatencySpec(KeyedOptions):
     """How wall-clock time is measured: rounds at batch size 1, and rounds at ``batch``, in each runtime.
 
     Runtimes other than ``eager`` have at most 12 rounds.  ``compiled`` is torch.compile, which takes a minute or more
@@ -148,22 +141,22 @@ class LatencySpec(SpecModel):
         return runtimes
 
 
-class ShiftSpec(SpecModel):
+class ShiftSpec(KeyedOptions):
     """Images on which methods predict in addition to the test split: corrupted and out-of-distribution ones.
 
     Attributes:
         corruptions: kinds of corruption.
         levels: severities, from 1 to 5.
-        outside: sets of out-of-distribution images.
+        ood: sets of out-of-distribution images.
         images: how many test images are corrupted, from the first; and how many each out-of-distribution set has.
     """
 
     corruptions: tuple[str, ...] = tuple(CORRUPTIONS)
     levels: tuple[int, ...] = LEVELS
-    outside: tuple[str, ...] = ("svhn-like", "patches", "textures")
+    ood: tuple[str, ...] = ("svhn-like", "patches", "textures")
     images: int = Field(2000, ge=1, le=1_000_000)
 
-    @field_validator("corruptions", "outside")
+    @field_validator("corruptions", "ood")
     @classmethod
     def _known(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         known = CORRUPTIONS if info.field_name == "corruptions" else OOD_SETS
@@ -181,26 +174,26 @@ class ShiftSpec(SpecModel):
 
     @model_validator(mode="after")
     def _has_sets(self) -> ShiftSpec:
-        if not (self.corruptions or self.outside):
+        if not (self.corruptions or self.ood):
             raise ValueError("name a corruption or a set of out-of-distribution images, or remove [shift]")
         return self
 
     @property
     def sets(self) -> int:
         """How many sets of images there are."""
-        return len(self.corruptions) * len(self.levels) + len(self.outside)
+        return len(self.corruptions) * len(self.levels) + len(self.ood)
 
-    def key(self, test: int) -> dict[str, Any]:
+    def images_key(self, test: int) -> dict[str, Any]:
         """JSON that identifies the images in keys, where the test split has ``test`` of them."""
         return {
             "corruptions": sorted(self.corruptions),
             "levels": list(self.levels),
-            "outside": sorted(self.outside),
+            "ood": sorted(self.ood),
             "images": min(self.images, test),
         }
 
 
-class PublishedSpec(SpecModel):
+class PublishedSpec(KeyedOptions):
     """Published figures (``results/published``) that the report shows next to the suite's own.
 
     Attributes:
@@ -212,7 +205,7 @@ class PublishedSpec(SpecModel):
     differences: tuple[str, ...] = ()
 
 
-class TuningSpec(SpecModel):
+class TuningSpec(KeyedOptions):
     """How the settings of a method were chosen; the report prints it, and no key depends on it.
 
     Attributes:
@@ -226,7 +219,7 @@ class TuningSpec(SpecModel):
     varied: str = ""
 
 
-class MethodEntry(SpecModel):
+class MethodEntry(KeyedOptions):
     """One method of the suite.
 
     Attributes:

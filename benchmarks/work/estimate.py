@@ -99,7 +99,7 @@ def shifted_images(node: Node) -> int:
     shift = node.recipe.get("shift")
     if not shift:
         return 0
-    return shift["images"] * (len(shift["corruptions"]) * len(shift["levels"]) + len(shift["outside"]))
+    return shift["images"] * (len(shift["corruptions"]) * len(shift["levels"]) + len(shift["ood"]))
 
 
 def _passes(examples: int, epochs: int, batch_size: int) -> int:
@@ -175,7 +175,7 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     work, passes = total_work(plan, nodes.values()), Counter[str]()
     for node in trained:
         if node.kind != "views":
-            passes[node.recipe["recipe"]["precision"]] += round(node_work(plan, node).forward)
+            passes[Recipe.model_validate(node.recipe["recipe"]).precision] += round(node_work(plan, node).forward)
     words = []
     if trained:
         made = f"{_several(kinds['member'], 'member')} and {_several(kinds['part'], 'part')}"

@@ -34,12 +34,14 @@ from dbn_core.methods.evaluation import predict_split
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
+from dbn_core.nets.spec import NetworkSpec
 from dbn_core.nets.weights import load_weights
 from dbn_core.rng import generator, seeded
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import in_bf16, in_fp16, is_finite, pack, unpack
 from dbn_core.train.loop import TrainLog
 from dbn_core.train.monitor import Monitor
+from dbn_core.train.recipe import Recipe
 
 
 @lru_cache(maxsize=1)
@@ -160,7 +162,9 @@ class ArtefactBuilder:
     def _train_member(self, node: Node) -> tuple[dict[str, Any], bytes]:
         if "checkpoint" in node.recipe:
             return self._read_member(node)
-        axes = {k: node.recipe[k] for k in ("seed", "data", "network", "pool", "index")} | {"kind": "member"}
+        axes = {k: node.recipe[k] for k in ("seed", "data", "pool", "index")} | {"kind": "member"}
+        spec = self.suite.network  # seeds of built-in classifiers name all options, as those of released members do
+        axes["network"] = spec.model_dump() if isinstance(spec, NetworkSpec) else node.recipe["network"]
         context = self._fit_context(node, axes, [], {})
         state = train_member(context).state_dict()
         return self._training_value(context), pack(state if self.suite.pool.weights == "fp32" else in_bf16(state))
@@ -189,8 +193,9 @@ class ArtefactBuilder:
         value = {"train_seconds": 0.0, "student_passes": passes, "teacher_passes": 0, "logs": [], "records": {}}
         return value | {"validation_accuracy": accuracy}, pack(network.state_dict())
 
-    def _views(self, count: int, mixup: float, unseen: bool = False, **augmentation: Any) -> Views:
-        recipe, data = self.suite.recipe.replace(mixup=mixup, **augmentation), self._data_at_hand
+    def _views(self, count: int, recipe: Recipe, unseen: bool = False) -> Views:
+        """``count`` copies of the training split, or of unseen images, as ``recipe`` augments and mixes them."""
+        data = self._data_at_hand
         split = data.unseen if unseen else data.train
         assert split is not None, "the suite refuses unseen images where the data have none"
         # The member is no axis: all teachers see the same images.
@@ -199,11 +204,10 @@ class ArtefactBuilder:
     def _teach_views(self, node: Node) -> tuple[dict[str, Any], bytes]:
         """A member's logits on every view [V, N, K], in half precision; computed in the precision of the students."""
         started = time.monotonic()
-        made = node.recipe
-        shown = {"crop_pad": made["crop_pad"], "flip": made["flip"], "cutmix": made.get("cutmix", 0.0)}
-        views = self._views(made["count"], made["mixup"], "unseen" in made, **shown)
+        recipe = Recipe.model_validate(node.recipe["recipe"])
+        views = self._views(node.recipe["count"], recipe, "unseen" in node.recipe)
         member = self._member(node.recipe["member"])
-        logits = member_logits(member, views, self.device, made.get("precision", "fp32"))
+        logits = member_logits(member, views, self.device, recipe.precision)
         if not torch.isfinite(logits).all():
             raise TrainingDivergedError(f"{node.title}: they overflow half precision: use online teachers.")
         value = {
@@ -218,7 +222,7 @@ class ArtefactBuilder:
     ) -> FitContext:
         return FitContext(
             **self._shared(axes) | {"data": self._data_at_hand},
-            recipe=self.suite.recipe.replace(precision=node.recipe["recipe"]["precision"]),
+            recipe=Recipe.model_validate(node.recipe["recipe"]),
             student_epochs=self.suite.students.epochs,
             members=[self._member(key) for key in members],
             parts={name: self._load("part", key) for name, key in parts.items()},
@@ -243,9 +247,8 @@ class ArtefactBuilder:
         axes = {k: node.recipe[k] for k in ("seed", "data", "network", "method", "part", "settings", "repetition")}
         context = self._fit_context(node, axes, node.payload["members"], node.payload["parts"])
         if node.payload["views"]:
-            assert part.teacher_mixup is not None
-            count, unseen = node.payload["view_count"], "unseen" in node.recipe
-            context.stored_views = self._views(count, part.teacher_mixup, unseen, **part.teacher_augmentation)
+            count, recipe = node.payload["view_count"], part.teacher_recipe(self.suite.recipe)
+            context.stored_views = self._views(count, recipe, "unseen" in node.recipe)
             stored = [self._load("views", key)["logits"] for key in node.payload["views"]]
             context.stored_logits = [x.to(self.device) for x in stored] if self._has_room(*stored) else stored
         state = fit_part(method, part, context)

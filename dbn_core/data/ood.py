@@ -46,7 +46,7 @@ def patches(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Ten
     if not zooms:
         raise DataError(
             f"'patches' are crops of photographs of {width}x{height} pixels, and images of {size[1]}x{size[0]} are "
-            "larger: remove 'patches' from `outside`."
+            "larger: remove 'patches' from `ood`."
         )
     zoom = zooms[int(torch.randint(len(zooms), (), generator=draws))]
     high, wide = zoom * size[0], zoom * size[1]

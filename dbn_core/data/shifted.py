@@ -21,7 +21,7 @@ def corrupted_name(corruption: str, level: int) -> str:
 
 def ood_name(name: str) -> str:
     """Name of a set of out-of-distribution images."""
-    return f"outside/{name}"
+    return f"ood/{name}"
 
 
 def shifted_sets(

@@ -13,13 +13,12 @@ This module imports neither torch nor the harness, so that plugins can be listed
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from dbn_core.errors import SpecError
+from dbn_core.options import KeyedOptions
 
 if TYPE_CHECKING:
     import torch
@@ -30,14 +29,8 @@ if TYPE_CHECKING:
     from dbn_core.train.recipe import Recipe
 
 
-# ``Field(..., json_schema_extra=ADDED_LATER)`` marks an option that came after the first stored results of its method.
-ADDED_LATER: Any = {"added_later": True}
-
-
-class Config(BaseModel):
+class Config(KeyedOptions):
     """Options of a method.  Frozen; unknown options are errors; defaults are the paper's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def spec_options(self) -> dict[str, Any]:
         """The options that the canonical spec names: those that differ from their defaults.
@@ -45,21 +38,6 @@ class Config(BaseModel):
         Override it where one option sets the defaults of others; the result must give an equal config again.
         """
         return self.model_dump(exclude_defaults=True)
-
-
-def options_key(config: Config, exclude: Collection[str] = ()) -> dict[str, Any]:
-    """JSON value that identifies a method's options in keys of what is stored.
-
-    Options that are marked :data:`ADDED_LATER` are left out while they have their defaults, so that a new option does
-    not make every stored result look unknown.
-    """
-    values = config.model_dump(exclude=set(exclude))
-    fields = type(config).model_fields
-    return {
-        name: value
-        for name, value in values.items()
-        if name not in fields or fields[name].json_schema_extra != ADDED_LATER or value != fields[name].default
-    }
 
 
 @dataclass(frozen=True)
@@ -70,8 +48,8 @@ class Part:
         name: unique within the method, for example ``bridge-1``.
         members: positions in the repetition's pool that fitting reads (position 0 is the source member).
         needs: names of other parts that fitting reads.
-        settings: the option values that fitting depends on; parts that agree in name, members, needs and settings are
-            trained once.  ``None`` means all options of the method.
+        settings: the options that fitting depends on, as :meth:`Config.key` gives them; parts that agree in name,
+            members, needs and settings are trained once.  ``None`` means all options of the method.
         teacher_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
             the members are shown, 0 for none.  A suite with ``teachers = "views(V)"`` then computes the members'
             logits beforehand, once for all parts.  ``None``: the members do not teach, or always online.
@@ -89,7 +67,7 @@ class Part:
     teacher_augmentation: Mapping[str, Any] = field(default_factory=dict)
     owner: type[Method] | None = None
 
-    def shown(self, recipe: Recipe) -> Recipe:
+    def teacher_recipe(self, recipe: Recipe) -> Recipe:
         """The members' recipe with the augmentation of the images on which they teach this part."""
         return recipe.replace(mixup=self.teacher_mixup or 0.0, **self.teacher_augmentation)
 
@@ -129,7 +107,7 @@ class Method(ABC):
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
     needs_batchnorm: ClassVar[bool] = False  # True when it works on BatchNorm statistics: other networks are refused
     needs_split: ClassVar[bool] = False  # True when it cuts networks in two, which only chains of blocks allow
-    width_option: ClassVar[str] = "slim"  # the option that makes students narrower or wider, if there is one
+    width_option: ClassVar[str] = "width"  # the option that makes students narrower or wider, if there is one
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
     # False for references, which others are measured against: they never count as best in the report.
     competes: ClassVar[bool] = True

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dbn_core.methods.method import ADDED_LATER, Config
+from dbn_core.methods.method import Config
 
 
 class ImageOptions(Config):
@@ -21,18 +21,11 @@ class ImageOptions(Config):
         ge=0,
         allow_inf_nan=False,
         description="alpha of cutmix, half of the time where there is mixup too; default: as the members",
-        json_schema_extra=ADDED_LATER,
     )
     crop_pad: int | None = Field(
-        None,
-        ge=0,
-        le=1000,
-        description="pixels of padding of the random crops; default: as the members",
-        json_schema_extra=ADDED_LATER,
+        None, ge=0, le=1000, description="pixels of padding of the random crops; default: as the members"
     )
-    flip: bool | None = Field(
-        None, description="mirrored images too; default: as the members", json_schema_extra=ADDED_LATER
-    )
+    flip: bool | None = Field(None, description="mirrored images too; default: as the members")
 
     def augmentation(self) -> dict[str, Any]:
         """The fields of the members' recipe that these options change, as ``Part.teacher_augmentation`` wants them."""

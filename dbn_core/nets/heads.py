@@ -1,4 +1,4 @@
-"""The bridge of a Bridge Network: a fresh, slim copy of the last residual blocks (Yun et al., 2023), and its loss."""
+"""The bridge of a Bridge Network: a fresh copy of the last residual blocks (Yun et al., 2023), and its loss."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from dbn_core.nets.spec import NetworkSpec
 
 
 class BridgeHead(nn.Module):
-    """The blocks after ``at``, every width divided by ``slim``, pooling and a classifier.
+    """The blocks after ``at``, with all channels multiplied by ``width``, then pooling and a classifier.
 
     Args:
         spec: the base network.
         classes: K.
         at: the block whose output is the input (``block12`` of ResNet-32: the bridge is a copy of blocks 13 to 15).
-        slim: 1 gives the paper's medium bridge, 2 the small one.
+        width: 1 gives the paper's medium bridge, 0.5 the small one.
         sources: 1 for type I (features of one end), 2 for type II (both ends, concatenated).
 
     Raises:
         SpecError: there is no such block, or none after it.
     """
 
-    def __init__(self, spec: NetworkSpec, classes: int, at: str, slim: float = 1.0, sources: int = 1) -> None:
+    def __init__(self, spec: NetworkSpec, classes: int, at: str, width: float = 1.0, sources: int = 1) -> None:
         super().__init__()
         plan = block_plan(spec)
         index = block_index(at, len(plan) - 1)
         channels = (plan[index - 1][0] if index else spec.channels) * sources
         self.blocks = nn.Sequential()
-        for width, stride in plan[index:]:
-            out = max(1, round(width / slim))
+        for base, stride in plan[index:]:
+            out = max(1, round(base * width))
             self.blocks.append(BasicBlock(channels, out, stride, spec.norm, spec.bias))
             channels = out
         self.head = Head(channels, classes)

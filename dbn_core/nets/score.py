@@ -8,7 +8,6 @@ embedded, join the time embedding at every stage, and stand beside the pooled fe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -133,7 +132,7 @@ class ScoreNetwork(nn.Module):
         classes: K.
         architecture: a key of :data:`ARCHITECTURES`.
         width: multiplier of all stage channels.
-        logit_branch: ``dead`` (released code) or ``live`` (ours).
+        sees_state: whether the logits are read, too; the released code's encoder of them gives a constant.
         logit_scale: the logits are divided by it before anything else (3 in the released code).
 
     Raises:
@@ -146,21 +145,21 @@ class ScoreNetwork(nn.Module):
         classes: int,
         architecture: str = "v1.1.8",
         width: float = 1.0,
-        logit_branch: Literal["dead", "live"] = "dead",
+        sees_state: bool = False,
         logit_scale: float = 3.0,
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise SpecError(f"Unknown score network '{architecture}'{did_you_mean(architecture, ARCHITECTURES)}.")
         plan = ARCHITECTURES[architecture]
-        self.logit_branch, self.logit_scale = logit_branch, logit_scale
+        self.sees_state, self.logit_scale = sees_state, logit_scale
         base = max(8, 8 * round(feature_channels / 8))
         embedding = base // 2
         self.time = TimeEmbedding(base // 4, embedding)
         self.stem = nn.Sequential(*conv_bn(feature_channels, base, 3, plan.stem_stride, momentum=0.1))
         channels = base
         self.logits: nn.Module
-        if logit_branch == "dead":
+        if not sees_state:
             self.logits, channels = DeadLogitEncoder(), base + 1
         else:
             self.logits = nn.Sequential(
@@ -177,15 +176,15 @@ class ScoreNetwork(nn.Module):
             self.stages.append(stage)
         head = _even(plan.head * width) if plan.head_scales else plan.head
         self.head = nn.Sequential(*conv_bn(channels, head, 1))
-        # The live branch ends beside the pooled features: logits and their embedding reach the output directly.
-        self.out = nn.Linear(head + (embedding + classes if logit_branch == "live" else 0), classes)
+        # Logits and their embedding are concatenated to the pooled features, so that they reach the output directly.
+        self.out = nn.Linear(head + (embedding + classes if sees_state else 0), classes)
 
     def reset(self, generator: torch.Generator) -> None:
         """He normal for stem, conditions and output, LeCun normal inside the blocks and the 1x1 head."""
         for module in (self.time, self.logits, self.stem, self.stage_conditions, self.stages, self.out):
             initialise_(module, generator)
         initialise_(self.head, generator, gain=1.0)
-        if self.logit_branch == "live":  # start from the feature path alone; the logit path grows from zero
+        if self.sees_state:  # start from the feature path alone; the logit path grows from zero
             truncated_normal_(self.out.weight, 2.0, generator)
             with torch.no_grad():
                 self.out.weight[:, self.head[0].out_channels :].zero_()
@@ -195,7 +194,7 @@ class ScoreNetwork(nn.Module):
         logits = logits / self.logit_scale
         condition = self.time(tau)
         h = self.stem(features)
-        if self.logit_branch == "dead":
+        if not self.sees_state:
             encoded = self.logits(logits)[:, :, None, None].expand(-1, 1, *h.shape[2:])
             h = torch.cat([h, encoded], 1)
         else:
@@ -205,5 +204,5 @@ class ScoreNetwork(nn.Module):
         for stage, project in zip(self.stages, self.stage_conditions, strict=True):
             h = stage(h + project(condition)[:, :, None, None])
         pooled = self.head(h).mean((2, 3))
-        seen = pooled if self.logit_branch == "dead" else torch.cat([pooled, encoded, logits], 1)
+        seen = torch.cat([pooled, encoded, logits], 1) if self.sees_state else pooled
         return full_precision(self.out(seen))  # bridge arithmetic is float32 under autocast too

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.nets.plugins import NETWORKS, source_sha256
+from dbn_core.options import KeyedOptions
 
 KNOWN = (
     "write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), timm:NAME, torchvision:NAME, or the name of a "
@@ -20,20 +21,15 @@ KNOWN = (
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
 
 
-class NetworkOptions(BaseModel):
+class NetworkOptions(KeyedOptions):
     """What every kind of ``[network]`` has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     splits: ClassVar[bool] = False  # whether it is a chain of blocks that can be cut in two
 
     @property
     def label(self) -> str:
         """Short name for tables."""
         return type(self).__name__
-
-    def key(self) -> dict[str, Any]:
-        """JSON value that identifies the architecture."""
-        return self.model_dump()
 
 
 class NetworkSpec(NetworkOptions):
@@ -76,9 +72,9 @@ class NetworkSpec(NetworkOptions):
             return (3, 4, 6, 3)
         return (((int(self.name.removeprefix("resnet")) - 2) // 6),) * 3
 
-    def slimmed(self, factor: float) -> NetworkSpec:
-        """The same network with every width divided by ``factor``."""
-        return self.model_copy(update={"channels": max(1, round(self.channels / factor))})
+    def scaled(self, width: float) -> NetworkSpec:
+        """The same network with the channels of the stem and of every stage multiplied by ``width``."""
+        return self.model_copy(update={"channels": max(1, round(self.channels * width))})
 
     @property
     def label(self) -> str:
@@ -99,7 +95,7 @@ class ModuleSpec(NetworkOptions):
     """
 
     name: str
-    options: dict[str, bool | int | float | str | list[int] | list[float]] = {}
+    options: dict[str, bool | int | float | str | list[int] | list[float]] = Field({})
     weights: Path | None = None
     input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     mean: tuple[float, ...] | None = None
@@ -110,13 +106,13 @@ class ModuleSpec(NetworkOptions):
         """The name, and the input size where images are resized."""
         return self.name + (f" at {self.input_size} pixels" if self.input_size else "")
 
-    def key(self) -> dict[str, Any]:
-        """Options that are not the default, and the SHA-256 of the weights file and of a plugin's code.
+    def key(self, include: Collection[str] | None = None, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """Options that differ from their defaults, and the SHA-256 of the weights file and of a plugin's code.
 
         Raises:
             DataError: the weights file cannot be read.
         """
-        values = self.model_dump(mode="json", exclude_defaults=True, exclude={"weights"})
+        values = super().key(include, {"weights", *exclude})
         if ":" not in self.name:
             values["source"] = source_sha256(self.name)
         if self.weights is None:
@@ -126,9 +122,9 @@ class ModuleSpec(NetworkOptions):
         except OSError as error:
             raise DataError(f"The weights file {self.weights} cannot be read: set [network] weights to it.") from error
 
-    def slimmed(self, factor: float) -> ModuleSpec:
+    def scaled(self, width: float) -> ModuleSpec:
         """This network; raises :class:`SpecError` for another width, which built-in networks alone have."""
-        if factor != 1:
+        if width != 1:
             raise SpecError(f"'{self.name}' has one width: give students the members' width, or use a ResNet.")
         return self
 

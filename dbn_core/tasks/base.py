@@ -10,14 +10,13 @@ Imports no torch, so that suites can be checked without it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.nets.spec import NetworkOptions
+from dbn_core.options import KeyedOptions
 from dbn_core.tables import LazyTable
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ class Scores:
         return self.examples[score] if score in self.examples else np.array([self.split[score]])
 
 
-class Task(BaseModel, ABC):
+class Task(KeyedOptions, ABC):
     """Base class of every task.  Its fields are the options of ``[task]``, and part of every key.
 
     The problem is defined by ``networks``, :meth:`new_network`, :meth:`member_step` and :meth:`predict`; the scoring by
@@ -126,8 +125,6 @@ class Task(BaseModel, ABC):
         stored_views: whether teachers may answer from stored logits.
         validates: whether :meth:`evaluate` exists, so that trainings may keep their best epoch.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str] = ""
     scores: ClassVar[Mapping[str, Score]] = {}
@@ -159,9 +156,13 @@ class Task(BaseModel, ABC):
         """First line of the docstring."""
         return (cls.__doc__ or "").strip().split("\n")[0]
 
-    def key(self) -> dict[str, Any]:
-        """JSON value that identifies the task and its options in keys."""
-        return {"name": self.name, **self.model_dump()}
+    def key(self, include: Collection[str] | None = None, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """The name, and the options that differ from their defaults."""
+        return {"name": self.name, **super().key(include, exclude)}
+
+    def definition(self) -> dict[str, Any]:
+        """The name and all options, as a suite file may write them."""
+        return {"name": self.name, **self.model_dump(mode="json")}
 
     def describe(self) -> dict[str, Any]:
         """The task as reports read it, as JSON."""

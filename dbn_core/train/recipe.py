@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-# Fields that came after the first stored weights, with their defaults: keys leave them out while they have these, so
-# that a new field does not make every stored network look unknown.
-ADDED_LATER: dict[str, Any] = {"cosine_length": 1.0, "cutmix": 0.0}
+from dbn_core.options import KeyedOptions
 
 
-class Recipe(BaseModel):
+class Recipe(KeyedOptions):
     """Optimiser, schedule, augmentation and model selection of one training run.
 
     Attributes:
@@ -35,8 +33,6 @@ class Recipe(BaseModel):
         precision: ``bf16`` trains under autocast.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     epochs: int = Field(200, ge=1, le=1_000_000)
     batch_size: int = Field(128, ge=2, le=1_000_000)
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -59,7 +55,3 @@ class Recipe(BaseModel):
     def replace(self, **changes: Any) -> Recipe:
         """A validated copy with some fields changed."""
         return Recipe.model_validate({**self.model_dump(), **changes})
-
-    def key(self) -> dict[str, Any]:
-        """JSON value that identifies the recipe in keys of stored weights; see :data:`ADDED_LATER`."""
-        return {k: v for k, v in self.model_dump().items() if k not in ADDED_LATER or v != ADDED_LATER[k]}

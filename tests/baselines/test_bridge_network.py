@@ -34,7 +34,7 @@ R32X2 = NetworkSpec(name="resnet32", width=2)
 
 
 def bn(**options: Any) -> Any:
-    return BridgeNetwork(BridgeNetwork.Config.model_validate({"at": AT, **options}))
+    return BridgeNetwork(BridgeNetwork.Config.model_validate({"split_at": AT, **options}))
 
 
 def spec(norm: str = "frn") -> NetworkSpec:
@@ -153,8 +153,8 @@ DEPENDENTS = {
     "keep": {"curve", "bridge"},
     "position": {"bridge", "point"},
     "type": {"bridge"},
-    "at": {"bridge"},
-    "slim": {"bridge"},
+    "split_at": {"bridge"},
+    "width": {"bridge"},
     "loss": {"bridge"},
     "repulsion": {"bridge"},
     "mixup": {"bridge"},
@@ -164,7 +164,7 @@ DEPENDENTS = {
     "align": set(),
     "predict": set(),
 }
-OTHER_VALUES = {"type": 2, "at": "block1", "position": 0.3, "nesterov": True, "keep": "best", "loss": "mse"}
+OTHER_VALUES = {"type": 2, "split_at": "block1", "position": 0.3, "nesterov": True, "keep": "best", "loss": "mse"}
 OTHER_VALUES |= {"align": True, "predict": "curve"}
 
 
@@ -287,10 +287,10 @@ def parameters_of_a_bridge(widths: list[int], channels: int, classes: int) -> in
     return count + channels * classes + classes
 
 
-@pytest.mark.parametrize(("slim", "published"), [(1, 889_098), (2, 268_682)])
-def test_bridge_parameters_in_closed_form(slim, published):
-    widths = [128 // slim] * 3
-    one, two = (size_of(BridgeHead(R32X2, 10, "block12", slim, sources)) for sources in (1, 2))
+@pytest.mark.parametrize(("width", "published"), [(1, 889_098), (0.5, 268_682)])
+def test_bridge_parameters_in_closed_form(width, published):
+    widths = [round(128 * width)] * 3
+    one, two = (size_of(BridgeHead(R32X2, 10, "block12", width, sources)) for sources in (1, 2))
     assert one == parameters_of_a_bridge(widths, 128, 10) == published
     assert two == parameters_of_a_bridge(widths, 256, 10)
 

@@ -148,7 +148,7 @@ def test_a_tempered_network_divides_its_logits() -> None:
     assert torch.allclose(Tempered(network, 2.5)(images), (network(images) / 2.5).log_softmax(-1))
 
 
-def test_slimming_divides_every_width() -> None:
-    slim = NetworkSpec(name="resnet8", channels=48, width=2.0).slimmed(3)
-    assert (slim.channels, slim.width) == (16, 2.0)
-    assert NetworkSpec(channels=16).slimmed(1) == NetworkSpec(channels=16)
+def test_scaling_multiplies_the_channels() -> None:
+    narrow = NetworkSpec(name="resnet8", channels=48, width=2.0).scaled(1 / 3)
+    assert (narrow.channels, narrow.width) == (16, 2.0)
+    assert NetworkSpec(channels=16).scaled(1) == NetworkSpec(channels=16)

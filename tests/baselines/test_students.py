@@ -18,7 +18,7 @@ from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss
 from dbn_core.errors import SpecError
 from dbn_core.methods.context import FitContext, PredictContext, freeze
-from dbn_core.methods.method import Part, options_key
+from dbn_core.methods.method import Part
 from dbn_core.methods.registry import methods, parse_method
 from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.spec import NetworkSpec
@@ -58,21 +58,21 @@ use = "ed"
 label = "Patient ED"
 sizes = [8]
 teachers = "views(30)"
-options = { tau = 1, epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, slim = 0.5 }
+options = { tau = 1, epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
 [[methods]]
 use = "ensemble-of-singles"
 label = "The same without teachers"
 sizes = [1, 4]
-options = { epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, slim = 0.5 }
+options = { epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
 """
 
 
 def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: Path) -> None:
     made = plan(tmp_path, PATIENT)
     patient, *alone = made.cells
-    shown = [made.nodes[key].recipe for key in patient.views]
-    assert len(shown) == 8
-    assert {(r["count"], r["mixup"], r["cutmix"]) for r in shown} == {(30, 0.4, 1.0)}
+    views = [made.nodes[key].recipe for key in patient.views]
+    assert len(views) == 8
+    assert {(r["count"], r["recipe"]["mixup"], r["recipe"]["cutmix"]) for r in views} == {(30, 0.4, 1.0)}
     assert [len(cell.parts) for cell in alone] == [1, 4]
     assert set(alone[0].parts) < set(alone[1].parts)
     assert not any(cell.members or cell.views for cell in alone)
@@ -80,7 +80,7 @@ def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: P
 
 def test_a_student_may_be_wider_than_a_member() -> None:
     context = PredictContext(dataset(), NETWORK, CPU, {})
-    count = [sum(p.numel() for p in context.new_network(spec=NETWORK.slimmed(s)).parameters()) for s in (1.0, 0.5)]
+    count = [sum(p.numel() for p in context.new_network(spec=NETWORK.scaled(w)).parameters()) for w in (1.0, 2.0)]
     assert 3.5 < count[1] / count[0] < 4
 
 
@@ -92,7 +92,7 @@ def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name
     assert parse_method(name).config.augmentation() == {}
     for part in method.parts(next(s for s in range(1, 9) if _serves(name, s))):
         if part.teacher_mixup is not None:
-            shown = part.shown(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
+            shown = part.teacher_recipe(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
             assert (shown.crop_pad, shown.flip, shown.cutmix) == (3, False, 0.7)
             assert shown.mixup == part.teacher_mixup
 
@@ -106,7 +106,7 @@ def _serves(name: str, size: int) -> bool:
 
 
 def test_an_option_that_came_later_changes_keys_where_it_is_used(tmp_path: Path) -> None:
-    for name in ("ed", "end2", "direct[group=2]"):
+    for name in ("ed", "end2", "direct[members_per_bridge=2]"):
         entry = f'[[methods]]\nuse = "{name}"\nsizes = [2]\nteachers = "{{}}"\n'
         bare, used = (
             {t: plan(tmp_path, (entry + tail).format(t)).cells[0] for t in ("online", "views(2)")}
@@ -150,7 +150,7 @@ def test_a_head_learns_from_its_own_teacher_and_one_head_alone_from_all() -> Non
 @pytest.mark.parametrize("at", ["block1", "block3"])
 def test_heads_start_apart_and_share_the_body(at: str) -> None:
     context = PredictContext(dataset(), NETWORK, CPU, {})
-    student = parse_method(f"hydra[at={at}]").student(3, context).eval()
+    student = parse_method(f"hydra[split_at={at}]").student(3, context).eval()
     terms = student(torch.rand(2, 3, 8, 8))
     assert terms.shape == (3, 2, 4)
     assert len(terms.unique(dim=0)) == 3
@@ -233,9 +233,9 @@ def test_a_bridge_and_an_ed_entry_share_their_student(tmp_path: Path, teachers: 
 @pytest.mark.parametrize(
     ("options", "size", "groups"),
     [
-        ({"source_members": 3, "group": 1}, 5, [(3,), (4,)]),
-        ({"source_members": 3, "group": 5, "bridge_from": 0}, 5, [(0, 1, 2, 3, 4)]),
-        ({"source_members": 2, "group": 2, "bridge_from": 1}, 5, [(1, 2), (3, 4)]),
+        ({"source_members": 3, "members_per_bridge": 1}, 5, [(3,), (4,)]),
+        ({"source_members": 3, "members_per_bridge": 5, "bridge_from": 0}, 5, [(0, 1, 2, 3, 4)]),
+        ({"source_members": 2, "members_per_bridge": 2, "bridge_from": 1}, 5, [(1, 2), (3, 4)]),
     ],
 )
 def test_who_teaches_a_bridge(options: dict[str, int], size: int, groups: list[tuple[int, ...]]) -> None:
@@ -254,7 +254,7 @@ def test_a_bridge_needs_its_teachers(options: dict[str, int], size: int) -> None
         parse_method("student-bridge", options).check_size(size)
 
 
-BRIDGE = "student-bridge[at=block2,score_network=mini,source_members=1,group=1"
+BRIDGE = "student-bridge[split_at=block2,score_network=mini,source_members=1,members_per_bridge=1"
 
 
 def fitted(spec: str, size: int) -> tuple[dict[str, dict[str, torch.Tensor]], nn.Module]:
@@ -287,10 +287,9 @@ def test_where_a_student_starts(start: str) -> None:
     assert not any(p.requires_grad or p.grad is not None for p in context.members[0].parameters())
 
 
-def test_a_slim_student_cannot_start_as_the_source() -> None:
-    assert options_key(parse_method("ed").config) == options_key(parse_method("ed[start=random]").config)
-    with pytest.raises(SpecError, match="drop slim or start"):
-        parse_method("ed[start=source,slim=2.0]")
+def test_a_narrow_student_cannot_start_as_the_source() -> None:
+    with pytest.raises(SpecError, match="drop width or start"):
+        parse_method("ed[start=source,width=0.5]")
 
 
 def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> None:

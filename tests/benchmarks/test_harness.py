@@ -49,10 +49,10 @@ sizes = [2]
 """
 BRIDGES = """
 [[methods]]
-use = "dbn[at=block2,score_network=mini]"
+use = "dbn[split_at=block2,score_network=mini]"
 sizes = [3]
 [[methods]]
-use = "bn[at=block2]"
+use = "bn[split_at=block2]"
 sizes = [2]
 """
 

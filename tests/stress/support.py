@@ -41,7 +41,7 @@ batch = 8
 use = "de"
 sizes = [1, 2]
 [[methods]]
-use = "dbn[group=2,score_network=mini]"
+use = "dbn[members_per_bridge=2,score_network=mini]"
 sizes = [2]
 [[methods]]
 use = "ed"

@@ -45,12 +45,20 @@ use = "de"
 sizes = [1, 2, 3]
 label = "DE"
 [[methods]]
-use = "dbn[at=block2]"
+use = "dbn[split_at=block2]"
 sizes = [3]
 options = { score_network = "mini", lr = 0.003, distill = true }
 """
 TREE = tomllib.loads(SUITE)
-SPECS = ("dbn[steps=5,bridges=2]", "bn[at=block2,slim=2.0]", "ed[tau=4.0]", "end2", "single", "direct[loss=kl]", "de")
+SPECS = (
+    "dbn[steps=5,bridges=2]",
+    "bn[split_at=block2,width=0.5]",
+    "ed[tau=4.0]",
+    "end2",
+    "single",
+    "direct[loss=kl]",
+    "de",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -223,7 +231,7 @@ def test_plugins(tally: Tally, body: str, statement: str, before: bool, command:
     pieces = [statement, method] if before else [method, statement]
     text = "from dbn_core import Method, Part, register\n" + "\n".join(pieces)
     with sandbox() as box:
-        box.file("suite.toml", SUITE.replace('"dbn[at=block2]"', '"mine"').replace("options = ", "# "))
+        box.file("suite.toml", SUITE.replace('"dbn[split_at=block2]"', '"mine"').replace("options = ", "# "))
         box.file("plugin.py", text.encode("latin-1"))
         words = {"list": ["list"], "show": ["show", "mine"], "status": plan(box, False)}[command]
         answered(tally, box, [*words, "--plugin", "plugin.py"])

@@ -93,8 +93,8 @@ def matches(line: Line, row: pd.Series) -> bool:
     if line.method != "dbn" or line.bridges is None:
         return True
     # L bridges of groups of g members cover L (g - 1) + 1 members; a spec names only what differs from the default 3.
-    group = int(found[1]) if (found := re.search(r"\bgroup=(\d+)", row["method"])) else 3
-    return line.bridges * (group - 1) + 1 == line.size
+    members = int(found[1]) if (found := re.search(r"\bmembers_per_bridge=(\d+)", row["method"])) else 3
+    return line.bridges * (members - 1) + 1 == line.size
 
 
 def beside(results: Results) -> list[tuple[pd.DataFrame, list[Line]]]:

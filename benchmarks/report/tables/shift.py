@@ -24,7 +24,7 @@ from benchmarks.report.tables.formatting import (
     with_interval,
 )
 
-CLEAN, MEAN, OUTSIDE = "clean", "corruptions", "outside/"
+CLEAN, MEAN, OUTSIDE = "clean", "corruptions", "ood/"
 _SCORES = ("acc", "nll", "ece", "cnll", "cece")
 _BY_CORRUPTION = ("acc", "nll")
 _DETECTION = {"auroc": "AUROC % ↑", "aupr": "AUPR % ↑", "fpr95": "FPR95 % ↓"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -26,10 +26,6 @@ class ScoreSpec(NetworkOptions):
     depth: int = Field(3, ge=1, le=100)
     dropout: float = Field(0.0, ge=0, lt=1)
     resolutions: int = Field(2, ge=2, le=8)
-
-    def key(self) -> dict[str, Any]:
-        """As of networks; without the number of resolutions where it is the one that all had at first."""
-        return {name: value for name, value in self.model_dump().items() if (name, value) != ("resolutions", 2)}
 
     @property
     def label(self) -> str:

@@ -27,7 +27,7 @@ SPECS = [
     "forest-rule[trees=3,levels=3,duplicates=2]",  # the papers' take minutes; what `forest` does is a part of it
     *(
         pytest.param(spec, marks=pytest.mark.slow)
-        for spec in ("dbn[preset=paper]", "dbn[distill=false,steps=2]", "end2[prediction=dirichlet]", "bn[slim=2]")
+        for spec in ("dbn[preset=paper]", "dbn[distill=false,steps=2]", "end2[prediction=dirichlet]", "bn[width=0.5]")
     ),
 ]
 

@@ -39,7 +39,7 @@ latency = { batch = 4, repeats = 3, batch_repeats = 3, runtimes = ["eager", "onn
 use = "de"
 sizes = [1, 2, 3]
 [[methods]]
-use = "dbn[at=block2,score_network=mini]"
+use = "dbn[split_at=block2,score_network=mini]"
 label = "DBN (fixed)"
 sizes = [3]
 """
@@ -49,14 +49,17 @@ OTHERS = "".join(
     for use, size in (
         *(("single", 1), ("ed", 2), ("end2", 2), ("end2[prediction=dirichlet]", 2), ("ts", 1), ("null", 2)),
         *(
-            ("bn[at=block2]", 3),
-            ("bn[at=block2,type=2]", 2),
+            ("bn[split_at=block2]", 3),
+            ("bn[split_at=block2,type=2]", 2),
             ("shared", 2),
-            ("direct[at=block2,score_network=mini]", 3),
+            ("direct[split_at=block2,score_network=mini]", 3),
         ),
-        *(("dbn[at=block2,score_network=mini,distill=false]", 3), ("dbn[at=block2,score_network=mini,group=2]", 3)),
-        ("dbn[at=block2,score_network=mini,logit_branch=live]", 3),
-        ("dbn[at=block2,score_network=mini,distill=false,sampler_noise=forward]", 3),
+        *(
+            ("dbn[split_at=block2,score_network=mini,distill=false]", 3),
+            ("dbn[split_at=block2,score_network=mini,members_per_bridge=2]", 3),
+        ),
+        ("dbn[split_at=block2,score_network=mini,sees_state=true]", 3),
+        ("dbn[split_at=block2,score_network=mini,distill=false,sampler_noise=forward]", 3),
     )
 )
 

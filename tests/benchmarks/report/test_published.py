@@ -331,7 +331,7 @@ def test_ours_stand_above_the_published_ones_of_the_same_size(report: Path) -> N
 
 
 def test_a_bridge_of_five_members_is_not_two_bridges_of_three(tmp_path: Path) -> None:
-    wide = ("DBN wide", "dbn[group=5,preset=fixed]", "dbn", 5, 0.085, 0.082, 0.97, 1.17)
+    wide = ("DBN wide", "dbn[members_per_bridge=5,preset=fixed]", "dbn", 5, 0.085, 0.082, 0.97, 1.17)
     results = load_results(results_for(tmp_path, "CIFAR-10", [*METHODS[:8], wide]))
     theirs = [line for _, found in beside(results) for line in found if line.method == "dbn"]
     assert [(line.bridges, line.variant) for line in theirs] == [(1, "capacity")]

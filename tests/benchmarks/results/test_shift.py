@@ -27,7 +27,7 @@ SHIFT = f"""
 [shift]
 corruptions = ["contrast", "gaussian_noise"]
 levels = [1, 5]
-outside = ["uniform", "textures"]
+ood = ["uniform", "textures"]
 images = {IMAGES}
 """
 TWICE = tiny.HEAD.replace("repetitions = 1", "repetitions = 2")
@@ -138,7 +138,7 @@ def test_the_mean_over_corruptions_is_the_mean(made: Path) -> None:
 
 
 def test_detection_has_scores_within_bounds_and_the_reports_show_all(made: Path) -> None:
-    outside = pick(shifts(made), set="outside/uniform")
+    outside = pick(shifts(made), set="ood/uniform")
     names = {"auroc_msp", "aupr_msp", "fpr95_msp", "auroc_entropy", "aupr_entropy", "fpr95_entropy"}
     assert set(outside["metric"]) == names
     assert outside["mean"].between(0, 1).all()
@@ -178,7 +178,7 @@ def test_without_the_table_nothing_of_it_is_left(made: Path, tmp_path: Path) -> 
         (("contrast", "contrst"), "contrst.*contrast"),
         (("uniform", "svhn"), "svhn"),
         (("[1, 5]", "[0, 5]"), "1 to 5"),
-        ((SHIFT.strip(), "[shift]\ncorruptions = []\noutside = []"), "remove"),
+        ((SHIFT.strip(), "[shift]\ncorruptions = []\nood = []"), "remove"),
     ],
 )
 def test_wrong_tables_are_refused_in_a_sentence(tmp_path: Path, change: tuple[str, str], words: str) -> None:

@@ -45,7 +45,7 @@ sizes = [2]
 [[methods]]
 use = "dbn"
 sizes = [2]
-options = {{ group = 2, score_network = "mini", at = "{at}", batch_size = 64 }}
+options = {{ members_per_bridge = 2, score_network = "mini", split_at = "{at}", batch_size = 64 }}
 """
 CONVNEXT = "input_size = 32\noptions = { depths = [1, 1, 1, 1], dims = [8, 16, 24, 32] }"
 PLUGIN = """
@@ -76,7 +76,7 @@ def suite(folder: Path, network: str, options: str = "", methods: str = "") -> P
         (
             "timm:resnet18",
             "",
-            "[[methods]]\nuse = 'ed'\nsizes = [2]\noptions = { slim = 2 }\n",
+            "[[methods]]\nuse = 'ed'\nsizes = [2]\noptions = { width = 0.5 }\n",
             "ed: 'timm:resnet18' has one width",
         ),
     ],

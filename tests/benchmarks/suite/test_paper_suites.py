@@ -177,7 +177,7 @@ def test_the_score_network_has_the_papers_size_and_cost(
     _, method = methods_of(suite)["DBN (paper)"]
     context = Workspace(data_of(name), suite.network, torch.device("cpu"), {"test": name})
     channels, side = features
-    assert context.feature_channels(method.config.at) == channels
+    assert context.feature_channels(method.config.split_at) == channels
     network = method.denoiser(context, method.config.steps).network.to("meta")  # type: ignore[attr-defined]
     assert sum(parameter.numel() for parameter in network.parameters()) == params
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
@@ -204,8 +204,8 @@ def test_bridges_are_trained_by_the_papers_recipe(
     _, method = methods_of(suite)["DBN (paper)"]
     config = method.config
     assert (config.preset, config.score_network, config.score_width) == ("paper", version, width)
-    assert (config.beta_0, config.beta_1, config.steps, config.group) == (beta, beta, 5, 3)
-    assert (config.temperature, config.temperature_spread, config.at) == (2.0, 0.4, "block1")
+    assert (config.beta_0, config.beta_1, config.steps, config.members_per_bridge) == (beta, beta, 5, 3)
+    assert (config.temperature, config.temperature_spread, config.split_at) == (2.0, 0.4, "block1")
     assert (config.distill, config.distill_alpha) == (True, 0.5)
     context = FitContext(
         data_of(name), suite.network, torch.device("cpu"), {}, recipe=suite.recipe, student_epochs=suite.students.epochs
@@ -281,9 +281,9 @@ def test_bridge_networks_have_the_papers_options(
     name: str, at: str, mixup: float, curve: int, bridge: int, batch: int, nesterov: bool, curve_l2: float
 ) -> None:
     methods = methods_of(load_suite(name))
-    for label, slim in (("BN (medium)", 1.0), ("BN (small)", 2.0)):
+    for label, width in (("BN (medium)", 1.0), ("BN (small)", 0.5)):
         config = methods[label][1].config
-        assert (config.type, config.at, config.slim, config.mixup) == (1, at, slim, mixup)
+        assert (config.type, config.split_at, config.width, config.mixup) == (1, at, width, mixup)
         assert (config.curve_epochs, config.epochs, config.lr_scale) == (curve, bridge, 1.0)
         assert (config.warmup_epochs, config.nesterov, config.batch_size) == (5.0, nesterov, batch)
         assert (config.bridge_weight_decay, config.curve_weight_decay, config.keep) == (0.0, curve_l2, "best")

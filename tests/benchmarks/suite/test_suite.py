@@ -63,7 +63,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
         ("members = 4", "members = 0", ["members"]),
         ("members = 4", "members = 1", ["needs 2 members", "has 1"]),
         ('use = "de"', 'use = "dee"', ["'dee'", "'de'"]),
-        ('use = "de"', 'use = "dbn"', ["group"]),
+        ('use = "de"', 'use = "dbn"', ["members_per_bridge"]),
         ('use = "de"', 'use = "de"\ncontrol = true', ["'de'", "reference", "control = true"]),
         ('use = "de"', 'use = "de"\nrepetitions = 2', ["'de'", "reference", "repetitions = 2"]),
         ('use = "de"', 'use = "de"\noption = {}', ["'option'", "'options'"]),

@@ -50,10 +50,10 @@ sizes = [1, 2]
 use = "ed[batch_size=48]"
 sizes = [2]
 [[methods]]
-use = "bn[at=block2,epochs=4]"
+use = "bn[split_at=block2,epochs=4]"
 sizes = [2]
 [[methods]]
-use = "dbn[at=block2,score_network=mini,batch_size=64,epochs=10,distill_share=0.2]"
+use = "dbn[split_at=block2,score_network=mini,batch_size=64,epochs=10,distill_share=0.2]"
 sizes = [3]
 """
 # 1,797 digits: nine tenths are test, a fifth of the other 180 validation.
@@ -80,21 +80,27 @@ def work_of(plan: Plan, kind: str = "part") -> Work:
         # Whole batches of 144 images: 128 in batches of 32 or 64, all in batches of 48.
         ("ed[batch_size=48]", 2, 3 * 144, 2 * 3 * 144, 3 * 144),
         ("perturbed", 2, 3 * 128, 3 * 3 * 128, 3 * 128),
-        ("shared[at=block2,epochs=2]", 3, 2 * 2 * 128, 0, 2 * 2 * 128),
+        ("shared[split_at=block2,epochs=2]", 3, 2 * 2 * 128, 0, 2 * 2 * 128),
         ("ts", 1, 0, 0, 0),
-        ("bn[at=block2,epochs=4]", 2, (2 + 4) * 128, 2 * 4 * 128, (2 + 0.3 * 4) * 128),
-        ("bn[at=block2,type=2,epochs=4]", 2, (2 + 4) * 128, 3 * 4 * 128, (2 + 0.3 * 4) * 128),
-        ("bn[at=block2,align=true,predict=curve]", 2, 2 * 128, 0, 2 * 128),  # alignment and the network at r are free
-        ("dbn[at=block2,score_network=mini,batch_size=64,epochs=10]", 3, 10 * 128, 30 * 128, 0.3 * 10 * 128),
+        ("bn[split_at=block2,epochs=4]", 2, (2 + 4) * 128, 2 * 4 * 128, (2 + 0.3 * 4) * 128),
+        ("bn[split_at=block2,type=2,epochs=4]", 2, (2 + 4) * 128, 3 * 4 * 128, (2 + 0.3 * 4) * 128),
+        (
+            "bn[split_at=block2,align=true,predict=curve]",
+            2,
+            2 * 128,
+            0,
+            2 * 128,
+        ),  # alignment and the network at r are free
+        ("dbn[split_at=block2,score_network=mini,batch_size=64,epochs=10]", 3, 10 * 128, 30 * 128, 0.3 * 10 * 128),
         # The budget of the bridge and of its branched student is that of any other method.
         (
-            "dbn[distill=branches,steps=4,at=block2,score_network=mini,batch_size=64,epochs=10,distill_share=0.2]",
+            "dbn[distill=branches,steps=4,split_at=block2,score_network=mini,batch_size=64,epochs=10,distill_share=0.2]",
             *(3, 10 * 128, 30 * 128, 0.3 * 10 * 128),
         ),
-        ("direct[at=block2,score_network=mini,batch_size=64]", 3, 3 * 128, 9 * 128, 0.3 * 3 * 128),
+        ("direct[split_at=block2,score_network=mini,batch_size=64]", 3, 3 * 128, 9 * 128, 0.3 * 3 * 128),
         # Bridges have the batch of `direct`, 128.
         (
-            "student-bridge[at=block2,score_network=mini,source_members=1]",
+            "student-bridge[split_at=block2,score_network=mini,source_members=1]",
             *(3, 6 * 128, (1 + 2) * 3 * 128, (3 + 0.3 * 3) * 128),
         ),
     ],

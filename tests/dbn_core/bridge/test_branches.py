@@ -300,7 +300,7 @@ def test_training_one_branch_is_the_plain_distillation_to_the_bit(preset: str) -
             3,
             {f"round_{r}_{name}" for r in (1, 2) for name in ("kappa", "branch_1_mse", "branch_2_mse")},
         ),
-        ("group=4,branch_targets=members", 4, {"kappa"}),
+        ("members_per_bridge=4,branch_targets=members", 4, {"kappa"}),
     ],
     ids=["path", "multi-step", "progressive", "members"],
 )
@@ -320,7 +320,7 @@ def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_studen
         log_probs = predictor(images)
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, 5))
     if "branch_steps" not in options:
-        plain = dbn("group=4" if size == 4 else "steps=4")
+        plain = dbn("members_per_bridge=4" if size == 4 else "steps=4")
         predict.parts = {plain.parts(size)[1].name: states[method.parts(size)[1].name]}
         assert measure_cost(predictor, images[:1]) == measure_cost(plain.predictor(size, predict), images[:1])
         with torch.no_grad():
@@ -370,7 +370,7 @@ def test_the_targets_are_the_teachers_states_below_the_students_step() -> None:
 def test_partial_ensembles_are_those_of_the_first_members() -> None:
     batch, weights = ends(), torch.tensor([0.1, 0.3, 0.3, 0.3])
     for given_weights in (None, weights):
-        training = trainer("group=4,branch_targets=members", given_weights)
+        training = trainer("members_per_bridge=4,branch_targets=members", given_weights)
         targets = training._partial_ensembles(batch, 3)
         assert torch.equal(targets[:, -1], batch.z_0)
         for k in (0, 1):
@@ -398,7 +398,7 @@ def test_fewer_epochs_than_rounds_are_refused() -> None:
         ("distill=branches,branch_weights=1:2:x:1:1", "such as 1:2:4"),
         ("distill=branches,branch_weights=0:0:0:0:0", "such as 1:2:4"),
         ("distill=branches,branch_weights=1:1:1:1:1,branch_growth=1", "give one of them"),
-        ("distill=branches,branch_targets=members,branches=3", "a group of 4 or more"),
+        ("distill=branches,branch_targets=members,branches=3", "members_per_bridge of 4 or more"),
         ("distill=branches,branch_targets=members,branch_steps=5", "leave out branch_steps"),
         ("distill=branches,steps=6,branches=2,branch_progressive=true", "rounds"),
         ("distill=branches,branch_progressive=true", "rounds"),

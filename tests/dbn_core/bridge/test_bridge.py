@@ -411,8 +411,8 @@ def test_student_always_sees_the_last_time():
 # ------------------------------------------------------------------------- a score network that is blind to its state
 
 
-def score_denoiser(branch, steps, beta_0, beta_1, seed=0):
-    network = ScoreNetwork(4, 5, "mini", logit_branch=branch)
+def score_denoiser(sees_state, steps, beta_0, beta_1, seed=0):
+    network = ScoreNetwork(4, 5, "mini", sees_state=sees_state)
     initialise_(network, generator(seed=seed))
     with torch.no_grad():  # the seeing branch grows from zero; here it has grown
         network.out.weight.add_(torch.randn(network.out.weight.shape, generator=generator(seed=seed)))
@@ -424,7 +424,7 @@ def score_denoiser(branch, steps, beta_0, beta_1, seed=0):
 def test_a_blind_bridge_is_a_mean_of_regressions(steps, beta_0, beta_1):
     """Z_0 = Z_1 - sum_n w_n u(h, n / T), w_n the clock's share of step n: 1 / T for equal rates."""
     features, z_1 = torch.randn(3, 4, 8, 8, generator=generator(seed=1)), normal(3, 5).float()
-    denoiser = score_denoiser("dead", steps, beta_0, beta_1)
+    denoiser = score_denoiser(False, steps, beta_0, beta_1)
     shares = denoiser.variances.diff() / denoiser.variances[-1]
     with torch.no_grad():
         found = sample(denoiser, features, z_1)
@@ -513,10 +513,10 @@ def test_paper_preset_is_the_released_code():
     assert all(getattr(fixed, key) != value for key, value in PAPER.items())
     # What the presets do not name is the CIFAR-10 configuration of the paper in both.
     for each in (config, fixed):
-        assert (each.steps, each.group, each.beta_0, each.beta_1) == (5, 3, 1e-4, 1e-4)
-        assert (each.temperature, each.temperature_spread, each.at) == (2.0, 0.4, "block1")
+        assert (each.steps, each.members_per_bridge, each.beta_0, each.beta_1) == (5, 3, 1e-4, 1e-4)
+        assert (each.temperature, each.temperature_spread, each.split_at) == (2.0, 0.4, "block1")
         assert (each.lr, each.batch_size, each.mixup, each.distill_alpha) == (2.5e-4, 128, 0.4, 0.5)
-        assert each.logit_branch == "dead"
+        assert not each.sees_state
 
 
 @pytest.mark.parametrize(("preset", "other"), [("paper", "fixed"), ("fixed", "paper")])
@@ -534,7 +534,7 @@ def test_each_member_counts_once_over_all_targets(group, bridges):
     size = bridges * (group - 1) + 1
     shares = {}
     for preset in ("paper", "fixed"):
-        method = dbn(preset=preset, group=group)
+        method = dbn(preset=preset, members_per_bridge=group)
         parts = [part for part in method.parts(size) if part.name.startswith("bridge")]
         assert len(parts) == bridges
         total = torch.zeros(size, dtype=torch.float64)

@@ -143,7 +143,7 @@ def watch(network: Any, into: list[torch.Tensor]) -> Any:
 
 
 MIXED = "mixup=0.4,cutmix=1,crop_pad=2,flip=true"
-MINI = "at=block2,score_network=mini"
+MINI = "split_at=block2,score_network=mini"
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ MINI = "at=block2,score_network=mini"
     [
         f"ed[{MIXED}]",
         f"end2[{MIXED}]",
-        f"hydra[at=block2,{MIXED}]",
-        f"perturbed[at=block2,{MIXED}]",
+        f"hydra[split_at=block2,{MIXED}]",
+        f"perturbed[split_at=block2,{MIXED}]",
         f"direct[{MINI},{MIXED},batch_size=12]",
     ],
 )
@@ -190,7 +190,7 @@ methods = [
     { use = "ed", sizes = [2] },
     { use = "ed[mixup=0.4,cutmix=1,crop_pad=0]", sizes = [2] },
     { use = "ed[cutmix=0]", sizes = [2] },
-    { use = "direct[at=block2,score_network=mini,group=2,loss=kl,cutmix=1,batch_size=32]", sizes = [2] },
+    { use = "direct[split_at=block2,score_network=mini,members_per_bridge=2,loss=kl,cutmix=1,batch_size=32]", sizes = [2] },
 ]
 """
 
@@ -200,13 +200,14 @@ def test_stored_teachers_saw_the_pixels_of_the_student(tmp_path: Path) -> None:
     suite, store = load_suite(str(tmp_path / "mixed.toml")), Store(tmp_path / "store")
     bench, plan = ArtefactBuilder(suite, store, "cpu"), plan_suite(suite, store)
     stored = [node for node in plan.nodes.values() if node.kind == "views"]
-    shown = {(n.recipe["mixup"], n.recipe.get("cutmix"), n.recipe["crop_pad"]) for n in stored}
-    assert shown == {(0.0, 0.5, 1), (0.4, 1.0, 0), (0.0, None, 1), (0.4, 1.0, 1)}
+    shown = {node.key: Recipe.model_validate(node.recipe["recipe"]) for node in stored}
+    mixed = {(recipe.mixup, recipe.cutmix, recipe.crop_pad) for recipe in shown.values()}
+    assert mixed == {(0.0, 0.5, 1), (0.4, 1.0, 0), (0.0, 0.0, 1), (0.4, 1.0, 1)}
     for node in plan.nodes.values():
         if node.kind in ("member", "views", "part"):  # a part is refused when its recipe is not that of its views
             bench.run(node)
-    node = next(node for node in stored if node.recipe.get("cutmix") == 1.0 and node.recipe["crop_pad"] == 0)
-    batch = bench._views(2, 0.4, cutmix=1.0, crop_pad=0).batch(1, torch.arange(20))
+    node = next(node for node in stored if (shown[node.key].cutmix, shown[node.key].crop_pad) == (1.0, 0))
+    batch = bench._views(2, shown[node.key]).batch(1, torch.arange(20))
     logits = bench._load("views", node.key)["logits"][1, :20].float()
     with torch.no_grad():
         assert torch.allclose(bench._member(node.recipe["member"])(batch.images), logits, atol=0.02)

@@ -119,10 +119,10 @@ sizes = [1, 2]
 use = "ed"
 sizes = [2, 3]
 [[methods]]
-use = "dbn[at=block2,score_network=mini]"
+use = "dbn[split_at=block2,score_network=mini]"
 sizes = [3]
 [[methods]]
-use = "direct[at=block2,score_network=mini,loss=kl]"
+use = "direct[split_at=block2,score_network=mini,loss=kl]"
 sizes = [3]
 """
 
@@ -142,20 +142,21 @@ def test_teachers_are_stored_once_for_all_methods_sizes_and_repetitions(bench: A
     plan = plan_suite(bench.suite, bench.store)
     stored = [node for node in plan.nodes.values() if node.kind == "views"]
     # ED shows unmixed images, both bridges mixed ones: two sets, of the members that a repetition draws.
-    assert {node.recipe["mixup"] for node in stored} == {0.0, 0.4}
-    assert len(stored) == len({(node.recipe["member"], node.recipe["mixup"]) for node in stored}) <= 8
+    mixed = {(node.recipe["member"], node.recipe["recipe"].get("mixup", 0.0)) for node in stored}
+    assert {mixup for _, mixup in mixed} == {0.0, 0.4}
+    assert len(stored) == len(mixed) <= 8
     for cell in plan.cells:
         assert len(cell.views) == (0 if cell.method.name == "de" else cell.size)
 
 
 def test_stored_logits_are_the_members_on_the_rebuilt_images(bench: ArtefactBuilder) -> None:
     plan = plan_suite(bench.suite, bench.store)
-    node = next(node for node in plan.nodes.values() if node.kind == "views" and node.recipe["mixup"])
+    node = next(node for node in plan.nodes.values() if node.kind == "views" and "mixup" in node.recipe["recipe"])
     logits = bench._load("views", node.key)["logits"]
     assert logits.dtype == torch.float16
     assert logits.shape == (2, len(bench.data.train), 10)
     member, some = bench._member(node.recipe["member"]), torch.tensor([5, 0, 17])
-    batch = bench._views(2, 0.4).batch(3, some)  # the fourth epoch sees the second view
+    batch = bench._views(2, bench.suite.recipe.replace(mixup=0.4)).batch(3, some)  # the fourth epoch sees the second view
     with torch.no_grad():
         assert torch.allclose(member(batch.images), logits[1, some].float(), atol=0.02)
 
@@ -177,7 +178,7 @@ def test_online_and_stored_teachers_say_the_same(bench: ArtefactBuilder) -> None
     from dbn_core.methods.context import FitContext
 
     data, members = bench.data, [Classifier(bench.suite.network, 10, 1, (0.5,), (0.5,)).eval() for _ in range(3)]
-    shown = bench._views(2, 0.4)
+    shown = bench._views(2, bench.suite.recipe.replace(mixup=0.4))
     stored = [
         torch.stack([member(shown.batch(view, torch.arange(len(data.train))).images) for view in range(2)]).detach()
         for member in members
@@ -195,7 +196,7 @@ def test_a_part_that_mixes_otherwise_than_it_declares_is_refused(bench: Artefact
     from dbn_core.methods.context import FitContext
 
     context = FitContext(bench.data, bench.suite.network, torch.device("cpu"), {}, recipe=bench.suite.recipe)
-    context.stored_views = bench._views(2, 0.4)
+    context.stored_views = bench._views(2, bench.suite.recipe.replace(mixup=0.4))
     network = context.new_network()
     with pytest.raises(SpecError, match=r"mixup = 0.0.*0.4.*teacher_mixup"):
         context.train(network, lambda batch: network(batch.images).sum())
@@ -235,10 +236,10 @@ batch = 8
 repeats = 3
 batch_repeats = 3
 [[methods]]
-use = "direct[at=block2,score_network=mini,loss=kl]"
+use = "direct[split_at=block2,score_network=mini,loss=kl]"
 sizes = [3]
 [[methods]]
-use = "direct[at=block2,score_network=mini,loss=kl]"
+use = "direct[split_at=block2,score_network=mini,loss=kl]"
 label = "Direct (unseen)"
 sizes = [3]
 teachers = "views(2, unseen)"

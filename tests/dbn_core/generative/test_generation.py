@@ -365,11 +365,6 @@ def test_colour_images_are_drawn_in_their_colours(tmp_path: Path) -> None:
         task.new_network(spec.model_copy(update={"resolutions": 5}), 3, data.image_size, 2, data.mean, data.std)
 
 
-def test_a_field_that_came_later_leaves_keys_of_score_networks_alone() -> None:
-    assert "resolutions" not in Generation.networks(name="unet").key()
-    assert Generation.networks(name="unet", resolutions=3).key()["resolutions"] == 3
-
-
 def test_extractors_know_digits_and_are_the_same_again() -> None:
     data = DigitsSource(test_fraction=0.5).load()
     (extractor,) = extractors(data, 1)

@@ -103,7 +103,7 @@ def test_bridges_of_a_bridge_network_compute_the_features_once():
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_sampler_pays_for_every_step(steps):
-    source, network = classifier(), ScoreNetwork(4, 5, "mini", logit_branch="live")
+    source, network = classifier(), ScoreNetwork(4, 5, "mini", sees_state=True)
     base = measure_cost(Mixture([source]), IMAGE)
     once = measure_cost(BridgedSource(source, "block1", [Denoiser(network, step_variances(1, 1, 1))], 2.0), IMAGE)
     score = once.macs - base.macs

@@ -45,7 +45,7 @@ def dbn(steps: int = 1, bridges: int = 1, noise: Any = "none", temperature: floa
     denoisers = []
     for _ in range(bridges):
         denoiser = alive(Denoiser(ScoreNetwork(12, 5, score.pop("architecture", "mini"), **score), variances))
-        if denoiser.network.logit_branch == "dead":
+        if not denoiser.network.sees_state:
             denoiser.network.logits.layers[-1].bias.fill_(0.7)  # what it learns
         denoisers.append(denoiser)
     return BridgedSource(source, "block1", denoisers, temperature, noise).eval().requires_grad_(False)
@@ -67,7 +67,7 @@ PREDICTORS = {
     **{f"dbn, {name}": lambda name=name: dbn(architecture=name) for name in ARCHITECTURES},
     "dbn, two bridges": lambda: dbn(bridges=2),
     "dbn, five steps": lambda: dbn(steps=5),
-    "dbn, live": lambda: dbn(steps=3, logit_branch="live"),
+    "dbn, live": lambda: dbn(steps=3, sees_state=True),
 }
 
 
@@ -99,7 +99,7 @@ def test_what_a_known_time_makes_constant_is_gone(architecture: str) -> None:
 
 
 def test_steps_share_the_weights_that_no_time_changes() -> None:
-    folded = deployable(dbn(steps=3, logit_branch="live"), example())
+    folded = deployable(dbn(steps=3, sees_state=True), example())
     first, second, _ = folded.denoisers[0].networks
     assert first.network.stem[0].weight is second.network.stem[0].weight
 

@@ -51,7 +51,7 @@ CONTRACT_1 = {
     "PredictContext.load": "self, module, part",
     "Batch.mixed_labels": "self, classes",
     "Classifier.split": "self, at",
-    "NetworkSpec.slimmed": "self, factor",
+    "NetworkSpec.scaled": "self, width",
     "Mixture": "networks",
     "Tempered": "network, temperature",
     "FeatureMixture": "source, at, heads",

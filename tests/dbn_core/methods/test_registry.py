@@ -51,7 +51,7 @@ def test_every_built_in_is_found_and_described() -> None:
         ("dbn", "dbn"),
         ("dbn[]", "dbn"),
         ("dbn[steps=5]", "dbn"),  # a default is left out
-        (" dbn[ steps = 3 , group=5]", "dbn[group=5,steps=3]"),
+        (" dbn[ steps = 3 , members_per_bridge=5]", "dbn[members_per_bridge=5,steps=3]"),
         ("dbn[preset=paper]", "dbn[preset=paper]"),
         ("dbn[preset=paper,ema=reversed]", "dbn[preset=paper]"),  # what the preset says anyway
         ("dbn[ema=standard]", "dbn"),
@@ -70,11 +70,13 @@ def test_specs_with_one_meaning_have_one_form(spec: str, form: str) -> None:
     lr=st.floats(1e-6, 1.0),
     preset=st.sampled_from(["paper", "fixed"]),
     distill=st.booleans(),
-    branch=st.sampled_from(["dead", "live"]),
+    sees_state=st.booleans(),
 )
 @settings(max_examples=50, deadline=None)
-def test_the_canonical_form_means_the_method(steps: int, lr: float, preset: str, distill: bool, branch: str) -> None:
-    options = {"steps": steps, "lr": lr, "preset": preset, "distill": distill, "logit_branch": branch}
+def test_the_canonical_form_means_the_method(
+    steps: int, lr: float, preset: str, distill: bool, sees_state: bool
+) -> None:
+    options = {"steps": steps, "lr": lr, "preset": preset, "distill": distill, "sees_state": sees_state}
     method = parse_method("dbn", options)
     assert parse_method(canonical(method)).config == method.config
 

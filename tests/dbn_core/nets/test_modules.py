@@ -165,7 +165,7 @@ def test_bad_options_nodes_and_splits_are_sentences() -> None:
     with pytest.raises(SpecError, match="no chain of blocks"):
         built.split("block1")
     with pytest.raises(SpecError, match="one width"):
-        ModuleSpec(name="timm:resnet10t").slimmed(2)
+        ModuleSpec(name="timm:resnet10t").scaled(0.5)
     shared = nn.ReLU()
     with pytest.raises(SpecError, match="runs 2 times"):
         HookTap(nn.Sequential(shared, nn.Sequential(shared)), "0")(torch.rand(1, 3))

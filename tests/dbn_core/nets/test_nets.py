@@ -83,28 +83,28 @@ class OnFeatures(nn.Module):
 
 @pytest.mark.parametrize(("channels", "side", "classes", "version", "width", "params", "macs"), SCORE_NETWORKS)
 def test_score_networks_have_the_papers_size_and_cost(channels, side, classes, version, width, params, macs):
-    network = ScoreNetwork(channels, classes, version, width, "dead")
+    network = ScoreNetwork(channels, classes, version, width, sees_state=False)
     cost = measure_cost(OnFeatures(network, classes), torch.zeros(1, channels, side, side))
     assert cost.params == size(network) == params
     assert cost.macs / 1e6 == pytest.approx(macs, abs=0.006)
 
 
 BRIDGES = [
-    # base, classes, channels and side of the feature map, block, slim, parameters, MACs in millions, published digits
+    # base, classes, channels and side of the feature map, block, width, parameters, MACs in millions, published digits
     pytest.param(R32X2, 10, 128, 8, "block12", 1, 889_098, 56.62, 0.006, id="R32x2-b13-15-s1"),
-    pytest.param(R32X2, 10, 128, 8, "block12", 2, 268_682, 17.04, 0.006, id="R32x2-b13-15-s2"),
+    pytest.param(R32X2, 10, 128, 8, "block12", 0.5, 268_682, 17.04, 0.006, id="R32x2-b13-15-s2"),
     pytest.param(R32X2, 10, 128, 8, "block13", 1, 593_162, 37.75, 0.006, id="R32x2-b14-15-s1"),
-    pytest.param(R32X2, 10, 128, 8, "block13", 2, 194_442, 12.32, 0.006, id="R32x2-b14-15-s2"),
+    pytest.param(R32X2, 10, 128, 8, "block13", 0.5, 194_442, 12.32, 0.006, id="R32x2-b14-15-s2"),
     pytest.param(R32X4, 100, 256, 8, "block12", 1, 3_570_788, 226.5, 0.06, id="R32x4-b13-15-s1"),
-    pytest.param(R32X4, 100, 256, 8, "block12", 2, 1_081_444, 68.2, 0.06, id="R32x4-b13-15-s2"),
+    pytest.param(R32X4, 100, 256, 8, "block12", 0.5, 1_081_444, 68.2, 0.06, id="R32x4-b13-15-s2"),
     pytest.param(R34_NO_BIAS, 200, 256, 16, "block13", 1, 13_220_552, 839.0, 0.06, id="R34-b14-16-s1"),
-    pytest.param(R34_NO_BIAS, 200, 256, 16, "block13", 2, 3_661_256, 230.7, 0.06, id="R34-b14-16-s2"),
+    pytest.param(R34_NO_BIAS, 200, 256, 16, "block13", 0.5, 3_661_256, 230.7, 0.06, id="R34-b14-16-s2"),
 ]
 
 
-@pytest.mark.parametrize(("spec", "classes", "channels", "side", "at", "slim", "params", "macs", "within"), BRIDGES)
-def test_bridge_heads_have_the_papers_size_and_cost(spec, classes, channels, side, at, slim, params, macs, within):
-    cost = measure_cost(BridgeHead(spec, classes, at, slim), torch.zeros(1, channels, side, side))
+@pytest.mark.parametrize(("spec", "classes", "channels", "side", "at", "width", "params", "macs", "within"), BRIDGES)
+def test_bridge_heads_have_the_papers_size_and_cost(spec, classes, channels, side, at, width, params, macs, within):
+    cost = measure_cost(BridgeHead(spec, classes, at, width), torch.zeros(1, channels, side, side))
     assert cost.params == params
     assert cost.macs / 1e6 == pytest.approx(macs, abs=within)
 
@@ -334,7 +334,7 @@ def test_initialisation_depends_on_its_generator_alone(kind):
         torch.manual_seed(global_seed)
         network = {
             "classifier": lambda: Classifier(RESNET8, 5, 3, (0.5,) * 3, (0.2,) * 3),
-            "score": lambda: ScoreNetwork(8, 5, "mini", logit_branch="live"),
+            "score": lambda: ScoreNetwork(8, 5, "mini", sees_state=True),
             "bridge": lambda: BridgeHead(RESNET8, 5, "block2"),
         }[kind]()
         state = torch.get_rng_state()
@@ -376,8 +376,8 @@ def test_score_network_mixes_he_and_lecun_normal():
 # ------------------------------------------------------------------------------------------------- score network
 
 
-def score_network(branch, classes=6, seed=0):
-    network = ScoreNetwork(8, classes, "mini", logit_branch=branch)
+def score_network(sees_state, classes=6, seed=0):
+    network = ScoreNetwork(8, classes, "mini", sees_state=sees_state)
     initialise_(network, generator(seed=seed))
     return network
 
@@ -395,7 +395,7 @@ def test_time_embedding_is_cosines_then_sines_of_the_unscaled_time():
 
 
 def test_dead_logit_encoder_learns_nothing_but_its_last_bias():
-    network = score_network("dead").train()
+    network = score_network(False).train()
     optimizer = torch.optim.Adam(network.parameters(), 0.05)
     last_bias = list(network.logits.parameters())[-1]
     for step in range(4):
@@ -418,8 +418,8 @@ def test_dead_logit_encoder_learns_nothing_but_its_last_bias():
         assert not torch.equal(network(h, normal(4, 6), tau), network(h, normal(4, 6), 0.2 * tau))
 
 
-def test_live_logit_branch_depends_on_every_logit_but_not_on_their_common_offset():
-    network = score_network("live").train()
+def test_a_network_that_sees_its_state_depends_on_every_logit_but_not_on_their_common_offset():
+    network = score_network(True).train()
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
     h, z, tau = normal(8, 8, 8, 8), 5 * normal(8, 6, seed=1), torch.full((8,), 0.6)
     (network(h, z, tau) - z).square().mean().backward()
@@ -435,14 +435,14 @@ def test_live_logit_branch_depends_on_every_logit_but_not_on_their_common_offset
 
 
 def test_live_logit_path_to_the_output_starts_at_zero():
-    network = score_network("live")
+    network = score_network(True)
     pooled = network.head[0].out_channels
     assert network.out.weight[:, pooled:].eq(0).all()
     assert network.out.weight[:, :pooled].std().item() == pytest.approx(math.sqrt(2 / network.out.in_features), rel=0.3)
 
 
 def test_score_network_batchnorm_momentum():
-    network = score_network("dead")
+    network = score_network(False)
     assert network.stem[1].momentum == pytest.approx(0.1)
     rest = [m for part in (network.stages, network.head) for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {m.momentum for m in rest} == {0.01}

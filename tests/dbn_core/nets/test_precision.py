@@ -25,30 +25,32 @@ from tests.dbn_core.data.test_data_parquet import picture, png, write
 
 TEACHERS = ("online", "views(2)", "views(2, unseen)")
 PRECISIONS = ("fp32", "bf16")
-MINI = "at=block2,score_network=mini"
+MINI = "split_at=block2,score_network=mini"
 # Of each method the ways whose arithmetic differs; a new method without an entry is tried with its defaults.
 WAYS: dict[str, list[str]] = {
-    "ed": ["ed", "ed[alpha=0.5,mixup=0.4,slim=2]"],
+    "ed": ["ed", "ed[alpha=0.5,mixup=0.4,width=0.5]"],
     "end2": ["end2[prediction=dirichlet]"],
-    "shared": ["shared[at=block1]"],
+    "shared": ["shared[split_at=block1]"],
     "bn": [
-        "bn[at=block2]",
-        "bn[at=block2,type=2,loss=mse,repulsion=0.1]",
-        "bn[at=block2,align=true,keep=best]",
+        "bn[split_at=block2]",
+        "bn[split_at=block2,type=2,loss=mse,repulsion=0.1]",
+        "bn[split_at=block2,align=true,keep=best]",
         "bn[predict=curve]",
     ],
     "dbn": [
         f"dbn[{MINI}]",
         f"dbn[{MINI},preset=paper]",
-        f"dbn[{MINI},logit_branch=live,loss=kl]",
+        f"dbn[{MINI},sees_state=true,loss=kl]",
         f"dbn[{MINI},process=rectified_flow]",
         f"dbn[{MINI},prior=gaussian,sampler_noise=posterior,distill=false]",
         f"dbn[{MINI},perturb_input=true]",
     ],
     "direct": [f"direct[{MINI}]", f"direct[{MINI},loss=kl]"],
-    "hydra": ["hydra[at=block2,mixup=0.4,cutmix=1]"],
-    "perturbed": ["perturbed[at=block2]"],
-    "student-bridge": [f"student-bridge[{MINI},source_members=1,group=1,joint={joint}]" for joint in ("false", "true")],
+    "hydra": ["hydra[split_at=block2,mixup=0.4,cutmix=1]"],
+    "perturbed": ["perturbed[split_at=block2]"],
+    "student-bridge": [
+        f"student-bridge[{MINI},source_members=1,members_per_bridge=1,joint={joint}]" for joint in ("false", "true")
+    ],
 }
 SPECS = [spec for name, cls in methods().items() if cls.task == "classification" for spec in WAYS.get(name, [name])]
 SIZES = {"single": 1, "ts": 1}
@@ -140,7 +142,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Wo
 
 
 COMBINATIONS = [("frn", spec, teachers) for spec in SPECS for teachers in TEACHERS]
-COMBINATIONS += [("batchnorm", spec, TEACHERS[1]) for spec in ("bn[at=block2]", f"dbn[{MINI}]")]
+COMBINATIONS += [("batchnorm", spec, TEACHERS[1]) for spec in ("bn[split_at=block2]", f"dbn[{MINI}]")]
 
 
 @pytest.mark.parametrize(("norm", "spec", "teachers"), COMBINATIONS)
@@ -239,7 +241,7 @@ def test_full_precision_widens_and_never_narrows(dtype: torch.dtype) -> None:
 
 def test_networks_give_full_precision_under_autocast() -> None:
     classifier = Classifier(NetworkSpec(name="resnet8", channels=4, width=1.0), 3, 1, (0.5,), (0.5,))
-    score = ScoreNetwork(4, 3, "mini", logit_branch="live")
+    score = ScoreNetwork(4, 3, "mini", sees_state=True)
     with torch.autocast("cpu", torch.bfloat16):
         logits = classifier(torch.rand(2, 1, 8, 8))
         change = score(torch.rand(2, 4, 8, 8), logits, torch.rand(2))

@@ -24,17 +24,17 @@ from dbn_core.train.recipe import Recipe
 
 # Reading a number, or a shape that depends on numbers, makes the host wait for all that the device has queued.
 WAITING = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "unique", "_unique2", "is_nonzero"}
-MINI = "at=block2,score_network=mini,batch_size=8"
+MINI = "split_at=block2,score_network=mini,batch_size=8"
 # Without BN: its curve reads one number a step from a generator, which lives on the CPU.
 SPECS = [
     "ed[mixup=0.4,alpha=0.5]",
-    "hydra[at=block2,mixup=0.4,cutmix=1]",
+    "hydra[split_at=block2,mixup=0.4,cutmix=1]",
     "end2",
     f"direct[{MINI},loss=kl]",
     f"dbn[{MINI}]",
     f"dbn[{MINI},preset=paper]",
     f"dbn[{MINI},process=rectified_flow]",
-    "shared[at=block1]",
+    "shared[split_at=block1]",
 ]
 
 
@@ -80,7 +80,7 @@ def waits(spec: str, epochs: int, taught: str) -> tuple[Counter[str], int, int]:
     part: Part = method.parts(3)[0]
     context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
     if taught == "stored" and part.teacher_mixup is not None:
-        cutmix = part.shown(recipe).cutmix
+        cutmix = part.teacher_recipe(recipe).cutmix
         context.stored_views = Views(split, Augmentation(1, True, part.teacher_mixup, cutmix), 2, {})
         context.stored_logits = [torch.randn(2, 32, 5, generator=draw).half() for _ in part.members]
     with Waits() as seen:
