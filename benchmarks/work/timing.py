@@ -116,12 +116,19 @@ def _time_predictors(
             if reason := why_missing(runtime, builder.device):
                 report(f"Nothing is timed in {runtime}: {reason}")
                 continue
-            ready = {}
-            for name, predictor in predictors.items():
-                try:
-                    ready[name] = prepare(runtime, predictor, images[:2], options.threads)
-                except RuntimeMissingError as error:
-                    report(f"{name} is not timed in {runtime}: {error}")
+            for trace in (True, False):  # one exporter for all, since a traced network is a little slower
+                ready, problems = {}, []
+                for name, predictor in predictors.items():
+                    try:
+                        ready[name] = prepare(runtime, predictor, images[:2], options.threads, trace)
+                    except RuntimeMissingError as error:
+                        problems.append(f"{name} is not timed in {runtime}: {error}")
+                        if trace:
+                            break
+                if not problems:
+                    break
+            for problem in problems:
+                report(problem)
             if unit not in ready:
                 continue
             # What torch runs fastest; onnxruntime takes rows of pixels alone.

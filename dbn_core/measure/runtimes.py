@@ -41,21 +41,27 @@ def why_missing(runtime: Runtime, device: torch.device) -> str:
     return ""
 
 
-def prepare(runtime: Runtime, predictor: nn.Module, example: torch.Tensor, threads: int) -> Network:
+def prepare(
+    runtime: Runtime, predictor: nn.Module, example: torch.Tensor, threads: int, trace: bool = False
+) -> Network:
     """The deployable form of ``predictor`` in a runtime: images [B, C, H, W] of any B to its log-probabilities.
 
     Args:
         predictor: frozen, on the device of ``example``.
         example: images [B, C, H, W].
         threads: that onnxruntime may use; torch has a setting of its own.
+        trace: whether to use :func:`traced` for onnxruntime, in the place of torch.export.
 
     Raises:
-        RuntimeMissingError: the predictor cannot be exported to onnxruntime.
+        RuntimeMissingError: the predictor cannot be exported to onnxruntime, or its trace is wrong.
     """
     folded = deployable(predictor, example)
     if runtime == "onnxruntime":
-        exported = traced(folded, example, threads)
-        return exported or OnnxNetwork(to_onnx(export_program(folded, example), ["terms"]), threads)
+        if not trace:
+            return OnnxNetwork(to_onnx(export_program(folded, example), ["terms"]), threads)
+        if (exported := traced(folded, example, threads)) is None:
+            raise RuntimeMissingError("a trace of the predictor differs from it.")
+        return exported
     return torch.compile(folded, dynamic=False) if runtime == "compiled" else folded
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dbn_core.measure.deploy import deployable
-from dbn_core.measure.runtimes import prepare, traced
+from dbn_core.measure.runtimes import RuntimeMissingError, prepare, traced
 from dbn_core.methods.predictors import Mixture
 from tests.dbn_core.measure.test_deploy import dbn, network
 
@@ -42,8 +42,10 @@ def test_a_traced_predictor_is_the_same_function_of_any_batch(make: Callable[[],
 
 
 @torch.no_grad()
-def test_what_a_trace_gets_wrong_is_exported_otherwise() -> None:
+def test_what_a_trace_gets_wrong_is_refused() -> None:
     images, module = torch.rand(5, 3, 8, 8), Noise().eval()
     assert traced(module, images[:2], 1) is None
+    with pytest.raises(RuntimeMissingError, match="differs"):
+        prepare("onnxruntime", module, images[:2], 1, trace=True)
     exported = prepare("onnxruntime", module, images[:2], 1)
     assert not torch.equal(exported(images), exported(images))
