@@ -75,10 +75,9 @@ class GlobalState:
         for name, generator in _global_generators(device).items():
             if name in self.tensors:
                 generator.set_state(self.tensors[name])
-        if self.others:
-            np.random.set_state(tuple(self.others["numpy"]))  # noqa: NPY002
-            version, words, gauss = self.others["python"]
-            random.setstate((version, tuple(words), gauss))
+        np.random.set_state(tuple(self.others["numpy"]))  # noqa: NPY002
+        version, words, gauss = self.others["python"]
+        random.setstate((version, tuple(words), gauss))
 
 
 @contextmanager

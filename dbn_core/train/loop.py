@@ -208,7 +208,7 @@ def train(
 
 @dataclass
 class _State:
-    """Everything that a training carries from step to step, as it goes into a checkpoint."""
+    """State of a training between steps, as stored in a checkpoint."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -224,7 +224,7 @@ class _State:
     _resume: torch.Tensor | None = None  # state to go on with, in the middle of an epoch
 
     def order(self, split: Split, batch_size: int) -> Iterator[torch.Tensor]:
-        """The batches of the current epoch that are left, as they would have come without an interruption."""
+        """The remaining batches of the current epoch, the same as without an interruption."""
         if self._resume is not None:
             assert self._begin is not None
             self.generator.set_state(self._begin)
@@ -254,10 +254,10 @@ class _State:
         write_checkpoint(path, groups, meta)
 
     def fits(self, groups: dict[str, dict[str, torch.Tensor]], meta: dict[str, Any]) -> bool:
-        """Whether a checkpoint is of this module and recipe; that of a method that was edited since is not."""
+        """Whether a checkpoint has this recipe and the shapes of this module, which an edited method may not have."""
         wanted = {"module": self.module.state_dict()}
         wanted |= {"average": self.average.state_dict()} if self.average is not None else {}
-        return meta.get("recipe", self.recipe.key()) == self.recipe.key() and all(
+        return meta.get("recipe") == self.recipe.key() and all(
             _shapes(groups.get(group, {})) == _shapes(tensors) for group, tensors in wanted.items()
         )
 
@@ -275,8 +275,7 @@ class _State:
         if within := groups.get("epoch"):
             self.losses, self._begin = list(within["losses"]), within["begin"]
             self._resume = self.generator.get_state()
-        # Checkpoints of earlier versions have no such entry; their trainings drew from no global generator.
-        GlobalState(groups.get("draws", {}), meta.get("draws", {})).write(self.device)
+        GlobalState(groups["draws"], meta["draws"]).write(self.device)
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

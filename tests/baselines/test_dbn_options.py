@@ -10,15 +10,13 @@ from baselines.dbn import DBNConfig
 from baselines.dbn.training import evaluation_temperature
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, flow_loss, kl_to
 from dbn_core.bridge.distill import step_distillation_loss
-from dbn_core.bridge.process import mean_temperature, random_temperature
 from dbn_core.bridge.sampler import sample
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.errors import SpecError
-from dbn_core.methods.predictors import BridgedSource, Tempered, start_logits
+from dbn_core.methods.predictors import Tempered, start_logits
 from dbn_core.methods.registry import parse_method
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
-from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.rng import generator
 
@@ -93,14 +91,6 @@ def test_distillation_mixes_its_two_targets_and_runs_the_student_once(loss: str)
 # ------------------------------------------------------------------------------------------- start and temperature
 
 
-def test_the_mean_of_the_random_temperatures_is_that_of_evaluation() -> None:
-    values = random_temperature(20_000, 2.0, 0.4, generator(seed=5))
-    assert float(values.min()) >= 2.0
-    assert float(values.max()) <= 2.4
-    assert float(values.mean()) == pytest.approx(mean_temperature(2.0, 0.4), abs=3e-3)
-    assert mean_temperature(2.0, 0.4) == pytest.approx(2.0 + 0.4 / 6)
-
-
 def test_a_gaussian_prior_forgets_the_source_logits() -> None:
     assert evaluation_temperature(parse_method("dbn[prior=gaussian]").config) is None
     a, b = (start_logits(draw(4, 3, purpose=name), None, generator(seed=6)) for name in "ab")
@@ -117,17 +107,6 @@ def source() -> Classifier:
     network = Classifier(SPEC, 5, 1, (0.5,), (0.5,))
     initialise_(network, generator(seed=7))
     return network.eval()
-
-
-def test_a_bridged_source_runs_the_source_once_and_every_bridge_on_its_features() -> None:
-    network, images = source(), torch.rand(3, 1, 8, 8)
-    score = ScoreNetwork(4, 5, "mini")
-    initialise_(score, generator(seed=8))
-    denoiser = Denoiser(score.eval(), step_variances(1, 1.0, 1.0))
-    logits = network(images)
-    h = network.split("block1")[0](images)
-    expected = (logits / 2 - score(h, logits / 2, torch.ones(3))).log_softmax(-1)
-    assert torch.allclose(BridgedSource(network, "block1", [denoiser], 2.0)(images)[0], expected, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------- controls

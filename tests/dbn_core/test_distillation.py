@@ -73,16 +73,6 @@ def test_ed_is_smallest_at_the_mean_softened_prediction(seed):
         assert ed_loss(best.detach() + 0.1 * direction, teachers, tau) > loss
 
 
-def test_ed_gradient_does_not_shrink_with_the_temperature():
-    # tau^2 makes up for the 1 / tau^2 of softened gradients; without it the ratio would be about 1 / 100.
-    def gradient(tau):
-        student = (0.01 * normal(8, 5)).requires_grad_()
-        teachers = 0.01 * normal(1, 8, 5, seed=1)
-        return torch.autograd.grad(ed_loss(student, teachers, tau), student)[0]
-
-    assert float(gradient(10.0).norm() / gradient(1.0).norm()) == pytest.approx(1, rel=0.02)
-
-
 # ---------------------------------------------------------------------------------------------------------- END2
 
 
@@ -126,29 +116,9 @@ def test_end2_equals_torchs_dirichlet(seed, members, classes, tau):
     assert float(end2_loss(student, teachers, tau)) == pytest.approx(end2_by_torch(student, teachers, tau), rel=1e-6)
 
 
-def test_end2_expected_log_probability_agrees_with_sampling():
-    # One class dominates the teachers and they agree, so that beta is huge and the KL to the flat Dirichlet vanishes.
-    student = torch.tensor([[2.0, 0.5, -1.0]], dtype=torch.float64)
-    teachers = torch.tensor([[[1.0, 0.0, 0.2]]], dtype=torch.float64).repeat(2, 1, 1)
-    torch.manual_seed(0)
-    draws = Dirichlet(1 + (student[0] / 2).exp()).sample((200_000,)).log().mean(0)
-    expected = -float((draws * (teachers[0, 0] / 2).softmax(-1)).sum())
-    assert float(end2_loss(student, teachers, 2.0)) == pytest.approx(expected, abs=0.02)
-
-
 def test_end2_default_temperature_is_the_papers():
     student, teachers = normal(3, 5), normal(3, 3, 5, seed=1)
     assert float(end2_loss(student, teachers)) == pytest.approx(end2_by_torch(student, teachers, 2.0))
-
-
-def test_end2_prefers_its_target_concentrations():
-    # With b the sum of beta, b times the loss is KL(Dir(alpha) || Dir(1 + b pbar)) up to a constant.
-    tau, teachers = 2.0, 2 * normal(4, 3, 5)
-    mean, precision = proxy_dirichlet(teachers, tau)
-    target = tau * (mean * (5 + precision)[:, None]).log()
-    best = float(end2_loss(target, teachers, tau))
-    for step in range(8):
-        assert float(end2_loss(target + 0.3 * normal(3, 5, seed=10 + step), teachers, tau)) > best
 
 
 def test_end2_is_the_divergence_of_two_dirichlets_by_closed_form_and_by_sampling():
@@ -169,19 +139,6 @@ def test_end2_is_the_divergence_of_two_dirichlets_by_closed_form_and_by_sampling
     assert gap == pytest.approx(float(ratios.mean()), abs=4 * float(ratios.std()) / 200_000**0.5)
 
 
-@pytest.mark.parametrize("confidence", [3.0, 8.0, 15.0])
-@pytest.mark.parametrize("learnt", [0.0, 0.5])  # share of the teachers' mean logits that the student has reached
-def test_end2_pulls_several_times_less_than_ed(confidence, learnt):
-    # Its loss carries no factor tau^2, as ED's does (16): at one learning rate END2 learns much more slowly.
-    teachers = confidence * (normal(1, 64, 10).repeat(3, 1, 1) + 0.3 * normal(3, 64, 10, seed=1))
-    norms = []
-    for loss in (ed_loss, end2_loss):
-        student = (learnt * teachers.mean(0)).requires_grad_()
-        loss(student, teachers).backward()
-        norms.append(float(student.grad.norm()))
-    assert 3 < norms[0] / norms[1] < 16
-
-
 @pytest.mark.parametrize("tau", [1.0, 2.0, 4.0])
 def test_with_the_weight_tau_squared_end2_is_as_steep_as_ed_around_its_minimum(tau):
     # For teachers that nearly agree, (K + precision) is large: the second-order expansion of the divergence around the
@@ -196,21 +153,6 @@ def test_with_the_weight_tau_squared_end2_is_as_steep_as_ed_around_its_minimum(t
         loss(student).backward()
         gradients.append(student.grad)
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
-
-
-def test_end2_hardly_pulls_at_the_precision():
-    # Raising all logits scales the concentrations alone.  Its curvature is (K - 1) / (2 (K + precision)) that of ED's
-    # variance of the logits, so that a student learns the proportions long before their precision.
-    teachers = 2 * normal(1, 1, 5) + 0.05 * normal(3, 1, 5, seed=1)
-    mean, precision = proxy_dirichlet(teachers, 1.0)
-    total = 5 + precision
-
-    def loss(offset):
-        return end2_loss((mean * total[:, None]).log() + offset, teachers, 1.0)
-
-    curvature = torch.autograd.functional.hessian(loss, torch.zeros((), dtype=torch.float64))
-    assert float(curvature) == pytest.approx(float(4 / (2 * total)), rel=0.05)
-    assert curvature < 0.02
 
 
 def test_at_the_minimum_the_softmax_is_the_teachers_prediction_and_the_dirichlets_mean_is_softer():

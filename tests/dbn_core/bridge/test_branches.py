@@ -16,7 +16,6 @@ from baselines.dbn.branches import BranchTraining
 from baselines.dbn.training import BridgeTraining, Ends
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.bridge.branches import (
-    BranchedNetwork,
     branch_fractions,
     branch_loss,
     branch_states,
@@ -30,7 +29,7 @@ from dbn_core.bridge.branches import (
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import bridge_mean_std, target_logits
-from dbn_core.bridge.sampler import sample, trajectory
+from dbn_core.bridge.sampler import trajectory
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
@@ -95,18 +94,6 @@ def test_a_widened_head_starts_as_copies_and_its_export_answers_as_its_last_bran
     assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("k", [0, 1, 2])
-def test_only_a_branch_with_a_weight_is_taught(k: int) -> None:
-    student = branched(score_denoiser(), 3)
-    z, one_hot = torch.randn(4, 5), torch.eye(3)[k]
-    outputs = student.network.branches(torch.randn(4, 4, 8, 8), z, torch.ones(4))
-    fractions = torch.tensor([1 / 3, 2 / 3, 1])
-    targets, z_0 = torch.randn(4, 3, 5), torch.randn(4, 5)
-    branch_loss(outputs, torch.ones(4, 1), z, targets, z_0, fractions, one_hot, alpha=1.0).backward()
-    taught = student.network.network.out.weight.grad.abs().unflatten(0, (3, 5)).sum((1, 2)) > 0
-    assert taught.tolist() == one_hot.bool().tolist()
-
-
 # ------------------------------------------------------------------------------------------- weights, ways, targets
 
 
@@ -118,11 +105,6 @@ def test_weights_grow_by_one_factor_and_always_sum_to_one(count: int, growth: fl
     for before, after in pairwise(weights):
         if min(float(before), float(after)) > 1e-30:
             assert math.log(after / before) == pytest.approx(growth / count, abs=1e-4)
-
-
-def test_weights_go_from_even_to_the_endpoint_alone() -> None:
-    assert growing_weights(4).tolist() == pytest.approx([0.25] * 4)
-    assert growing_weights(4, 1000.0).tolist() == pytest.approx([0, 0, 0, 1])
 
 
 def test_branches_aim_at_evenly_spaced_states_down_to_the_next_student_step() -> None:
@@ -429,19 +411,3 @@ def test_records_are_numbers() -> None:
     assert context.records == {"a": 0.5, "b": None, "c": 3.0}
     with pytest.raises(SpecError, match="takes a number"):
         context.record(d="many")
-
-
-def test_the_path_of_a_sampler_ends_with_its_sample() -> None:
-    denoiser = Denoiser(Linear(draw(3), 0.5), step_variances(3, 0.1, 0.3))
-    z = draw(2, 3, purpose="s")
-    states = trajectory(denoiser, FEATURES, z, "forward", generator(seed=1))
-    assert len(states) == 4
-    assert torch.equal(states[0], z)
-    assert torch.equal(states[-1], sample(denoiser, FEATURES, z, "forward", generator(seed=1)))
-
-
-def test_a_branched_network_has_no_more_than_a_wider_last_layer() -> None:
-    plain = score_denoiser().network
-    extra = [sum(p.numel() for p in BranchedNetwork(plain, k).parameters()) for k in (1, 4)]
-    assert extra[0] == sum(p.numel() for p in plain.parameters())
-    assert extra[1] - extra[0] == 3 * 5 * (plain.out.in_features + 1)

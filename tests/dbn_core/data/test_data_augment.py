@@ -109,12 +109,6 @@ def test_mixup_equals_a_loop_over_examples(shape, seed):
         assert torch.allclose(got[i], expected, atol=1e-6)
 
 
-def test_mixup_identities():
-    images, permutation = to_float(images_of((4, 3, 2, 2))), torch.tensor([2, 0, 3, 1])
-    assert torch.equal(mix(images, images[permutation], torch.zeros(4)), images)
-    assert torch.equal(mix(images, images[permutation], torch.ones(4)), images[permutation])
-    half = torch.full((4,), 0.5)
-    assert torch.equal(mix(images, images, half), images)
 
 
 def test_same_state_same_bits_and_the_global_state_is_left_alone():

@@ -73,9 +73,6 @@ def some_dataset(**changes):
     return Dataset.build(**{**options, **parts, **changes})
 
 
-def test_dataset_describes_itself():
-    data = some_dataset()
-    assert (data.channels, data.image_size, data.num_classes, len(data.train)) == (1, (3, 3), 2, 4)
 
 
 def test_fingerprint_depends_on_all_that_training_can_notice():

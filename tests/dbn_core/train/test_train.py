@@ -12,7 +12,7 @@ from torch import nn
 from dbn_core.data.dataset import Split
 from dbn_core.errors import PluginError, TrainingDivergedError, TrainingStoppedError
 from dbn_core.methods.evaluation import evaluate_split, predict_split
-from dbn_core.rng import GlobalState, generator, seeded
+from dbn_core.rng import generator, seeded
 from dbn_core.tensors import unpack
 from dbn_core.train import loop
 from dbn_core.train.checkpoint import read_checkpoint, write_checkpoint
@@ -369,24 +369,6 @@ def test_a_checkpoint_of_another_module_or_recipe_counts_as_none(tmp_path, monke
         assert log.steps == expected.steps
 
 
-def test_a_checkpoint_from_before_global_draws_were_kept_is_resumed(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    path, draws = tmp_path / "run.safetensors", generator(seed=0)
-    undisturbed, module, resumed = network(), network(), network(9)
-    run(undisturbed, noisy_step(undisturbed, draws), recipe(), generator=draws)
-    draws = generator(seed=0)
-    with pytest.raises(RuntimeError, match="power cut"):
-        run(module, noisy_step(module, draws, 8), recipe(), generator=draws, checkpoint=path)
-    groups, meta = read_checkpoint(path)
-    del groups["draws"], meta["draws"], meta["recipe"]
-    write_checkpoint(path, groups, meta)
-    draws, before = generator(seed=9), GlobalState.read(CPU)
-    log = run(resumed, noisy_step(resumed, draws), recipe(), generator=draws, checkpoint=path)
-    assert same(resumed, undisturbed)
-    assert (log.steps, log.epochs) == (12, 4)
-    assert before.others == GlobalState.read(CPU).others
-
-
 def test_what_no_checkpoint_can_hold_is_said_before_the_first_step(tmp_path):
     module = network()
     module.register_buffer("mask", torch.eye(3).to_sparse())
@@ -439,17 +421,6 @@ def test_watching_changes_no_bits():
     assert same(alone, watched)
     assert log.best_epoch is None
     assert [set(scores) for scores in monitor.scores] == [{"acc", "nll"}] * recipe().epochs
-
-
-def test_a_resumed_run_does_not_repeat_finished_epochs(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    module, path, draws = network(), tmp_path / "run.safetensors", generator(seed=0)
-    with pytest.raises(RuntimeError):
-        run(module, noisy_step(module, draws, 10), recipe(), generator=draws, checkpoint=path)
-    again, steps = network(), []
-    step = noisy_step(again, draws)
-    run(again, lambda batch: steps.append(1) or step(batch), recipe(), generator=draws, checkpoint=path)
-    assert len(steps) == 3
 
 
 @pytest.mark.parametrize("cut", [0, 4, 100, 0.5, 0.999])
@@ -520,14 +491,6 @@ def test_the_average_is_what_is_validated_and_kept():
     run(module, lambda batch: module(), chosen, evaluate=evaluate)
     assert seen[1] == pytest.approx(-(0.5**5 + sum(0.5 ** (7 - t) * t for t in range(2, 7))))
     assert module.weight.item() == seen[1]
-
-
-def test_training_mode_returns_after_validation():
-    module, modes = network(), []
-    step = cross_entropy(module)
-    chosen = recipe(keep="best_nll", epochs=2)
-    run(module, lambda b: modes.append(module.training) or step(b), chosen, evaluate=lambda m: (0.5, 1.0))
-    assert modes == [True] * 6
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
