@@ -1,9 +1,9 @@
-"""What one prediction costs: parameters, multiply-adds and FLOPs of a whole predictor.
+"""Cost of one prediction: parameters, multiply-adds and FLOPs of a whole predictor.
 
 MACs are those of convolutions, linear layers, matrix products and attention, as fvcore counts them; FLOPs = 2 MACs.
-torch's own FlopCounterMode counts the same operations by another route, and the two must agree: an operation that one
-of them skipped is an error here, never a zero.  What a prediction does outside torch neither can see: a method that
-leaves torch states that cost itself, and the statement is marked as one.
+torch's FlopCounterMode counts the same operations independently, and both must agree: an operation that one of them
+skips raises an error.  Neither sees work outside torch: a method that leaves torch states its cost itself, and results
+mark that cost as stated.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from dbn_core.errors import BenchError
 
 # fvcore's operators that multiply and add; its counts for norms, pooling and upsampling are left out.
 _MAC_OPERATORS = {"conv", "addmm", "linear", "mm", "bmm", "matmul", "einsum", "baddbmm", "attention"}
-# Products that fvcore leaves out and that torch's counter may leave out as well, so that both agree on too little.
+# Products that fvcore skips and torch's counter may skip as well, so that both would agree on too little.
 _UNCOUNTED = {
     *("_native_multi_head_attention", "_transformer_encoder_layer_fwd"),
     *("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"),
     *("bilinear", "mv", "addmv", "addbmm", "dot", "vdot", "inner", "cdist", "pdist", "tensordot"),
     *("linalg_multi_dot", "chain_matmul"),
 }
-# How a tensor's numbers get out of torch: to NumPy and what builds on it, and to other array libraries.
+# Calls by which a tensor leaves torch: to NumPy and to other array libraries.
 _WAYS_OUT = {"numpy", "__array__", "__dlpack__"}
 
 
@@ -59,7 +59,7 @@ class Cost:
 
 
 class _WaysOut(TorchFunctionMode):
-    """Notes which ways out of torch a forward pass takes."""
+    """Records by which calls a forward pass leaves torch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _WaysOut(TorchFunctionMode):
 
 
 def count_parameters(predictor: nn.Module) -> int:
-    """Parameters of a module; one that is used twice counts once."""
+    """Parameters of a module; shared ones count once."""
     return sum(parameter.numel() for parameter in {id(p): p for p in predictor.parameters()}.values())
 
 
@@ -87,7 +87,7 @@ def _attention(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counter[str]:
 
 @torch.no_grad()
 def count_in_torch(predictor: nn.Module, example: torch.Tensor) -> Cost:
-    """What torch's own counter sees of a forward pass on ``example`` [1, C, H, W]: all that happens in torch."""
+    """Cost of a forward pass on ``example`` [1, C, H, W] by torch's counter: all work inside torch."""
     # As plain products: fused attention on a CPU is not counted.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         predictor.eval()(example)
@@ -99,14 +99,14 @@ def predictor_cost(
 ) -> tuple[Cost, bool]:
     """Cost of a method's predictor on ``example`` [1, C, H, W], and whether the method states it itself.
 
-    A stated cost is taken as it is, but never below what torch's counter saw.
+    A stated cost must be at least what torch's counter found.
 
     Args:
-        state: what the method states, given what torch's counter saw; None where it leaves it at that.
-        name: of the method, for messages.
+        state: the method's ``cost``: from the count in torch to a stated cost, or None to accept the count.
+        name: of the method, for error messages.
 
     Raises:
-        CostError: as :func:`measure_cost`, or the stated cost is none or too low.
+        CostError: as :func:`measure_cost`, or the stated cost is no :class:`Cost`, or too low.
     """
     counted = count_in_torch(predictor, example)
     stated = state(counted)
@@ -118,8 +118,8 @@ def predictor_cost(
         value, least = getattr(stated, field), getattr(counted, field)
         if not isinstance(value, int) or value < least:
             raise CostError(
-                f"Method '{name}': cost() states {field} = {value!r} where torch alone has {least:,}: return "
-                "`counted` plus whole numbers for what happens outside torch."
+                f"Method '{name}': cost() states {field} = {value!r}, less than the {least:,} in torch alone: return "
+                "`counted` plus whole numbers for the work outside torch."
             )
     return stated, True
 
@@ -128,11 +128,11 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor, counted: Cost | No
     """Count a forward pass on ``example`` [1, C, H, W].
 
     Args:
-        counted: what :func:`count_in_torch` says of it, where that is known already; a sampler takes seconds.
+        counted: the result of :func:`count_in_torch`, if known; counting a sampler takes seconds.
 
     Raises:
         CostError: fvcore and torch disagree by more than 0.1 %, so that one of them skipped an operation, or the
-            forward pass has a product that neither counts, leaves torch, or cannot be traced.
+            forward pass contains a product that neither counts, leaves torch, or cannot be traced.
     """
     with warnings.catch_warnings():  # its import calls a deprecated part of torch
         warnings.simplefilter("ignore")
@@ -143,7 +143,7 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor, counted: Cost | No
     if ways_out.taken:
         raise CostError(
             f"FLOPs cannot be counted: the forward pass leaves torch through {', '.join(sorted(ways_out.taken))}(), "
-            "and what happens there is not seen: state the whole cost in Method.cost()."
+            "where operations are not counted: state the whole cost in Method.cost()."
         )
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -169,7 +169,7 @@ def measure_cost(predictor: nn.Module, example: torch.Tensor, counted: Cost | No
     if uncounted or abs(total - 2 * macs) > 1e-3 * max(total, 1):
         raise CostError(
             f"FLOPs cannot be counted: fvcore counts 2 x {macs:,.0f}, torch counts {total:,}; fvcore skipped "
-            f"{', '.join(uncounted or skipped) or 'nothing it knows of'}. Write the predictor with convolutions, "
+            f"{', '.join(uncounted or skipped) or 'no operation'}. Write the predictor with convolutions, "
             "linear layers and plain matrix products, or state its cost in Method.cost()."
         )
     return Cost(count_parameters(predictor), int(macs))

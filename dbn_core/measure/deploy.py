@@ -1,8 +1,8 @@
-"""The form of a predictor that one would deploy: the same function with what is constant computed beforehand.
+"""The deployable form of a predictor: the same function with constants precomputed.
 
-BatchNorms become part of the convolutions before them, and a denoiser's score network, which runs at T known times,
-loses its time embedding; see :mod:`dbn_core.nets.fixed_score`.  Both are exact but for rounding, and both are done for
-every method alike.
+BatchNorms are folded into the preceding convolutions, and the time embedding of a denoiser's score network, which runs
+at T known times, becomes a constant; see :mod:`dbn_core.nets.fixed_score`.  Both are exact up to rounding and apply to
+every method.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dbn_core.nets.fixed_score import at_time
 from dbn_core.nets.resnet import BatchNormReLU, ResidualReLU
 from dbn_core.nets.score import ScoreNetwork
 
-# Differences of log-probabilities that rewriting may make; rounding is one or two orders below them.
+# Largest differences of log-probabilities between both forms; rounding is one or two orders of magnitude smaller.
 _ABSOLUTE, _RELATIVE = 1e-4, 1e-5
 
 
 class FixedSteps(Denoiser):
-    """A denoiser with a network of its own for each step n, in which the time n / T is a constant."""
+    """A denoiser with one network per step n, in which the time n / T is a constant."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__(nn.Identity(), denoiser.variances)
@@ -43,8 +43,8 @@ class FixedSteps(Denoiser):
 def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
     """A copy of ``predictor`` with constants folded; the same log-probabilities within 1e-4.
 
-    One that cannot be copied, or whose folded copy disagrees on ``example``, comes back as it is; of one that draws
-    random numbers the two are not compared.
+    A predictor that cannot be copied, or whose folded copy disagrees on ``example``, is returned unchanged.  Predictors
+    that draw random numbers are not compared.
 
     Args:
         predictor: in evaluation mode; it is not changed.
@@ -52,7 +52,7 @@ def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
     """
     try:
         folded = _fold_norms(copy.deepcopy(predictor), example)
-    except (TypeError, RuntimeError):  # a stranger's module may hold what no copy can be made of
+    except (TypeError, RuntimeError):  # third-party modules may not support deepcopy
         return predictor
     _fix_times(folded)
     if draws_numbers(predictor, example):
@@ -62,7 +62,7 @@ def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 class _Draws(TorchDispatchMode):
-    """Notes whether an operator draws random numbers."""
+    """Records whether an operator draws random numbers."""
 
     found = False
 
@@ -80,8 +80,8 @@ def draws_numbers(predictor: nn.Module, example: torch.Tensor) -> bool:
 
 
 def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Fold each BatchNorm into the convolution whose output it reads; found by watching a forward pass."""
-    outputs: list[tuple[torch.Tensor, nn.Conv2d]] = []  # kept alive, so that an identity stands for one tensor
+    """Fold each BatchNorm into the convolution whose output it reads in a forward pass."""
+    outputs: list[tuple[torch.Tensor, nn.Conv2d]] = []  # kept alive, so that identities stay unique
     read: dict[nn.Module, list[nn.Conv2d | None]] = {}
 
     def after_convolution(conv: nn.Module, _: Any, output: torch.Tensor) -> None:
@@ -103,7 +103,7 @@ def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
             conv = sources.get(norm)
             if (
                 isinstance(norm, nn.BatchNorm2d)
-                and type(norm) in (nn.BatchNorm2d, BatchNormReLU)  # a stranger's subclass may do more
+                and type(norm) in (nn.BatchNorm2d, BatchNormReLU)  # a third-party subclass may do more
                 and conv is not None
                 and calls.count(conv) == len(read[norm])
                 and list(sources.values()).count(conv) == 1
@@ -115,7 +115,7 @@ def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 def _fix_times(module: nn.Module) -> None:
-    """Put :class:`FixedSteps` in the place of denoisers, where their networks are ones that we can rewrite."""
+    """Replace denoisers with a :class:`ScoreNetwork` by :class:`FixedSteps`."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is Denoiser and isinstance(child.network, ScoreNetwork):

@@ -1,4 +1,4 @@
-"""Predictions of a whole split, and what they are worth."""
+"""Predictions on a whole split, and their accuracy and NLL."""
 
 from __future__ import annotations
 

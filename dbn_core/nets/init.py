@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 # Standard deviation of a unit normal truncated to [-2, 2]; JAX divides by it so that truncation keeps the variance.
 _TRUNCATED_STD = 0.87962566103423978
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A module that initialises itself and its submodules."""
+
+    def reset(self, generator: torch.Generator) -> None:
+        """Fill all parameters by draws of ``generator``."""
 
 
 def truncated_normal_(weight: torch.Tensor, gain: float, generator: torch.Generator) -> None:
@@ -22,10 +31,10 @@ def truncated_normal_(weight: torch.Tensor, gain: float, generator: torch.Genera
 def initialise_(module: nn.Module, generator: torch.Generator, gain: float = 2.0) -> None:
     """Initialise every convolution and linear layer (He normal by default, zero bias) and reset every norm layer.
 
-    A module that wants another start defines ``reset(generator)``, which is called instead and owns its whole subtree.
+    A module with a ``reset(generator)`` method initialises its whole subtree by it.
     """
-    if hasattr(module, "reset"):
-        module.reset(generator)  # type: ignore[operator]
+    if isinstance(module, Resettable):
+        module.reset(generator)
         return
     if isinstance(module, nn.Conv2d | nn.Linear):
         truncated_normal_(module.weight, gain, generator)
