@@ -223,7 +223,7 @@ class BridgeNetwork(Method):
         return bridge
 
     def _solver(self, best: str) -> dict[str, Any]:
-        """What the recipes of curves and bridges share; ``best`` is how the best checkpoint is told."""
+        """Common recipe of curves and bridges; ``best`` is the score that chooses the checkpoint."""
         config = self.config
         return {
             "lr_scale": config.lr_scale,

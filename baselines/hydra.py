@@ -1,4 +1,4 @@
-"""Hydra: one student with a head for each teacher, so that what tells the teachers apart is learnt too.
+"""Hydra: one student with a head for each teacher, so that the differences between teachers are learnt too.
 
 Tran et al., 2020, arXiv 2001.04694.  For teachers f_i with logits z_i, a body b and heads h_i:
 

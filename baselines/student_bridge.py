@@ -87,7 +87,7 @@ class StudentBridge(Method):
         config, distillation, groups = self.config, self._distillation(), self._groups(size)
         (student,) = distillation.parts(config.source_members)
         parts = [dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)]
-        # Who teaches is told by the members of a part, and by the key of the student.
+        # The members of a part and the key of the student identify the teachers.
         settings = config.key(exclude={"source_term", "source_members", "bridge_from", "members_per_bridge"})
         shown: dict[str, Any] = {"teacher_mixup": config.bridge_mixup, "teacher_augmentation": config.augmentation()}
         if config.joint:

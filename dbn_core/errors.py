@@ -1,4 +1,4 @@
-"""Errors that a user can mend.  Each message names the thing that is wrong and the remedy, in one sentence."""
+"""Errors that a user can fix.  Each message names the fault and the remedy, in one sentence."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def replacing(path: Path, sync: bool = True) -> Iterator[BinaryIO]:
 
 
 def _umask() -> int:
-    """Which permissions new files lack; the system tells only who sets others."""
+    """The process's umask; the system returns it only when another one is set."""
     umask = os.umask(0o077)
     os.umask(umask)
     return umask

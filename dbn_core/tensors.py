@@ -1,8 +1,8 @@
 """Named tensors as safetensors: what several names share is stored once, and found again under each of them.
 
-A file without shared tensors is plain safetensors.  Where names share a tensor, it stands under the first of them, and
-the metadata say which others mean it: ``{"shared": {"head.weight": "network.head.weight"}}``, as JSON.  Tensors that
-overlap in other ways (a slice and its whole, a matrix and its transpose) are stored one by one, with the same values.
+A file without shared tensors is plain safetensors.  A tensor that several names share is stored under the first of
+them, and the metadata map the others to it, as JSON: ``{"shared": {"head.weight": "network.head.weight"}}``.  Tensors
+that overlap otherwise (a slice and its whole, a matrix and its transpose) are stored separately, with equal values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHARED = "shared"
 
 
 def pack(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Tensors, from whatever device, and metadata as the content of a safetensors file.
+    """Tensors from any device and metadata as the content of a safetensors file.
 
     Raises:
         PluginError: an entry that cannot be stored; see :func:`check_storable`.

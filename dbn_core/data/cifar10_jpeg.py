@@ -1,4 +1,4 @@
-"""CIFAR-10 as JPEG images, which come with the package: ``cifar10_jpeg/`` beside this file, with a NOTICE."""
+"""CIFAR-10 as JPEG images, which come with the package in ``cifar10_jpeg/``, with a NOTICE."""
 
 from __future__ import annotations
 

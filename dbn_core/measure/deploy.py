@@ -64,7 +64,9 @@ def deployable(predictor: nn.Module, example: torch.Tensor) -> nn.Module:
 class _Draws(TorchDispatchMode):
     """Records whether an operator draws random numbers."""
 
-    found = False
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.found |= torch.Tag.nondeterministic_seeded in func.tags

@@ -43,6 +43,6 @@ class StudentOptions(ImageOptions):
     epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
 
     def changes(self) -> dict[str, Any]:
-        """What :meth:`FitContext.student_recipe` is told."""
+        """Arguments for :meth:`FitContext.student_recipe`."""
         names = {"mixup", "lr_scale", "batch_size", "weight_decay", "epochs"}
         return self.model_dump(include=names) | self.augmentation()

@@ -15,7 +15,7 @@ from dbn_core.nets.precision import full_precision
 class FRN(nn.Module):
     """FRN with threshold: ``max(gamma * x / sqrt(mean_hw(x^2) + eps) + beta, tau)``, 3 parameters a channel.
 
-    With ``swish`` the module ends in ``z * sigmoid(z)``, where z is the normalised map and whatever is added to it.
+    With ``swish`` the module ends in ``z * sigmoid(z)``, where z is the normalised map plus the residual.
     Training then goes through :class:`_FRNSwish`, which reads and writes the map half as often.
 
     Args:

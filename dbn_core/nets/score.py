@@ -2,7 +2,7 @@
 
 Two logit branches exist.  ``dead`` is the released code's: three class-agnostic statistics through a small perceptron
 whose weights all start at zero, so its only live parameter is the last bias.  ``live`` is ours: all K logits are
-embedded, join the time embedding at every stage, and stand beside the pooled features in front of the last layer.
+embedded, join the time embedding at every stage, and are concatenated to the pooled features before the last layer.
 """
 
 from __future__ import annotations

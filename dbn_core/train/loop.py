@@ -104,13 +104,13 @@ def train(
         step: maps a :class:`Batch` to a scalar loss; runs under autocast where the recipe says bf16.
         split: training images and labels.
         flip: whether mirrored images are allowed, when the recipe leaves it to the data.
-        generator: drives order, augmentation and mixup, and whatever ``step`` draws from it.
+        generator: drives order, augmentation and mixup, and the draws of ``step`` from it.
         views: take the images from these views, one view an epoch, instead of augmenting online.
         evaluate: validation (accuracy, NLL) of a module; needed when ``recipe.keep`` is not ``last``.
         checkpoint: file to resume from and to write to every half minute, also in the middle of an epoch.  The caller
             removes it once the result is safe.  One that is damaged, or of another module or recipe, counts as none.
         counters: what ``step`` counts; kept in the checkpoint, so that a resumed run counts on.
-        monitor: told about the progress; may ask the training to stop.
+        monitor: receives the progress; may ask the training to stop.
         run_name: name of the run in error messages.
 
     Raises:
@@ -176,7 +176,9 @@ def train(
                     save()
                     last_saved = time.monotonic()
                 if stop:
-                    raise TrainingStoppedError(f"{run_name} was stopped; it goes on from there when it is run again.")
+                    raise TrainingStoppedError(
+                        f"{run_name} was stopped: run it again, and it goes on from its checkpoint."
+                    )
         log.loss = float(torch.stack(state.losses).mean())
         if not math.isfinite(log.loss):
             raise TrainingDivergedError(

@@ -1,4 +1,4 @@
-"""What a training tells the outside while it runs, and how it is asked to stop."""
+"""Progress reports of a running training, and requests to stop it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Monitor:
         """Called about once a second, and at the end of every epoch."""
 
     def should_stop(self) -> bool:
-        """Asked about once a second; a training that is told to stop writes its checkpoint first."""
+        """Called about once a second; a training writes its checkpoint before it stops."""
         return False
 
     def wants_validation(self) -> bool:
