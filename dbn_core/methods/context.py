@@ -30,7 +30,7 @@ State = Mapping[str, torch.Tensor]
 
 @dataclass
 class Workspace:
-    """What fitting and predicting share: data, the suite's network and task, a device, seed axes and trained parts."""
+    """Shared by fitting and predicting: data, the suite's network and task, a device, seed axes, trained parts."""
 
     data: Dataset
     spec: Any  # of the task's networks; a NetworkSpec where images are classified
@@ -47,7 +47,7 @@ class Workspace:
     def generator(self, purpose: str) -> torch.Generator:
         """A CPU generator for one purpose; the same purpose always gives the same numbers.
 
-        What draws from the global generators is seeded as well; see :mod:`dbn_core.rng`.
+        The global generators are seeded as well; see :mod:`dbn_core.rng`.
         """
         return generator(**self.axes, purpose=purpose)
 
@@ -56,7 +56,7 @@ class Workspace:
         return self.initialise(self.bare_network(spec), purpose)
 
     def bare_network(self, spec: Any = None) -> Any:
-        """As :meth:`new_network`, with whatever weights it is born with, on the CPU."""
+        """As :meth:`new_network`, without seeded initialisation, on the CPU."""
         data = self.data
         return self.task.new_network(
             spec or self.spec, data.channels, data.image_size, data.num_classes, data.mean, data.std
@@ -74,7 +74,7 @@ class Workspace:
             SpecError: the method did not declare that it needs this part.
         """
         if part not in self.parts:
-            raise SpecError(f"Part '{part}' is not at hand: declare it in Part(needs=...) or in Method.parts().")
+            raise SpecError(f"Part '{part}' is not available: declare it in Part(needs=...) or in Method.parts().")
         module.load_state_dict(dict(self.parts[part]))
         return module.to(self.device).to(memory_format=torch.channels_last).eval()
 
@@ -130,13 +130,13 @@ class FitContext(Workspace):
         self._counters["teacher_passes"] = value
 
     def record(self, **numbers: float) -> None:
-        """Store numbers of this training beside its part, by name; what is not finite as null.
+        """Store numbers of this training with its part, by name; numbers that are not finite become null.
 
-        They are for people to read: a report shows their means over repetitions, with the meanings that
-        :attr:`Method.records` gives.  No score and no key depends on them.
+        The report shows their means over repetitions, with the meanings of :attr:`Method.records`.  No score and no key
+        depends on them.
 
         Raises:
-            SpecError: what is no number.
+            SpecError: a value that is not a number.
         """
         for name, number in numbers.items():
             try:
@@ -147,14 +147,22 @@ class FitContext(Workspace):
 
     @property
     def images(self) -> Split:
-        """What the part is trained on: the training split, unless its views show other images."""
+        """The images that the part is trained on: the training split, unless its views are of other images."""
         return self.data.train if self.stored_views is None else self.stored_views.split
 
     def student_recipe(self, **changes: Any) -> Recipe:
-        """The members' recipe with the students' epochs, checked when all is said: ``None`` leaves a field as it is.
+        """The members' recipe with the students' epochs and ``changes``; ``None`` leaves a field as it is.
 
         ``lr_scale`` multiplies the members' learning rate.
+
+        Raises:
+            SpecError: a name that is no field of :class:`~dbn_core.train.recipe.Recipe`.
         """
+        if unknown := sorted(set(changes) - set(Recipe.model_fields) - {"lr_scale"}):
+            raise SpecError(
+                f"{self.run_name}: student_recipe() takes lr_scale and the fields of a recipe, not '{unknown[0]}': "
+                "pass only those, for example with self.config.model_dump(include={'epochs', 'mixup'})."
+            )
         changes = {"epochs": self.student_epochs} | {k: v for k, v in changes.items() if v is not None}
         scale = changes.pop("lr_scale", None)
         if scale is not None:
@@ -196,8 +204,8 @@ class FitContext(Workspace):
     ) -> TrainLog:
         """Train ``module`` in place; see :func:`dbn_core.train.loop.train`.
 
-        What it draws from the global generators (dropout) has a seed of its own for each purpose, is resumed like the
-        rest, and does not depend on whether validation draws too.
+        Draws from the global generators (dropout) have a seed for each purpose, are resumed, and do not depend on draws
+        of the validation.
 
         Args:
             step: maps a batch to a scalar loss.
@@ -216,7 +224,7 @@ class FitContext(Workspace):
             with seeded(self.device, **self.axes, purpose=purpose, draws="validation"):
                 return self.task.evaluate(predictor, self.data, self.device)
 
-        # A module that is no predictor itself cannot be evaluated without `predict`.
+        # A module that is not a predictor cannot be evaluated without `predict`.
         can = self.task.validates and (predict or chosen.keep != "last" or self.task.is_predictor(module))
 
         with seeded(self.device, **self.axes, purpose=purpose, draws="training"):
@@ -239,7 +247,7 @@ class FitContext(Workspace):
         return log
 
     def _check_views(self, recipe: Recipe, views: Views) -> None:
-        """The images of a training come from its views, so that its recipe must ask for the same ones."""
+        """Check that the recipe asks for the augmentation of the stored views, which provide the images."""
         wanted = {
             "crop_pad": recipe.crop_pad,
             "flip": self.data.flip if recipe.flip is None else recipe.flip,

@@ -259,6 +259,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "fit() returns numbers": (fitting(lambda context: {"x": 1.0}), "finite tensors", "'x' is no tensor but a float"),
     "fit() returns nothing": (fitting(lambda context: {}), "finite tensors", "returns no tensors"),
     "fit() returns NaN": (fitting(lambda context: {"x": torch.tensor(np.nan)}), "finite tensors", "NaN or infinite"),
+    "an option in the recipe": (
+        fitting(lambda context: context.student_recipe(width=2)),
+        "finite tensors",
+        "takes lr_scale and the fields of a recipe, not 'width'",
+    ),
     "fit() exits": (fitting(doing(lambda: sys.exit(3))), "finite tensors", "SystemExit: 3"),
     "spoils a member": (fitting(spoil), "leaves the members", "of a member: work on a copy"),
     "remembers": (fitting(lambda context: None) | {"fit": remember}, "keeps nothing", "sets self.index"),
@@ -316,7 +321,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
     "undeclared part": (
         {"predictor": lambda self, size, context: context.load(self.build(context), "other")},
         "normalised",
-        "not at hand",
+        "not available",
     ),
     "no log-probabilities": (predicting(lambda self, x: self.network(x)), "normalised", "end the predictor with"),
     "odd shape": (predicting(lambda self, x: log_probs(self, x)[:, :2]), "normalised", "returned shape"),
