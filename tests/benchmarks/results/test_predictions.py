@@ -221,7 +221,7 @@ def test_a_table_of_many_classes_is_read_in_time(tmp_path: Path) -> None:
     )
     started = time.process_time()
     assert load_predictions(path)[0].classes == tuple(classes)
-    assert time.process_time() - started < 3
+    assert time.process_time() - started < 15  # a quadratic reader needs minutes
 
 
 # ------------------------------------------------------------------------------------------------------- bad files
