@@ -1,8 +1,8 @@
 """Diffusion of tables by random forests whose trees are the ensemble.  arXiv 2309.09968 and 2601.11444, section 4.
 
-A forest of M trees predicts the noise at each level; ``forest`` averages its trees, as a forest does, and is the
-reference; ``forest-rule`` follows any other rule of :mod:`~dbn_core.generative.aggregate`.  Forests know nothing of the
-rule, so that both share what was fitted.
+A forest of M trees predicts the noise at each level.  ``forest`` averages its trees and is the reference;
+``forest-rule`` uses any other rule of :mod:`~dbn_core.generative.aggregate`.  Forests do not depend on the rule, so
+both methods share one fit.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 class ForestConfig(method.Config):
     """The papers' settings."""
 
-    trees: int = Field(100, ge=1, le=10_000, description="that are fitted; the first M are an ensemble of M")
+    trees: int = Field(100, ge=1, le=10_000, description="fitted trees; the first M are an ensemble of M")
     depth: int = Field(7, ge=1, le=100, description="largest depth of a tree")
-    levels: int = Field(50, ge=2, le=10_000, description="of noise; as many predictions make a row")
-    duplicates: int = Field(100, ge=1, le=100_000, description="how often each row is noised at each level")
+    levels: int = Field(50, ge=2, le=10_000, description="noise levels; a row takes one prediction for each")
+    duplicates: int = Field(100, ge=1, le=100_000, description="noised copies of each row at each level")
 
 
 class _Forest(Method):
-    """What both methods share: fitting, and rows under a rule."""
+    """Common part of both methods: fitting, and rows under a rule."""
 
     task = "tabular"
     reference = "Jolicoeur-Martineau et al., 2024, arXiv 2309.09968; 2026, arXiv 2601.11444"
 
     @property
     def rule(self) -> str:
-        """What makes one prediction of the trees'."""
+        """The rule that combines the predictions of the trees."""
         return getattr(self.config, "rule", "arithmetic")
 
     def check_size(self, size: int) -> None:
@@ -50,7 +50,9 @@ class _Forest(Method):
         super().check_size(size)
         least = parse_rule(self.rule).least_members
         if not least <= size <= self.config.trees:
-            raise SpecError(f"{self.name}: {self.config.trees} trees are fitted, and {least} needed, so not {size}.")
+            raise SpecError(
+                f"{self.name}: the size is {size}: choose one from {least} to {self.config.trees}, the fitted trees."
+            )
 
     def parts(self, size: int) -> list[Part]:
         """One fit for all rules and sizes."""
@@ -109,7 +111,7 @@ class ForestRule(_Forest):
     title = "Forest"
 
     class Config(ForestConfig):
-        """And the rule."""
+        """See :class:`ForestConfig`; with the rule."""
 
         rule: str = Field("dominant", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
 

@@ -2,9 +2,8 @@
 
     s(x, t) = rule(s_1(x, t), ..., s_M(x, t))
 
-``score-ensemble`` is the mean, which lowers the denoising loss whatever the members are (Jensen) and is the reference
-of generative suites; ``aggregate`` follows any other rule of :mod:`~dbn_core.generative.aggregate`, or takes
-another number of steps.
+``score-ensemble`` is the mean, whose denoising loss is at most the members' mean loss (Jensen); it is the reference of
+generative suites.  ``aggregate`` uses any other rule of :mod:`~dbn_core.generative.aggregate`, or other steps.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class SamplingConfig(method.Config):
 
 
 class RuleConfig(SamplingConfig):
-    """How samples are drawn, and what makes one score of M."""
+    """How samples are drawn, and how M scores are combined."""
 
     rule: str = Field("arithmetic", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
 
@@ -50,7 +49,7 @@ class RuleConfig(SamplingConfig):
 
 
 class _Pool(Method):
-    """What both methods share: the members of the pool under a rule."""
+    """Common part of both methods: the members of the pool under a rule."""
 
     task = "generation"
     reference = _PAPER

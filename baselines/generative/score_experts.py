@@ -1,10 +1,10 @@
-"""Score networks that each know a part of the data: members that complement each other.  arXiv 2601.11444, section 3.
+"""Score networks that each learn a part of the data: members that complement each other.  arXiv 2601.11444, section 3.
 
-Expert m learns the classes k with k mod M = m alone.  The score of the whole is then a mixture's,
+Expert m learns only the classes k with k mod M = m.  The score of the whole is then a mixture's,
 
     s(x, t) = sum_m r_m(x) s_m(x, t),  r_m the share of expert m in the density at x,
 
-which no rule with equal weights is; following one expert a trajectory (``moe``) samples the mixture exactly.
+which no rule with equal weights gives; following one expert a trajectory (``moe``) samples the mixture exactly.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Experts(Method):
         """Two experts or more."""
         least = max(2, parse_rule(self.config.rule).least_members)
         if size < least:
-            raise SpecError(f"experts: the classes are shared among at least {least}, not {size}.")
+            raise SpecError(f"experts: the size is {size}: choose {least} or more.")
 
     def parts(self, size: int) -> list[Part]:
-        """One for each expert; the rule has no part in them."""
+        """One for each expert, whatever the rule."""
         settings = {"experts": size, **self.config.key(include={"epochs"})}
         return [Part(f"expert-{m + 1}", settings={**settings, "expert": m}) for m in range(size)]
 
@@ -71,12 +71,10 @@ class Experts(Method):
         data, flip = context.data, context.data.flip if recipe.flip is None else recipe.flip
         own = (data.train.labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]
         if not len(own):
-            raise SpecError(
-                f"{context.run_name}: no class is left for it: take fewer experts than the data have classes."
-            )
+            raise SpecError(f"{context.run_name}: it has no class: set the size to at most the number of classes.")
 
         def from_own(batch: Batch) -> torch.Tensor:
-            # Its own examples in the place of the batch's, as many, augmented as these.
+            # As many of its own examples, with the same augmentation.
             chosen = own[torch.randint(len(own), (len(batch),), generator=draws)]
             return step(make_batch(data.train, chosen, recipe, flip, draws, context.device))
 

@@ -1,8 +1,8 @@
 """Distillation of a sampler's steps: progressive distillation, and B-DENSE's student of K branches.
 
-Salimans and Ho, 2022, arXiv 2202.00512; B-DENSE, 2026, arXiv 2602.15971.  Round after round a student learns to do in
-one step what its teacher does in K, and becomes the teacher of the next.  The plain student is held to the teacher's
-last state; with ``branches`` its last layer is widened K-fold and branch k is held to the k-th state,
+Salimans and Ho, 2022, arXiv 2202.00512; B-DENSE, 2026, arXiv 2602.15971.  In each round a student learns to do in
+one step what its teacher does in K, and becomes the teacher of the next round.  A plain student learns the teacher's
+last state; with ``branches`` its last layer is widened K-fold and branch k learns the k-th state,
 
     loss = sum_k w_k ||x_k - target_k||^2,  w_k ~ exp(growth (k / K - 1)).
 
@@ -38,12 +38,12 @@ class StepDistillation(Method):
     reference = "Salimans and Ho, 2022, arXiv 2202.00512; B-DENSE, 2026, arXiv 2602.15971"
 
     class Config(method.Config):
-        """Steps before and after, and what is taught."""
+        """Steps before and after, and the states to learn."""
 
         start: int = Field(16, ge=2, le=10_000, description="steps of the first teacher, a member of the pool")
         steps: int = Field(2, ge=1, le=10_000, description="steps of the last student")
         substeps: int = Field(2, ge=2, le=1000, description="K: a teacher's steps that become one")
-        branches: bool = Field(False, description="whether all K states are taught (B-DENSE), or the last alone")
+        branches: bool = Field(False, description="learn all K states (B-DENSE), or the last alone")
         growth: float = Field(0.0, ge=-50, le=50, description="of the branches' weights; 0 is uniform")
         lr_scale: float = Field(0.5, gt=0, description="learning rate relative to the members'")
 
@@ -58,7 +58,7 @@ class StepDistillation(Method):
     def check_size(self, size: int) -> None:
         """One teacher."""
         if size != 1:
-            raise SpecError(f"step-distillation: one member is distilled, so the size is 1, not {size}.")
+            raise SpecError(f"step-distillation: it distils one member: set the size to 1, not {size}.")
 
     def parts(self, size: int) -> list[Part]:
         """A student for each round; rounds that several numbers of steps share are trained once."""

@@ -1,4 +1,4 @@
-"""The training examples themselves, drawn at random: the floor that distances between finite sets of samples have."""
+"""Random training examples as samples: the smallest distance that finite sets of samples can be expected to have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @register("training-data")
 class TrainingData(Method):
-    """Real training examples in the place of samples: what no generator can be asked to beat."""
+    """Real training examples instead of samples: a bound for generators."""
 
     task = "generation"
     title = "Training data"
@@ -24,9 +24,9 @@ class TrainingData(Method):
     competes = False  # not a rival: no generator is better than the data
 
     def check_size(self, size: int) -> None:
-        """No member takes part."""
+        """Size 1 alone: it uses no member."""
         if size != 1:
-            raise SpecError(f"training-data: no member takes part, so write size 1, not {size}.")
+            raise SpecError(f"training-data: it uses no member: set the size to 1, not {size}.")
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Draws with replacement."""

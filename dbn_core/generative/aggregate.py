@@ -1,8 +1,8 @@
-"""Rules that make one vector field of M: how an ensemble of score networks (or of bridges) moves a common state.
+"""Rules that combine M vector fields into one: how an ensemble of score networks moves a common state.
 
-After "When Are Two Scores Better Than One?" (2026, arXiv 2601.11444), with its rules mended where the released code
-draws one index a batch, takes the lower of two middle values as the median, or shifts by the whole batch.  Values
-[M, B, ...] are scores, noise predictions, velocities or displacements of M members at a common state.
+From "When Are Two Scores Better Than One?" (2026, arXiv 2601.11444).  The released code draws one index for a batch,
+takes the lower of two middle values as the median, and shifts by the whole batch; here each example has its own.
+Values [M, B, ...] are scores, noise predictions or velocities of M members at a common state.
 
 >>> import torch
 >>> values = torch.tensor([[[1.0, -4.0]], [[3.0, 2.0]]])  # M = 2 members, one example, two coordinates
@@ -15,7 +15,7 @@ dominant [[3.0, -4.0]]
 sum [[4.0, -2.0]]
 guidance[scale=0.5] [[1.0, -0.5]]
 
-Torch is imported by what draws alone, so that a spec can be checked where nothing is computed.
+Torch is imported only where members are drawn, so that a spec can be checked without it.
 """
 
 from __future__ import annotations
@@ -74,44 +74,22 @@ def median(values: torch.Tensor) -> torch.Tensor:
 
 
 def dominant(values: torch.Tensor) -> torch.Tensor:
-    """Of each coordinate the value that is largest in size, with its sign; the positive one where two are equal."""
+    """Per coordinate the value with the largest magnitude, with its sign; the positive one of two equal ones."""
     most, least = values.amax(0), values.amin(0)
     return most.where(most >= -least, least)
 
 
 def select(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """For example b the value of member ``index[b]``: [M, B, ...] and int64 [B] to [B, ...]."""
+    """The value of member ``index[b]`` for example b: [M, B, ...] and int64 [B] to [B, ...]."""
     import torch
 
     index = index.to(values.device)
     return values[index, torch.arange(len(index), device=values.device)]
 
 
-def pooled_log_probs(log_probs: torch.Tensor, order: float = 1.0) -> torch.Tensor:
-    """Normalised generalised mean of probabilities, ``p_r ~ (mean_m p_m^r)^(1/r)``: [M, ..., K] to [..., K], as logs.
-
-    Order 1 is the linear pool, 0 the geometric one (softmax of the mean of logits), -1 the harmonic one.  For orders in
-    [0, 1] its NLL is never above the members' mean NLL; outside there is no such guarantee.
-
-    Args:
-        order: r, finite; below 1e-9 in size it is taken as 0, since rounding would outweigh the difference.
-
-    Raises:
-        ValueError: an order that is not finite.
-    """
-    if not math.isfinite(order):
-        raise ValueError(f"the order of a generalised mean must be finite, not {order}")
-    exact = log_probs.double()
-    if abs(order) < 1e-9:
-        pooled = exact.mean(0)
-    else:
-        pooled = ((order * exact).logsumexp(0) - math.log(len(exact))) / order
-    return pooled.log_softmax(-1).to(log_probs)
-
-
 @dataclass
 class RuleState:
-    """What a rule remembers along the trajectories of one batch: the member of each example, where it draws one."""
+    """State of a rule along the trajectories of one batch: the member of each example, if the rule draws one."""
 
     members: int
     examples: int
@@ -124,7 +102,7 @@ class RuleState:
         import torch
 
         if self.generator is None:
-            raise ValueError("this rule draws members: pass a torch.Generator to start()")
+            raise ValueError("This rule draws members: pass a torch.Generator to start().")
         device = self.generator.device
         self.index = torch.randint(self.members, (self.examples,), generator=self.generator, device=device)
         return self.index
@@ -136,9 +114,9 @@ class Rule:
 
     Attributes:
         draws: ``step``: each example follows one member, drawn anew at every step; ``trajectory``: drawn once.
-        pools: ``states``: called at every step; ``ends``: members go their own ways from a common start, and the
-            rule is called once, on where they end.
-        least_members: fewer have no meaning.
+        pools: ``states``: called at every step; ``ends``: each member has its own trajectory from a common start, and
+            the rule is called once, on their ends.
+        least_members: smallest M for which the rule is defined.
     """
 
     name: str
@@ -162,7 +140,7 @@ class Rule:
             generator: source of members; needed by rules that draw them.
 
         Raises:
-            SpecError: the rule has no meaning for so few members.
+            SpecError: too few members for the rule.
             ValueError: the rule draws members and has no generator.
         """
         if members < self.least_members:
@@ -178,7 +156,7 @@ class Rule:
     def choice(self, state: RuleState, step: int) -> torch.Tensor | None:
         """The member that each example follows at this step, int64 [B], or ``None`` where all M are needed.
 
-        Calls with the same step in succession give the same members, so that a solver may look twice.
+        Successive calls with the same step return the same members, so a solver may evaluate twice.
         """
         if self.draws == "step" and state.step not in (None, step):
             state.draw()
@@ -193,8 +171,8 @@ class Rule:
         """
         if tuple(values.shape[:2]) != (state.members, state.examples):
             raise ValueError(
-                f"rule '{self.name}' was started for {state.members} members and {state.examples} examples, "
-                f"and is given values of shape {tuple(values.shape)}"
+                f"Rule '{self.name}' was started for {state.members} members and {state.examples} examples, not for "
+                f"values of shape {tuple(values.shape)}: call start() for each batch."
             )
         index = self.choice(state, step)
         return self.function(values, **self.options) if index is None else select(values, index)

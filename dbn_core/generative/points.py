@@ -1,4 +1,4 @@
-"""Data that are no images: points of a mixture whose density is known, and the tables that scikit-learn brings."""
+"""Data that are not images: points of a mixture with known density, and the tables of scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Mixture2dSource(Source):
         modes: number of components.
         std: standard deviation of a component.
         split_seed: seed of the draws.
-        train_count, test_count: how many points of each split; validation is as large as test.
+        train_count, test_count: points of each split; validation is as large as test.
     """
 
     summary: ClassVar[str] = "points of a Gaussian mixture in the plane, whose scores are known"
@@ -59,12 +59,12 @@ class Mixture2dSource(Source):
 
 
 class TableSource(BundledSource):
-    """A table; a row is [D, 1, 1] in the table's own units, and its label its class, 0 where the target is a number.
+    """A table; a row is [D, 1, 1] in the table's units, its label its class, or 0 where the target is a number.
 
-    Validation is one row of train, since nothing is chosen on it.
+    Validation is one row of train, since nothing is selected on it.
 
     Attributes:
-        name: which of the bundled tables.
+        name: of the bundled table.
     """
 
     summary: ClassVar[str] = "tables that come with scikit-learn: iris, wine, diabetes, breast-cancer"
@@ -75,7 +75,7 @@ class TableSource(BundledSource):
     split: Literal["fixed", "repetition"] = "repetition"
 
     def load(self) -> Dataset:
-        """Cut the table, in proportion to its classes where it has some."""
+        """Split the table, stratified by class where it has classes."""
         if self.resplits:
             return self.for_repetition(0).load()
         import torch

@@ -7,11 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbn_core.bridge.denoiser import Denoiser
-from dbn_core.bridge.sampler import sample
-from dbn_core.bridge.schedule import step_variances
 from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import RULES, parse_rule, pooled_log_probs
+from dbn_core.generative.aggregate import RULES, parse_rule
 from dbn_core.generative.diffusion.samplers import sample_diffusion
 from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.rng import generator
@@ -176,66 +173,6 @@ def end_variance(sampler, rule, steps, examples=20_000):
 )
 def test_the_flow_and_the_stochastic_process_of_an_aggregated_score_end_where_they_must(sampler, rule, variance, error):
     assert end_variance(sampler, rule, 60 if rule == "moe" else 250) == pytest.approx(variance, rel=error)
-
-
-# -------------------------------------------------------------------------------------------------------- probabilities
-
-
-def test_in_one_step_of_a_bridge_the_mean_score_is_the_geometric_pool():
-    class Towards(torch.nn.Module):
-        def __init__(self, displacements):
-            super().__init__()
-            self.displacements = displacements
-
-        def forward(self, features, z, tau):
-            return self.displacements
-
-    z_1, displacements = normal(6, 10), normal(3, 6, 10, seed=1)
-    variances, nothing = step_variances(1, 1e-4, 1e-4), torch.zeros(0)
-    ends = torch.stack([sample(Denoiser(Towards(u), variances), nothing, z_1) for u in displacements])
-    mean = sample(Denoiser(Towards(apply("arithmetic", displacements)), variances), nothing, z_1)
-    torch.testing.assert_close(mean.log_softmax(-1), pooled_log_probs(ends.log_softmax(-1), order=0))
-    torch.testing.assert_close(mean, apply("mean-predictions", ends))
-
-
-def nll(log_probs, labels):
-    return -log_probs.gather(-1, labels.expand(*log_probs.shape[:-1], 1)).mean()
-
-
-@given(seed=seeds, members=st.integers(1, 6), classes=st.integers(2, 8), order=st.sampled_from([0, 0.25, 0.5, 1]))
-@settings(max_examples=40, deadline=None)
-def test_orders_between_0_and_1_never_lose_to_the_mean_member(seed, members, classes, order):
-    log_probs = (3 * normal(members, 7, classes, seed=seed)).log_softmax(-1)
-    labels = torch.randint(classes, (7, 1), generator=generator(seed=seed))
-    pooled = pooled_log_probs(log_probs, order)
-    torch.testing.assert_close(pooled.logsumexp(-1), torch.zeros(7, dtype=torch.float64), rtol=0, atol=1e-9)
-    for label, each in zip(labels, range(7), strict=True):  # for each example by itself
-        assert nll(pooled[each], label) <= nll(log_probs[:, each], label) + 1e-9
-
-
-@pytest.mark.parametrize(
-    ("order", "probs"),
-    [(2.0, [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5]]), (-1.0, [[0.4, 0.6], [0.01, 0.99]])],
-)
-def test_orders_outside_can_lose(order, probs):
-    log_probs = torch.tensor(probs, dtype=torch.float64).add(1e-12).log()[:, None]
-    pooled = pooled_log_probs(log_probs, order)
-    losses = [float(nll(pooled, torch.tensor([[c]])) - nll(log_probs, torch.tensor([[c]]))) for c in range(2)]
-    assert max(losses) > 0.01
-
-
-def test_known_orders():
-    probs = torch.tensor([[[0.9, 0.1]], [[0.3, 0.7]]], dtype=torch.float64)
-    for order, mean in [
-        (1, probs.mean(0)),
-        (0, probs.log().mean(0).exp()),
-        (-1, 1 / (1 / probs).mean(0)),
-        (2, probs.square().mean(0).sqrt()),
-    ]:
-        torch.testing.assert_close(pooled_log_probs(probs.log(), order).exp(), mean / mean.sum(-1, keepdim=True))
-    torch.testing.assert_close(pooled_log_probs(probs.log(), 1e-7), pooled_log_probs(probs.log(), 0), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="finite"):
-        pooled_log_probs(probs.log(), float("inf"))
 
 
 # ---------------------------------------------------------------------------------------------------------------- specs

@@ -325,7 +325,7 @@ def test_options_without_meaning_are_refused(spec: str, words: str) -> None:
 def test_too_few_members_are_refused() -> None:
     with pytest.raises(SpecError, match="needs 2 members"):
         parse_method("aggregate[rule=alternating]").check_size(1)
-    with pytest.raises(SpecError, match="100 trees are fitted"):
+    with pytest.raises(SpecError, match="choose one from 1 to 100"):
         parse_method("forest").check_size(101)
 
 
