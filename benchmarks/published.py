@@ -1,4 +1,4 @@
-"""The papers' own figures, as data: one CSV file a paper, each value with where it comes from.  Imports no torch."""
+"""The papers' own figures, as data: one CSV file a paper, each value with its source.  Imports no torch or pandas."""
 
 from __future__ import annotations
 
@@ -15,23 +15,12 @@ from dbn_core.errors import ArtefactError, SpecError, did_you_mean
 
 FOLDER = Path("results/published")
 
-# What a value is measured in, by metric.
+# The unit of a value, by metric.
 UNITS = {
-    "acc": "fraction",
-    "nll": "nats",
-    "brier": "squared error",
-    "ece": "fraction",
-    "cnll": "nats",
-    "cbrier": "squared error",
-    "cece": "fraction",
-    "dee_raw": "members",
-    "dee_cal": "members",
-    "flops_rel": "ratio",
-    "params_rel": "ratio",
-    "fid": "distance",
-    "fid_10k": "distance",
-    "kid": "squared distance",
-    "w1": "distance",
+    **{"acc": "fraction", "nll": "nats", "brier": "squared error", "ece": "fraction"},
+    **{"cnll": "nats", "cbrier": "squared error", "cece": "fraction"},
+    **{"dee_raw": "members", "dee_cal": "members", "flops_rel": "ratio", "params_rel": "ratio"},
+    **{"fid": "distance", "fid_10k": "distance", "kid": "squared distance", "w1": "distance"},
     "score_matching_loss": "squared error",
 }
 
@@ -57,7 +46,7 @@ _IDENTITY = ("paper", "source", "data", "network", "method", "variant", "size", 
 
 
 class PublishedFigure(BaseModel):
-    """One number of one paper; the columns are explained in `results/README.md`.
+    """One number of one paper; `results/README.md` explains the columns.
 
     Numbers are decimals, so that a report shows as many digits as the paper did.  A deep-ensemble equivalent "worse
     than one network" is written `<1` and read as minus infinity, as in the suite's own result rows.
@@ -96,9 +85,9 @@ class PublishedFigure(BaseModel):
         try:
             value = Decimal(text)
         except InvalidOperation:
-            raise ValueError("write a number, or <1 for a deep-ensemble equivalent worse than one network") from None
+            value = Decimal("nan")
         if not value.is_finite():
-            raise ValueError("write a finite number")
+            raise ValueError("write a finite number, or <1 for a deep-ensemble equivalent worse than one network")
         return value
 
     @field_validator("metric", "provenance", "size_kind")
@@ -114,13 +103,13 @@ class PublishedFigure(BaseModel):
         if self.unit != UNITS[self.metric]:
             raise ValueError(f"the unit of {self.metric} is '{UNITS[self.metric]}', not '{self.unit}'")
         if (self.value is None) != (self.provenance == "?"):
-            raise ValueError("a value is left empty if, and only if, its provenance is '?'")
+            raise ValueError("a value is empty if, and only if, its provenance is '?'")
         if self.below_one and not self.metric.startswith("dee_"):
             raise ValueError(f"only dee_raw and dee_cal can be <1, not {self.metric}")
         if self.unit == "fraction" and self.value is not None and not 0 <= self.value <= 1:
             raise ValueError(f"{self.metric} {self.value} is no fraction: divide a percentage by 100")
         if (self.spread is not None and self.value is None) or (self.spread is None) != (self.spread_kind == ""):
-            raise ValueError("a spread needs a value and a spread_kind ('not stated' will do), and the other way round")
+            raise ValueError("a spread needs a value and a spread_kind (for example 'not stated'), and vice versa")
         return self
 
     @property
@@ -130,7 +119,7 @@ class PublishedFigure(BaseModel):
 
     @property
     def primary(self) -> bool:
-        """Whether the value stands in an artefact of the authors; anything else must be shown with a caveat."""
+        """Whether the authors released the value; any other is shown with a caveat."""
         return self.provenance in PRIMARY
 
     @property
@@ -141,7 +130,7 @@ class PublishedFigure(BaseModel):
 
 @dataclass(frozen=True)
 class Published:
-    """Figures that belong beside a suite's own, and how their protocol differs from the suite's."""
+    """The published figures for a suite's data set, and how their protocol differs from the suite's."""
 
     data: str
     differences: tuple[str, ...]
@@ -149,7 +138,7 @@ class Published:
 
 
 def published_folder() -> Path | None:
-    """Folder of the CSV files: below the working directory, or else in the checkout that this file belongs to."""
+    """Folder of the CSV files: below the working directory, or else in the checkout of this file."""
     places = (FOLDER, Path(__file__).resolve().parent.parent / FOLDER)
     return next((place for place in places if any(place.glob("*.csv"))), None)
 
@@ -158,22 +147,30 @@ def load_published(folder: Path) -> tuple[PublishedFigure, ...]:
     """Read and check every CSV file of `folder`, in the order of their names.
 
     Raises:
-        ArtefactError: a column, row or value that does not belong there, named with its file and line.
+        ArtefactError: a wrong column, row or value, named with its file and line.
     """
-    figures: list[PublishedFigure] = []
-    first_seen: dict[tuple[Any, ...], str] = {}
+    figures: dict[tuple[Any, ...], PublishedFigure] = {}
     for path in sorted(folder.glob("*.csv")):
-        for line, figure in _read(path):
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file, restkey="(a field without a column)", restval="", strict=True)
+                rows = [(reader.line_num, row) for row in reader]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ArtefactError(f"{path} is not a readable CSV file in UTF-8 ({error}): restore it.") from None
+        for line, row in rows:
+            try:
+                figure = PublishedFigure.model_validate(row)
+            except ValidationError as error:
+                _refuse(path, line, _reason(error))
             identity = tuple(getattr(figure, name) for name in _IDENTITY)
-            if identity in first_seen:
-                _refuse(path, line, f"repeats {first_seen[identity]}: remove one of them, or tell them apart")
-            first_seen[identity] = f"{path.name}, line {line}"
-            figures.append(figure)
-    return tuple(figures)
+            if identity in figures:
+                _refuse(path, line, f"repeats a row of {figure.method}, size {figure.size}, {figure.metric}")
+            figures[identity] = figure
+    return tuple(figures.values())
 
 
 def published_for(data: str, differences: Iterable[str] = ()) -> Published | None:
-    """Figures published for a data set, or nothing where the files are not at hand (an install without the checkout).
+    """Figures published for a data set; None if the files are missing (an install without the checkout).
 
     Raises:
         ArtefactError: see `load_published`.
@@ -192,41 +189,15 @@ def published_for(data: str, differences: Iterable[str] = ()) -> Published | Non
     return Published(data, tuple(differences), chosen)
 
 
-def _read(path: Path) -> Iterable[tuple[int, PublishedFigure]]:
-    columns = list(PublishedFigure.model_fields)
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            if wrong := [name for name in columns if name not in header]:
-                _refuse(path, 1, f"lacks the column{'s'[: len(wrong) > 1]} {', '.join(wrong)}: add it to the header")
-            if wrong := [name for name in header if name not in columns or header.count(name) > 1]:
-                _refuse(
-                    path, 1, f"has an unknown or repeated column '{wrong[0]}'; the columns are {', '.join(columns)}"
-                )
-            for cells in filter(None, reader):
-                if len(cells) != len(header):
-                    _refuse(
-                        path,
-                        reader.line_num,
-                        f"has {len(cells)} fields and the header {len(header)}: add what is missing, or quote a field "
-                        "that holds a comma",
-                    )
-                yield reader.line_num, _figure(path, reader.line_num, dict(zip(header, cells, strict=True)))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ArtefactError(f"{path} is not a readable CSV file in UTF-8 ({error}): mend it or restore it.") from None
+def _refuse(path: Path, line: int, reason: str) -> NoReturn:
+    where = "correct that row (results/README.md explains the columns)"
+    raise ArtefactError(f"{path}, line {line}: {reason}; {where}.") from None
 
 
-def _figure(path: Path, line: int, cells: dict[str, str]) -> PublishedFigure:
-    try:
-        return PublishedFigure.model_validate(cells)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        message = problem["msg"].removeprefix("Value error, ")
-        column = str(problem["loc"][0]) if problem["loc"] else ""
-        what = f"{column} is '{cells[column]}': {message[0].lower()}{message[1:]}" if column else message
-        _refuse(path, line, f"{what}; mend that row (results/README.md explains the columns)")
-
-
-def _refuse(path: Path, line: int, what: str) -> NoReturn:
-    raise ArtefactError(f"{path}, line {line}: {what}.")
+def _reason(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    value = "" if problem["type"] == "missing" else f" '{problem['input']}'"
+    return f"{problem['loc'][0]}{value}: {message[0].lower()}{message[1:]}"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from benchmarks.environment import versions
 from benchmarks.report.load import load_results
 from benchmarks.report.page.pages import environment
-from benchmarks.report.tables.formatting import Block, Table, main_table, to_markdown
+from benchmarks.report.tables.formatting import ReportTable, TableBlock, to_markdown
+from benchmarks.report.tables.main import main_table
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.methods.registry import canonical
 
@@ -118,7 +119,7 @@ def _row(cell: Cell, card: Card) -> tuple[str, str]:
         mine = (cell.label, str(cell.size))
         if mine in names:
             shown = [row for row, name in zip(rows, names, strict=True) if name == mine or _is_one(name, ensemble)]
-            return to_markdown(Table(table.header, [Block("", shown)])), str(folder)
+            return to_markdown(ReportTable(table.header, [TableBlock("", shown)])), str(folder)
     return "", ""
 
 

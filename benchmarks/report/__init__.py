@@ -1,10 +1,11 @@
 """The report of a suite: tables, figures and pages, rendered from a folder of result files alone.
 
-Change things here when a report shows something new.  Imports ``published`` alone, so that rows of any origin and age
-can be rendered without a suite, a store or torch.
+Change things here when a report shows something new.  Imports ``published`` and no suite, store or torch, so that
+result rows can be rendered anywhere.
 """
 
-from benchmarks.report.load import Results, load_results
+from benchmarks.report.load import load_results
+from benchmarks.report.model import Results
 from benchmarks.report.render import render
 
 __all__ = ["Results", "load_results", "render"]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.report import load_results, render
-from benchmarks.report.tables.formatting import tuning_table
+from benchmarks.report.tables.main import tuning_table
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite

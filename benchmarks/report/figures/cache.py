@@ -1,8 +1,7 @@
-"""What of a report stands already, so that only what has changed is made again.  Imports no Matplotlib.
+"""The figures of a report that stand already, so that only changed ones are drawn again.  Imports no Matplotlib.
 
-Drawing figures and bundling scripts take seconds, and most renderings change neither.  A note beside the report says
-what each of the two was made from, and the checksums of what it gave: a part is made again when its key is another one,
-or when something of it is missing or altered.
+Drawing takes seconds, and most renderings change no figure.  A file next to the report holds checksums of each figure
+with what it was drawn from: a figure is drawn again if its key is another one, or if its file is missing or altered.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -21,41 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.figures.selection import drawn
-from benchmarks.report.load import Results
-from benchmarks.report.tables.shift import levels
+from benchmarks.report.model import Results
 from dbn_core.files import atomic_write
 
-PARTS = ("figures", "scripts")
-FIGURES = (
-    *("dee_vs_flops", "pareto_flops", "pareto_training", "nll_vs_size", "acc_vs_size", "reliability"),
-    "training_cost",
-)
-SHIFTED = ("severity",)  # of rows with corrupted images
+CACHE = ".figures.json"
 DRAWN_BY = ("matplotlib", "seaborn", "numpy", "pandas", "pillow", "fonttools")
-
-
-class Note:
-    """What is known of the report in a folder: stamps by part; none where the note is missing or damaged."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / ".made.json"
-        self._stamps: dict[str, list[str]] = {}
-        with suppress(OSError, ValueError, AttributeError):
-            noted: Any = json.loads(self._path.read_text(encoding="utf-8"))
-            self._stamps = {part: noted[part] for part in PARTS if isinstance(noted.get(part), list)}
-
-    def knows(self, part: str, key: str, name: str, content: bytes) -> bool:
-        """Whether a part that was made from ``key`` gave this content under this name."""
-        return _stamp(key, name, content) in self._stamps.get(part, ())
-
-    def keep(self, part: str, key: str, contents: Mapping[str, bytes]) -> None:
-        """Write down what a part was made from, and what it gave."""
-        self._stamps[part] = [_stamp(key, name, content) for name, content in contents.items()]
-        write(self._path, json.dumps(self._stamps, indent=1) + "\n")
-
-
-def _stamp(key: str, name: str, content: bytes) -> str:
-    return hashlib.sha256(f"{key} {name} ".encode() + content).hexdigest()
 
 
 def write(path: Path, text: str) -> None:
@@ -78,61 +47,61 @@ def key_of(packages: Iterable[str], *values: bytes) -> str:
     return found.hexdigest()
 
 
-def figures(results: Results, note: Note, folder: Path) -> dict[str, dict[str, bytes]]:
-    """Draw what is not drawn yet into ``folder``; return the content of every file, by figure and by file name."""
-    # What the figures are given is what the key covers: the rest of `meta.json` changes with every run.
-    meta = {"dee": (results.meta.get("dee") or {})}
+def figures(results: Results, names: Iterable[str], folder: Path) -> dict[str, dict[str, bytes]]:
+    """Draw what is not drawn yet into ``folder / "figures"``; return the content of every file, by figure and name."""
+    # The key covers what the figures are given: the rest of `meta.json` changes with every run.
+    meta = {name: results.meta.get(name) for name in ("dee", "task", "series")}
     shown = replace(drawn(results), comparisons=results.comparisons.iloc[:0], meta=meta)
     frames = [shown.summary, shown.rows, shown.reliability, *(() if shown.shifts is None else (shown.shifts,))]
-    tables = (frame.to_csv().encode() for frame in frames)
-    key = key_of(DRAWN_BY, *tables, repr((shown.meta, shown.published)).encode())
+    tables = [frame.to_csv().encode() for frame in frames]
+    arrays = [array.tobytes() for named in shown.samples.values() for array in named.values()]
+    key = key_of(DRAWN_BY, *tables, *arrays, repr((shown.meta, shown.published, [*shown.samples])).encode())
 
-    def draw(names: list[str]) -> None:
+    def draw(chosen: list[str]) -> None:
         from benchmarks.report.figures.figures import save_figures
 
-        save_figures(shown, folder, names)
+        save_figures(shown, folder / "figures", chosen)
 
-    return standing(note, folder, (*FIGURES, *(SHIFTED if levels(shown) else ())), key, draw)
+    return draw_missing(folder, names, key, draw)
 
 
-def standing(
-    note: Note, folder: Path, names: Iterable[str], key: str, draw: Callable[[list[str]], None]
+def draw_missing(
+    folder: Path, names: Iterable[str], key: str, draw: Callable[[list[str]], None]
 ) -> dict[str, dict[str, bytes]]:
-    """Have those figures drawn that do not stand yet; return the content of every file, by figure and file name.
+    """Draw those figures that do not stand yet; return the content of every file, by figure and file name.
 
     Args:
         key: of everything that the figures show (:func:`key_of`).
-        draw: writes the named figures into ``folder``.
+        draw: writes the named figures into ``folder / "figures"``.
     """
-    names = list(names)
-    missing = [
-        name
-        for name in names
-        if not all(
-            path.is_file() and note.knows("figures", key, path.name, path.read_bytes()) for path in _files(folder, name)
-        )
-    ]
+    known: set[str] = set()
+    with suppress(OSError, ValueError, TypeError):  # a damaged cache is none
+        known = set(json.loads((folder / CACHE).read_text(encoding="utf-8")))
+
+    def stamp(path: Path) -> str:
+        return hashlib.sha256(f"{key} {path.name} ".encode() + path.read_bytes()).hexdigest()
+
+    files = {name: [folder / "figures" / f"{name}.{end}" for end in ("png", "pdf")] for name in names}
+    missing = [name for name, paths in files.items() if not all(p.is_file() and stamp(p) in known for p in paths)]
     if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        _draw_side_by_side(draw, missing)
-    found = {name: {path.name: path.read_bytes() for path in _files(folder, name)} for name in names}
-    if missing:
-        note.keep("figures", key, {name: content for files in found.values() for name, content in files.items()})
-    return found
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        _draw_in_parallel(draw, missing)
+        write(folder / CACHE, json.dumps([stamp(path) for paths in files.values() for path in paths], indent=1) + "\n")
+    return {name: {path.name: path.read_bytes() for path in paths} for name, paths in files.items()}
 
 
-def _draw_side_by_side(draw: Callable[[list[str]], None], names: list[str]) -> None:
-    """Draw with all cores: this process takes a share of the figures, and forks of it take the others.
+def _draw_in_parallel(draw: Callable[[list[str]], None], names: list[str]) -> None:
+    """Draw with all cores: this process draws a share of the figures, and forks of it draw the others.
 
-    A fork has Matplotlib and the results at hand, which a fresh process would load for longer than it draws.  What a
-    fork did not draw is drawn here, so that its error is raised here.
+    A fork has loaded Matplotlib and the results, which takes a new process longer than drawing.  Figures that a fork
+    failed to draw are drawn here, so that the error is raised here.
     """
     import benchmarks.report.figures.figures  # noqa: F401
 
-    # A fork has none of its parent's threads, but the locks that they hold; and macOS's libraries do not bear it.
+    # A fork has none of its parent's threads, but their locks; and the libraries of macOS do not support forks.
     forks = min(len(names), os.cpu_count() or 1) if sys.platform == "linux" and threading.active_count() == 1 else 1
     shares = [names[first::forks] for first in range(forks)]
-    context = multiprocessing.get_context("fork" if forks > 1 else None)
+    context: Any = multiprocessing.get_context("fork" if forks > 1 else None)
     others = [(context.Process(target=draw, args=(share,)), share) for share in shares[1:]]
     for process, _ in others:
         process.start()
@@ -141,7 +110,3 @@ def _draw_side_by_side(draw: Callable[[list[str]], None], names: list[str]) -> N
         process.join()
         if process.exitcode:
             draw(share)
-
-
-def _files(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"{name}.png", folder / f"{name}.pdf"

@@ -1,4 +1,4 @@
-"""The figure of deep-ensemble equivalent against cost: every point at its cost, crowded costs enlarged beside it."""
+"""The figure of deep-ensemble equivalent against cost: all costs, and the crowded range enlarged."""
 
 from __future__ import annotations
 
@@ -15,17 +15,24 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.report.figures.labels import Label, label_beside, label_column
-from benchmarks.report.figures.overlay import CERTAIN, Point, draw_points, drawn, point_handles, published_points
+from benchmarks.report.figures.labels import Label, label_column, label_near
+from benchmarks.report.figures.overlay import (
+    CERTAIN,
+    PublishedPoint,
+    draw_points,
+    plotted,
+    point_handles,
+    published_points,
+)
 from benchmarks.report.figures.ranges import spans
-from benchmarks.report.figures.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
-from benchmarks.report.load import Results
+from benchmarks.report.figures.style import CONTROL_COLOUR, REFERENCE_COLOUR, LineStyle, legend, literal, open_frame
+from benchmarks.report.model import Results
 
 TITLES = {"raw": "raw NLL", "cal": "temperature-scaled NLL"}
 _WIDTH, _GRID = 9.6, 6.1  # width of the figure and height of its two rows of panels, in inches
 _CHARACTER = 0.058  # width of one in a label, in inches
 _OVERVIEW = 2.5  # width of the panel of all costs where a part of them is enlarged, in inches
-_ROOM = 2 * 15  # labels that stand beside two panels with ease
+_ROOM = 2 * 15  # labels that fit on one side of two panels
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Scale:
         ax.set_yticks([*ticks], [*ticks.values()])
 
 
-def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
+def dee_vs_flops(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw the deep-ensemble equivalent against relative FLOPs; deep ensembles are the diagonal.
 
     A row of panels for raw NLL and one for temperature-scaled: all costs, and the crowded ones enlarged.
@@ -103,7 +110,7 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
             ax.set_xlabel("relative FLOPs (one network = 1)", fontsize=9)
         if near is None:
             label_column(ax, panel.labels(whole), "right")
-            label_beside(ax, panel.ensembles(whole[1]), [])
+            label_near(ax, panel.ensembles(whole[1]), [])
             continue
         enlarged = figure.add_subplot(grid[row, 2])
         panel.draw(enlarged, near)
@@ -116,7 +123,7 @@ def dee_vs_flops(results: Results, style: dict[str, Look]) -> Figure:
         label_column(enlarged, [label for label in inside if label.x <= middle], "left")
         label_column(enlarged, [label for label in inside if label.x > middle], "right")
         outside = [label for label in panel.labels(whole) if label not in inside]
-        label_beside(ax, [*panel.ensembles(whole[1]), *outside], [(label.x, label.y) for label in inside])
+        label_near(ax, [*panel.ensembles(whole[1]), *outside], [(label.x, label.y) for label in inside])
     return figure
 
 
@@ -126,16 +133,16 @@ class _Panel:
 
     results: Results
     rows: pd.DataFrame
-    published: list[Point]
-    points: list[Point]  # of both kinds: a marker means the same in both
+    published: list[PublishedPoint]
+    points: list[PublishedPoint]  # of both kinds: a marker means the same in both
     kind: str
-    style: dict[str, Look]
+    style: dict[str, LineStyle]
     scale: Scale
 
     @classmethod
-    def of(cls, results: Results, points: list[Point], kind: str, style: dict[str, Look]) -> _Panel:
+    def of(cls, results: Results, points: list[PublishedPoint], kind: str, style: dict[str, LineStyle]) -> _Panel:
         rows = results.others[np.isfinite(results.others["macs_rel"]) & results.others[f"dee_{kind}"].notna()]
-        published = [point for point in drawn(points) if point.kind == kind]
+        published = [point for point in plotted(points) if point.kind == kind]
         scale = Scale.of([*rows[f"dee_{kind}"], *(point.y for point in published)], results.max_size)
         return cls(results, rows, published, points, kind, style, scale)
 
@@ -164,19 +171,19 @@ class _Panel:
         x = rows["macs_rel"].to_numpy(dtype=float)
         widths = _widths(x, y_high - y_low, float(np.ptp(span)))
         for i, label in enumerate(rows["label"]):
-            look = self.style[label]
+            mark = self.style[label]
             if y_low[i] < y_high[i]:
-                bar: dict[str, Any] = {"color": look.colour, "zorder": 2}
+                bar: dict[str, Any] = {"color": mark.colour, "zorder": 2}
                 ax.plot([x[i]] * 2, [y_low[i], y_high[i]], lw=widths[i], solid_capstyle="butt", alpha=0.45, **bar)
                 ends = [end for end in (low[i], high[i]) if bottom < end < top]
                 ax.plot([x[i]] * len(ends), ends, "_", markersize=7 + widths[i], markeredgewidth=1.4, **bar)
                 if high[i] > top > y[i]:
-                    ax.plot(x[i], top, "^", color=look.colour, markersize=5)
-            face = look.colour if self.kind == "raw" else "white"
-            dot: dict[str, Any] = {"facecolors": [face], "edgecolors": [look.colour], "linewidths": 1.5, "alpha": 0.9}
-            ax.scatter(x[i], y[i], area, marker=look.marker, zorder=3, **dot)
+                    ax.plot(x[i], top, "^", color=mark.colour, markersize=5)
+            face = mark.colour if self.kind == "raw" else "white"
+            dot: dict[str, Any] = {"facecolors": [face], "edgecolors": [mark.colour], "linewidths": 1.5, "alpha": 0.9}
+            ax.scatter(x[i], y[i], area, marker=mark.marker, zorder=3, **dot)
             if np.isinf(value[i]):
-                arrow = {"arrowstyle": "-|>", "color": look.colour, "linewidth": 1.2, "shrinkA": 3, "shrinkB": 0}
+                arrow = {"arrowstyle": "-|>", "color": mark.colour, "linewidth": 1.2, "shrinkA": 3, "shrinkB": 0}
                 end = y[i] + math.copysign(0.42 * self.scale.strip, value[i])
                 ax.annotate("", (x[i], end), (x[i], y[i]), arrowprops=arrow)
 

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from benchmarks.report.figures.ranges import MIN_BIN_COUNT
-from benchmarks.report.figures.style import FAINT, Look, legend, literal, open_frame
-from benchmarks.report.load import Results
+from benchmarks.report.figures.style import FAINT, LineStyle, legend, literal, open_frame
+from benchmarks.report.model import Results
 
 
 def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:
@@ -26,7 +26,7 @@ def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:
     return {str(label): min(own, key=lambda size: (abs(size - common), size)) for label, own in sizes.items()}
 
 
-def reliability(results: Results, style: dict[str, Look]) -> Figure:
+def reliability(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw accuracy minus confidence in each bin, raw and temperature-scaled: a panel for each label."""
     frame = results.reliability
     chosen = representative_sizes(frame)
@@ -75,21 +75,23 @@ def _gap_limit(frame: pd.DataFrame) -> float:
     return float(max(0.1, 1.25 * gaps.max())) if len(gaps) else 0.1
 
 
-def _gaps(ax: Axes, frame: pd.DataFrame, look: Look, limit: float) -> None:
+def _gaps(ax: Axes, frame: pd.DataFrame, mark: LineStyle, limit: float) -> None:
     ax.axhline(0, color="#666666", linewidth=1, zorder=1)
     raw = frame[~frame["calibrated"]]
     if len(raw) and raw["count"].max() > 0:
-        heights = np.log10(raw["count"] + 1) / math.log10(raw["count"].max() + 1) * 0.6 * limit
-        ax.bar(raw["lower"], heights, raw["upper"] - raw["lower"], bottom=-limit, align="edge", color=FAINT, alpha=0.6)
-    for calibrated, line, face in ((False, "-", look.colour), (True, "--", "white")):
+        positions = np.log10(raw["count"] + 1) / math.log10(raw["count"].max() + 1) * 0.6 * limit
+        ax.bar(
+            raw["lower"], positions, raw["upper"] - raw["lower"], bottom=-limit, align="edge", color=FAINT, alpha=0.6
+        )
+    for calibrated, line, face in ((False, "-", mark.colour), (True, "--", "white")):
         part = _populated(frame[frame["calibrated"] == calibrated])
         gaps = part["accuracy"] - part["confidence"]
         ax.plot(
-            part["confidence"], gaps, line, color=look.colour, marker=look.marker, markersize=4.5, markerfacecolor=face
+            part["confidence"], gaps, line, color=mark.colour, marker=mark.marker, markersize=4.5, markerfacecolor=face
         )
 
 
-def training_cost(results: Results, style: dict[str, Look]) -> Figure:
+def training_cost(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw what training cost: time, the needed members' included, and examples through students and teachers."""
     known = results.main[["train_seconds", "train_seconds_with_members", "student_passes"]].notna().any(axis=1)
     frame = results.main[known]
@@ -99,23 +101,23 @@ def training_cost(results: Results, style: dict[str, Look]) -> Figure:
     unit, scale = ("seconds", 1) if total.max(initial=0) < 300 else (unit, scale)
     figure = Figure(figsize=(9.6, 0.27 * len(frame) + 1.3), layout="constrained")
     time, passes = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1.3, 1]})
-    heights = -np.arange(len(frame)) - 0.5 * np.cumsum(frame["label"].ne(frame["label"].shift()).to_numpy())
+    positions = -np.arange(len(frame)) - 0.5 * np.cumsum(frame["label"].ne(frame["label"].shift()).to_numpy())
     colours = [style[label].colour for label in frame["label"]]
-    time.barh(heights, (total - own) / scale, color=FAINT, height=0.8)
-    time.barh(heights, own / scale, left=(total - own) / scale, color=colours, height=0.8)
+    time.barh(positions, (total - own) / scale, color=FAINT, height=0.8)
+    time.barh(positions, own / scale, left=(total - own) / scale, color=colours, height=0.8)
     students, teachers = (frame[name].fillna(0).to_numpy() / 1000 for name in ("student_passes", "teacher_passes"))
-    passes.barh(heights, students, color=colours, height=0.8)
-    passes.barh(heights, teachers, left=students, color=colours, alpha=0.35, height=0.8)
+    passes.barh(positions, students, color=colours, height=0.8)
+    passes.barh(positions, teachers, left=students, color=colours, alpha=0.35, height=0.8)
     for ax, values, form in ((time, total / scale, "{:,.1f}"), (passes, students + teachers, "{:,.0f}")):
-        for y, value in zip(heights, values, strict=True):
+        for y, value in zip(positions, values, strict=True):
             if value > 0:
                 ax.text(value, y, " " + form.format(value), va="center", fontsize=8, color="#444444")
         ax.set_xlim(0, 1.14 * max(values.max(initial=0), 1e-9))
         ax.grid(visible=False, axis="y")
         open_frame(ax)
     names = [f"{literal(label)}  ({size})" for label, size in zip(frame["label"], frame["size"], strict=True)]
-    time.set_yticks(heights, names)
-    time.set_ylim(min(heights, default=0) - 0.7, max(heights, default=1) + 0.7)
+    time.set_yticks(positions, names)
+    time.set_ylim(min(positions, default=0) - 0.7, max(positions, default=1) + 0.7)
     time.set_xlabel(f"training time ({unit})")
     passes.set_xlabel("own example-passes (thousands)")
     patches = (

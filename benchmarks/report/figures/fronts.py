@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.report.figures.dee import TITLES, Scale, column_width, handles
 from benchmarks.report.figures.labels import FONT_SIZE, Label, label_column
 from benchmarks.report.figures.pareto import front
-from benchmarks.report.figures.style import CONTROL_COLOUR, REFERENCE_COLOUR, Look, legend, literal, open_frame
-from benchmarks.report.load import Results
+from benchmarks.report.figures.style import CONTROL_COLOUR, REFERENCE_COLOUR, LineStyle, legend, literal, open_frame
+from benchmarks.report.model import Results
 
 _LEAST = 1.6  # width of a panel, in inches
 _WIDTH, _EDGE, _BETWEEN = 9.6, 0.62, 0.6  # of the figure, left of a panel, and between two rows of them, in inches
@@ -28,17 +28,17 @@ _COSTS = {
 }
 
 
-def pareto_flops(results: Results, style: dict[str, Look]) -> Figure:
+def pareto_flops(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw NLL and equivalent, raw and temperature-scaled, against what a prediction costs."""
     return _figure(results, style, "macs_rel")
 
 
-def pareto_training(results: Results, style: dict[str, Look]) -> Figure:
+def pareto_training(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw the same against what training cost, the members that a method needs included."""
     return _figure(results, style, "train_member_equivalents")
 
 
-def _figure(results: Results, style: dict[str, Look], cost: str) -> Figure:
+def _figure(results: Results, style: dict[str, LineStyle], cost: str) -> Figure:
     panels = [[_Panel.of(results, cost, kind, score, style) for score in ("nll", "dee")] for kind in ("raw", "cal")]
     labels = panels[0][0].labels()
     names = column_width(label.text for label in labels) + 0.08
@@ -70,17 +70,17 @@ def _ring() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A score of one kind against one cost, for the methods of known cost; the ensembles are the yardstick."""
+    """A score of one kind against one cost, for the methods of known cost; the ensembles are the reference."""
 
     rows: pd.DataFrame  # methods, then controls, then ensembles, with the columns of `of`
     cost: str
     title: str
-    style: dict[str, Look]
+    style: dict[str, LineStyle]
     scale: Scale | None  # of an equivalent
     max_size: int | None
 
     @classmethod
-    def of(cls, results: Results, cost: str, kind: str, score: str, style: dict[str, Look]) -> _Panel:
+    def of(cls, results: Results, cost: str, kind: str, score: str, style: dict[str, LineStyle]) -> _Panel:
         name = {"raw": "nll", "cal": "cnll"}[kind] if score == "nll" else f"dee_{kind}"
         mean = f"{name}_mean" if score == "nll" else name
         rows = results.summary.assign(x=results.summary[cost], y=results.summary[mean])
@@ -125,15 +125,15 @@ class _Panel:
         open_frame(ax)
 
     def _point(self, ax: Axes, row: pd.Series) -> None:
-        look = self.style[row["label"]]
-        bar: dict[str, Any] = {"color": look.colour, "zorder": 2, "alpha": 0.55, "solid_capstyle": "butt"}
+        mark = self.style[row["label"]]
+        bar: dict[str, Any] = {"color": mark.colour, "zorder": 2, "alpha": 0.55, "solid_capstyle": "butt"}
         y, low, high = self.height(row[["y", "low", "high"]].astype(float))
         if low < high:
             ax.plot([row["x"]] * 2, [low, high], linewidth=1.5, **bar)
         if self.cost == "train_member_equivalents":  # what of the cost is the method's own
             ax.plot([row["train_member_equivalents_least"], row["x"]], [y, y], linewidth=1, linestyle=":", **bar)
-        dot: dict[str, Any] = {"facecolors": [look.colour], "edgecolors": ["white"], "linewidths": 0.5}
-        ax.scatter(row["x"], y, 40, marker=look.marker, zorder=3, **dot)
+        dot: dict[str, Any] = {"facecolors": [mark.colour], "edgecolors": ["white"], "linewidths": 0.5}
+        ax.scatter(row["x"], y, 40, marker=mark.marker, zorder=3, **dot)
 
     def height(self, values: Any) -> np.ndarray:
         """Where values are drawn: equivalents beyond the scale stand in a band."""

@@ -1,4 +1,4 @@
-"""Labels that do not overlap: in a column beside the axes, connected by thin lines, or next to their points."""
+"""Labels that do not overlap: in a column next to the axes, connected by thin lines, or near their points."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stack(heights: Sequence[float], gap: float, low: float, high: float) -> np.n
 
 
 def label_column(ax: Axes, labels: Sequence[Label], side: Literal["left", "right"]) -> None:
-    """Write the labels in a column beside the axes, by height, each connected with its point."""
+    """Write the labels in a column next to the axes, by height, each connected with its point."""
     figure = _figure(ax)
     box, (left, right), (low, high) = ax.get_window_extent(), ax.get_xlim(), ax.get_ylim()
     gap = _LINE * figure.dpi / box.height * (high - low)
@@ -75,7 +75,7 @@ _WAYS = [(0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]
 _FAR = [(x * far, y * far) for far in (14, 22, 30, 40, 50, 60) for x, y in _WAYS]
 
 
-def label_beside(ax: Axes, labels: Sequence[Label], taken: Sequence[tuple[float, float]]) -> None:
+def label_near(ax: Axes, labels: Sequence[Label], taken: Sequence[tuple[float, float]]) -> None:
     """Write each label at the first place near its point where it hides nothing; a thin line where that is far.
 
     `taken`: further points, in data units, that no label may hide.

@@ -1,4 +1,4 @@
-"""What figures enlarge and what they leave out, which their captions say as well.  Imports no Matplotlib."""
+"""The range that a figure enlarges, and what figures leave out, for drawing and captions.  Imports no Matplotlib."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from benchmarks.report.figures.overlay import drawn, published_points
-from benchmarks.report.load import Results
+from benchmarks.report.figures.overlay import plotted, published_points
+from benchmarks.report.model import Results
 
 MIN_BIN_COUNT = 10  # fewer pooled examples than this say nothing about a bin's accuracy
 
@@ -15,7 +15,7 @@ MIN_BIN_COUNT = 10  # fewer pooled examples than this say nothing about a bin's 
 def spans(results: Results) -> tuple[tuple[float, float], tuple[float, float] | None]:
     """Return the range of all costs that are drawn, and the crowded part of it, which is enlarged, if there is one."""
     costs = results.others.loc[~results.others["control"], "macs_rel"].dropna().to_numpy(dtype=float)
-    published = [point.x for point in drawn(published_points(results))]
+    published = [point.x for point in plotted(published_points(results))]
     low, high = min([1.0, *costs]), max([2.1, *costs * 1.08, *(1.08 * cost for cost in published)])
     return (low - 0.08 * (high - low), high), crowded(costs, high - low)
 

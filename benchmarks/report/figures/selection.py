@@ -1,4 +1,4 @@
-"""Which methods the figures draw, where there are more than a figure can show.  Imports no Matplotlib."""
+"""Which methods the figures draw, if there are more than a figure can show.  Imports no Matplotlib."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from benchmarks.report.figures.pareto import front
-from benchmarks.report.load import Results
+from benchmarks.report.model import Results
 
 MOST = 24  # methods or series in a figure, besides the reference and the controls
 
@@ -33,34 +33,41 @@ def drawn(results: Results) -> Results:
     )
 
 
-def selected(results: Results) -> str:
-    """A sentence, after a space, that says which methods :func:`drawn` keeps; empty where it keeps all."""
+def selection_note(results: Results) -> str:
+    """A sentence, after a space, that says which methods :func:`drawn` keeps; empty if it keeps all."""
     if not (left := _left_out(results)):
         return ""
-    score = "cNLL" if not results.task else results.task["scores"][results.task["headline"]]["title"]
+    score = results.task.scores[_ranking(results)[1]].title
     count = _methods(results)["label"].nunique()
     return (
-        f" {count - len(left)} of {count} methods are drawn: those on the Pareto front of cost and {score}, then those "
-        f"with the best {score}; the tables have all."
+        f" The figure shows {count - len(left)} of {count} methods: those on the Pareto front of cost and {score}, "
+        f"then those with the best {score}; the tables have all."
     )
 
 
+def _ranking(results: Results) -> tuple[str, str]:
+    """The cost and the score by which methods are chosen."""
+    return ("macs_rel", "cnll") if results.classifies else (results.task.axis[0], results.task.headline)
+
+
 def _methods(results: Results) -> pd.DataFrame:
-    return results.main[results.main["family"] != results.reference_family]
+    return results.main[results.main["family"] != results.task.reference]
 
 
 def _left_out(results: Results) -> set[str]:
     frame = _methods(results)
     # The figures of a task draw the entries of a series under one name.
-    names = frame["label"].replace((results.meta.get("series") or {}) if results.task else {})
+    names = frame["label"].replace(results.series)
     if names.nunique() <= MOST:
         return set()
-    cost, score, sign = "macs_rel", "cnll", 1
-    if task := results.task:
-        cost, score = task["axis"][0], task["headline"]
-        sign = -1 if task["scores"][score]["better"] == "higher" else 1
-    loss = sign * frame[f"{score}_mean"]
+    cost, score = _ranking(results)
+    loss = frame[f"{score}_mean"] * (-1 if results.task.scores[score].better == "higher" else 1)
     behind = ~front(list(frame[cost]), list(loss))
     ranked = frame.assign(name=names, behind=behind, loss=loss).sort_values(["behind", "loss"], kind="stable")
     kept = list(dict.fromkeys(ranked["name"]))[:MOST]
     return set(ranked.loc[~ranked["name"].isin(kept), "label"])
+
+
+def plotted_scores(results: Results) -> list[str]:
+    """The task's scores that figures show."""
+    return [name for name in results.task.plotted_scores if results.main[f"{name}_mean"].notna().any()]

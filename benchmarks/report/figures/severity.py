@@ -10,35 +10,34 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.report.figures.diagnostics import representative_sizes
-from benchmarks.report.figures.style import Look, legend, literal, open_frame
-from benchmarks.report.load import Results
-from benchmarks.report.tables.formatting import PERCENT
+from benchmarks.report.figures.style import LineStyle, legend, literal, open_frame
+from benchmarks.report.model import Results
 from benchmarks.report.tables.shift import CLEAN, MEAN, Values, levels
 
 _PANELS = {"acc": "accuracy (%)", "nll": "NLL", "ece": "ECE (%)", "dee_raw": "DEE on NLL"}
 _ENSEMBLES = (":", "--", "-")  # of one network, and so on to the largest
 
 
-def severity(results: Results, style: dict[str, Look]) -> Figure:
+def severity(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw accuracy, NLL, ECE and DEE against severity, the mean over corruptions: a line a method."""
     assert results.shifts is not None
     figure = Figure(figsize=(8.6, 6.4), layout="constrained")
     values, at = Values(results.shifts), [0, *levels(results)]
     lines = _lines(results, style)
     handles = []
-    for method, (look, dash) in lines.items():
-        name = f"{method[0]}-{method[1]}" if look.reference else f"{method[0]}, size {method[1]}"
-        handles.append(Line2D([], [], color=look.colour, marker=look.marker, linestyle=dash, label=literal(name)))
+    for method, (mark, dash) in lines.items():
+        name = f"{method[0]}-{method[1]}" if mark.reference else f"{method[0]}, size {method[1]}"
+        handles.append(Line2D([], [], color=mark.colour, marker=mark.marker, linestyle=dash, label=literal(name)))
     for ax, (metric, title) in zip(figure.subplots(2, 2).ravel(), _PANELS.items(), strict=True):
-        for place, (method, (look, dash)) in enumerate(lines.items()):
-            if metric != "dee_raw" or not look.reference:  # the yardstick is worth its size everywhere
+        for place, (method, (mark, dash)) in enumerate(lines.items()):
+            if metric != "dee_raw" or not mark.reference:  # the reference is worth its size everywhere
                 nudge = 0.03 * (place - (len(lines) - 1) / 2)
                 found = [values.of(method, MEAN if level else CLEAN, level, metric) for level in at]
                 _line(
                     ax,
                     np.array(at) + nudge,
-                    100 * np.array(found) if metric in PERCENT else np.array(found),
-                    look,
+                    np.array(found) * (100 if metric in ("acc", "ece") else 1),
+                    mark,
                     dash,
                 )
         if metric == "dee_raw" and results.max_size:
@@ -50,25 +49,25 @@ def severity(results: Results, style: dict[str, Look]) -> Figure:
     return figure
 
 
-def _lines(results: Results, style: dict[str, Look]) -> dict[tuple[str, int], tuple[Look, Any]]:
+def _lines(results: Results, style: dict[str, LineStyle]) -> dict[tuple[str, int], tuple[LineStyle, Any]]:
     """Each method but controls at one size, and deep ensembles of one, of that size, and the largest."""
     lines = {}
     for label, size in representative_sizes(results.main).items():
-        look = style[label]
+        mark = style[label]
         own = results.reference["size"]
-        sizes = sorted({int(own.min()), size, int(own.max())}) if look.reference else [size]
+        sizes = sorted({int(own.min()), size, int(own.max())}) if mark.reference else [size]
         for one, dash in zip(sizes, _ENSEMBLES[-len(sizes) :], strict=True):
-            lines[label, one] = look, dash
+            lines[label, one] = mark, dash
     return lines
 
 
-def _line(ax: Axes, x: np.ndarray, found: np.ndarray, look: Look, dash: Any) -> None:
+def _line(ax: Axes, x: np.ndarray, found: np.ndarray, mark: LineStyle, dash: Any) -> None:
     mean, low, high = found.T
     for end, (height, arrow) in {np.inf: (0.96, r"$\uparrow$"), -np.inf: (0.04, r"$\downarrow$")}.items():
         at = x[mean == end]  # beyond the ensembles
         beyond: Any = {"marker": arrow, "linestyle": "", "markersize": 11, "transform": ax.get_xaxis_transform()}
-        ax.plot(at, np.full(len(at), height), color=look.colour, **beyond)
+        ax.plot(at, np.full(len(at), height), color=mark.colour, **beyond)
     low, high = np.where(np.isfinite(low), low, mean), np.where(np.isfinite(high), high, mean)
     mean, low, high = (np.where(np.isfinite(mean), end, np.nan) for end in (mean, low, high))
-    ax.plot(x, mean, dash, color=look.colour, marker=look.marker, markersize=4.5, linewidth=1.4, zorder=3)
-    ax.errorbar(x, mean, yerr=np.abs([mean - low, high - mean]), fmt="none", ecolor=look.colour, elinewidth=0.9)
+    ax.plot(x, mean, dash, color=mark.colour, marker=mark.marker, markersize=4.5, linewidth=1.4, zorder=3)
+    ax.errorbar(x, mean, yerr=np.abs([mean - low, high - mean]), fmt="none", ecolor=mark.colour, elinewidth=0.9)

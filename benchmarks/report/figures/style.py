@@ -1,4 +1,4 @@
-"""How the figures look: one colour and one marker for each label, in every figure.  Imports no Matplotlib."""
+"""One colour and one marker for each label, the same in every figure.  Imports no Matplotlib."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.report.load import Results
+from benchmarks.report.model import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,31 +19,37 @@ CONTROL_COLOUR = "#9a9a9a"
 # seaborn's palette "colorblind" without its grey, which is too near to the deep ensembles'.
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#ece133", "#56b4e9")
 MARKERS = ("s", "^", "D", "P", "X", "p", "*", "h", "d", "H")
+ADDED_COLOUR = "#e3007b"  # of rows that the reader added to the suite
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a label is drawn in every figure."""
+class LineStyle:
+    """Colour and marker of a label."""
 
     colour: str
     marker: str
     reference: bool = False
 
 
-def looks(results: Results) -> dict[str, Look]:
-    """Give each label but controls a colour-blind safe colour and a marker; deep ensembles are dark grey."""
+def styles(results: Results) -> dict[str, LineStyle]:
+    """Give each label but controls a colour-blind safe colour and a marker.
+
+    The reference is dark grey; what the reader added has a colour that no other label has.
+    """
     families = dict(zip(results.main["label"], results.main["family"], strict=True))
-    others = [label for label, family in families.items() if family != results.reference_family]
-    chosen = {label: Look(REFERENCE_COLOUR, "o", True) for label in families if label not in others}
+    added = set(results.main.loc[results.main["added"], "label"])
+    others = [label for label, family in families.items() if family != results.task.reference]
+    chosen = {label: LineStyle(REFERENCE_COLOUR, "o", True) for label in families if label not in others}
     for i, label in enumerate(others):
-        chosen[label] = Look(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)])
+        colour = ADDED_COLOUR if label in added else PALETTE[i % len(PALETTE)]
+        chosen[label] = LineStyle(colour, MARKERS[i % len(MARKERS)])
     return chosen
 
 
 def in_series(results: Results) -> Results:
-    """Entries of one series under its name, so that they share a look and are connected; `name` is their own label."""
-    labels, names = results.summary["label"], results.meta.get("series") or {}
-    return replace(results, summary=results.summary.assign(label=labels.replace(names), name=labels))
+    """Give entries of one series its name, so that they share a style and are connected; `name` is their own label."""
+    labels = results.summary["label"]
+    return replace(results, summary=results.summary.assign(label=labels.replace(results.series), name=labels))
 
 
 def literal(text: str) -> str:

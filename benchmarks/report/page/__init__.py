@@ -1,1 +1,1 @@
-"""The pages of the report: templates, captions, the summary at the top, and the figure that can be explored."""
+"""The pages of the report: their sections, captions, summary and templates, and the figure that can be explored."""

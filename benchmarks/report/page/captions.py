@@ -1,14 +1,16 @@
-"""Captions that explain how to read each figure, and the texts that stand for it where it cannot be seen."""
+"""Captions that explain how to read each figure, and the alternative texts of the pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
 
 from benchmarks.report.figures.overlay import points_caption
 from benchmarks.report.figures.ranges import MIN_BIN_COUNT, spans
-from benchmarks.report.figures.selection import drawn, selected
-from benchmarks.report.load import Results
+from benchmarks.report.figures.selection import drawn, plotted_scores, selection_note
+from benchmarks.report.model import Results
 from benchmarks.report.tables.shift import levels
 from benchmarks.report.training import NOT_RECORDED
 
@@ -22,66 +24,64 @@ class Caption:
     alt: str
 
 
-FRONT_CAPTION = (
-    "The black line is the Pareto front of the methods: no other method is as good at less cost, or better at the "
-    "same; the names of the others are grey. Rings mark what is on the front when deep ensembles, the dashed "
-    "yardstick, take part as well; dearer ones than the methods are not drawn. The front is one of estimates: bars "
-    "are 95 % intervals, and neighbours whose bars overlap may change places."
+_FRONT = (
+    "The black line is the Pareto front of the methods: no other method is as good at less cost, or better at the same "
+    "cost. Names of methods that are not on the front are grey. The dashed line is the deep ensemble, the reference; "
+    "ensembles that cost more than the methods are not drawn. Rings mark the front of methods and deep ensembles "
+    "together. The fronts are estimates: bars are 95 % intervals, and points whose bars overlap may change places."
 )
 
 
-def _unrecorded(results: Results) -> str:
-    rows = results.others[results.others["train_member_equivalents"].isna()]
-    names = ", ".join(dict.fromkeys(rows["label"]))
-    return f" Training cost {NOT_RECORDED}, hence not drawn: {names}." if names else ""
+def captions(results: Results) -> dict[str, Caption]:
+    """Return the caption of each figure that the report has, in its order."""
+    chosen, results = selection_note(results), drawn(results)
+    found = _classification(results) if results.classifies else _task(results)
+    return {name: replace(one, text=one.text + chosen) for name, one in found.items()}
 
 
-def captions(results: Results) -> Mapping[str, Caption]:
-    """Return the caption of each figure, in the order in which the report shows them."""
-    chosen = selected(results)
-    return {name: replace(one, text=one.text + chosen) for name, one in _captions(drawn(results)).items()}
+def _not_drawn(frame: pd.DataFrame, cost: str, why: str) -> str:
+    """A sentence, after a space, on the labels whose cost is not known."""
+    known = frame["label"][np.isfinite(frame[cost])]
+    names = dict.fromkeys(label for label in frame["label"] if label not in set(known))
+    return f" Not drawn, since {why}: {', '.join(names)}." if names else ""
 
 
-def _captions(results: Results) -> Mapping[str, Caption]:
+def _classification(results: Results) -> dict[str, Caption]:
     labels = ", ".join(dict.fromkeys(results.main["label"]))
     controls = results.summary["control"].any()
     dots = " Grey dots are the controls that the table lists." if controls else ""
     left_out = " Controls are left out; the tables have them." if controls else ""
-    censored = "the grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
+    censored = "The grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
     known = results.others[results.others["macs_rel"].notna()]
     if (known[["dee_raw", "dee_cal"]] == float("inf")).any().any():
         censored += f", the one at the top those better than the largest ensemble (DEE > {results.max_size})"
-    enlarged = "; the costs at which most of them crowd are enlarged on the right" if spans(results)[1] else ""
-    unknown = results.others[results.others["macs_rel"].isna()]
-    absent = ", ".join(dict.fromkeys(unknown["label"]))
-    omitted = f" Without a known cost, hence not drawn: {absent}." if absent else ""
-    return {
+    enlarged = " The right panel enlarges the crowded range of costs." if spans(results)[1] else ""
+    unknown = _not_drawn(results.others, "macs_rel", "the cost is not known")
+    untold = _not_drawn(results.others, "train_member_equivalents", f"the training cost is {NOT_RECORDED}")
+    found = {
         "dee_vs_flops": Caption(
             "What a method is worth, and what it costs",
-            "Deep-ensemble equivalent (how many ensemble members reach the same NLL) against FLOPs relative to one "
-            "network; above on raw NLL (filled), below after temperature scaling (hollow). The dashed line is the "
-            "deep ensemble itself: above it, a method is worth more than it costs. Every point stands at its cost"
-            f"{enlarged}. After a name stands the method's size; bars are 95 % intervals, "
-            "of method and ensembles' curve together, a longer one thinner than a shorter one at the same cost; "
-            f"{censored}; an arrow says that a value or an interval goes on."
-            + dots
-            + omitted
-            + points_caption(results),
+            "Deep-ensemble equivalent (the number of ensemble members that reach the same NLL) against FLOPs relative "
+            "to one network; above on raw NLL (filled), below after temperature scaling (hollow). The dashed line is "
+            f"the deep ensemble: a method above it is worth more than it costs.{enlarged} The number after a name is "
+            "the method's size. Bars are 95 % intervals that include the uncertainty of the ensembles' curve; of bars "
+            f"at the same cost, longer ones are thinner. {censored}; arrows mark values and intervals that "
+            f"continue.{dots}{unknown}{points_caption(results)}",
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",
         ),
         "pareto_flops": Caption(
-            "Quality and what a prediction costs",
+            "Quality and cost of a prediction",
             "Test NLL (left, lower is better) and deep-ensemble equivalent (right, higher is better), raw above and "
-            f"after temperature scaling below, against FLOPs relative to one network. {FRONT_CAPTION}{dots}{omitted}",
+            f"after temperature scaling below, against FLOPs relative to one network. {_FRONT}{dots}{unknown}",
             f"Four scatter plots of NLL and deep-ensemble equivalent against relative FLOPs for {labels}.",
         ),
         "pareto_training": Caption(
-            "Quality and what training costs",
+            "Quality and cost of training",
             "As above, against training in trainings of one member: the members that a method needs, a third for each "
-            "pass of a frozen teacher, and its own training. What the trained network costs is not recorded and is "
-            "taken to be what a prediction costs: exact for students, too much for bridges, so every point stands at "
-            "most there; the dotted line is the method's own training, and begins where its members and teachers "
-            f"end. Front and rings as above.{dots}{_unrecorded(results)}",
+            "pass of a frozen teacher, and its own training. The cost of the trained network is not recorded, so that "
+            "of a prediction counts: exact for students, too much for bridges. Each point is an upper bound. The "
+            "dotted line is the method's own training; it starts at the cost of its members and teachers. Front and "
+            f"rings as above.{dots}{untold}",
             f"Four scatter plots of NLL and deep-ensemble equivalent against training cost for {labels}.",
         ),
         "nll_vs_size": Caption(
@@ -97,33 +97,54 @@ def _captions(results: Results) -> Mapping[str, Caption]:
             f"Line plot of accuracy against ensemble size for {labels}.",
         ),
         "reliability": Caption(
-            "Where confidence and accuracy part",
-            "Accuracy minus confidence in each of the confidence bins, pooled over repetitions: below zero a method "
-            "is too sure of itself, above zero not sure enough. Filled markers are raw, hollow ones "
-            "temperature-scaled, and ECE is given as raw → scaled. The faint bars count the examples of a bin "
-            f"on a logarithmic scale; bins with fewer than {MIN_BIN_COUNT} examples are left out." + left_out,
+            "Calibration",
+            "Accuracy minus confidence in each confidence bin, pooled over repetitions: below zero a method is "
+            "overconfident, above zero underconfident. Filled markers are raw, hollow ones temperature-scaled; ECE is "
+            "given as raw → scaled. The faint bars count the examples of a bin on a logarithmic scale; bins with "
+            f"fewer than {MIN_BIN_COUNT} examples are left out." + left_out,
             f"Reliability diagrams, one panel each for {labels}.",
         ),
         "training_cost": Caption(
-            "What training cost",
-            "Left: training time by method and size (in parentheses), the number is the total. Grey: the ensemble "
-            "members that a method needs as teachers or end points, shared by all methods in practice but charged to "
-            "each here. Colour: the method's own training. Right: examples that went through what the method trains "
-            "(forward and backward, full colour) and through its teachers (forward alone, pale)." + left_out,
+            "Training cost",
+            "Left: training time by method and size (in parentheses); the number is the total. Grey: the ensemble "
+            "members that a method needs as teachers or end points. All methods share them, but each is charged for "
+            "them here. Colour: the method's own training. The seconds are those of the machine that trained each "
+            "part, and parts may come from different machines: compare times only if the protocol names one machine, "
+            "and else the examples on the right. Right: examples that passed through what the method trains (forward "
+            "and backward, full colour) and through its teachers (forward alone, pale)." + left_out,
             f"Stacked bars of training time and example-passes for {labels}.",
         ),
-        **_shifted(results, labels, left_out),
     }
+    if levels(results):
+        found["severity"] = Caption(
+            "Quality under corruption",
+            "Raw accuracy, NLL and ECE on test images of increasing corruption, each the mean over the corruptions, "
+            "and the deep-ensemble equivalent (DEE) on the NLL of the same images: the ensembles see the same "
+            "corrupted images. Level 0 is the clean test images. Bars are 95 % intervals; an arrow at an edge marks "
+            "an equivalent below one network or above the largest ensemble." + left_out,
+            f"Four line plots of accuracy, NLL, ECE and deep-ensemble equivalent against severity for {labels}.",
+        )
+    return found
 
 
-def _shifted(results: Results, labels: str, left_out: str) -> dict[str, Caption]:
-    if not levels(results):
-        return {}
-    text = (
-        "Accuracy, NLL and ECE, raw, on the test images corrupted more and more, each the mean over the corruptions, "
-        "and the deep-ensemble equivalent (DEE) on the NLL of the same images: the ensembles are corrupted as well. "
-        "Level 0 is the clean test images. Bars are 95 % intervals; an arrow at an edge stands for an "
-        "equivalent below one network or above the largest ensemble."
-    )
-    alt = f"Four line plots of accuracy, NLL, ECE and deep-ensemble equivalent against severity for {labels}."
-    return {"severity": Caption("Quality under corruption", text + left_out, alt)}
+def _task(results: Results) -> dict[str, Caption]:
+    task, found = results.task, {}
+    labels = ", ".join(dict.fromkeys(results.main["label"]))
+    if scores := plotted_scores(results):
+        names = ", ".join(task.scores[name].title for name in scores)
+        found["scores_vs_cost"] = Caption(
+            "Scores against " + ("size" if task.axis[0] == "size" else "cost"),
+            f"Each score against {task.axis[1]}; bars, and the band of the reference, are 95 % intervals. Lines "
+            "connect the sizes of a method. Controls are left out."
+            + _not_drawn(results.main, task.axis[0], "the cost is not known"),
+            f"Line plots of {names} for {labels}.",
+        )
+        if results.main["size"].nunique() > 1 and task.axis[0] != "size":
+            found["scores_vs_size"] = Caption(
+                "Scores against size", "As above, against the size of the ensemble.", f"The same by size, {labels}."
+            )
+    stored = {name for arrays in results.samples.values() for name in arrays}
+    for name, exhibit in task.sample_figures.items():
+        if name in stored:
+            found[name] = Caption(exhibit["title"], exhibit["text"], f"{exhibit['title']}: a panel each.")
+    return found

@@ -1,4 +1,4 @@
-"""What the pages of every kind of suite share: templates, and the facts about a run."""
+"""Templates of pages, CSV files, and the facts about a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from benchmarks.report.figures.cache import write
-from benchmarks.report.load import Results
-from benchmarks.report.page.explorer import scale_of, sort_key
+from benchmarks.report.model import Results
 from benchmarks.report.tables import formatting
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")  # what a spreadsheet takes for the beginning of one
@@ -38,20 +36,16 @@ def _no_formula(value: Any) -> Any:
     return value
 
 
-def write_pages(out_dir: Path, template: str, context: Mapping[str, Any], calibrates: bool = True) -> list[Path]:
-    """Write `report.md` and `report.html` from `<template>.md.j2` and `<template>.html.j2`; return their paths.
-
-    Args:
-        calibrates: whether there are scores after temperature scaling, which tables may leave out then.
+def write_pages(out_dir: Path, context: Mapping[str, Any]) -> list[Path]:
+    """Write `report.md` and `report.html` from their templates; return their paths.
 
     Raises:
         StoreError: the disk is full, or the folder cannot be written to.
     """
     templates, written = environment(Path(__file__).parent), []
-    if not calibrates:
-        templates.filters["scale"] = lambda name: ""
+    parts = {name: (Path(__file__).with_name(name)).read_text(encoding="utf-8") for name in ("report.css", "tables.js")}
     for end in ("md", "html"):
-        text = templates.get_template(f"{template}.{end}.j2").render(**context)
+        text = templates.get_template(f"report.{end}.j2").render(**context, parts=parts)
         path = out_dir / f"report.{end}"
         write(path, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
         written.append(path)
@@ -98,7 +92,7 @@ def facts(meta: Mapping[str, Any], results: Results) -> list[tuple[str, str]]:
 
 
 def environment(folder: Path) -> jinja2.Environment:
-    """Templates of a folder: Markdown escaped by the filter ``md``, HTML by itself; an unknown name is an error."""
+    """Templates of a folder: Markdown is escaped by the filter ``md``, HTML always; an unknown name is an error."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=lambda name: name is not None and ".html" in name,
@@ -106,12 +100,14 @@ def environment(folder: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"md": formatting.escape_md, "markdown_table": formatting.to_markdown}
-    made.filters |= {"sort_key": sort_key, "scale": _scale}
+    made.filters |= {"md": formatting.escape_md, "markdown_table": formatting.to_markdown, "sort_key": sort_key}
     return made
 
 
-def _scale(name: str) -> Markup:
-    """The attribute by which the page tells raw from calibrated scores."""
-    scale = scale_of(name)
-    return Markup(f' data-scale="{scale}"' if scale else "")
+def sort_key(text: str) -> str:
+    """Return the number by which a cell is sorted: its first one; values beyond the scale go to the ends."""
+    found = re.search(r"([<>] ?)?([−-]?[\d,]*\.?\d+)", text)
+    if not found:
+        return ""
+    beyond, number = found[1], found[2].replace("−", "-").replace(",", "")
+    return number if not beyond else "-1e9" if beyond.startswith("<") else "1e9"

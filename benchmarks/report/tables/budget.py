@@ -1,4 +1,4 @@
-"""The table of budgets: with so much training, and so much per prediction, what came out best in these rows."""
+"""The table of budgets: the best row within a budget of training and a budget of prediction."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from benchmarks.report.load import REFERENCE_FAMILY, Results
-from benchmarks.report.tables import formatting
+from benchmarks.report.model import Results
+from benchmarks.report.tables.formatting import (
+    MISSING,
+    ReportTable,
+    TableBlock,
+    TableCell,
+    decimals,
+    dee_text,
+    ratio_text,
+    significant,
+    with_interval,
+)
 from benchmarks.report.training import cost_text
 
 TRAINING = (10, 20, 50)  # trainings of one member
@@ -18,10 +28,10 @@ _ROUNDING = 0.005  # FLOPs are shown with two digits, and fit as shown
 
 
 def budget_frame(results: Results) -> pd.DataFrame:
-    """Return the best row of the summary for each score, training and networks, by its mean; empty where none fits.
+    """Return the row of lowest mean for each score and pair of budgets; empty cells if none fits.
 
-    Every row takes part, deep ensembles and controls too, unless its cost is not known.  `tied` names the other rows
-    that fit and are known not to differ significantly, `compared` says how many were compared at all.
+    Every row of known cost takes part, deep ensembles and controls included.  `tied` names the other rows that fit and
+    do not differ significantly; `compared` counts those for which there is a test.
     """
     lines = []
     for score, dee in SCORES.items():
@@ -44,22 +54,18 @@ def budget_frame(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def budget_table(frame: pd.DataFrame, max_size: int | None) -> formatting.Table | None:
-    """Return the frame as a table; None where no row has a known training cost.
-
-    Args:
-        max_size: of the deep ensembles, beyond which a DEE is censored.
-    """
+def budget_table(results: Results, frame: pd.DataFrame) -> ReportTable | None:
+    """Return the frame as a table; None if no row has a known training cost."""
     if "label" not in frame:
         return None
     blocks = []
     for score in SCORES:
         part = frame[frame["score"] == score]
-        digits = formatting.decimals((part["high"] - part["low"]) / 2, 3, 4)
-        rows = [[formatting.Cell(text) for text in _texts(row, digits, max_size)] for _, row in part.iterrows()]
-        blocks.append(formatting.Block(formatting.SCORE_NAMES[score], rows))
+        digits = decimals((part["high"] - part["low"]) / 2, 3, 4)
+        rows = [[TableCell(text) for text in _texts(row, digits, results.max_size)] for _, row in part.iterrows()]
+        blocks.append(TableBlock(results.task.scores[score].heading, rows))
     header = ["Train at most", "Run at most", "Best", "Not different from it"]
-    return formatting.Table([*header, "Score ↓", "DEE ↑", "Training", "FLOPs rel."], blocks, text_columns=4)
+    return ReportTable([*header, "Score ↓", "DEE ↑", "Training", "FLOPs rel."], blocks, text_columns=4)
 
 
 def budget_note(results: Results) -> str:
@@ -67,14 +73,14 @@ def budget_note(results: Results) -> str:
     unknown = results.summary[~results.summary["train_member_equivalents"].notna() | results.summary["macs_rel"].isna()]
     names = ", ".join(dict.fromkeys(_name(row) for _, row in unknown.iterrows()))
     text = (
-        "The lowest mean NLL, raw and after temperature scaling, among the rows that fit: deep ensembles, methods and "
-        "controls. Training is counted in trainings of one member and is an upper bound (see the conventions), "
-        "running in FLOPs of one network. The choice in each row was made on the test figures that it shows, so the "
-        "table describes these rows and its best figures are a little too good; a method of yours is to be chosen on "
-        "validation. “Not different” names those that fit and have a paired test that finds no difference; most pairs "
-        "of methods were not tested, and a blank does not say that the others are worse."
+        "The row of lowest mean NLL, raw and after temperature scaling, among all rows within both budgets: deep "
+        "ensembles, methods and controls. Training is counted in trainings of one member and is an upper bound (see "
+        "the conventions); running is counted in FLOPs of one network. Each choice was made on the test scores that it "
+        "shows, so the scores are slightly optimistic; choose a method of your own on validation. “Not different” "
+        "names the rows within the budgets whose paired test finds no difference. Most pairs were not tested, so a "
+        "blank does not say that the others are worse."
     )
-    return text + (f" Cost {cost_text(math.nan)}, hence left out: {names}." if names else "")
+    return text + (f" Left out, since their cost is {cost_text(math.nan)}: {names}." if names else "")
 
 
 def _fitting(summary: pd.DataFrame, score: str, training: float, networks: float) -> pd.DataFrame:
@@ -87,12 +93,12 @@ def _tests(comparisons: pd.DataFrame, score: str) -> dict[tuple[str, int, str], 
     """Whether a difference was found, by label, size and reference."""
     frame = comparisons[(comparisons["metric"] == score) & comparisons["low"].notna()]
     frame = frame.drop_duplicates(["label", "size", "reference"])
-    return {(row["label"], row["size"], row["reference"]): formatting.significant(row) for _, row in frame.iterrows()}
+    return {(row["label"], row["size"], row["reference"]): significant(row) for _, row in frame.iterrows()}
 
 
 def _same(best: pd.Series, other: pd.Series, score: str, tests: Mapping[tuple[str, int, str], bool]) -> bool | None:
     """Whether no difference was found; None where the rows hold no test of this pair."""
-    if best[f"{score}_mark"] == "best" and other["family"] != REFERENCE_FAMILY:
+    if best[f"{score}_mark"] == "best" and not _is_reference(other):
         return str(other[f"{score}_mark"]) == "tied"
     for of, to in ((best, other), (other, best)):
         for name in (_reference(to), _name(to)):
@@ -101,23 +107,28 @@ def _same(best: pd.Series, other: pd.Series, score: str, tests: Mapping[tuple[st
     return None
 
 
+def _is_reference(row: pd.Series) -> bool:
+    """Whether a row is of the deep ensembles."""
+    return bool(row["family"] == "de")
+
+
 def _reference(row: pd.Series) -> str:
-    """What the comparisons call it."""
-    return f"DE-{row['size']}" if row["family"] == REFERENCE_FAMILY else f"{row['label']} of size {row['size']}"
+    """The name of a row in the comparisons."""
+    return f"DE-{row['size']}" if _is_reference(row) else f"{row['label']} of size {row['size']}"
 
 
 def _name(row: pd.Series) -> str:
-    return f"{row['label']}{'-' if row['family'] == REFERENCE_FAMILY else ', '}{int(row['size'])}"
+    return f"{row['label']}{'-' if _is_reference(row) else ', '}{int(row['size'])}"
 
 
 def _texts(row: pd.Series, digits: int, max_size: int | None) -> list[str]:
     limits = [f"{row['training_at_most']} members", f"{row['networks_at_most']:.1f} networks"]
     if not isinstance(row["label"], str):
-        return [*limits, "none", "", *[formatting.MISSING] * 4]
-    score = formatting.with_interval(row["mean"], row["low"], row["high"], digits)
-    dee = formatting.dee_text(row["dee"], row["dee_low"], row["dee_high"], max_size)
+        return [*limits, "none", "", *[MISSING] * 4]
+    score = with_interval(row["mean"], row["low"], row["high"], digits)
+    dee = dee_text(row["dee"], row["dee_low"], row["dee_high"], max_size)
     return [
         *limits,
         *(_name(row), row["tied"], score, dee, cost_text(row["train_member_equivalents"])),
-        formatting.ratio_text(row["macs_rel"]),
+        ratio_text(row["macs_rel"]),
     ]

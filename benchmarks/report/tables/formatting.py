@@ -1,31 +1,23 @@
-"""The tables of the report: how a number becomes a cell, and a table becomes Markdown, LaTeX or HTML."""
+"""How a number becomes text, and a table becomes Markdown or LaTeX."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 from tabulate import tabulate
 
-from benchmarks.report.load import ADDED_FAMILY, MARKED_SCORES, REFERENCE_FAMILY, Results, Tuning
-from dbn_core.tasks.classification import Classification
+from benchmarks.report.model import ScoreInfo
 
 MISSING = "–"
-PERCENT = tuple(name for name, score in Classification.scores.items() if score.percent)
-HIGHER_IS_BETTER = tuple(name for name, score in Classification.scores.items() if score.better == "higher")
-SCORE_NAMES = {name: score.heading for name, score in Classification.scores.items() if score.better}
-_CHOSEN = {"validation": "validation", "test": "test (!)", "paper": "the paper"}
-_MAIN_SCORES = ("acc", "nll", "brier", "ece", "ece_debiased", "cnll", "cece", "cece_debiased")
-_COMPARED = ("nll", "cnll", "acc")
 ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A formatted value; `mark` is "best" (bold), "tied" (underlined), "published" (grey on the web page) or ""."""
 
     text: str
@@ -33,23 +25,31 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """Rows under one heading; a rule separates the blocks of a table."""
 
     title: str
-    rows: list[list[Cell]] = field(default_factory=list)
+    rows: list[list[TableCell]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Table:
-    """Columns, and blocks of rows; the first `text_columns` columns are text (left), the others numbers (right)."""
+class ReportTable:
+    """Columns, and blocks of rows.
+
+    Attributes:
+        text_columns: how many columns are text, from the left; the others are numbers.
+        details: columns that the web page hides until they are asked for.
+        added: names (label, size) of rows that the reader added, which the web page highlights.
+    """
 
     header: list[str]
-    blocks: list[Block]
+    blocks: list[TableBlock]
     text_columns: int = 1
+    details: frozenset[str] = frozenset()
+    added: frozenset[tuple[str, str]] = frozenset()
 
 
-# --- cells ------------------------------------------------------------------------------------------------------------
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
 def decimals(half_widths: Iterable[float], least: int, most: int) -> int:
@@ -114,158 +114,48 @@ def p_text(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}" if value < 0.1 else f"p = {value:.2f}"
 
 
-def difference_text(row: pd.Series) -> str:
-    """Return a row of the comparisons as `−0.012 [−0.020, −0.004]`; accuracies and ECE in percentage points."""
-    scale, digits = (100, 2) if row["metric"] in PERCENT else (1, 4)
+def difference_text(row: pd.Series, score: ScoreInfo, digits: int | None = None) -> str:
+    """Return a difference as `−0.012 [−0.020, −0.004]`, in percentage points if the score is in per cent.
+
+    Args:
+        digits: decimals; three significant figures if None.
+    """
+    form = f"+.{digits}f" if digits is not None else "+.3g"
     value, low, high = (
-        f"{row[key] * scale:+.{digits}f}".replace("-", "−").replace("inf", "∞") for key in ("difference", "low", "high")
+        f"{row[key] * score.scale:{form}}".replace("-", "−").replace("inf", "∞")
+        for key in ("difference", "low", "high")
     )
     return value if math.isnan(row["low"]) else f"{value} [{low}, {high}]"
 
 
-def score_cells(frame: pd.DataFrame, score: str) -> list[Cell]:
-    """Return one cell a row for a score, all with the same number of digits."""
-    scale = 100 if score in PERCENT else 1
-    mean, low, high = (frame[f"{score}_{end}"] * scale for end in ("mean", "low", "high"))
-    digits = decimals((high - low) / 2, *((1, 2) if score in PERCENT else (3, 4)))
-    marks = frame[f"{score}_mark"] if score in MARKED_SCORES else [""] * len(frame)
-    return [Cell(with_interval(m, a, b, digits), mark) for m, a, b, mark in zip(mean, low, high, marks, strict=True)]
+def score_cells(
+    frame: pd.DataFrame, name: str, score: ScoreInfo, digits: tuple[int, int] | None = None
+) -> list[TableCell]:
+    """Return one cell a row for a score, all with the same number of decimals.
 
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def main_table(results: Results) -> Table:
-    """Return the table of quality and cost: deep ensembles as the yardstick, then the other methods."""
-    frame, noisy, most = results.summary, results.summary["latency_noisy"], results.max_size
-    batch = (results.meta.get("latency") or {}).get("batch_size", "large")
-    columns: dict[str, list[Cell]] = {
-        "Method": [Cell(label) for label in frame["label"]],
-        "Size": [Cell(str(size)) for size in frame["size"]],
-    }
-    columns |= {SCORE_NAMES[score]: score_cells(frame, score) for score in _MAIN_SCORES if score in results.scores}
-    for kind, name in (("raw", "DEE (raw) ↑"), ("cal", "DEE (calibrated) ↑")):
-        values = zip(frame[f"dee_{kind}"], frame[f"dee_{kind}_low"], frame[f"dee_{kind}_high"], strict=True)
-        columns[name] = [Cell(dee_text(*value, most)) for value in values]
-        beyond = np.isinf(frame[f"dee_{kind}"])  # where sizes were measured, the fitted curve would contradict them
-        if f"dee_{kind}_fit" in frame and beyond.any():
-            fits = zip(*(frame[f"dee_{kind}_fit{end}"] for end in ("", "_low", "_high")), strict=True)
-            texts = [fit_text(*fit) if out else MISSING for fit, out in zip(fits, beyond, strict=True)]
-            columns[name.replace(" ↑", " fitted ↑")] = [Cell(text) for text in texts]
-    columns[SCORE_NAMES["kl_to_ensemble"]] = score_cells(frame, "kl_to_ensemble")
-    stated = frame["cost_stated"].map({True: "*", False: ""})
-    for key, name in (("macs_rel", "FLOPs rel."), ("params_rel", "Params rel.")):
-        columns[name] = [
-            Cell(ratio_text(x) + mark * math.isfinite(x)) for x, mark in zip(frame[key], stated, strict=True)
-        ]
-    for key, name in (
-        ("latency_b1_ratio", "Latency rel., batch 1"),
-        ("latency_batch_ratio", f"Latency rel., batch {batch}"),
-    ):
-        columns[name] = [Cell(ratio_text(x, flag)) for x, flag in zip(frame[key], noisy, strict=True)]
-    columns["Own training (s)"] = [Cell(seconds_text(x)) for x in frame["train_seconds"]]
-
-    rows = [list(row) for row in zip(*columns.values(), strict=True)]
-    titles = ("Deep ensembles (the yardstick)", "Other methods", "Controls", "From outside, cost as stated")
-    blocks = [Block(title) for title in titles]
-    for row, family, control in zip(rows, frame["family"], frame["control"], strict=True):
-        place = 0 if family == REFERENCE_FAMILY else 3 if family == ADDED_FAMILY else 2 if control else 1
-        blocks[place].rows.append(row)
-    return Table(list(columns), [block for block in blocks if block.rows])
-
-
-def sizes_table(results: Results, scores: Sequence[str] = ("acc", "nll", "cnll")) -> Table:
-    """Return one block a score: a row for each label, a column for each ensemble size."""
-    frame = results.summary
-    sizes = sorted(set(frame["size"]))
-    blocks = []
-    for score in scores:
-        keys = zip(frame["label"], frame["size"], strict=True)
-        cells = dict(zip(keys, score_cells(frame, score), strict=True))
-        labels = dict.fromkeys(frame["label"])
-        rows = [[Cell(label), *(cells.get((label, size), Cell("")) for size in sizes)] for label in labels]
-        blocks.append(Block(SCORE_NAMES[score], rows))
-    return Table(["Method", *(f"{size} member{'s'[: size > 1]}" for size in sizes)], blocks)
-
-
-def comparisons_table(results: Results) -> Table:
-    """Return the paired differences to deep ensembles: a block for each metric, a column for each reference.
-
-    The deep ensembles of the methods' own sizes share one column.  Differences to other methods, which the claims page
-    reads, and those of ECE stay in the file.
+    Args:
+        digits: the least and the most decimals.
     """
-    frame = results.comparisons[results.comparisons["reference"].str.startswith("DE-")]
-    frame = frame[frame["metric"].isin(_COMPARED)]
-    own = (frame["reference"] == "DE-" + frame["size"].astype(int).astype(str)) & (frame["size"] > 1)
-    frame = frame.assign(reference=frame["reference"].where(~own, "DE of that size"))
-    references = list(dict.fromkeys(frame["reference"]))
-    blocks = []
-    for metric in dict.fromkeys(frame["metric"]):
-        rows = compared_rows(frame[frame["metric"] == metric], references, _comparison_cell)
-        blocks.append(Block(_metric_name(metric), rows))
-    return Table(["Method", "Size", *(f"minus {name}" for name in references)], blocks)
-
-
-def compared_rows(
-    frame: pd.DataFrame, references: Sequence[str], cell: Callable[[pd.Series], Cell]
-) -> list[list[Cell]]:
-    """Return a row for each label and size of the comparisons by one score, with a cell for each reference."""
-    found: dict[tuple[str, int], dict[str, Cell]] = {}
-    for _, row in frame.drop_duplicates(["label", "size", "reference"]).iterrows():
-        found.setdefault((row["label"], row["size"]), {})[row["reference"]] = cell(row)
+    mean, low, high = (frame[f"{name}_{end}"] * score.scale for end in ("mean", "low", "high"))
+    places = decimals((high - low) / 2, *(digits or ((1, 2) if score.percent else (0, 4))))
+    marks = frame[f"{name}_mark"] if f"{name}_mark" in frame else [""] * len(frame)
+    if score.better is None and (mean.isna() | ((mean % 1 == 0) & (low == high))).all():  # counted, not estimated
+        low, high, places = low * math.nan, high * math.nan, 0
     return [
-        [Cell(label), Cell(str(size)), *(cells.get(name, Cell("")) for name in references)]
-        for (label, size), cells in found.items()
+        TableCell(with_interval(value, start, end, places), mark)
+        for value, start, end, mark in zip(mean, low, high, marks, strict=True)
     ]
 
 
-def tuning_table(results: Results) -> Table | None:
-    """How the settings of each method were chosen; None where that is recorded of none."""
-    stated = results.meta.get("tuning")
-    if not stated or not any(stated.values()):
-        return None
-    blocks = []
-    for control, title in ((False, "Methods"), (True, "Controls")):
-        rows = []
-        for label in dict.fromkeys(results.summary.loc[results.summary["control"] == control, "label"]):
-            if label not in stated:
-                continue
-            how = Tuning.model_validate(stated[label]) if stated[label] else None
-            tried = "not recorded" if how is None or how.settings is None else str(how.settings)
-            words = (_CHOSEN.get(how.on, how.on), how.varied) if how else ("", "")
-            rows.append([Cell(label), Cell(tried), *map(Cell, words)])
-        blocks += [Block(title, rows)] if rows else []
-    return Table(["Method", "Settings tried", "Chosen by", "Varied"], blocks, text_columns=4) if blocks else None
-
-
-def fewer_repetitions(results: Results) -> str:
-    """A sentence, after a space, on the rows of fewer repetitions than others have; empty where all have as many."""
-    frame = results.summary[results.summary["n"] < results.summary["n"].max()]
-    if frame.empty:
-        return ""
-    rows = ", ".join(f"{row['label']} (size {row['size']}) of {int(row['n'])}" for _, row in frame.iterrows())
-    return f" Means of fewer than {int(results.summary['n'].max())} repetitions: {rows}."
-
-
-def _comparison_cell(row: pd.Series) -> Cell:
-    if math.isnan(row["difference"]):
-        return Cell(MISSING)
-    p_value = row.get("p_holm", row["p_value"])
-    if math.isnan(p_value):
-        return Cell(difference_text(row))
-    text = f"{difference_text(row)}, {p_text(p_value)}"
-    if not significant(row):
-        return Cell(text, "tied")
-    return Cell(text, "best" if (row["difference"] > 0) == (row["metric"] in HIGHER_IS_BETTER) else "")
+def dee_cells(frame: pd.DataFrame, curve: str, max_size: int | None) -> list[TableCell]:
+    """Return one cell a row for a deep-ensemble equivalent."""
+    values = zip(frame[curve], frame[f"{curve}_low"], frame[f"{curve}_high"], strict=True)
+    return [TableCell(dee_text(value, low, high, max_size)) for value, low, high in values]
 
 
 def significant(row: pd.Series) -> bool:
-    """Whether a row of the comparisons holds a difference: by the corrected p-value, in older rows by the interval."""
-    return bool(row["p_holm"] <= ALPHA) if "p_holm" in row else not row["low"] <= 0 <= row["high"]
-
-
-def _metric_name(metric: str) -> str:
-    return SCORE_NAMES.get(metric, metric).replace(" % ", " (percentage points) ")
+    """Whether a row of the comparisons holds a difference."""
+    return bool(row["p_holm"] <= ALPHA)
 
 
 # --- notations --------------------------------------------------------------------------------------------------------
@@ -298,7 +188,7 @@ def escape_md(text: object) -> str:
     return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", plain)
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: ReportTable) -> str:
     """Return a pipe table; the blocks follow each other, each under a row with its title."""
     rows = []
     for block in table.blocks:
@@ -312,7 +202,7 @@ def to_markdown(table: Table) -> str:
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True, colalign=align if rows else None)
 
 
-def to_latex(table: Table) -> str:
+def to_latex(table: ReportTable) -> str:
     """Return a booktabs tabular, as wide as the text, to be put inside a table environment with `\\input`."""
     columns = len(table.header)
     lines = [

@@ -1,4 +1,4 @@
-"""What methods recorded while they trained: a table for each of them, and what its numbers mean."""
+"""Numbers that methods recorded in training: a table for each method, and what its numbers mean."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from benchmarks.report.load import Results
-from benchmarks.report.tables.formatting import MISSING, Block, Cell, Table, decimals, with_interval
+from benchmarks.report.model import Results
+from benchmarks.report.tables.formatting import MISSING, ReportTable, TableBlock, TableCell, decimals, with_interval
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class Recorded:
     """The numbers of one method: a row for each training, a column for each number."""
 
     method: str
-    table: Table
+    table: ReportTable
     meanings: list[str]
 
 
 def recorded_tables(results: Results) -> list[Recorded]:
-    """The tables of all methods that recorded something; none for rows of before there were such."""
+    """The tables of all methods that recorded something."""
     if results.records is None or results.records.empty:
         return []
     meanings = results.meta.get("recorded") or {}
@@ -31,10 +31,10 @@ def recorded_tables(results: Results) -> list[Recorded]:
     ]
 
 
-def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
+def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> ReportTable:
     names = list(dict.fromkeys(frame["name"]))
     planned = summary.set_index(["label", "size"])["n"]
-    # What several methods share was trained once, and has one row.
+    # A training that several methods share has one row.
     users: dict[tuple[str, ...], dict[tuple[str, int], pd.DataFrame]] = {}
     for _, group in frame.groupby(["label", "size", "part"], sort=False):
         trainings = tuple(dict.fromkeys(group["training"]))
@@ -46,17 +46,17 @@ def _table(frame: pd.DataFrame, summary: pd.DataFrame) -> Table:
         sizes = ", ".join(map(str, sorted({size for _, size in whose})))
         repetitions = max(int(planned.get(first, 0)), group["repetition"].nunique())
         cells = [_cell(group.loc[group["name"] == name, "value"], repetitions) for name in names]
-        rows.append([Cell(labels[0] + more), Cell(sizes), Cell(str(group["part"].iloc[0])), *cells])
-    return Table(["Method", "Size", "Training", *names], [Block("", rows)])
+        rows.append([TableCell(labels[0] + more), TableCell(sizes), TableCell(str(group["part"].iloc[0])), *cells])
+    return ReportTable(["Method", "Size", "Training", *names], [TableBlock("", rows)])
 
 
-def _cell(values: pd.Series, repetitions: int) -> Cell:
+def _cell(values: pd.Series, repetitions: int) -> TableCell:
     """The mean of the repetitions that recorded the number, how many where that is not all, and its interval."""
     from benchmarks.statistics import Means  # here, since reports without records need no SciPy
 
     known = values.dropna().to_numpy()
     if not len(known):
-        return Cell(MISSING if values.empty else "not finite")
+        return TableCell(MISSING if values.empty else "not finite")
     mean = Means(known[None, :, None]).interval()
     half = (mean.high - mean.low) / 2
     digits = decimals([half], 0, 99)
@@ -64,7 +64,7 @@ def _cell(values: pd.Series, repetitions: int) -> Cell:
         text = f"{mean.value:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
     else:
         text = with_interval(mean.value, mean.low, mean.high, digits)
-    return Cell(text + (f" ({len(known)} of {repetitions})" if len(known) < repetitions else ""))
+    return TableCell(text + (f" ({len(known)} of {repetitions})" if len(known) < repetitions else ""))
 
 
 def _lines(frame: pd.DataFrame, meanings: dict[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Wall-clock in each runtime: which is a method's best, and where FLOPs flatter it.  For rows that have the times."""
+"""Time of a prediction in each runtime, and methods that are slower than their FLOPs suggest."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmarks.environment import RUNTIME_PREFIXES
-from benchmarks.report.load import Results
-from benchmarks.report.tables.formatting import MISSING, Block, Cell, Table, ratio_text
+from benchmarks.report.model import Results
+from benchmarks.report.tables.formatting import MISSING, ReportTable, TableBlock, TableCell, ratio_text
 
-# A method whose time relative to one network exceeds its FLOPs by more than this factor is named.
-_FLATTERED = 1.1
+# A method is named if its relative time exceeds its relative FLOPs by more than this factor.
+_SLOWER = 1.1
 
 
 @dataclass(frozen=True)
-class Best:
-    """The runtime in which a prediction takes least time, and that time relative to one network's in it."""
+class BestRuntime:
+    """The fastest runtime of a row, its median time, and that time relative to one network's in the same runtime."""
 
     runtime: str
     ms: float
     ratio: float
 
 
-def best_runtime(row: pd.Series, place: str) -> Best | None:
-    """Of a row of the summary at ``b1`` (batch 1) or at the suite's ``batch``; None where nothing was timed."""
+def best_runtime(row: pd.Series, place: str) -> BestRuntime | None:
+    """Of a row of the summary at ``b1`` (batch 1) or at the suite's ``batch``; None if nothing was timed."""
     timed = [
-        Best(runtime, row[f"{prefix}_{place}_p50_ms"], row[f"{prefix}_{place}_ratio"])
+        BestRuntime(runtime, row[f"{prefix}_{place}_p50_ms"], row[f"{prefix}_{place}_ratio"])
         for runtime, prefix in RUNTIME_PREFIXES.items()
         if math.isfinite(row.get(f"{prefix}_{place}_p50_ms", math.nan))
     ]
     return min(timed, key=lambda best: best.ms, default=None)
 
 
-def flattered(results: Results) -> list[str]:
-    """A sentence for each method, but no ensemble or control, that takes longer than its FLOPs say."""
+def slower_than_flops(results: Results) -> list[str]:
+    """A sentence for each method that takes longer than its FLOPs suggest; ensembles and controls are left out."""
     sentences: list[str] = []
     if not results.runtimes:
         return sentences
     for _, row in results.others[~results.others["control"]].iterrows():
         for place, batch in _places(results).items():
             best = best_runtime(row, place)
-            if best and best.ratio > _FLATTERED * row["macs_rel"]:
+            if best and best.ratio > _SLOWER * row["macs_rel"]:
                 about = "about " if row["latency_noisy"] else ""
                 sentences.append(
-                    f"At batch {batch} {row['label']} (size {row['size']}) takes {about}{best.ratio:.2f} times a "
-                    f"single network's time in its best runtime ({best.runtime}), though {row['macs_rel']:.2f} times "
-                    "its FLOPs."
+                    f"At batch {batch}, {row['label']} (size {row['size']}) in its fastest runtime ({best.runtime}) "
+                    f"takes {about}{best.ratio:.2f} times as long as one network, for {row['macs_rel']:.2f} times the "
+                    "FLOPs."
                 )
     return sentences
 
 
-def runtimes_table(results: Results) -> Table | None:
+def runtimes_table(results: Results) -> ReportTable | None:
     """Median times in each runtime, and the best one's relative to one network; None for rows without such times."""
     frame = results.summary
     if not results.runtimes:
@@ -73,8 +73,8 @@ def runtimes_table(results: Results) -> Table | None:
             ratio_text(found.ratio, noisy) if found else MISSING
             for found, noisy in zip(best, frame["latency_noisy"], strict=True)
         ]
-    rows = [[Cell(text) for text in row] for row in zip(*columns.values(), strict=True)]
-    return Table(list(columns), [Block("", rows)])
+    rows = [[TableCell(text) for text in row] for row in zip(*columns.values(), strict=True)]
+    return ReportTable(list(columns), [TableBlock("", rows)])
 
 
 def _places(results: Results) -> Mapping[str, str]:

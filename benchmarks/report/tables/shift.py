@@ -1,6 +1,6 @@
-"""What became of methods on shifted images: the tables and the sentences of that section.  Imports no Matplotlib.
+"""Methods on shifted images: the tables and the sentences of that section.  Imports no Matplotlib.
 
-Rows are those of ``shifts.csv``: the test images corrupted at levels 1 to 5 (level 0: clean), and images of no class.
+The rows are those of ``shifts.csv``: test images corrupted at levels 1 to 5 (0: clean), and out-of-distribution images.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.report.load import Results
+from benchmarks.report.model import Results
 from benchmarks.report.tables.formatting import (
     MISSING,
-    PERCENT,
-    SCORE_NAMES,
-    Block,
-    Cell,
-    Table,
+    ReportTable,
+    TableBlock,
+    TableCell,
     decimals,
     dee_text,
     with_interval,
 )
+from benchmarks.report.tables.main import DEE_NAMES
 
-CLEAN, MEAN, OUTSIDE = "clean", "corruptions", "ood/"
+CLEAN, MEAN, OOD = "clean", "corruptions", "ood/"
+_PERCENT = ("acc", "ece", "cece")
 _SCORES = ("acc", "nll", "ece", "cnll", "cece")
 _BY_CORRUPTION = ("acc", "nll")
 _DETECTION = {"auroc": "AUROC % ↑", "aupr": "AUPR % ↑", "fpr95": "FPR95 % ↓"}
@@ -32,26 +32,26 @@ _CONFIDENCE = {"msp": "max. probability", "entropy": "entropy"}
 _Values = tuple[float, float, float]
 
 
-def words(name: str) -> str:
-    """Return a set's name as a person reads it: `gaussian noise`, `svhn-like`."""
-    return name.removeprefix(OUTSIDE).replace("_", " ")
+def set_title(name: str) -> str:
+    """Return a set's name for headings: `gaussian noise`, `svhn-like`."""
+    return name.removeprefix(OOD).replace("_", " ")
 
 
 def levels(results: Results) -> list[int]:
-    """Return the levels of corruption that were measured, without the clean images."""
+    """Return the measured levels of corruption, without the clean images."""
     return [] if results.shifts is None else sorted({int(x) for x in results.shifts["level"].dropna()} - {0})
 
 
-def shown(results: Results) -> list[tuple[str, int]]:
-    """Return the methods and sizes of the tables: of the deep ensembles one, the largest, and the others' sizes."""
+def tabulated(results: Results) -> list[tuple[str, int]]:
+    """Return the methods and sizes of the tables: of the deep ensembles only 1, the largest, and the methods' sizes."""
     sizes = {1, *results.others["size"], results.reference["size"].max()}
-    other = results.summary["family"] != results.reference_family
+    other = results.summary["family"] != results.task.reference
     frame = results.summary[other | results.summary["size"].isin(sizes)]
     return list(zip(frame["label"], frame["size"].astype(int), strict=True))
 
 
 class Values:
-    """Looks numbers up: mean, low and high of a metric for a method, size, set and level; NaN where there are none."""
+    """Mean, low and high of a metric by method, size, set and level; NaN if there are none."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         keys = zip(
@@ -66,78 +66,82 @@ class Values:
         return self._known.get((*method, name, level, metric), (math.nan,) * 3)
 
 
-def severity_table(results: Results) -> Table | None:
-    """Return scores, equivalents and what is left of the ensemble's gain: clean, and at three of the levels."""
+def severity_table(results: Results) -> ReportTable | None:
+    """Return scores, equivalents and the share of the ensemble's gain: on clean images and at three levels."""
     every = levels(results)
     if results.shifts is None or not every:
         return None
-    values, methods = Values(results.shifts), shown(results)
-    names = [SCORE_NAMES[score] for score in _SCORES]
-    header = ["Method", "Size", *names, "DEE (raw) ↑", "DEE (calibrated) ↑", "Gain in NLL kept % ↑"]
+    values, methods = Values(results.shifts), tabulated(results)
+    names = [results.task.scores[score].heading for score in _SCORES]
+    header = ["Method", "Size", *names, *DEE_NAMES.values(), "Gain in NLL kept % ↑"]
     blocks = []
     for level in dict.fromkeys((0, every[0], every[len(every) // 2], every[-1])):
         name, title = (MEAN, f"Level {level}") if level else (CLEAN, "Clean")
         columns = [_column(values, methods, name, level, score) for score in _SCORES]
         for kind in ("raw", "cal"):
             found = [values.of(method, name, level, f"dee_{kind}") for method in methods]
-            columns.append([Cell(dee_text(*value, results.max_size)) for value in found])
-        columns.append([Cell(share_text(values.of(method, name, level, "kept_nll"))) for method in methods])
+            columns.append([TableCell(dee_text(*value, results.max_size)) for value in found])
+        columns.append([TableCell(share_text(values.of(method, name, level, "kept_nll"))) for method in methods])
         blocks.append(_block(title, methods, columns))
-    return Table(header, blocks)
+    return ReportTable(header, blocks)
 
 
-def corruptions_table(results: Results) -> Table | None:
+def corruptions_table(results: Results) -> ReportTable | None:
     """Return accuracy and NLL under each corruption at the highest level."""
     every = levels(results)
     if results.shifts is None or not every:
         return None
-    values, methods, top = Values(results.shifts), shown(results), every[-1]
+    values, methods, top = Values(results.shifts), tabulated(results), every[-1]
     frame = results.shifts[results.shifts["level"] == top]
     names = [name for name in dict.fromkeys(frame["set"]) if name != MEAN]
     blocks = [
         _block(
-            f"{SCORE_NAMES[score]}, level {top}",
+            f"{results.task.scores[score].heading}, level {top}",
             methods,
             [_column(values, methods, name, top, score) for name in names],
         )
         for score in _BY_CORRUPTION
     ]
-    return Table(["Method", "Size", *map(words, names)], blocks)
+    return ReportTable(["Method", "Size", *map(set_title, names)], blocks)
 
 
-def detection_table(results: Results) -> Table | None:
-    """Return how well images of no class are told from test images: a block a set, a column a measure and score."""
+def detection_table(results: Results) -> ReportTable | None:
+    """Return how well out-of-distribution images are detected: a block a set, a column a measure and score."""
     if results.shifts is None:
         return None
-    names = [name for name in dict.fromkeys(results.shifts["set"]) if name.startswith(OUTSIDE)]
+    names = [name for name in dict.fromkeys(results.shifts["set"]) if name.startswith(OOD)]
     if not names:
         return None
-    values, methods = Values(results.shifts), shown(results)
+    values, methods = Values(results.shifts), tabulated(results)
     metrics = {
         f"{metric}_{score}": f"{title[:-2]}, {by} {title[-1]}"
         for score, by in _CONFIDENCE.items()
         for metric, title in _DETECTION.items()
     }
     blocks = [
-        _block(words(name), methods, [_column(values, methods, name, -1, metric) for metric in metrics])
+        _block(set_title(name), methods, [_column(values, methods, name, -1, metric) for metric in metrics])
         for name in names
     ]
-    return Table(["Method", "Size", *metrics.values()], blocks)
+    return ReportTable(["Method", "Size", *metrics.values()], blocks)
 
 
-def _column(values: Values, methods: Sequence[tuple[str, int]], name: str, level: int, metric: str) -> list[Cell]:
-    percent = metric in PERCENT or metric.split("_")[0] in _DETECTION
+def _column(values: Values, methods: Sequence[tuple[str, int]], name: str, level: int, metric: str) -> list[TableCell]:
+    percent = metric in _PERCENT or metric.split("_")[0] in _DETECTION
     scale = 100 if percent else 1
     found = [tuple(scale * x for x in values.of(method, name, level, metric)) for method in methods]
     digits = decimals(((high - low) / 2 for _, low, high in found), *((1, 2) if percent else (3, 4)))
-    return [Cell(with_interval(mean, low, high, digits)) for mean, low, high in found]
+    return [TableCell(with_interval(mean, low, high, digits)) for mean, low, high in found]
 
 
-def _block(title: str, methods: Sequence[tuple[str, int]], columns: Sequence[Sequence[Cell]]) -> Block:
+def _block(title: str, methods: Sequence[tuple[str, int]], columns: Sequence[Sequence[TableCell]]) -> TableBlock:
     rows = zip(methods, zip(*columns, strict=True), strict=True)
-    # What was not tried on shifted images, as predictions from outside, has no row.
-    known = [[Cell(m[0]), Cell(str(m[1])), *cells] for m, cells in rows if {cell.text for cell in cells} != {MISSING}]
-    return Block(title, known)
+    # Predictions made elsewhere are not tested on shifted images, so they have no row.
+    known = [
+        [TableCell(m[0]), TableCell(str(m[1])), *cells]
+        for m, cells in rows
+        if {cell.text for cell in cells} != {MISSING}
+    ]
+    return TableBlock(title, known)
 
 
 def share_text(value: _Values, unit: str = "") -> str:
@@ -154,7 +158,7 @@ def share_text(value: _Values, unit: str = "") -> str:
 
 
 def sentences(results: Results) -> list[str]:
-    """Return what became of the ensemble's gain, and which share of it each method keeps, computed from the rows."""
+    """Return how the ensemble's gain changes under shift, and the share of it that each method keeps."""
     every = levels(results)
     if results.shifts is None or not every:
         return []
@@ -177,9 +181,9 @@ def _of_the_ensemble(results: Results, values: Values, top: int) -> list[str]:
     if any(map(math.isnan, gains)):
         return []
     return [
-        f"From clean images to level {top}, on average over the corruptions, the NLL of one network goes from "
-        f"{one[0]:.3f} to {one[1]:.3f} and that of {label}-{largest} from {many[0]:.3f} to {many[1]:.3f}: the "
-        f"ensemble's gain goes from {gains[0]:.3f} to {gains[1]:.3f} nats."
+        f"Between clean images and level {top} (mean over the corruptions), the NLL of one network changes from "
+        f"{one[0]:.3f} to {one[1]:.3f}, and that of {label}-{largest} from {many[0]:.3f} to {many[1]:.3f}. The "
+        f"ensemble's gain changes from {gains[0]:.3f} to {gains[1]:.3f} nats."
     ]
 
 
@@ -187,13 +191,13 @@ def _of_the_others(results: Results, values: Values, top: int) -> list[str]:
     def kept(method: tuple[str, int], level: int) -> _Values:
         return values.of(method, MEAN if level else CLEAN, level, "kept_nll")
 
-    methods = [m for m in shown(results) if not all(math.isnan(kept(m, level)[0]) for level in (0, top))]
+    methods = [m for m in tabulated(results) if not all(math.isnan(kept(m, level)[0]) for level in (0, top))]
     if not methods:
         return []
     said = [_kept_text(method, kept(method, 0), kept(method, top)) for method in methods]
     return [
-        "Of the gain in NLL that a deep ensemble of its size has over one network, a method keeps, on clean images and "
-        f"at level {top}: " + "; ".join(said) + "."
+        "A deep ensemble of a method's size has a gain in NLL over one network. The share of it that each method "
+        f"keeps, on clean images and at level {top}: " + "; ".join(said) + "."
     ]
 
 

@@ -45,7 +45,7 @@ def test_a_run_writes_where_git_looks_away_and_says_how_to_open_the_report(
     published = CliRunner().invoke(application(), ["run", "tiny.toml", "--jobs=0", "--device=cpu", "--publish"])
     assert published.exit_code == 0, published.output
     assert all(Path(place).is_dir() for place in COMMITTED)
-    assert "dbn-bench report tiny --publish" in Path("reports/tiny/report.md").read_text(encoding="utf-8")
+    assert "dbn-bench report tiny\n" in Path("reports/tiny/report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("place", [["--store", "/mine/store"], ["--store=/mine/store"], []])

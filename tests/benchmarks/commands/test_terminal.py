@@ -78,13 +78,13 @@ def test_only_makes_what_it_names_and_the_rest_follows(
     tail = [str(suite), *words(tmp_path), "--jobs=0"]
     assert command(monkeypatch, "run", *tail, "--only=DE", f"--tensorboard={tmp_path / 'events'}") == 0
     assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de"}
-    assert "left out of this run" in (tmp_path / "reports" / "terminal" / "report.md").read_text()
+    assert "Not made in this run" in (tmp_path / "reports" / "terminal" / "report.md").read_text()
     check_events(tmp_path / "events")
     assert command(monkeypatch, "run", *tail, "--only=tz") == 1
     assert "--only tz: the suite has no such method (" in capsys.readouterr().err
     assert command(monkeypatch, "run", *tail) == 0
     assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de", "ts"}
-    assert "Gaps" not in (tmp_path / "reports" / "terminal" / "report.md").read_text()
+    assert "missing below" not in (tmp_path / "reports" / "terminal" / "report.md").read_text()
 
 
 def check_events(folder: Path) -> None:

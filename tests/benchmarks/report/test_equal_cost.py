@@ -18,8 +18,9 @@ from matplotlib.text import Text
 
 from benchmarks.report.figures.figures import FIGURES, RC
 from benchmarks.report.figures.pareto import front
-from benchmarks.report.figures.style import looks
-from benchmarks.report.load import Results, load_results
+from benchmarks.report.figures.style import styles
+from benchmarks.report.load import load_results
+from benchmarks.report.model import Results
 from benchmarks.report.page.captions import captions
 from benchmarks.report.tables.budget import budget_frame, budget_note, budget_table
 from benchmarks.report.tables.formatting import to_latex, to_markdown
@@ -78,10 +79,10 @@ def test_rows_without_the_members_passes_say_that_they_are_not_recorded(tmp_path
     old = altered(tmp_path / "rows", member_passes=None)
     assert old.summary["train_member_equivalents"].isna().all()
     assert cost_text(old.summary["train_member_equivalents"].iloc[0]) == "not recorded"
-    assert budget_table(budget_frame(old), old.max_size) is None
-    assert "Training cost not recorded, hence not drawn: ED, END²" in captions(old)["pareto_training"].text
+    assert budget_table(old, budget_frame(old)) is None
+    assert "Not drawn, since the training cost is not recorded: ED, END²" in captions(old)["pareto_training"].text
     with matplotlib.rc_context(RC):
-        figure = FIGURES["pareto_training"](old, looks(old))
+        figure = FIGURES["pareto_training"](old, styles(old))
     assert all("no method's cost is known" in [text.get_text() for text in ax.texts] for ax in figure.axes)
 
 
@@ -125,7 +126,7 @@ def results() -> Results:
 def drawn(request: pytest.FixtureRequest, results: Results) -> tuple[str, Figure]:
     name = {"macs_rel": "pareto_flops"}.get(request.param, "pareto_training")
     with matplotlib.rc_context(RC):
-        return request.param, FIGURES[name](results, looks(results))
+        return request.param, FIGURES[name](results, styles(results))
 
 
 def test_every_method_stands_at_its_cost_and_its_score(results: Results, drawn: tuple[str, Figure]) -> None:
@@ -205,13 +206,13 @@ def test_the_best_within_a_budget(tmp_path: Path) -> None:
     assert raw.loc[(10, 1.0), ["mean", "low", "high"]].tolist() == pytest.approx([0.35, 0.34, 0.36])
     # ED-5 is marked as the best of the methods, ED-3 as tied with it; DE-1 was tested against both, and differs.
     assert raw.loc[(20, 1.0), ["tied", "compared", "fitting"]].tolist() == ["ED, 3", 2, 3]
-    table = budget_table(frame, results.max_size)
+    table = budget_table(results, frame)
     assert table is not None
     assert [cell.text for cell in table.blocks[0].rows[0]][:3] == ["10 members", "1.0 networks", "ED, 3"]
     assert [cell.text for cell in table.blocks[0].rows[2]][2] == "DE-2"
     assert "0.350 ± 0.010" in to_markdown(table)
     assert "ED, 5 & ED, 3" in to_latex(table)
-    assert "made on the test figures" in budget_note(results)
+    assert "made on the test scores" in budget_note(results)
 
 
 def test_a_budget_that_nothing_fits_says_so(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_a_budget_that_nothing_fits_says_so(tmp_path: Path) -> None:
     frame = budget_frame(results)
     assert "label" not in frame
     results = altered(tmp_path / "dear", macs_rel=1.5)
-    table = budget_table(budget_frame(results), results.max_size)
+    table = budget_table(results, budget_frame(results))
     assert table is not None
     rows = [[cell.text for cell in row] for row in table.blocks[0].rows]
     assert [row[2] for row in rows[:2]] == ["none", "none"]
@@ -230,5 +231,5 @@ def test_a_budget_that_nothing_fits_says_so(tmp_path: Path) -> None:
 def test_what_has_no_known_cost_is_named() -> None:
     results = load_results(ROWS / "digits")
     results.summary.loc[results.summary["label"] == "ED", "train_member_equivalents"] = NAN
-    assert "Cost not recorded, hence left out: ED, 3, ED, 5." in budget_note(results)
+    assert "Left out, since their cost is not recorded: ED, 3, ED, 5." in budget_note(results)
     assert "ED" not in set(budget_frame(results)["label"])

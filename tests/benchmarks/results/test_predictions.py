@@ -488,7 +488,7 @@ def test_a_row_without_cost_or_validation_is_reported_replaced_and_removed(
     report = (folder / "reports" / "tiny" / "report.md").read_text()
     assert "predictions that were made elsewhere (raw.npz" in report.replace("\\", "")
     assert "their cost is not stated. A note." in report
-    assert "Without a known cost, hence not drawn: Bare." in report
+    assert "Not drawn, since the cost is not known: Bare." in report
     assert len(list((folder / "reports" / "tiny" / "figures").glob("*.png"))) == 7
 
     # Predictions that were lost are a failure with a remedy, and harm nothing else.

@@ -157,7 +157,7 @@ def test_a_single_set_of_images_of_no_class_is_named(made: Path, tmp_path: Path)
     places = Options(made / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
     run_suite(suite(tmp_path, TWICE + one + tiny.DE), places, lambda event: None)
     for page in ("report.md", "report.html"):
-        assert "Images of no class (textures):" in (tmp_path / "reports" / "tiny" / page).read_text()
+        assert "Out-of-distribution images (textures):" in (tmp_path / "reports" / "tiny" / page).read_text()
 
 
 def test_without_the_table_nothing_of_it_is_left(made: Path, tmp_path: Path) -> None:

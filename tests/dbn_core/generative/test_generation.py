@@ -16,9 +16,12 @@ from scipy.stats import ttest_rel
 from torch import nn
 
 from benchmarks.cli import main
-from benchmarks.report.figures.task_figures import _panels, figure_captions
+from benchmarks.report.figures.samples import draw_panels
+from benchmarks.report.figures.style import in_series
 from benchmarks.report.load import load_results
-from benchmarks.report.page.task_page import main_table
+from benchmarks.report.page.captions import captions
+from benchmarks.report.page.explorer import chart_data
+from benchmarks.report.tables.main import main_table
 from benchmarks.run import RunResult, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.builtin import available
@@ -217,7 +220,7 @@ def test_samples_made_elsewhere_join_the_suite_and_leave_it_again(
     assert row["macs"] == 1e6
     assert row[["dsm_mean", "nll_mean", "nfe_mean", "params", "train_seconds"]].isna().all()  # nobody said them
     tables = load_results(folder / "rows")
-    assert "hence not drawn: Drawn." in figure_captions(tables, folder / "rows")["scores_vs_cost"].text
+    assert "Not drawn, since the cost is not known: Drawn." in captions(tables)["scores_vs_cost"].text
     assert "Drawn" in [line[0].text for block in main_table(tables).blocks for line in block.rows]
     line = "Drawn, size 2: predictions made outside this suite (drawn-1.npz, drawn-2.npz; as repetition 1, 2;"
     assert any(each.startswith(line) for each in tables.meta["protocol"])
@@ -359,7 +362,7 @@ def test_colour_images_are_drawn_in_their_colours(tmp_path: Path) -> None:
     shown = task.score({name: tensor.numpy() for name, tensor in arrays.items()}).samples
     assert shown["data:images"] == pytest.approx(images.permute(0, 2, 3, 1).numpy() / 255)
     assert shown["images"].shape == (12, 8, 8, 3)
-    drawn = _panels({"Data": shown["data:images"]}, "images").axes[0].images[0].get_array()
+    drawn = draw_panels({"Data": shown["data:images"]}, "images").axes[0].images[0].get_array()
     np.testing.assert_allclose(np.asarray(drawn[:8, :8]), shown["data:images"][0])
     with pytest.raises(SpecError, match="8 x 8 pixels: set"):
         task.new_network(spec.model_copy(update={"resolutions": 5}), 3, data.image_size, 2, data.mean, data.std)
@@ -446,9 +449,9 @@ def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) ->
     assert summary["cost_stated"].all()
     assert summary.loc[("Mixture of experts", 4), "macs_rel"] == 1
     assert (tmp_path / "reports" / "iris-forest" / "figures" / "rows.png").is_file()
-    page = (tmp_path / "reports" / "iris-forest" / "report.html").read_text()
-    (chart,) = re.findall(r'<script type="application/json" id="explore-chart">(.*?)</script>', page)
-    shown = {(row["label"], row["size"]): row["w1_test"] for row in json.loads(chart)["data"]["values"]}
+    shown = {
+        (row["label"], row["size"]): row["w1_test"] for row in chart_data(in_series(load_results(tmp_path / "rows")))
+    }
     assert shown == pytest.approx(summary["w1_test_mean"].to_dict(), rel=1e-5)
 
 
