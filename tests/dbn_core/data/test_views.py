@@ -262,7 +262,7 @@ def test_students_are_taught_on_images_that_no_member_saw(tmp_path: Path) -> Non
     assert bench.data.unseen is not None
     member = bench._member(plan.nodes[unseen.views[0]].recipe["member"])
     logits = bench._load("views", unseen.views[0])["logits"]
-    shown = bench._views(2, 0.4, unseen=True)
+    shown = bench._views(2, bench.suite.recipe.replace(mixup=0.4), unseen=True)
     assert shown.split is bench.data.unseen
     with torch.no_grad():
         said = member(shown.batch(1, torch.arange(18)).images)
