@@ -27,7 +27,7 @@ LEVELS = (
     {"claims", "contract", "export"},
     {"run"},
     {"commands"},
-    {"cli"},
+    {"cli", "python"},
 )
 
 

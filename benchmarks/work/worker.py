@@ -125,7 +125,8 @@ class ArtefactBuilder:
     def _load(self, kind: str, key: str) -> dict[str, torch.Tensor]:
         return unpack(self.store.content(kind, key))[0]
 
-    def _member(self, key: str) -> nn.Module:
+    def member(self, key: str) -> nn.Module:
+        """A trained member, frozen, on the device."""
         network = PredictContext(**self._shared({})).bare_network()
         network.load_state_dict(self._load("member", key))
         return freeze(network.to(self.device).to(memory_format=torch.channels_last))
@@ -206,7 +207,7 @@ class ArtefactBuilder:
         started = time.monotonic()
         recipe = Recipe.model_validate(node.recipe["recipe"])
         views = self._views(node.recipe["count"], recipe, "unseen" in node.recipe)
-        member = self._member(node.recipe["member"])
+        member = self.member(node.recipe["member"])
         logits = member_logits(member, views, self.device, recipe.precision)
         if not torch.isfinite(logits).all():
             raise TrainingDivergedError(f"{node.title}: they overflow half precision: use online teachers.")
@@ -224,7 +225,7 @@ class ArtefactBuilder:
             **self._shared(axes) | {"data": self._data_at_hand},
             recipe=Recipe.model_validate(node.recipe["recipe"]),
             student_epochs=self.suite.students.epochs,
-            members=[self._member(key) for key in members],
+            members=[self.member(key) for key in members],
             parts={name: self._load("part", key) for name, key in parts.items()},
             checkpoint=self.store.checkpoint_path(node.key),
             monitor=self._monitor,
@@ -263,7 +264,7 @@ class ArtefactBuilder:
         method = parse_method(payload["spec"])
         context = PredictContext(
             **self._shared({"seed": self.suite.seed, "method": method.name, "kind": "predictor"}),
-            members={int(position): self._member(key) for position, key in payload["members"].items()},
+            members={int(position): self.member(key) for position, key in payload["members"].items()},
             parts={name: self._load("part", key) for name, key in payload["parts"].items()},
         )
         return method, context

@@ -266,7 +266,7 @@ def test_released_members_predict_on_this_processor_what_was_released() -> None:
     node = plan.nodes[cell.predictions]
     known, _ = unpack(store.content("predictions", cell.predictions))
     bench = ArtefactBuilder(suite, store, "cpu")
-    member = bench._member(node.payload["members"]["0"])
+    member = bench.member(node.payload["members"]["0"])
     images = bench.data.test.images[:200]
     with torch.no_grad():
         found = member(to_float(images)).double().log_softmax(1)

@@ -210,4 +210,4 @@ def test_stored_teachers_saw_the_pixels_of_the_student(tmp_path: Path) -> None:
     batch = bench._views(2, shown[node.key]).batch(1, torch.arange(20))
     logits = bench._load("views", node.key)["logits"][1, :20].float()
     with torch.no_grad():
-        assert torch.allclose(bench._member(node.recipe["member"])(batch.images), logits, atol=0.02)
+        assert torch.allclose(bench.member(node.recipe["member"])(batch.images), logits, atol=0.02)

@@ -155,7 +155,7 @@ def test_stored_logits_are_the_members_on_the_rebuilt_images(bench: ArtefactBuil
     logits = bench._load("views", node.key)["logits"]
     assert logits.dtype == torch.float16
     assert logits.shape == (2, len(bench.data.train), 10)
-    member, some = bench._member(node.recipe["member"]), torch.tensor([5, 0, 17])
+    member, some = bench.member(node.recipe["member"]), torch.tensor([5, 0, 17])
     batch = bench._views(2, bench.suite.recipe.replace(mixup=0.4)).batch(3, some)  # the fourth epoch sees the second view
     with torch.no_grad():
         assert torch.allclose(member(batch.images), logits[1, some].float(), atol=0.02)
@@ -260,7 +260,7 @@ def test_students_are_taught_on_images_that_no_member_saw(tmp_path: Path) -> Non
     assert seen.members == unseen.members
     assert seen.predictions != unseen.predictions
     assert bench.data.unseen is not None
-    member = bench._member(plan.nodes[unseen.views[0]].recipe["member"])
+    member = bench.member(plan.nodes[unseen.views[0]].recipe["member"])
     logits = bench._load("views", unseen.views[0])["logits"]
     shown = bench._views(2, bench.suite.recipe.replace(mixup=0.4), unseen=True)
     assert shown.split is bench.data.unseen

@@ -1,0 +1,80 @@
+"""Results, networks and what-if ensembles from Python, offline, on the released suite."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import benchmarks
+from benchmarks import evaluate, load_member, load_method, load_predictions, load_results, mix, python
+from dbn_core.data.augment import to_float
+from dbn_core.data.cifar10_jpeg import Cifar10JpegSource
+from dbn_core.errors import DataError, SpecError
+
+ROOT = Path(__file__).resolve().parents[2]
+SUITE = "cifar10-cpu"
+
+
+@pytest.fixture(autouse=True)
+def _from_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBN_RELEASED", str(ROOT / "results/released"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_examples_of_the_documentation() -> None:
+    found = doctest.testmod(python)
+    assert found.attempted >= 7
+    assert found.failed == 0
+
+
+def test_every_public_name_exists() -> None:
+    assert all(callable(getattr(benchmarks, name)) for name in benchmarks.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'load_nothing'"):
+        benchmarks.load_nothing  # noqa: B018
+
+
+def test_a_mixture_is_the_weighted_mean_of_probabilities() -> None:
+    one, three = (load_predictions(SUITE, name) for name in ("DE@1", "DE@3"))
+    probabilities = 0.25 * np.exp(one.log_probs).mean(0) + 0.75 * np.exp(three.log_probs).mean(0)
+    nll = -np.log(probabilities[np.arange(len(one.labels)), one.labels]).mean()
+    found = mix(SUITE, {"DE@1": 1, "DE@3": 3})
+    assert found.nll == pytest.approx(nll, abs=1e-6)
+    assert found.acc == pytest.approx((probabilities.argmax(1) == one.labels).mean())
+    rows = load_results(SUITE).set_index(["family", "size"])
+    assert found.macs == pytest.approx(rows.loc[("de", 1), "macs"] + rows.loc[("de", 3), "macs"])
+
+
+def test_evaluation_of_an_ensemble_is_its_row() -> None:
+    given = load_predictions(SUITE, "DE@2", repetition=1)
+    found = evaluate({"test": given.log_probs, "validation": given.validation_log_probs}, SUITE, repetition=1)
+    assert found.dee == pytest.approx(2.0, abs=1e-6)
+    assert found.calibrated_dee == pytest.approx(2.0, abs=1e-6)
+    assert found.dee_interval[0] <= 2 <= found.dee_interval[1]
+
+
+def test_a_member_and_a_method_predict_as_stored() -> None:
+    stored = load_predictions(SUITE, "DE@2")
+    images = to_float(Cifar10JpegSource().load().test.images[:16])
+    with torch.no_grad():
+        member, ensemble = load_member(SUITE)(images), load_method(SUITE, "DE@2")(images)
+    np.testing.assert_allclose(member.log_softmax(-1).numpy(), stored.log_probs[0, :16], atol=2e-3, rtol=1e-3)
+    np.testing.assert_allclose(ensemble.numpy(), stored.log_probs[:, :16], atol=2e-3, rtol=1e-3)
+
+
+def test_what_is_wrong_is_one_sentence() -> None:
+    with pytest.raises(SpecError, match="no result rows of 'nothing'"):
+        load_results("nothing")
+    with pytest.raises(SpecError, match="no result 'DE@99'"):
+        load_predictions(SUITE, "DE@99")
+    with pytest.raises(SpecError, match="repetitions 0, 1"):
+        load_predictions(SUITE, "DE@1", repetition=99)
+    with pytest.raises(SpecError, match="positive weight"):
+        mix(SUITE, {"DE@1": -1})
+    with pytest.raises(DataError, match=r"give \[M, 10000, 10\]"):
+        evaluate(np.zeros((5, 10)), SUITE)
+    with pytest.raises(SpecError, match=r"not released|lacks"):
+        load_method(SUITE, "DBN (blind, MSE)@3")
