@@ -202,8 +202,8 @@ def mix(suite: str, weights: Mapping[str, float], repetition: int = 0, store: Pa
     if not weights or not all(np.isfinite(weight) and weight > 0 for weight in weights.values()):
         raise SpecError("Name at least one result, each with a positive weight.")
     plan, the_store = _plan(suite, store)
-    total, logs = sum(weights.values()), {"test": [], "validation": []}  # type: dict[str, list[Array]]
-    macs = 0.0
+    logs: dict[str, list[Array]] = {"test": [], "validation": []}
+    total, macs = sum(weights.values()), 0.0
     for name, weight in weights.items():
         given = load_predictions(suite, name, repetition, store)
         for split, log_probs in (("test", given.log_probs), ("validation", given.validation_log_probs)):

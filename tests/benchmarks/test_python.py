@@ -77,4 +77,4 @@ def test_what_is_wrong_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"give \[M, 10000, 10\]"):
         evaluate(np.zeros((5, 10)), SUITE)
     with pytest.raises(SpecError, match=r"not released|lacks"):
-        load_method(SUITE, "DBN (blind, MSE)@3")
+        load_method(SUITE, "DBN (blind, KL)@3")
