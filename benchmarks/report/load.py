@@ -19,6 +19,7 @@ from benchmarks.report.model import COSTS, ENDS, EXTERNAL_FAMILY, RUNTIMES, Resu
 from benchmarks.report.training import with_training
 from dbn_core.errors import ArtefactError, shown
 
+_ENDS = ("mean", "low", "high")
 _NAMES = ("method", "label", "family")
 _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
@@ -40,15 +41,21 @@ def load_results(rows_dir: Path) -> Results:
     meta = read_meta(rows_dir / "meta.json")
     task = TaskInfo.model_validate(meta.get("task") or classification())
     curves = [f"{curve}{end}" for curve in task.curves for end in ENDS]
-    scores = [f"{score}_{end}" for score in task.scores for end in ("mean", "low", "high")]
     fitted = [f"{curve}_fit{end}" for curve in task.curves for end in ENDS]
-    debiased = [column for column in scores if "debiased" in column]
+    # Rows may be older than a score; one that is there is there whole, and the headline always is.
+    known = _columns(rows_dir / "summary.csv")
+    there = {
+        name: score
+        for name, score in task.scores.items()
+        if name == task.headline or any(f"{name}_{end}" in known for end in (*_ENDS, "mark"))
+    }
+    scores = [f"{name}_{end}" for name in there for end in _ENDS]
     summary = _read(
         rows_dir / "summary.csv",
-        text=(*_NAMES, *(f"{name}_mark" for name, s in task.scores.items() if s.better and "debiased" not in name)),
-        numbers=("size", "n", *(column for column in scores if column not in debiased), *curves, *COSTS),
+        text=(*_NAMES, *(f"{name}_mark" for name, score in there.items() if score.better)),
+        numbers=("size", "n", *scores, *curves, *COSTS),
         flags=("latency_noisy",),
-        optional=(*debiased, *fitted, *RUNTIMES, "member_passes"),
+        optional=(*fitted, *RUNTIMES, "member_passes"),
     )
     if summary.empty:
         raise ArtefactError(f"{rows_dir / 'summary.csv'} holds no row; {_REMEDY}.")
@@ -92,6 +99,14 @@ def load_results(rows_dir: Path) -> Results:
     published = _published(meta, rows_dir / "meta.json")
     exhibits = _exhibits(summary, rows_dir / "exhibits.safetensors")
     return Results(summary, rows, comparisons, reliability, meta, published, records, shifts, exhibits)
+
+
+def _columns(path: Path) -> frozenset[str]:
+    """The columns of a CSV; none where it cannot be read, which reading it then says."""
+    try:
+        return frozenset(pd.read_csv(path, dtype=str, nrows=0).columns)
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def _read(

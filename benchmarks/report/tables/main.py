@@ -48,7 +48,8 @@ def main_table(results: Results) -> ReportTable:
     """Return the table of scores and cost: the reference first, then the other methods."""
     frame, scores = results.summary, results.scores
     first = [name for name in scores if name in _FIRST] if results.classifies else list(scores)
-    second = [name for name in _SECOND if name in scores] if results.classifies else []
+    rest = [name for name, score in scores.items() if score.better and name not in (*_FIRST, *_SECOND)]
+    second = [*(name for name in _SECOND if name in scores), *rest] if results.classifies else []
     costs, details = _costs(results)
     columns: dict[str, list[TableCell]] = {
         "Method": [TableCell(label) for label in frame["label"]],

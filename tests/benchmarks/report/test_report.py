@@ -47,6 +47,8 @@ from benchmarks.report.tables.formatting import (
 from benchmarks.report.tables.main import comparisons_table, fewer_repetitions, main_table, sizes_table
 from benchmarks.report.tables.runtimes import BestRuntime, best_runtime, runtimes_table, slower_than_flops
 from dbn_core.errors import ArtefactError
+from dbn_core.tasks.base import Score
+from dbn_core.tasks.classification import Classification
 from tests.support.sketches import drawn
 
 NAN, INF = float("nan"), float("inf")
@@ -693,3 +695,16 @@ def test_every_committed_suite_has_a_main_table_and_a_summary_with_its_numbers(s
     assert f"its {score.title} is {first[f'{name}_mean'] * score.scale:.4g}" in summary(results)[0]
     assert len(captions(results)) >= 2
     assert results.statistics
+
+
+def test_a_new_score_needs_no_new_rows_and_becomes_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = write_results(tmp_path / "rows")
+    monkeypatch.setattr(Classification, "scores", {**Classification.scores, "augrc": Score("AUGRC")})
+    assert "AUGRC ↓" not in main_table(load_results(rows)).header
+    summary = pd.read_csv(rows / "summary.csv")
+    new = {"augrc_mean": 0.02, "augrc_low": 0.01, "augrc_high": 0.03, "augrc_mark": ""}
+    summary.assign(**new).to_csv(rows / "summary.csv", index=False)
+    assert "AUGRC ↓" in main_table(load_results(rows)).header
+    summary.assign(augrc_mean=0.02).to_csv(rows / "summary.csv", index=False)
+    with pytest.raises(ArtefactError, match="lacks the columns augrc_mark, augrc_low, augrc_high"):
+        load_results(rows)
