@@ -13,6 +13,7 @@ import pytest
 from benchmarks.suite.builtin import available
 from benchmarks.suite.load import load_suite
 from dbn_core.methods.registry import methods
+from dbn_core.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +25,18 @@ def imported(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def _what_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what other tests of this process register."""
+    for table in TABLES:
+        own = {
+            name: entry
+            for name, entry in table.entries.items()
+            if (entry if isinstance(entry, str) else entry.__module__).startswith(("dbn_core", "baselines"))
+        }
+        monkeypatch.setattr(table, "entries", own)
 
 
 def test_every_key_of_a_suite_file_has_a_type_and_a_meaning() -> None:

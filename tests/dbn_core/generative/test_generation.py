@@ -222,7 +222,7 @@ def test_samples_made_elsewhere_join_the_suite_and_leave_it_again(
     tables = load_results(folder / "rows")
     assert "Not drawn, since the cost is not known: Drawn." in captions(tables)["scores_vs_cost"].text
     assert "Drawn" in [line[0].text for block in main_table(tables).blocks for line in block.rows]
-    line = "Drawn, size 2: predictions made outside this suite (drawn-1.npz, drawn-2.npz; as repetition 1, 2;"
+    line = "Drawn, size 2: predictions that were made elsewhere (drawn-1.npz, drawn-2.npz; as repetition 1, 2;"
     assert any(each.startswith(line) for each in tables.meta["protocol"])
     found = json.loads(command("compare", "Drawn@2", "SE@1", "--json"))
     assert [row["metric"] for row in found["rows"]] == ["energy", "modes"]
