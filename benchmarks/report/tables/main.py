@@ -30,6 +30,7 @@ DEE_NAMES = {"dee_raw": "DEE (raw) ↑", "dee_cal": "DEE (calibrated) ↑"}
 _CHOSEN = {"validation": "validation", "test": "test (!)", "paper": "the paper"}
 # Of classification: the scores of the tables, in this order; those after the costs are details.
 _FIRST, _SECOND = ("acc", "nll", "cnll"), ("brier", "ece", "ece_debiased", "cece", "cece_debiased", "kl_to_ensemble")
+_OMITTED = ("cbrier",)
 _SIZES = _COMPARED = ("acc", "nll", "cnll")
 _LEAST_DIGITS = 3  # of scores that are no percentages
 
@@ -48,7 +49,7 @@ def main_table(results: Results) -> ReportTable:
     """Return the table of scores and cost: the reference first, then the other methods."""
     frame, scores = results.summary, results.scores
     first = [name for name in scores if name in _FIRST] if results.classifies else list(scores)
-    rest = [name for name, score in scores.items() if score.better and name not in (*_FIRST, *_SECOND)]
+    rest = [name for name, score in scores.items() if score.better and name not in (*_FIRST, *_SECOND, *_OMITTED)]
     second = [*(name for name in _SECOND if name in scores), *rest] if results.classifies else []
     costs, details = _costs(results)
     columns: dict[str, list[TableCell]] = {

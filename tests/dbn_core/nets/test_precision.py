@@ -157,7 +157,15 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Wo
 
 SEVERAL_STEPS = {"cycles", "swa", "swag"}  # whatever the budget: they save networks on their way
 DRAW = {"mc-dropout", "masksembles", "swag"}  # by the key of the node, which holds the precision
-COMBINATIONS = [("frn", spec, teachers) for spec in SPECS["frn"] for teachers in TEACHERS]
+
+
+def ways_to_teach(spec: str) -> tuple[str, ...]:
+    """All of them where members teach a part of the method, otherwise the first."""
+    parts = parse_method(spec).parts(size(spec))
+    return TEACHERS if any(part.teacher_mixup is not None for part in parts) else TEACHERS[:1]
+
+
+COMBINATIONS = [("frn", spec, teachers) for spec in SPECS["frn"] for teachers in ways_to_teach(spec)]
 COMBINATIONS += [("batchnorm", spec, TEACHERS[1]) for spec in SPECS["batchnorm"]]
 
 
