@@ -107,7 +107,6 @@ def test_a_network_of_a_library_is_part_of_keys(tmp_path: Path) -> None:
             "input_size = 32\noptions = { depths = [1, 1, 1, 1], dims = [8, 16, 24, 32] }",
             "stages.0",
         ),
-        ("torchvision:resnet18", "input_size = 32", "layer1"),
     ],
 )
 def test_members_a_student_and_a_bridge_on_a_network_of_others(
