@@ -95,6 +95,6 @@ def test_a_run_stores_each_repetitions_labels_and_ids_and_outside_rows_must_matc
     with pytest.raises(DataError, match="labels given"):
         add_external(done.plan, store, Entry("mine", 2, 0), given)
     add_external(done.plan, store, Entry("mine", 2, 1), given)
-    with pytest.raises(SpecError, match="no predictions"):
+    with pytest.raises(SpecError, match=r"has 2 repetition\(s\), not 8"):
         add_external(done.plan, store, Entry("mine", 2, 7), given)
     assert run_suite(suite, options, lambda _: None).rows is not None
