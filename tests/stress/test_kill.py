@@ -110,7 +110,7 @@ def test_a_killed_worker_and_a_killed_run_with_workers(
     store = Store(tmp_path / "store")
 
     def begin() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1]), str(tmp_path)])
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(Path(__file__).parents[2]), str(tmp_path)])
 
     def under_way() -> bool:
         return bool(list((store.root / "running").glob("*.json")))
