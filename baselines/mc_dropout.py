@@ -40,7 +40,7 @@ class MonteCarloDropout(Method):
         epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
 
     def parts(self, size: int) -> list[Part]:
-        """One network, whatever the number of passes."""
+        """One network, for any number of passes."""
         return [Part("network")]
 
     def terms(self, size: int) -> int:

@@ -6,6 +6,7 @@ a network of its own.  All work with BatchNorm and with FRN.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -40,9 +41,9 @@ class MembersInOne(Method):
         """A network for this size."""
         return [Part(f"network-{size}")]
 
+    @abstractmethod
     def network(self, size: int, context: Workspace) -> nn.Module:
         """Images [B, C, H, W] to logits [M, B, K], with any weights."""
-        raise NotImplementedError
 
     def loss(
         self, network: Any, images: torch.Tensor, labels: torch.Tensor, recipe: Recipe, generator: torch.Generator

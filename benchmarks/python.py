@@ -21,7 +21,7 @@ Predictions and networks come from the store of the working folder, and from the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError, DataError, SpecError
-from dbn_core.metrics.scores import Array
+from dbn_core.metrics.scores import Array, mixture_log_probs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -207,11 +207,11 @@ def mix(suite: str, weights: Mapping[str, float], repetition: int = 0, store: Pa
     for name, weight in weights.items():
         given = load_predictions(suite, name, repetition, store)
         for split, log_probs in (("test", given.log_probs), ("validation", given.validation_log_probs)):
-            logs[split].append(_mixed(log_probs) + np.log(weight / total))
+            logs[split].append(mixture_log_probs(log_probs) + np.log(weight / total))
         macs += _macs(the_store, _cell(plan, name, repetition))
     arrays = {split: np.logaddexp.reduce(np.stack(each))[None] for split, each in logs.items()}
     found = evaluate(arrays, suite, repetition, store)
-    return Evaluation(**{**found.__dict__, "macs": macs})
+    return replace(found, macs=macs)
 
 
 def _plan(suite: str, store: Path) -> tuple[Plan, Store]:
@@ -263,16 +263,10 @@ def _terms(log_probs: Array) -> Array:
     return log_probs[None] if log_probs.ndim == 2 else log_probs
 
 
-def _mixed(log_probs: Array) -> Array:
-    from dbn_core.metrics.scores import mixture_log_probs
-
-    return mixture_log_probs(log_probs)
-
-
 def _ece(log_probs: Array, labels: Array) -> float:
     from dbn_core.metrics.calibration import expected_calibration_error
 
-    return float(expected_calibration_error(_mixed(log_probs), labels))
+    return float(expected_calibration_error(mixture_log_probs(log_probs), labels))
 
 
 def _macs(store: Store, cell: Cell) -> float:

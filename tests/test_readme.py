@@ -124,7 +124,8 @@ def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     np.savez("mimo.npz", arrays["test"])
     np.savez("other.npz", arrays["test"][:1])
     (block,) = [text for text in blocks("sh") if "mimo.npz" in text]
-    lines = [line for line in block.replace("--suite digits", "--suite mine.toml").splitlines() if line]
+    block = block.replace("--suite digits", "--suite mine.toml").replace("\\\n", " ")
+    lines = [line for line in block.splitlines() if line and not line.startswith("#")]
     lines = [line.replace('"DE@3"', '"DE@2"') for line in lines]  # the suite above has two members
     assert len(lines) == 4
     for line in lines:

@@ -50,7 +50,7 @@ class Experts(Method):
             raise SpecError(f"experts: the size is {size}: choose {least} or more.")
 
     def parts(self, size: int) -> list[Part]:
-        """One for each expert, whatever the rule."""
+        """One for each expert, for every rule."""
         settings = {"experts": size, **self.config.key(include={"epochs"})}
         return [Part(f"expert-{m + 1}", settings={**settings, "expert": m}) for m in range(size)]
 

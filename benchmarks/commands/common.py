@@ -116,7 +116,7 @@ def command_line(publish: bool = False) -> str:
 def echo_report(report: Path, rows: Path) -> None:
     """The last lines of a command that wrote a report: where it is, and how to open it."""
     echo(f"Rows:   {rows}")
-    echo(f"Report: {report}, and report.md beside it")
+    echo(f"Report: {report}, and report.md in the same folder")
     echo(f"Open it in a browser: {report.resolve().as_uri()}")
 
 

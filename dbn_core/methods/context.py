@@ -80,6 +80,8 @@ class Workspace:
 
     def feature_channels(self, at: str) -> int:
         """Channels of the network's feature map at node ``at``; raises SpecError when there is no such node."""
+        if known := self.spec.feature_channels(at):
+            return int(known)
         network = self.bare_network().eval()
         example = torch.zeros(1, self.data.channels, *self.data.image_size)
         with torch.no_grad():

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dbn_core.nets.resnet import BasicBlock, Head, block_index, block_plan
-from dbn_core.nets.spec import NetworkSpec
+from dbn_core.nets.resnet import BasicBlock, Head
+from dbn_core.nets.spec import NetworkSpec, block_index, block_plan
 
 
 class BridgeHead(nn.Module):

@@ -21,6 +21,7 @@ from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Normalise
 from dbn_core.nets.spec import ModuleSpec
 from dbn_core.nets.weights import read_weights
+from dbn_core.rng import seeded
 
 
 class ModuleNetwork(Network):
@@ -62,9 +63,8 @@ class ModuleNetwork(Network):
 
         A layer of the file whose shape differs from the network's (the classifier of other classes) keeps its draw.
         """
-        seed = int(torch.randint(2**62, (), generator=generator))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        draw = int(torch.randint(2**62, (), generator=generator))
+        with seeded(torch.device("cpu"), purpose="network", draw=draw):
             state = self._construct().state_dict()
         if self.spec.weights:
             given = read_weights(self.spec.weights)

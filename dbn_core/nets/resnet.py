@@ -13,11 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dbn_core.errors import SpecError
 from dbn_core.nets.network import Network, SplitTap
 from dbn_core.nets.norms import FRN
 from dbn_core.nets.precision import full_precision
-from dbn_core.nets.spec import NetworkSpec
+from dbn_core.nets.spec import NetworkSpec, block_index, block_plan
 
 
 class SameConv2d(nn.Conv2d):
@@ -166,20 +165,3 @@ class Head(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, K], which is float32 under autocast too: what follows are losses and targets."""
         return full_precision(self.linear(x.mean((2, 3))))
-
-
-def block_plan(spec: NetworkSpec) -> list[tuple[int, int]]:
-    """(channels, stride) of each residual block, in order."""
-    plan = []
-    for stage, count in enumerate(spec.stages):
-        channels = round(spec.channels * spec.width) * 2**stage
-        plan += [(channels, 2 if stage and not block else 1) for block in range(count)]
-    return plan
-
-
-def block_index(name: str, last: int) -> int:
-    """Index of ``block7``; raises :class:`SpecError` outside ``block0`` ... ``block<last>``."""
-    digits = name.removeprefix("block")
-    if not name.startswith("block") or not digits.isdecimal() or int(digits) > last:
-        raise SpecError(f"The network has no '{name}': choose block0 (the stem) to block{last}.")
-    return int(digits)

@@ -26,6 +26,10 @@ class NetworkOptions(KeyedOptions):
 
     splits: ClassVar[bool] = False  # whether it is a chain of blocks that can be cut in two
 
+    def feature_channels(self, at: str) -> int | None:
+        """Channels of the features at node ``at``; None where only the network itself can tell."""
+        return None
+
     @property
     def label(self) -> str:
         """Short name for tables."""
@@ -76,11 +80,34 @@ class NetworkSpec(NetworkOptions):
         """The same network with the channels of the stem and of every stage multiplied by ``width``."""
         return self.model_copy(update={"channels": max(1, round(self.channels * width))})
 
+    def feature_channels(self, at: str) -> int:
+        """Channels after block ``at``; raises :class:`SpecError` when there is no such block."""
+        plan = block_plan(self)
+        index = block_index(at, len(plan))
+        return plan[index - 1][0] if index else self.channels
+
     @property
     def label(self) -> str:
         """Short name for tables, for example ``ResNet-32 x2 (FRN)``."""
         depth, norm = self.name.removeprefix("resnet"), {"frn": "FRN-Swish", "batchnorm": "BN-ReLU"}[self.norm]
         return f"ResNet-{depth} ({norm}, stem {self.channels}, width x{self.width:g})"
+
+
+def block_plan(spec: NetworkSpec) -> list[tuple[int, int]]:
+    """(channels, stride) of each residual block, in order."""
+    plan = []
+    for stage, count in enumerate(spec.stages):
+        channels = round(spec.channels * spec.width) * 2**stage
+        plan += [(channels, 2 if stage and not block else 1) for block in range(count)]
+    return plan
+
+
+def block_index(name: str, last: int) -> int:
+    """Index of ``block7``; raises :class:`SpecError` outside ``block0`` ... ``block<last>``."""
+    digits = name.removeprefix("block")
+    if not name.startswith("block") or not digits.isdecimal() or int(digits) > last:
+        raise SpecError(f"The network has no '{name}': choose block0 (the stem) to block{last}.")
+    return int(digits)
 
 
 class ModuleSpec(NetworkOptions):

@@ -86,7 +86,7 @@ def test_the_data_of_the_figure_are_those_of_the_summary(report: Path) -> None:
         for end, column in zip(ENDS, ("_mean", "_low", "_high"), strict=True):
             assert shown[f"acc{end}"] == pytest.approx(100 * row[f"acc{column}"])
             assert shown[f"nll{end}"] == pytest.approx(row[f"nll{column}"])
-            if not math.isnan(dee := row[f"dee_raw{end}"]):  # drawn beside the measured curve if it is censored
+            if not math.isnan(dee := row[f"dee_raw{end}"]):  # drawn next to the measured curve if it is censored
                 assert shown[f"dee_raw{end}"] == pytest.approx(min(max(dee, 0.5), 8.5))
         assert (shown["macs_rel"] is None) == math.isnan(row["macs_rel"])
     row = summary.set_index(["label", "size"]).loc["DBN (fixed)", 5]

@@ -155,7 +155,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Wo
     return {(norm, way): World(folder, norm, way) for norm in ("frn", "batchnorm") for way in PRECISIONS}
 
 
-SEVERAL_STEPS = {"cycles", "swa", "swag"}  # whatever the budget: they save networks on their way
+SEVERAL_STEPS = {"cycles", "swa", "swag"}  # for any budget: they save networks on their way
 DRAW = {"mc-dropout", "masksembles", "swag"}  # by the key of the node, which holds the precision
 
 
