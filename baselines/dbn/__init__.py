@@ -97,16 +97,17 @@ class DiffusionBridgeNetwork(Method):
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train a multi-step bridge, or distil one."""
-        from baselines.dbn.branches import BranchTraining
+        from baselines.dbn.branches import distil_by_branches
         from baselines.dbn.training import BridgeTraining
 
         training = BridgeTraining(self.config, context, self.target_weights(part))
         if part.name.startswith("bridge"):
             return training.fit(self.denoiser(context, self.config.steps))
         teacher = context.load(self.denoiser(context, self.config.steps), part.needs[0])
+        student = self.denoiser(context, 1)
         if part.name.startswith("onestep"):
-            return training.distil(self.denoiser(context, 1), teacher)
-        return BranchTraining(training, lambda steps: self.denoiser(context, steps)).distil(teacher)
+            return training.distil(student, teacher)
+        return distil_by_branches(training, student, teacher)
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The source once, then every bridge on its features and logits."""
@@ -115,7 +116,7 @@ class DiffusionBridgeNetwork(Method):
 
         config = self.config
         kind = DISTILLED_PART.get(config.distill, "bridge")
-        steps = config.student_steps if config.distill else config.steps
+        steps = 1 if config.distill else config.steps
         names = [part.name for part in self.parts(size) if part.name.startswith(kind)]
         return BridgedSource(
             context.members[0],

@@ -15,9 +15,9 @@ from dbn_core.methods import method
 
 # Values that a distillation records.
 RECORDED = {
-    "*kappa": "largest distance of the teacher's states from the straight line between the ends of its trajectory, "
+    "kappa": "largest distance of the teacher's states from the straight line between the ends of its trajectory, "
     "relative to its length, on validation images; near 0 the states add little to the end",
-    "*branch_*_mse": "mean squared error between a branch and its target state of the teacher, on validation images; "
+    "branch_*_mse": "mean squared error between a branch and its target state of the teacher, on validation images; "
     "only the last branch is kept",
 }
 

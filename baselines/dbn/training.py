@@ -71,9 +71,7 @@ class BridgeTraining:
 
         def step(batch: Batch) -> torch.Tensor:
             ends = self.ends(batch)
-            with torch.no_grad():
-                start = ends.z_1 if config.prior == "gaussian" else self.start_at_mean_temperature(ends.source)
-                z_c = sample(teacher, ends.features, start, config.sampler_noise, self.generator)
+            z_c = self.teacher_trajectory(teacher, ends)[-1]
             return step_distillation_loss(
                 student, ends.features, ends.z_1, z_c, ends.z_0, config.distill_alpha, config.loss
             )
@@ -85,6 +83,13 @@ class BridgeTraining:
             branch_1_mse=float((self.validation_trajectories(student)[-1] - states[-1]).square().mean()),
         )
         return student
+
+    @torch.no_grad()
+    def teacher_trajectory(self, teacher: Denoiser, ends: Ends) -> list[torch.Tensor]:
+        """The teacher's states Z_T ... Z_0 = Z_C on a training batch, [B, K] each."""
+        config = self.config
+        start = ends.z_1 if config.prior == "gaussian" else self.start_at_mean_temperature(ends.source)
+        return trajectory(teacher, ends.features, start, config.sampler_noise, self.generator)
 
     def ends(self, batch: Batch) -> Ends:
         """Both ends of the bridge: equations (1) and (2)."""
@@ -119,14 +124,14 @@ class BridgeTraining:
 
         return predict_split(trajectories, self.context.data.validation, self.context.device)
 
-    def train(self, denoiser: Denoiser, step: Any, recipe: Recipe, purpose: str = "train") -> Denoiser:
+    def train(self, denoiser: Denoiser, step: Any, recipe: Recipe) -> Denoiser:
         """Train in place by the context's loop; ``keep`` judges epochs by the sampled prediction."""
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
             features, logits = self.tap(images)
             return sample(current, features, self.start_at_mean_temperature(logits))
 
-        self.context.train(denoiser, step, recipe, purpose=purpose, predict=predict, step_generator=self.generator)
+        self.context.train(denoiser, step, recipe, predict=predict, step_generator=self.generator)
         return denoiser
 
 

@@ -1,13 +1,13 @@
 """B-DENSE on a bridge: one student step learns K states of its teacher's path, not only the end (arXiv 2602.15971).
 
-A student with S steps stands for a teacher with N = S K m; its step n jumps over K m teacher steps, from index
-c = n K m down to c - K m.  Its last linear layer is widened K-fold.  Branch k = 1 ... K outputs o_k, and its state
+The student takes one step for the N = K m steps of its teacher.  Its last linear layer is widened K-fold.  Branch
+k = 1 ... K outputs o_k, and its state
 
-    Z^_k = Z - A_k scale_n o_k,    A_k = 1 - sigma^2(c - k m) / sigma^2(c)
+    Z^_k = Z_1 - A_k scale o_k,    A_k = 1 - sigma^2(N - k m) / sigma^2(N)
 
-is the bridge's mean after a jump of k m teacher steps, so that copies of the teacher's last layer start close to all
-targets.  The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K scale_n is the
-stride of the sampler.  The paper (images, diffusion from noise) applies one full-step update to all branches.
+is the bridge's mean after k m teacher steps, so that copies of the teacher's last layer start close to all targets.
+The loss is a weighted sum over branches; a prediction uses branch K alone, for which A_K = 1.  The paper (images,
+diffusion from noise) applies one full-step update to all branches.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
-from dbn_core.bridge.denoiser import Denoiser, kl_to
-
-Distance = Literal["l2", "l1", "kl"]
+from dbn_core.bridge.denoiser import Denoiser, Loss, kl_to
 
 
 class BranchedNetwork(nn.Module):
@@ -72,25 +70,24 @@ def growing_weights(branches: int, growth: float = 0.0) -> torch.Tensor:
     return (growth * (torch.arange(1, branches + 1).double() / branches - 1)).softmax(0).float()
 
 
-def branch_steps(steps: int, students: int, branches: int) -> torch.Tensor:
-    """Teacher indices that the branches aim at, int64 [S + 1, K]; row n is of student step n, row 0 has no meaning.
+def branch_steps(steps: int, branches: int) -> list[int]:
+    """Teacher indices N - k m of the states that branches 1 ... K learn.
+
+    >>> branch_steps(steps=4, branches=2)
+    [2, 0]
 
     Raises:
-        ValueError: S K does not divide N.
+        ValueError: K does not divide N.
     """
-    stride, rest = divmod(steps, students * branches)
+    stride, rest = divmod(steps, branches)
     if rest:
-        raise ValueError(f"{branches} branches of {students} steps do not divide a teacher's {steps} steps")
-    n, k = torch.arange(students + 1)[:, None], torch.arange(1, branches + 1)
-    return (n * branches - k) * stride
+        raise ValueError(f"{branches} branches do not divide a teacher's {steps} steps")
+    return [steps - k * stride for k in range(1, branches + 1)]
 
 
-def branch_fractions(variances: torch.Tensor, students: int, branches: int) -> torch.Tensor:
-    """A_k of every student step, float64 [S + 1, K], from the teacher's sigma_n^2 [N + 1]; row 0 has no meaning."""
-    steps = len(variances) - 1
-    targets = branch_steps(steps, students, branches)
-    starts = torch.arange(students + 1)[:, None] * (steps // students)
-    return 1 - variances[targets.clamp_min(0)] / variances[starts].clamp_min(torch.finfo(variances.dtype).tiny)
+def branch_fractions(variances: torch.Tensor, branches: int) -> torch.Tensor:
+    """A_k, float64 [K], from the teacher's sigma_n^2 [N + 1]."""
+    return 1 - variances[branch_steps(len(variances) - 1, branches)] / variances[-1]
 
 
 def branch_loss(
@@ -102,54 +99,44 @@ def branch_loss(
     fractions: torch.Tensor,
     weights: torch.Tensor,
     alpha: float = 0.5,
-    distance: Distance = "l2",
+    loss: Loss = "mse",
 ) -> torch.Tensor:
-    """``sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z_0^, Z_0)]``, mean over the batch.
+    """``sum_{k<K} w_k d(Z^_k, X_k) + w_K [alpha d(Z^_K, X_K) + (1 - alpha) d(Z^_K, Z_0)]``, mean over the batch.
 
-    Z_0^ is the estimate of Z_0 by branch K, the branch that is kept.  It learns from the true ensemble with the share
-    1 - alpha for any number of branches and any weights, as the student of plain distillation does, so that
-    students with and without branches differ in the branches alone.  Distances are in the unit of the network's
-    outputs, as in (4) and (6): states are divided by ``scale``.  With K = 1 this is equation (6), bit for bit.
+    Branch K, which is kept, learns from the true ensemble with the share 1 - alpha for any number of branches and any
+    weights, as the student of plain distillation does, so that students with and without branches differ in the
+    branches alone.  Distances are in the unit of the network's outputs, as in (4) and (6): states are divided by
+    ``scale``.  With K = 1 this is equation (6), bit for bit.
 
     Args:
         outputs: of the branches, [B, K, C].
-        scale: of the denoiser at the student's steps, [B, 1].
-        z: the student's states, [B, C].
+        scale: of the student, [B, 1].
+        z: Z_1, [B, C].
         targets: X_k, states of the teacher, [B, K, C].
         z_0: the true ensemble logits, [B, C].
-        fractions: A_k, [B, K] or [K]; ones compare endpoints.
+        fractions: A_k, [K].
         weights: w_k, [K], with sum 1.
-        distance: ``l2`` is squared, and like ``l1`` summed over classes; ``kl`` is KL(softmax(X_k) || softmax(Z^_k)).
+        loss: ``mse`` sums squares over classes; ``kl`` is KL(softmax(X_k) || softmax(Z^_k)).
     """
-    shares = fractions.to(outputs)[..., None]
-    if distance == "kl":
+    shares = fractions.to(outputs)[:, None]
+    if loss == "kl":
         moves = scale[:, None] * outputs
         states = z[:, None] - shares * moves
         to_teacher = torch.stack([kl_to(states[:, k], targets[:, k]) for k in range(len(weights))])
         to_ensemble = kl_to(z - moves[:, -1], z_0)
         last = alpha * to_teacher[-1] + (1 - alpha) * to_ensemble
         return torch.dot(weights.to(outputs), torch.stack([*to_teacher[:-1], last]))
-    size = torch.square if distance == "l2" else torch.abs
-    to_teacher = size(shares * outputs - (z[:, None] - targets) / scale[:, None]).sum(2)
-    to_ensemble = size(outputs[:, -1] - (z - z_0) / scale).sum(1)
+    to_teacher = torch.square(shares * outputs - (z[:, None] - targets) / scale[:, None]).sum(2)
+    to_ensemble = torch.square(outputs[:, -1] - (z - z_0) / scale).sum(1)
     last = alpha * to_teacher[:, -1] + (1 - alpha) * to_ensemble
     return (torch.cat([to_teacher[:, :-1], last[:, None]], 1) @ weights.to(outputs)).mean()
 
 
-def branch_states(denoiser: Denoiser, features: Any, z: torch.Tensor, n: int, fractions: torch.Tensor) -> torch.Tensor:
-    """Z^_k of all branches [B, K, C] at one common step n, with its A_k [K]."""
-    assert isinstance(denoiser.network, BranchedNetwork)
-    outputs = denoiser.network.branches(features, z, torch.full((len(z),), n / denoiser.steps).to(z))
-    return z[:, None] - float(denoiser.scales[n]) * fractions.to(z)[:, None] * outputs
-
-
-def endpoints(z: torch.Tensor, states: torch.Tensor, fractions: torch.Tensor) -> torch.Tensor:
-    """End of the bridge whose mean passes through each state: ``Z - (Z - X_k) / A_k``, [B, K, C].
-
-    Comparing it with the branches' own endpoints weighs the squared distance of states by A_k^-2.
-    """
-    start = z[:, None]
-    return start - (start - states) / fractions.to(z)[..., None]
+def branch_states(student: Denoiser, features: Any, z: torch.Tensor, fractions: torch.Tensor) -> torch.Tensor:
+    """Z^_k of all branches of a one-step student, [B, K, C], with its A_k [K]."""
+    assert isinstance(student.network, BranchedNetwork)
+    outputs = student.network.branches(features, z, z.new_ones(len(z)))
+    return z[:, None] - float(student.scales[1]) * fractions.to(z)[:, None] * outputs
 
 
 def curvature(states: Sequence[torch.Tensor] | torch.Tensor, variances: torch.Tensor) -> float:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from baselines.dbn.branches import BranchTraining
+from baselines.dbn.branches import partial_ensembles, path_states
 from baselines.dbn.training import BridgeTraining, Ends
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.bridge.branches import (
@@ -22,7 +22,6 @@ from dbn_core.bridge.branches import (
     branch_steps,
     branched,
     curvature,
-    endpoints,
     exported,
     growing_weights,
 )
@@ -107,34 +106,26 @@ def test_weights_grow_by_one_factor_and_always_sum_to_one(count: int, growth: fl
             assert math.log(after / before) == pytest.approx(growth / count, abs=1e-4)
 
 
-def test_branches_aim_at_evenly_spaced_states_down_to_the_next_student_step() -> None:
-    assert branch_steps(4, 1, 4)[1].tolist() == [3, 2, 1, 0]
-    assert branch_steps(4, 1, 2)[1].tolist() == [2, 0]
-    assert branch_steps(12, 2, 3)[1:].tolist() == [[4, 2, 0], [10, 8, 6]]
+def test_branches_aim_at_evenly_spaced_states() -> None:
+    assert branch_steps(4, 4) == [3, 2, 1, 0]
+    assert branch_steps(12, 3) == [8, 4, 0]
     with pytest.raises(ValueError, match="do not divide"):
-        branch_steps(5, 1, 2)
+        branch_steps(5, 2)
 
 
-@given(beta_0=rates, beta_1=rates, students=st.integers(1, 3), count=st.integers(1, 4), stride=st.integers(1, 2))
+@given(beta_0=rates, beta_1=rates, count=st.integers(1, 4), stride=st.integers(1, 2))
 @settings(max_examples=25, deadline=None)
 def test_an_oracle_puts_every_branch_on_the_mean_of_the_bridge(
-    beta_0: float, beta_1: float, students: int, count: int, stride: int
+    beta_0: float, beta_1: float, count: int, stride: int
 ) -> None:
-    """The bridge from Z_N to Z_0 as equation (3) has it, for any clock, at every step of the student."""
-    steps = students * count * stride
-    variances, z_0, z_1 = step_variances(steps, beta_0, beta_1), draw(2, 4), draw(2, 4, purpose="end")
-    fractions, indices = branch_fractions(variances, students, count), branch_steps(steps, students, count)
-    for n in range(1, students + 1):
-        start, _ = bridge_mean_std(z_0, z_1, torch.tensor([n * steps // students]), variances)
-        student = Denoiser(Linear(z_0[0], 0.0), step_variances(students, beta_0, beta_1))
-        student = branched(student, count)
-        student.network.branches = lambda h, z, tau, s=student, n=n: (  # type: ignore[method-assign]
-            ((z - z_0) / float(s.scales[n]))[:, None].expand(-1, count, -1)
-        )
-        states = branch_states(student, FEATURES, start, n, fractions[n])
-        for k in range(count):
-            mean, _ = bridge_mean_std(z_0, z_1, indices[n, k : k + 1], variances)
-            torch.testing.assert_close(states[:, k], mean, rtol=1e-6, atol=1e-8)
+    """The bridge from Z_N to Z_0 as equation (3) has it, for any clock."""
+    variances, z_0, z_1 = step_variances(count * stride, beta_0, beta_1), draw(2, 4), draw(2, 4, purpose="end")
+    student = branched(Denoiser(Linear(z_0[0], 0.0), step_variances(1, beta_0, beta_1)), count)
+    student.network.branches = lambda h, z, tau: (z - z_0)[:, None].expand(-1, count, -1)  # type: ignore[method-assign]
+    states = branch_states(student, FEATURES, z_1, branch_fractions(variances, count))
+    for k, index in enumerate(branch_steps(count * stride, count)):
+        mean, _ = bridge_mean_std(z_0, z_1, torch.tensor([index]), variances)
+        torch.testing.assert_close(states[:, k], mean, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("slope", [0.1, 0.3, 1.0])
@@ -149,15 +140,15 @@ def test_a_linear_teacher_has_a_path_in_closed_form_and_its_student_an_optimum_w
         torch.testing.assert_close(state, goal + (1 - slope / steps) ** done * (z - goal))
     ideal = [1 - (1 - slope / steps) ** k for k in range(1, steps + 1)]
     student = branched(Denoiser(Linear(goal, slope), step_variances(1, 1e-4, 1e-4)), steps)
-    fractions = branch_fractions(variances, 1, steps)[1]
+    fractions = branch_fractions(variances, steps)
     with torch.no_grad():
         for k, move in enumerate(ideal):
             student.network.network.out.weight[3 * k : 3 * k + 3] = move / fractions[k] * torch.eye(3).double()
         outputs = student.network.branches(FEATURES, z, torch.ones(6))
     targets = torch.stack(states[1:], 1)
-    for distance in ("l2", "l1", "kl"):
+    for kind in ("mse", "kl"):
         loss = branch_loss(
-            outputs, torch.ones(6, 1).double(), z, targets, z, fractions, growing_weights(steps), 1.0, distance
+            outputs, torch.ones(6, 1).double(), z, targets, z, fractions, growing_weights(steps), 1.0, kind
         )
         assert float(loss) == pytest.approx(0, abs=1e-12)
     # kappa by hand: from the closed form, all examples alike.
@@ -175,20 +166,20 @@ def test_a_path_that_turns_has_the_curvature_that_one_can_see() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["noise", "displacement"])
-@pytest.mark.parametrize(("loss", "distance"), [("mse", "l2"), ("kl", "kl")])
-def test_one_branch_is_the_plain_distillation_to_the_bit(prediction: Any, loss: Any, distance: Any) -> None:
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_one_branch_is_the_plain_distillation_to_the_bit(prediction: Any, loss: Any) -> None:
     z_1, z_c, z_0, output = (draw(7, 10, purpose=name).float() for name in "abcd")
     student = Denoiser(nn.Identity(), step_variances(1, 0.02, 0.02), prediction)
     student.raw = lambda features, z, n: output  # type: ignore[method-assign]
     plain = step_distillation_loss(student, FEATURES, z_1, z_c, z_0, 0.3, loss)
     scale = student.scale(torch.ones(7, dtype=torch.long), z_1)
-    fractions, weights = branch_fractions(step_variances(5, 0.02, 0.02), 1, 1)[1], growing_weights(1, 2.0)
-    ours = branch_loss(output[:, None], scale, z_1, z_c[:, None], z_0, fractions, weights, 0.3, distance)
+    fractions, weights = branch_fractions(step_variances(5, 0.02, 0.02), 1), growing_weights(1, 2.0)
+    ours = branch_loss(output[:, None], scale, z_1, z_c[:, None], z_0, fractions, weights, 0.3, loss)
     assert torch.equal(ours, plain)
 
 
-@pytest.mark.parametrize("distance", ["l2", "l1", "kl"])
-def test_the_loss_is_the_weighted_sum_of_distances_in_the_networks_unit(distance: Any) -> None:
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_the_loss_is_the_weighted_sum_of_distances_in_the_networks_unit(loss: Any) -> None:
     z, targets, z_0, outputs = (
         draw(4, 5),
         draw(4, 3, 5, purpose="x"),
@@ -198,33 +189,17 @@ def test_the_loss_is_the_weighted_sum_of_distances_in_the_networks_unit(distance
     scale, weights, ways = torch.full((4, 1), 0.5).double(), torch.tensor([0.2, 0.3, 0.5]), torch.tensor([0.25, 0.5, 1])
 
     def apart(state: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if distance == "kl":
+        if loss == "kl":
             p = target.softmax(-1)
             return (p * (p.log() - state.softmax(-1).log())).sum(-1)
-        gap = (state - target) / 0.5
-        return gap.square().sum(-1) if distance == "l2" else gap.abs().sum(-1)
+        return ((state - target) / 0.5).square().sum(-1)
 
     states = [z - float(a) * 0.5 * outputs[:, k] for k, a in enumerate(ways)]
     distances = [apart(states[k], targets[:, k]).mean() for k in range(len(weights))]
     distances[-1] = 0.7 * distances[-1] + 0.3 * apart(states[-1], z_0).mean()
     expected = sum(float(w) * gap for w, gap in zip(weights, distances, strict=True))
-    got = branch_loss(outputs, scale, z, targets, z_0, ways, weights, 0.7, distance)
+    got = branch_loss(outputs, scale, z, targets, z_0, ways, weights, 0.7, loss)
     assert float(got) == pytest.approx(float(expected), rel=1e-6)
-
-
-def test_comparing_endpoints_weighs_squared_distances_of_states_by_the_inverse_square_of_the_way() -> None:
-    z, targets, z_0, outputs = (
-        draw(4, 5),
-        draw(4, 2, 5, purpose="x"),
-        draw(4, 5, purpose="0"),
-        draw(4, 2, 5, purpose="o"),
-    )
-    ways, ones = torch.tensor([0.25, 1.0]), torch.ones(2)
-    for k in range(2):
-        rest = (torch.ones(4, 1).double(), z)
-        states = branch_loss(outputs, *rest, targets, z_0, ways, torch.eye(2)[k], 1.0)
-        ends = branch_loss(outputs, *rest, endpoints(z, targets, ways), z_0, ones, torch.eye(2)[k], 1.0)
-        assert float(ends) == pytest.approx(float(states) / float(ways[k]) ** 2)
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -276,15 +251,10 @@ def test_training_one_branch_is_the_plain_distillation_to_the_bit(preset: str) -
     ("options", "size", "records"),
     [
         ("steps=4", 3, {"kappa", "branch_1_mse", "branch_2_mse", "branch_3_mse", "branch_4_mse"}),
-        ("steps=4,branches=2,branch_steps=2", 3, {"kappa", "branch_1_mse", "branch_2_mse"}),
-        (
-            "steps=4,branches=2,branch_progressive=true",
-            3,
-            {f"round_{r}_{name}" for r in (1, 2) for name in ("kappa", "branch_1_mse", "branch_2_mse")},
-        ),
+        ("steps=4,branches=2", 3, {"kappa", "branch_1_mse", "branch_2_mse"}),
         ("members_per_bridge=4,branch_targets=members", 4, {"kappa"}),
     ],
-    ids=["path", "multi-step", "progressive", "members"],
+    ids=["path", "half-path", "members"],
 )
 def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_student(
     options: str, size: int, records: set[str]
@@ -293,7 +263,7 @@ def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_studen
     assert set(context.records) == records
     assert all(value is not None and value >= 0 for value in context.records.values())
     assert ArtefactBuilder._training_value(context)["records"] == context.records
-    assert sum(log.epochs for log in context.logs[1:]) == 2  # as many updates for any number of rounds and branches
+    assert sum(log.epochs for log in context.logs[1:]) == 2  # as many updates for any number of branches
     workspace = (context.data, context.spec, context.device, context.axes)
     predict = PredictContext(*workspace, members={0: member(0)}, parts=states)
     images = torch.rand(5, 1, 8, 8, generator=generator(seed=1))
@@ -301,12 +271,11 @@ def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_studen
         predictor = method.predictor(size, predict)
         log_probs = predictor(images)
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, 5))
-    if "branch_steps" not in options:
-        plain = dbn("members_per_bridge=4" if size == 4 else "steps=4")
-        predict.parts = {plain.parts(size)[1].name: states[method.parts(size)[1].name]}
-        assert measure_cost(predictor, images[:1]) == measure_cost(plain.predictor(size, predict), images[:1])
-        with torch.no_grad():
-            assert torch.equal(plain.predictor(size, predict)(images), log_probs)
+    plain = dbn("members_per_bridge=4" if size == 4 else "steps=4")
+    predict.parts = {plain.parts(size)[1].name: states[method.parts(size)[1].name]}
+    assert measure_cost(predictor, images[:1]) == measure_cost(plain.predictor(size, predict), images[:1])
+    with torch.no_grad():
+        assert torch.equal(plain.predictor(size, predict)(images), log_probs)
 
 
 def test_plain_distillation_records_its_teachers_curvature_too() -> None:
@@ -319,51 +288,30 @@ def ends(count: int = 12) -> Ends:
     return Ends(FEATURES, shown, shown[0], target_logits(shown), draw(count, 4, purpose="1").float())
 
 
-def trainer(options: str, weights: torch.Tensor | None = None) -> BranchTraining:
+def trainer(options: str, weights: torch.Tensor | None = None) -> BridgeTraining:
     context = FitContext(dataset(), SPEC, torch.device("cpu"), {"seed": 0}, members=[member(0)])
-    return BranchTraining(
-        BridgeTraining(dbn(f"distill=branches,{options}").config, context, weights), lambda steps: None
-    )  # type: ignore[arg-type, return-value]
+    return BridgeTraining(dbn(f"distill=branches,{options}").config, context, weights)
 
 
-def test_a_student_of_several_steps_is_taught_where_it_comes_by_itself() -> None:
-    goal, batch = torch.tensor([1.0, 0, -1, 0]), ends(64)
-    network = Linear(goal, 0.8).float()
-    student = branched(Denoiser(network, step_variances(3, 1e-4, 1e-4)), 2)
-    z, n = trainer("steps=6,branches=2,branch_steps=3")._where(student, batch)
-    assert set(n.tolist()) == {1, 2, 3}
-    assert student.training
-    torch.testing.assert_close(z, goal + (1 - 0.8 / 3) ** (3 - n[:, None]) * (batch.z_1 - goal))
-
-
-def test_the_targets_are_the_teachers_states_below_the_students_step() -> None:
-    goal, batch, n = torch.tensor([1.0, 0, -1, 0]), ends(4), torch.tensor([1, 2, 2, 1])
-    training = trainer("steps=8,branches=2,branch_steps=2")
+def test_the_targets_are_the_teachers_states() -> None:
+    goal, batch, training = torch.tensor([1.0, 0, -1, 0]), ends(4), trainer("steps=8,branches=2")
     teacher = Denoiser(Linear(goal, 0.8).float(), step_variances(8, 1e-4, 1e-4))
-    student = branched(Denoiser(Linear(goal, 0.8).float(), step_variances(2, 1e-4, 1e-4)), 2)
-    targets, fractions = training._targets(teacher, student, batch, batch.z_1, n)
-    start = training.training.start_at_mean_temperature(batch.source)
-    for row, step in enumerate(n.tolist()):
-        for k, index in enumerate([[2, 0], [6, 4]][step - 1]):
-            torch.testing.assert_close(targets[row, k], goal + 0.9 ** (8 - index) * (start[row] - goal))
-    torch.testing.assert_close(fractions, torch.tensor([[0.5, 1], [0.25, 0.5], [0.25, 0.5], [0.5, 1]]).double())
+    start = training.start_at_mean_temperature(batch.source)
+    for k, index in enumerate([4, 0]):
+        expected = goal + 0.9 ** (8 - index) * (start - goal)
+        torch.testing.assert_close(path_states(training, teacher, batch)[:, k], expected)
 
 
 def test_partial_ensembles_are_those_of_the_first_members() -> None:
     batch, weights = ends(), torch.tensor([0.1, 0.3, 0.3, 0.3])
     for given_weights in (None, weights):
         training = trainer("members_per_bridge=4,branch_targets=members", given_weights)
-        targets = training._partial_ensembles(batch, 3)
+        targets = partial_ensembles(training, batch)
         assert torch.equal(targets[:, -1], batch.z_0)
         for k in (0, 1):
             w = (torch.full((4,), 0.25) if given_weights is None else given_weights)[: k + 2]
             mean = (w[:, None, None] * batch.member_logits[: k + 2].softmax(-1)).sum(0) / w.sum()
             torch.testing.assert_close(targets[:, k].softmax(-1), mean)
-
-
-def test_fewer_epochs_than_rounds_are_refused() -> None:
-    with pytest.raises(SpecError, match="too few for 3 rounds"):
-        fit("steps=8,branches=2,distill=branches,branch_progressive=true")
 
 
 # ---------------------------------------------------------------------------------------------------- options
@@ -375,15 +323,11 @@ def test_fewer_epochs_than_rounds_are_refused() -> None:
         ("distill=branch", "true, false or branches"),
         ("branches=2", "distill=branches"),
         ("distill=branches,branches=2", "steps=5 is no multiple"),
-        ("distill=branches,steps=6,branch_steps=4", "steps=6 is no multiple"),
         ("distill=branches,branch_weights=1:2", "2 weights for 5 branches"),
         ("distill=branches,branch_weights=1:2:x:1:1", "such as 1:2:4"),
         ("distill=branches,branch_weights=0:0:0:0:0", "such as 1:2:4"),
         ("distill=branches,branch_weights=1:1:1:1:1,branch_growth=1", "give one of them"),
         ("distill=branches,branch_targets=members,branches=3", "members_per_bridge of 4 or more"),
-        ("distill=branches,branch_targets=members,branch_steps=5", "leave out branch_steps"),
-        ("distill=branches,steps=6,branches=2,branch_progressive=true", "rounds"),
-        ("distill=branches,branch_progressive=true", "rounds"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_with_a_remedy(options: str, words: str) -> None:
@@ -391,12 +335,10 @@ def test_options_that_do_not_fit_are_refused_with_a_remedy(options: str, words: 
         parse_method(f"dbn[{options}]")
 
 
-def test_weights_can_be_given_and_rounds_follow_from_the_options() -> None:
+def test_weights_can_be_given() -> None:
     config = parse_method("dbn[distill=branches,steps=4,branch_weights=1:1:2:4]").config
     assert config.branch_weight_list == [0.125, 0.125, 0.25, 0.5]
-    assert config.branch_rounds() == [(4, 1, 4)]
-    config = parse_method("dbn[distill=branches,steps=12,branches=2,branch_steps=3,branch_progressive=true]").config
-    assert config.branch_rounds() == [(12, 6, 2), (6, 3, 2)]
+    assert config.branch_count == 4
 
 
 def test_students_share_the_bridge_that_they_are_distilled_from() -> None:
@@ -406,7 +348,7 @@ def test_students_share_the_bridge_that_they_are_distilled_from() -> None:
 
 
 def test_records_are_numbers() -> None:
-    context = trainer("steps=4").training.context
+    context = trainer("steps=4").context
     context.record(a=torch.tensor(0.5), b=float("nan"), c=3)
     assert context.records == {"a": 0.5, "b": None, "c": 3.0}
     with pytest.raises(SpecError, match="takes a number"):
