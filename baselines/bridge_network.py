@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dbn_core.nets.bezier import BezierCurve
     from dbn_core.nets.heads import BridgeHead
     from dbn_core.nets.resnet import Classifier
+    from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
 # Position on a curve at which its checkpoints are compared, wherever the bridges aim later.
@@ -98,6 +99,15 @@ class BridgeNetwork(Method):
         if size < 2:
             counts = "the source and its bridges" if self.config.type == 1 else "the base models"
             raise SpecError(f"bn: the size counts {counts}, so it is at least 2, not {size}.")
+
+    def check_network(self, network: NetworkOptions) -> None:
+        """Channels can be permuted where norms follow convolutions."""
+        super().check_network(network)
+        if self.config.align and getattr(network, "preactivation", False):
+            raise SpecError(
+                f"bn: align=true permutes channels of networks without pre-activation, and "
+                f"'{network.label}' has it: remove align."
+            )
 
     def pairs(self, size: int) -> list[tuple[int, int]]:
         """Ends of the curves.  Those of a smaller size come first: 01, 02, 03 (type 1); 01, 02, 12 (type 2)."""

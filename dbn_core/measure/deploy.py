@@ -81,24 +81,43 @@ def draws_numbers(predictor: nn.Module, example: torch.Tensor) -> bool:
     return draws.found
 
 
+class _Reads(TorchDispatchMode):
+    """Counts how often operators read each of some tensors, by identity."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in (*args, *(kwargs or {}).values()):
+            for tensor in value if isinstance(value, list | tuple) else (value,):
+                if id(tensor) in self.counts:
+                    self.counts[id(tensor)] += 1
+        return func(*args, **(kwargs or {}))
+
+
 def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
-    """Fold each BatchNorm into the convolution whose output it reads in a forward pass."""
+    """Fold each BatchNorm into the convolution whose output it, and nothing else, reads in a forward pass."""
     outputs: list[tuple[torch.Tensor, nn.Conv2d]] = []  # kept alive, so that identities stay unique
     read: dict[nn.Module, list[nn.Conv2d | None]] = {}
+    reads = _Reads()
 
     def after_convolution(conv: nn.Module, _: Any, output: torch.Tensor) -> None:
         assert isinstance(conv, nn.Conv2d)
         outputs.append((output, conv))
+        reads.counts[id(output)] = 0
 
     def before_norm(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         read.setdefault(norm, []).append(next((conv for tensor, conv in outputs if tensor is inputs[0]), None))
 
     hooks = [m.register_forward_hook(after_convolution) for m in module.modules() if isinstance(m, nn.Conv2d)]
     hooks += [m.register_forward_pre_hook(before_norm) for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    module(example)
+    with reads:
+        module(example)
     for hook in hooks:
         hook.remove()
     calls = [conv for _, conv in outputs]
+    shared = {conv for tensor, conv in outputs if reads.counts[id(tensor)] > 1}  # with a residual, for example
     sources = {norm: convs[0] for norm, convs in read.items() if len(set(convs)) == 1}
     for parent in list(module.modules()):
         for name, norm in list(parent.named_children()):
@@ -107,6 +126,7 @@ def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
                 isinstance(norm, nn.BatchNorm2d)
                 and type(norm) in (nn.BatchNorm2d, BatchNormReLU)  # a third-party subclass may do more
                 and conv is not None
+                and conv not in shared
                 and calls.count(conv) == len(read[norm])
                 and list(sources.values()).count(conv) == 1
             ):

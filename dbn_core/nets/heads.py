@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dbn_core.nets.resnet import BasicBlock, Head
+from dbn_core.nets.resnet import Head, residual_block
 from dbn_core.nets.spec import NetworkSpec, block_index, block_plan
 
 
@@ -33,9 +33,9 @@ class BridgeHead(nn.Module):
         index = block_index(at, len(plan) - 1)
         channels = (plan[index - 1][0] if index else spec.channels) * sources
         self.blocks = nn.Sequential()
-        for base, stride in plan[index:]:
+        for position, (base, stride) in enumerate(plan[index:], index + 1):
             out = max(1, round(base * width))
-            self.blocks.append(BasicBlock(channels, out, stride, spec.norm, spec.bias))
+            self.blocks.append(residual_block(spec, channels, out, stride, last=position == len(plan)))
             channels = out
         self.head = Head(channels, classes)
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from dbn_core.errors import PluginError
 from dbn_core.tables import LazyTable
 
+BUILT_IN = ("resnet", "wrn")  # how names of built-in networks begin
 NETWORKS: LazyTable[Any] = LazyTable("Network")
 _SHA256: dict[str, str] = {}  # of the file that each network comes from, as it was imported
 B = TypeVar("B", bound=Callable[..., Any])
@@ -26,8 +27,10 @@ def register_network(name: str) -> Callable[[B], B]:
     Raises:
         PluginError: the name is reserved for built-in networks and libraries, or taken by another builder.
     """
-    if ":" in name or name.startswith("resnet"):
-        raise PluginError(f"Network name '{name}' is reserved: choose one without a colon that is no 'resnet...'.")
+    if ":" in name or name.startswith(BUILT_IN):
+        raise PluginError(
+            f"Network name '{name}' is reserved: choose one without a colon that is no 'resnet...' and no 'wrn...'."
+        )
 
     def decorate(build: B) -> B:
         NETWORKS.put(name, build)  # type: ignore[arg-type]

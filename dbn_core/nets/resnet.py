@@ -3,6 +3,9 @@
 CIFAR ResNet-(6n+2): a stem of 16 channels that is *not* widened, three stages of n basic blocks.  ResNet-34: stages of
 3, 4, 6, 3 blocks.  Blocks are counted from 1 through the whole network, so ``block12`` of ResNet-32 ends in the
 middle of stage 3; ``block0`` is the stem.
+
+With pre-activation (wide residual networks have it) a block adds what it computes to an unnormalised stream, and the
+last block ends in the norm and activation that follow it, so that all blocks are maps to maps and the head is the same.
 """
 
 from __future__ import annotations
@@ -86,6 +89,37 @@ class BasicBlock(nn.Module):
         return self.norm2(self.conv2(h), self.shortcut(x))
 
 
+class PreactivationBlock(BasicBlock):
+    """norm, activation, conv3x3, norm, activation, conv3x3, plus the input (He et al., 2016, arXiv 1603.05027).
+
+    Where shapes differ, a 1x1 convolution of the activated input takes the place of the input.
+
+    Args:
+        last: whether norm and activation follow the sum, after which comes the head.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, norm: str, bias: bool, last: bool = False) -> None:
+        super().__init__(in_channels, channels, stride, norm, bias)
+        self.norm1 = norm_activation(norm, in_channels)
+        self.projects = isinstance(self.shortcut, nn.Sequential)
+        if self.projects:
+            self.shortcut = SameConv2d(in_channels, channels, 1, stride, bias=bias)
+        self.out_norm = norm_activation(norm, channels) if last else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, in, H, W] to [B, out, H/stride, W/stride]."""
+        activated = self.norm1(x)
+        h = self.conv2(self.norm2(self.conv1(activated)))
+        return self.out_norm(h + self.shortcut(activated if self.projects else x))
+
+
+def residual_block(spec: NetworkSpec, in_channels: int, channels: int, stride: int, last: bool = False) -> BasicBlock:
+    """A block of the form that the spec says; ``last``: the head follows."""
+    if spec.preactivation:
+        return PreactivationBlock(in_channels, channels, stride, spec.norm, spec.bias, last)
+    return BasicBlock(in_channels, channels, stride, spec.norm, spec.bias)
+
+
 class Normalise(nn.Module):
     """Images in [0, 1] to zero mean and unit scale, inside the network as in the DBN code."""
 
@@ -122,14 +156,15 @@ class Classifier(Network):
         stem: list[nn.Module] = [
             Normalise(mean, std),
             SameConv2d(in_channels, spec.channels, kernel, stride, bias=spec.bias),
-            norm_activation(spec.norm, spec.channels),
         ]
+        if not spec.preactivation:
+            stem.append(norm_activation(spec.norm, spec.channels))
         if spec.stem == "7x7":
             stem.append(nn.MaxPool2d(3, 2, 1))
         self.blocks = nn.ModuleList([nn.Sequential(*stem)])
-        in_block = spec.channels
-        for channels, stride in block_plan(spec):
-            self.blocks.append(BasicBlock(in_block, channels, stride, spec.norm, spec.bias))
+        in_block, plan = spec.channels, block_plan(spec)
+        for index, (channels, stride) in enumerate(plan, 1):
+            self.blocks.append(residual_block(spec, in_block, channels, stride, last=index == len(plan)))
             in_block = channels
         self.head = Head(in_block, classes)
 

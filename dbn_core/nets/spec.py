@@ -8,17 +8,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dbn_core.errors import DataError, SpecError, did_you_mean
-from dbn_core.nets.plugins import NETWORKS, source_sha256
+from dbn_core.nets.plugins import BUILT_IN, NETWORKS, source_sha256
 from dbn_core.options import KeyedOptions
 
 KNOWN = (
-    "write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), timm:NAME, torchvision:NAME, or the name of a "
-    "plugin's network (--plugin FILE)"
+    "write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), wrn16-4, wrn28-10 ... (wrnDEPTH-WIDTH, depth 6n+4), "
+    "timm:NAME, torchvision:NAME, or the name of a plugin's network (--plugin FILE)"
 )
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
+_WIDE = re.compile(r"wrn([0-9]{1,4})-([1-9][0-9]{0,2})")
 
 
 class NetworkOptions(KeyedOptions):
@@ -42,14 +43,16 @@ class NetworkSpec(NetworkOptions):
     Stage s has ``channels * width * 2**s`` channels; the stem keeps ``channels``.
 
     Attributes:
-        name: ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages) or ``resnet34`` (four
-            stages).
+        name: ``resnet8``, ``resnet14``, ``resnet20``, ``resnet32`` ... (6n+2, three stages), ``resnet34`` (four
+            stages), or ``wrn28-10``: the wide residual network of depth 28 (6n+4, three stages) and width 10, with
+            pre-activation, BatchNorm and no bias (Zagoruyko and Komodakis, 2016, arXiv 1605.07146).
         width: factor of the channels of all stages, not of the stem.
         channels: of the stem.
         norm: ``frn`` is filter response normalisation with swish, ``batchnorm`` BatchNorm with ReLU.
         bias: whether convolutions have one.
         stem: ``3x3/2`` halves the image at once, for a network of four times the channels at the same cost; ``7x7``
             halves it and pools to a quarter.
+        preactivation: whether norm and activation come before each convolution (He et al., 2016, arXiv 1603.05027).
     """
 
     splits: ClassVar[bool] = True
@@ -60,12 +63,27 @@ class NetworkSpec(NetworkOptions):
     norm: Literal["frn", "batchnorm"] = "frn"
     bias: bool = True
     stem: Literal["3x3", "3x3/2", "7x7"] = "3x3"
+    preactivation: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wide_network(cls, values: Any) -> Any:
+        """A wide network's name says its width and its form; norm and bias are the paper's unless given."""
+        wide = _WIDE.fullmatch(str(values.get("name"))) if isinstance(values, Mapping) else None
+        if not wide:
+            return values
+        said = {"width": float(wide[2]), "preactivation": True}
+        for name, value in said.items():
+            if values.get(name, value) != value:
+                raise ValueError(f"the name '{values['name']}' says {name} = {str(value).lower()}: remove {name}")
+        return {"norm": "batchnorm", "bias": False, **values, **said}
 
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        match = _CIFAR.fullmatch(name)
-        if name != "resnet34" and not (match and int(match[1]) >= 8 and (int(match[1]) - 2) % 6 == 0):
+        narrow, wide = _CIFAR.fullmatch(name), _WIDE.fullmatch(name)
+        depth = int(narrow[1]) - 2 if narrow else int(wide[1]) - 4 if wide else 0
+        if name != "resnet34" and (depth < 6 or depth % 6):
             raise ValueError(f"unknown network '{name}': {KNOWN}")
         return name
 
@@ -74,6 +92,8 @@ class NetworkSpec(NetworkOptions):
         """Number of residual blocks in each stage."""
         if self.name == "resnet34":
             return (3, 4, 6, 3)
+        if wide := _WIDE.fullmatch(self.name):
+            return ((int(wide[1]) - 4) // 6,) * 3
         return (((int(self.name.removeprefix("resnet")) - 2) // 6),) * 3
 
     def scaled(self, width: float) -> NetworkSpec:
@@ -88,9 +108,12 @@ class NetworkSpec(NetworkOptions):
 
     @property
     def label(self) -> str:
-        """Short name for tables, for example ``ResNet-32 x2 (FRN)``."""
-        depth, norm = self.name.removeprefix("resnet"), {"frn": "FRN-Swish", "batchnorm": "BN-ReLU"}[self.norm]
-        return f"ResNet-{depth} ({norm}, stem {self.channels}, width x{self.width:g})"
+        """Short name for tables, for example ``ResNet-32 (FRN-Swish, stem 16, width x2)``."""
+        norm = {"frn": "FRN-Swish", "batchnorm": "BN-ReLU"}[self.norm]
+        if _WIDE.fullmatch(self.name):
+            return f"{self.name.replace('wrn', 'WRN-')} ({norm}, stem {self.channels})"
+        form = "Pre-activation ResNet" if self.preactivation else "ResNet"
+        return f"{form}-{self.name.removeprefix('resnet')} ({norm}, stem {self.channels}, width x{self.width:g})"
 
 
 def block_plan(spec: NetworkSpec) -> list[tuple[int, int]]:
@@ -161,6 +184,6 @@ def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
     name = str(given.get("name", "resnet32"))
     if name.startswith(("timm:", "torchvision:")) or name in NETWORKS:
         return ModuleSpec.model_validate(given)
-    if not name.startswith("resnet"):
+    if not name.startswith(BUILT_IN):
         raise SpecError(f"unknown network '{name}'{did_you_mean(name, NETWORKS)}: {KNOWN}")
     return NetworkSpec.model_validate(given)
