@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import textwrap
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from benchmarks.suite.builtin import available
-from benchmarks.suite.load import load_suite
+from benchmarks.suite.draft import Choices, draft
 from dbn_core.methods.registry import methods
 from dbn_core.tables import TABLES
 
@@ -64,15 +64,10 @@ def test_every_linked_file_exists_or_is_generated() -> None:
             assert link in made or (page.parent / link).exists(), (page.name, link)
 
 
-def test_the_suite_of_the_page_on_distillation_is_valid(tmp_path: Path) -> None:
+def test_the_page_on_distillation_shows_what_new_writes() -> None:
     page = (ROOT / "docs" / "distil.md").read_text(encoding="utf-8")
-    data, entries = (textwrap.dedent(text) for text in re.findall(r" ```toml\n(.*?)\n +```", page, re.DOTALL))
-    digits = available()["digits"].read_text(encoding="utf-8")
-    head, _, rest = digits.partition("[data]")
-    other = rest[rest.index("[network]") : rest.index("[[methods]]")]
-    (tmp_path / "mine.toml").write_text(f"{head}{data}\n{other}{entries}", encoding="utf-8")
-    suite = load_suite(str(tmp_path / "mine.toml"))
-    assert [label for _, _, label in suite.entries()] == ["DE", "ED (long)"]
+    [shown] = tomllib.loads("\n".join(re.findall(r"^```toml\n(.*?)```", page, re.M | re.DOTALL)))["methods"]
+    assert shown in draft(Choices("mine", "torchvision:resnet18", {"source": "folder"}, 8, 30))["methods"]
 
 
 @pytest.mark.slow

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,20 +22,14 @@ from benchmarks.commands.common import (
     SuiteName,
     command_line,
     console,
-    echo,
     echo_report,
     errors,
     load_plugins,
     output_dirs,
     overrides,
-    table,
 )
+from benchmarks.commands.planned import show_plan
 from dbn_core.errors import SpecError
-
-if TYPE_CHECKING:
-    from benchmarks.suite.plan import Cell
-    from benchmarks.suite.schema import Suite
-    from benchmarks.work.make import Options
 
 
 def run(
@@ -93,6 +86,7 @@ def run(
     from benchmarks.suite.load import load_suite, with_methods
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
+    from benchmarks.work.planning import plan_suite
     from benchmarks.work.progress import Reporter
 
     if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
@@ -109,7 +103,8 @@ def run(
         command_line(publish), released_root(), source_of(suite, changed),
     )  # fmt: skip
     if dry_run:
-        _show_plan(chosen, options)
+        the_store = options.open_store()
+        show_plan(plan_suite(chosen, the_store), the_store, options)
         return
     if not replace_rows:
         check_rows(rows, chosen, options.source)
@@ -130,38 +125,6 @@ def run(
         echo_report(written, rows)
         raise typer.Exit(3)
     echo_report(written, rows)
-
-
-def _show_plan(suite: Suite, options: Options) -> None:
-    """Print the plan by method and by kind of artefact, and its estimated cost."""
-    from benchmarks.work.estimate import announce
-    from benchmarks.work.make import select_cells
-    from benchmarks.work.planning import plan_suite
-    from benchmarks.work.schedule import missing_nodes
-
-    store = options.open_store()
-    plan = plan_suite(suite, store)
-    cells = select_cells(plan, options.only)
-    nodes = missing_nodes(plan, store, {key for cell in cells for key in cell.results})
-    by_method: dict[str, list[Cell]] = {}
-    for cell in cells:
-        by_method.setdefault(cell.label, []).append(cell)
-    table(
-        f"Suite {suite.name}: {suite.title}",
-        ["method", "sizes", "repetitions", "to measure"],
-        [
-            (
-                label,
-                " ".join(str(size) for size in sorted({cell.size for cell in group})),
-                str(len({cell.repetition for cell in group})),
-                str(sum(any(key in nodes for key in cell.results) for cell in group)),
-            )
-            for label, group in by_method.items()
-        ],
-    )
-    planned, missing = Counter(n.kind for n in plan.nodes.values()), Counter(n.kind for n in nodes.values())
-    table("Artefacts", ["kind", "planned", "to make"], [(k, str(n), str(missing[k])) for k, n in planned.items()])
-    echo(announce(plan, nodes, options.processes, options.threads, options.device) or "Nothing is left to train.")
 
 
 def _check_tensorboard(folder: Path | None) -> None:

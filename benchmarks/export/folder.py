@@ -25,6 +25,7 @@ from dbn_core.methods.evaluation import predict_split
 from dbn_core.methods.predictors import Averaged
 from dbn_core.metrics.calibration import fit_temperature
 from dbn_core.metrics.scores import mixture_log_probs
+from dbn_core.nets.spec import NetworkOptions
 
 _OUTPUTS = ("log_probs", "calibrated_log_probs")
 
@@ -86,7 +87,7 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
         "model.onnx": model,
         "model.pt2": to_archive(program),
         "labels.json": _json(list(data.classes)),
-        "preprocessing.json": _json(_preprocessing(data, temperature)),
+        "preprocessing.json": _json(_preprocessing(data, plan.suite.network, temperature)),
         "example.py": example_script(data).encode(),
         "README.md": model_card(plan, cell, card, data, temperature, agreement).encode(),
     }
@@ -142,8 +143,9 @@ def _compare(plain: torch.nn.Module, network: OnnxNetwork, data: Dataset) -> Agr
     return Agreement(len(data.test), difference, equal / len(data.test))
 
 
-def _preprocessing(data: Dataset, temperature: float) -> dict[str, Any]:
+def _preprocessing(data: Dataset, network: NetworkOptions, temperature: float) -> dict[str, Any]:
     height, width = data.image_size
+    mean, std = (getattr(network, name, None) or getattr(data, name) for name in ("mean", "std"))
     return {
         "input": {
             "name": "images",
@@ -156,7 +158,7 @@ def _preprocessing(data: Dataset, temperature: float) -> dict[str, Any]:
             "width": width,
             "batch": "any",
         },
-        "normalisation": {"where": "inside the network", "mean": list(data.mean), "std": list(data.std)},
+        "normalisation": {"where": "inside the network", "mean": list(mean), "std": list(std)},
         "outputs": {
             "log_probs": "log-probabilities [B, K] of the mean of all terms",
             "calibrated_log_probs": "the same divided by the temperature and normalised again",

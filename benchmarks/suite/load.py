@@ -56,8 +56,14 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None, bf16: bool
         raise SpecError(f"Suite file '{path}' cannot be read ({error.strerror}): check the path.") from error
     except (ValueError, RecursionError) as error:  # broken TOML, broken UTF-8, numbers of thousands of digits
         raise SpecError(f"Suite file '{path}' is not valid TOML: {str(error).rstrip('.')}.") from error
-    for key, value in (overrides or {}).items():
-        _set(content, key.split("."), value, path)
+    return suite_from(content, path, overrides, bf16)
+
+
+def suite_from(
+    content: dict[str, Any], path: Path, overrides: Mapping[str, Any] | None = None, bf16: bool | None = None
+) -> Suite:
+    """As :func:`load_suite`, from the content of a file; ``path`` names the suite, and the file in errors."""
+    set_keys(content, overrides or {}, path)
     _resolve_precision(content, computes_bf16() if bf16 is None else bf16)
     content.setdefault("name", path.stem)
     _check_integers(content, path)
@@ -78,12 +84,20 @@ def _resolve_precision(content: dict[str, Any], bf16: bool | None) -> None:
             table["precision"] = "bf16" if bf16 else "fp32"
 
 
-def _set(content: dict[str, Any], keys: list[str], value: Any, path: Path) -> None:
-    for key in keys[:-1]:
-        content = content.setdefault(key, {})
-        if not isinstance(content, dict):
-            raise SpecError(f"Suite '{path.name}': '{key}' is not a table, so '{'.'.join(keys)}' cannot be set.")
-    content[keys[-1]] = value
+def set_keys(content: dict[str, Any], overrides: Mapping[str, Any], path: Path) -> None:
+    """Change the content of a suite file in place: dotted keys and their values.
+
+    Raises:
+        SpecError: a key lies in what is no table.
+    """
+    for dotted, value in overrides.items():
+        *tables, last = dotted.split(".")
+        place = content
+        for key in tables:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise SpecError(f"Suite '{path.name}': '{key}' is not a table, so '{dotted}' cannot be set.")
+        place[last] = value
 
 
 def _check_integers(value: Any, path: Path) -> None:

@@ -57,7 +57,7 @@ class PoolSpec(KeyedOptions):
             return values
         if "members" in values or values.get("sharing", "shared") != "shared":
             raise ValueError("the files of `checkpoints` are one shared pool: remove members and sharing")
-        files = [str(file) for pattern in given for file in _matching(str(pattern))]
+        files = [str(file) for pattern in given for file in matching_files(str(pattern))]
         if len(set(files)) < len(files):
             raise ValueError("`checkpoints` names a file twice")
         return {**values, "checkpoints": files, "members": len(files), "sharing": "shared"}
@@ -70,7 +70,7 @@ class PoolSpec(KeyedOptions):
         return values
 
 
-def _matching(pattern: str) -> list[Path]:
+def matching_files(pattern: str) -> list[Path]:
     """The files that a path or a pattern names, absolute, in the order of their names."""
     path = Path(pattern).expanduser().absolute()
     found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(pattern) & set("*?[") else [path]

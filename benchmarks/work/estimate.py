@@ -60,6 +60,8 @@ def node_work(plan: Plan, node: Node) -> Work:
     """
     counts, recipe = plan.data.counts, plan.suite.recipe
     examples = counts["unseen" if "unseen" in node.recipe else "train"]
+    if node.kind == "member" and not is_trained(node):  # given: it predicts validation once
+        return Work(forward=counts["validation"])
     if node.kind == "member":
         passes = _passes(examples, recipe.epochs, recipe.batch_size)
         return Work(passes, 0, STEP_PASSES * passes)
@@ -74,6 +76,11 @@ def node_work(plan: Plan, node: Node) -> Work:
     shares = (part_cost(plan, part).share for part in predicting_parts(plan, node))
     networks = len(node.payload["members"]) + sum(shares)
     return Work(forward=images.get(node.kind, 0) * (networks or 1.0))
+
+
+def is_trained(node: Node) -> bool:
+    """Whether making a node takes training, or the teachers' predictions for it; a given member is only read."""
+    return node.kind in TRAINED and "checkpoint" not in node.recipe
 
 
 def part_cost(plan: Plan, node: Node) -> TrainingCost:
@@ -165,7 +172,7 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
         threads: torch threads of each.
         device: ``auto``, ``cpu``, ``cuda`` (all GPUs) or ``cuda:N``.
     """
-    trained = [node for node in nodes.values() if node.kind in TRAINED]
+    trained = [node for node in nodes.values() if is_trained(node)]
     images = sum(map(shifted_images, nodes.values()))
     if not (trained or images):
         return None
@@ -173,12 +180,13 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     if not plan.suite.task.trains_members:
         return f"Fitting {_several(kinds['part'], 'part')}"
     work, passes = total_work(plan, nodes.values()), Counter[str]()
+    members = sum(node.kind == "member" for node in trained)
     for node in trained:
         if node.kind != "views":
             passes[Recipe.model_validate(node.recipe["recipe"]).precision] += round(node_work(plan, node).forward)
     words = []
     if trained:
-        made = f"{_several(kinds['member'], 'member')} and {_several(kinds['part'], 'part')}"
+        made = f"{_several(members, 'member')} and {_several(kinds['part'], 'part')}"
         words.append(f"Training {made} in {' and '.join(sorted(passes))}: {_large(work.passes)} example-passes")
         words.append(f"{_large(work.teacher_passes)} more by teachers")
     if images:
@@ -194,7 +202,7 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     workers = max(1, min(workers, sum(kinds[kind] for kind in ("member", "part", "shifts"))))
     text += f"; roughly {duration(seconds / workers)} on {place}"
     if trained and precision == "bf16" and device == "cpu" and computes_bf16() is False:
-        table = "recipe" if kinds["member"] else "students"
+        table = "recipe" if members else "students"
         text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"
     return text
 

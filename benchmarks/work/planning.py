@@ -50,16 +50,19 @@ def _data_facts(suite: Suite, store: Store) -> tuple[dict[str, Any], list[str]]:
         if root is not None and root.expanduser().exists():
             raise
         return _facts_from_elsewhere(store, options, error)
-    counts = {name: len(split) for name, split in data.splits.items()}
-    unseen = _unseen_fingerprint(data)
-    if data.unseen is not None:
-        counts["unseen"] = len(data.unseen)
-    facts = asdict(
-        DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
-    )
+    facts = asdict(data_facts(data))
     with suppress(StoreError):  # only saves reading the data again
         store.put("data", key, {"facts": facts, "options": options})
     return facts, []
+
+
+def data_facts(data: Dataset) -> DataFacts:
+    """What planning needs to know of loaded data."""
+    counts = {name: len(split) for name, split in data.splits.items()}
+    if data.unseen is not None:
+        counts["unseen"] = len(data.unseen)
+    unseen = _unseen_fingerprint(data)
+    return DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
 
 
 def _facts_from_elsewhere(store: Store, options: str, error: DataError) -> tuple[dict[str, Any], list[str]]:

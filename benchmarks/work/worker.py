@@ -5,13 +5,11 @@ Workers share only the store, so a node can run in this process, in another one,
 
 from __future__ import annotations
 
-import math
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node, sha256_of
 from benchmarks.suite.schema import Suite
 from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
+from benchmarks.work.given import check_accuracy, load_member
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
 from benchmarks.work.run_status import RunHandle, watched
 from dbn_core.data.dataset import Dataset, Split
@@ -35,7 +34,6 @@ from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
 from dbn_core.nets.spec import NetworkSpec
-from dbn_core.nets.weights import load_weights
 from dbn_core.rng import generator, seeded
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import in_bf16, in_fp16, is_finite, pack, unpack
@@ -179,17 +177,8 @@ class ArtefactBuilder:
         file = node.payload["file"]
         if sha256_of(file) != node.recipe["checkpoint"]:
             raise DataError(f"{file} changed since the run was planned: start the run again.")
-        network = PredictContext(**self._shared({})).bare_network()
-        load_weights(getattr(network, "body", network), Path(file))
-        network = freeze(network.to(self.device).to(memory_format=torch.channels_last))
-        accuracy, _ = self.suite.task.evaluate(network, self.data, self.device)
-        chance, count = 1 / self.data.num_classes, len(self.data.validation)
-        if accuracy < chance + 3 * math.sqrt(chance * (1 - chance) / count):
-            raise DataError(
-                f"{file}: the network is at chance on validation (accuracy {accuracy:.1%} on {count} images, "
-                f"{self.data.num_classes} classes): check its classes' order, the normalisation ([network] mean, std), "
-                "the input size and the channels."
-            )
+        network = load_member(PredictContext(**self._shared({})).bare_network(), file, self.device)
+        accuracy = check_accuracy(network, file, self.suite.task, self.data, self.device)
         passes = self.suite.recipe.epochs * len(self.data.train)
         value = {"train_seconds": 0.0, "student_passes": passes, "teacher_passes": 0, "logs": [], "records": {}}
         return value | {"validation_accuracy": accuracy}, pack(network.state_dict())

@@ -101,10 +101,19 @@ def load_weights(network: nn.Module, path: Path) -> None:
             if names
         ]
         raise DataError(f"{path} does not fit the network: {' and '.join(parts)}. Name the network it was trained as.")
-    for name, value in own.items():
-        if value.shape != state[name].shape:
-            raise DataError(
-                f"{path} does not fit the network: '{name}' has shape {list(state[name].shape)} instead of "
-                f"{list(value.shape)}. Check the number of classes, the channels and the width."
-            )
+    others = {name: value for name, value in own.items() if value.shape != state[name].shape}
+    for name, value in others.items():
+        raise DataError(
+            f"{path} does not fit the network: '{name}' has shape {list(state[name].shape)} instead of "
+            f"{list(value.shape)}. {_why_other([(state[other].shape, own[other].shape) for other in others])}"
+        )
     network.load_state_dict(state)
+
+
+def _why_other(shapes: list[tuple[torch.Size, torch.Size]]) -> str:
+    """What it means that a file's tensors have these shapes instead of the network's."""
+    counts = {(given[:1], wanted[:1]) for given, wanted in shapes}
+    if len(counts) == 1 and all(given[1:] == wanted[1:] for given, wanted in shapes):  # the last layer alone
+        (given, wanted) = counts.pop()
+        return f"It was trained on {given[0]} classes, and the data have {wanted[0]}: give the data of its training."
+    return "Check the number of classes, the channels and the width."

@@ -1,0 +1,153 @@
+"""``new``: what it writes is a valid suite, and what cannot be a member is said before anything is trained."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.cli import main
+from benchmarks.suite.draft import Choices, draft, ensemble_sizes, suite_text, toml
+from benchmarks.suite.load import load_suite, suite_from
+from dbn_core.data.digits import DigitsSource
+from tests.benchmarks.suite.test_given_members import NETWORK, plain_script
+
+WORDS = ["--network=my-cnn", "--plugin=net.py", "--data=digits"]
+NORMALISED = ["--set=network.mean=[0.0]", "--set=network.std=[1.0]"]
+
+
+@pytest.fixture(scope="module")
+def trained() -> list[nn.Module]:
+    return [plain_script(seed) for seed in range(2)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_registry: None, trained: list[nn.Module]) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NETWORK)
+    (tmp_path / "runs").mkdir()
+    for index, network in enumerate(trained):
+        torch.save(network.state_dict(), tmp_path / f"runs/{index}.pt")
+    return tmp_path
+
+
+def new(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr("sys.argv", ["dbn-bench", "new", *words])
+    try:
+        main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_members_are_looked_at_and_a_suite_is_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: list[nn.Module]
+) -> None:
+    assert new(monkeypatch, "mine", *WORDS, "--members=runs/*.pt", "--students=30", *NORMALISED) == 0
+    said = capsys.readouterr().out
+    validation = DigitsSource().load().validation
+    for index, network in enumerate(trained):  # by the network itself, outside of the suite
+        with torch.no_grad():
+            right = (network(validation.images / 255).argmax(1) == validation.labels).double().mean()
+        assert f"{index}.pt: {float(right):.1%} of the validation images" in said
+    assert "Training 0 members and 9 parts" in said
+    assert "normalised so" not in said
+    suite = load_suite("mine.toml")
+    assert [(label, entry.sizes) for entry, _, label in suite.entries()] == [
+        *[("DE", (1, 2)), ("Single (temperature-scaled)", (1,)), ("ED", (2,)), ("Labels alone", (1,))]
+    ]
+    assert suite.pool.checkpoints == tuple(str(folder / f"runs/{index}.pt") for index in range(2))
+    assert (suite.students.epochs, suite.students.teachers) == (30, "views(12)")
+    before = Path("mine.toml").read_text()
+    assert all(line.startswith("# ") for line in before.splitlines()[:4])
+    assert new(monkeypatch, "mine.toml", *WORDS, "--members=runs/*.pt") == 1
+    assert "'mine.toml' exists: choose another name" in capsys.readouterr().err
+    assert Path("mine.toml").read_text() == before
+
+
+def test_everything_that_is_wrong_with_files_is_said_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: list[nn.Module]
+) -> None:
+    state = trained[0].state_dict()
+    torch.save({"epoch": 3, "state_dict": state}, "runs/again.pt")
+    torch.save({**state, "7.weight": torch.zeros(3, 64), "7.bias": torch.zeros(3)}, "runs/classes.pt")
+    Path("runs/damaged.pt").write_bytes(Path("runs/0.pt").read_bytes()[:2000])
+    torch.save({**state, "7.bias": torch.full((10,), torch.nan)}, "runs/nan.pt")
+    torch.save({name.replace("7.", "head."): value for name, value in state.items()}, "runs/names.pt")
+    torch.save(trained[0], "runs/pickled.pt")
+    torch.save({**state, "7.weight": torch.zeros(10, 64)}, "runs/zero.pt")
+    assert new(monkeypatch, "mine", *WORDS, "--members=runs/*.pt", *NORMALISED) == 1
+    said = capsys.readouterr()
+    lines = {Path(line.split()[0].rstrip(":")).stem: line for line in said.out.splitlines() if "runs/" in line}
+    for stem, words in {
+        "1": "of the validation images are right",
+        "again": f"holds the same weights as {folder}/runs/0.pt",
+        "classes": "It was trained on 3 classes, and the data have 10",
+        "damaged": "is no file of torch.save, or is damaged",
+        "nan": "has NaN or infinite values",
+        "names": "2 tensors are missing (7.bias, 7.weight) and 2 tensors are unknown (head.bias, head.weight)",
+        "pickled": "save network.state_dict() instead",
+        "zero": "at chance on validation",
+    }.items():
+        assert words in lines[stem]
+    assert "Error: 7 of 9 files cannot be members, for the reasons above." in said.err
+    assert not Path("mine.toml").exists()
+
+
+def test_one_wrong_file_is_one_sentence_and_other_constants_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trained: list[nn.Module]
+) -> None:
+    shuffled = dict(trained[1].state_dict())
+    order = [*range(1, 10), 0]
+    torch.save({**shuffled, "7.weight": shuffled["7.weight"][order], "7.bias": shuffled["7.bias"][order]}, "runs/1.pt")
+    assert new(monkeypatch, "mine", *WORDS, "--members=runs/*.pt", "--set=network.std=[0.1]") == 1
+    said = capsys.readouterr()
+    assert "at chance on validation" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert "the mean [0.0] and the std [1.0]: if its images were normalised so" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--members=none/*.pt"], "--members: there is no file 'none/"),
+        (["--members=runs/0.pt"], "names one file, runs/0.pt: an ensemble has at least two"),
+        (["--members=runs/*.pt", "--size=3"], "drop it, or drop --members"),
+        (["--network=my-cnm"], "unknown network 'my-cnm'"),
+        (["--data=digit"], "there is no data source 'digit' (did you mean 'digits'?)"),
+        (["--data=digits:photos"], "unknown key 'root' in [data.digits]"),
+        (["--data=folder:photos"], "There is no folder"),
+        (["--data=mixture2d"], "has no images"),
+        (["--set=recipe.rate=1"], "unknown key 'rate' in [recipe]"),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert new(monkeypatch, "mine", *WORDS, *words) == 1
+    assert message in capsys.readouterr().err
+    assert not Path("mine.toml").exists()
+
+
+def test_without_members_the_suite_trains_them() -> None:
+    choices = Choices("mine", "resnet8", {"source": "digits"}, 5, 10, header=("Made by:\nhand",))
+    text = suite_text(choices, draft(choices, DigitsSource().load()))
+    assert text.startswith("# 'Made by:\\nhand'\n")
+    suite = suite_from(tomllib.loads(text), Path("mine.toml"))
+    assert (suite.pool.members, suite.pool.sharing, suite.recipe.epochs) == (5, "shared", 10)
+    assert suite.recipe.batch_size == 64  # at least eight steps of 718 images
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_values_survive_the_way_through_toml() -> None:
+    value = {"a b": 'x"\\\x7f\n', "c": [1, 2.5e-7, True], "d": {"e": "ü", "f.g": {}}, "h": float("inf")}
+    assert tomllib.loads(f"value = {toml(value)}")["value"] == value
+
+
+def test_sizes_of_large_pools_are_doubled() -> None:
+    assert ensemble_sizes(2) == [1, 2]
+    assert ensemble_sizes(40) == [1, 2, 3, 4, 5, 6, 7, 8, 16, 32, 40]
