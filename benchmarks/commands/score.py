@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from benchmarks.commands.display import (
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
-    from benchmarks.results.external.cells import Entry
+    from benchmarks.results.external.predictions import Predictions
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.plan import Plan
     from dbn_core.tasks.base import Task
@@ -115,156 +115,123 @@ def score(
     --suite compares them with the deep ensembles of a suite; with --label and --size they become a row of it.  Scores
     are printed only after all checks have passed.
     """
-    from benchmarks.results.external.cells import Entry, StatedCost
+    from benchmarks.results.external.cells import Entry, StatedCost, add_external, own_arrays, remove_external
+    from benchmarks.results.external.comparing import ensemble_equivalents
+    from benchmarks.store.rows import check_rows, source_of
+    from dbn_core.tasks.classification import Classification
 
-    of_suite = {
+    given = {
         **{"--label": label, "--size": size, "--macs": macs, "--params": params, "--remove": remove},
         **{"--train-passes": train_passes, "--train-seconds": train_seconds, "--note": note or None},
         "--repetition": None if repetition == 1 else repetition,
     }
-    given = [name for name, value in of_suite.items() if value is not None]
-    joins = any(name != "--repetition" for name in given)
+    given = {name: value for name, value in given.items() if value is not None}
     if suite is None and given:
-        raise SpecError(f"{given[0]} describes a row of a suite: name the suite with --suite.")
-    if predictions is None and remove is None:
-        raise SpecError("There is nothing to score: name a file of predictions.")
-    if predictions is not None and remove is not None:
-        raise SpecError("Adding and removing are two steps: give a file of predictions or --remove, not both.")
-    if predictions is not None and joins and (label is None or size is None):
+        raise SpecError(f"{next(iter(given))} describes a row of a suite: name the suite with --suite.")
+    if (predictions is None) == (remove is None):
+        raise SpecError("There is nothing to score: name a file of predictions, or a row with --remove, and not both.")
+    changes = bool(given.keys() - {"--repetition"})
+    joins = changes and remove is None
+    if joins and (label is None or size is None):
         raise SpecError("A row of a suite needs a name and a size: give --label and --size.")
     plan, the_store = load_plan(suite, store, set_, data_root, plugin) if suite else (None, None)
-    files = {"labels": labels, "validation": validation, "validation_labels": validation_labels}
+    task: Task = Classification() if plan is None else plan.suite.task
     result: dict[str, Any] = {}
-    arrays: dict[str, Any] = {}
-    task = _task(plan)
     if predictions is not None:
-        arrays, notes = _load(plan, predictions, repetition, files, key, values)
-        result = _scored(task, arrays, notes)
+        files = {"labels": labels, "validation": validation, "validation_labels": validation_labels, "key": key}
+        loaded = _load(plan, predictions, repetition - 1, files, values)
+        result = _scored(task, loaded)
     if plan is not None and the_store is not None:
-        folders = output_dirs(plan.suite.name, rows, reports, False)
         result["suite"] = plan.suite.name
-        if joins:
-            from benchmarks.store.rows import check_rows, source_of
-
+        if changes:
+            folders = output_dirs(plan.suite.name, rows, reports, False)
             check_rows(folders[0], plan.suite, source_of(suite or "", overrides(set_, None, False)))
+            own_arrays(plan, the_store)  # a suite that was never run has no rows to join or leave
+        if remove is not None:
+            result["removed"] = remove_external(plan, the_store, remove)
+        elif joins:
             cost = StatedCost(params, macs, train_seconds, train_passes)
-            entry = None
-            if predictions is not None and label is not None and size is not None:
-                entry = Entry(label, size, repetition - 1, cost, predictions.name, note)
-            result |= _change_suite(plan, the_store, arrays, entry or remove or "", *folders, plugin or [])
+            entry = Entry(str(label), size or 1, repetition - 1, cost, loaded.source, note)
+            result["replaced"] = add_external(plan, the_store, entry, loaded.arrays)
         elif task.name == "classification":
-            result |= _equivalents(plan, the_store, arrays, repetition - 1, str(predictions))
+            found = ensemble_equivalents(plan, the_store, loaded.arrays, repetition - 1, loaded.source)
+            result["dee"] = {name: vars(dee) for name, dee in found.items()}
+        result["max_size"] = max((cell.size for cell in plan.cells if cell.is_reference), default=None)
+        if changes:
+            result |= _report_again(plan, the_store, *folders, plugin or [])
+        if joins:
+            result["row"] = _row(Path(result["rows"]), str(label), size or 1)
     if json_:
         print_json(result)
         return
     if predictions is not None:
         _print_scores(task, result)
-    _print_suite(task, result, joins)
+    _print_suite(task, result)
 
 
-def _task(plan: Plan | None) -> Task:
-    from dbn_core.tasks.classification import Classification
+def _load(plan: Plan | None, file: Path, repetition: int, files: Mapping[str, Any], values: str) -> Predictions:
+    """The predictions of a file as the task stores them."""
+    from benchmarks.results.external.predictions import check_classes, load_accepted, load_predictions
 
-    return Classification() if plan is None else plan.suite.task
-
-
-def _load(
-    plan: Plan | None,
-    predictions: Path,
-    repetition: int,
-    files: Mapping[str, Path | None],
-    key: str | None,
-    values: str,
-) -> tuple[dict[str, Any], list[str]]:
-    """The arrays of a file as the task stores them, and what to know of them."""
-    from benchmarks.results.external.predictions import arrays_of, check_classes, load_accepted, load_predictions
-
-    if plan is None or plan.suite.task.name == "classification":
-        loaded = load_predictions(predictions, **files, key=key, values=values)
-        if plan is not None:
-            check_classes(loaded[0], plan.data.classes)
-        notes = [note for part in loaded if part for note in part.notes]
-        if loaded[1] is None:
-            notes.append(
-                "No validation predictions, so no temperature is fitted and scores are raw only: give --validation and "
-                "--validation-labels, or the arrays validation and validation_labels of an .npz."
-            )
-        return arrays_of(*loaded), notes
-    options = {**files, "key": key, "values": None if values == "auto" else values}
-    for name, value in options.items():
-        if value is not None:
-            raise SpecError(
-                f"--{name.replace('_', '-')} is for predicted classes, and the suite '{plan.suite.name}' is about "
-                f"{plan.suite.task.name}: leave it out."
-            )
-    arrays, held = load_accepted(plan, predictions, repetition - 1)
-    return arrays, [held]
+    if plan is not None and plan.suite.task.name != "classification":
+        for name, value in {**files, "values": None if values == "auto" else values}.items():
+            if value is not None:
+                raise SpecError(
+                    f"--{name.replace('_', '-')} is for predicted classes, and the suite '{plan.suite.name}' is about "
+                    f"{plan.suite.task.name}: leave it out."
+                )
+        return load_accepted(plan, file, repetition)
+    loaded = load_predictions(file, **files, values=values)
+    if plan is not None:
+        check_classes(loaded, plan.data.classes)
+    if "validation" not in loaded.arrays:
+        loaded.notes.append(
+            "No validation predictions, so no temperature is fitted and scores are raw only: give --validation and "
+            "--validation-labels, or the arrays validation and validation_labels of an .npz."
+        )
+    return loaded
 
 
-def _change_suite(
-    plan: Plan,
-    store: Store,
-    arrays: Mapping[str, Any],
-    change: Entry | str,
-    rows: Path,
-    reports: Path,
-    plugins: Sequence[str],
-) -> dict[str, Any]:
-    """Add an entry, or remove those of a label; then write the suite's rows and report again."""
-    import pandas as pd
-
-    from benchmarks.results.external.cells import add_external, own_arrays, remove_external
+def _report_again(plan: Plan, store: Store, rows: Path, reports: Path, plugins: list[str]) -> dict[str, str]:
+    """Write the suite's rows and report from what is stored; where they are."""
     from benchmarks.run import Options, run_suite
     from benchmarks.store.released import released_root
     from benchmarks.work.progress import Reporter
 
-    own_arrays(plan, store)  # a suite that was never run has no rows to join or leave
-    result: dict[str, Any] = {"report": str(reports / plan.suite.name / "report.html")}
-    if isinstance(change, str):
-        result["removed"] = remove_external(plan, store, change)
-    else:
-        result["replaced"] = add_external(plan, store, change, arrays)
     options = Options(store.root, rows, reports, plugins=plugins, only=(), released=released_root())
-    folder = options.rows_of(plan.suite)
     with suppress(OSError, ValueError):  # the report still names the command that made the suite
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = json.loads((rows / "meta.json").read_text(encoding="utf-8"))
         source = meta.get("definition", {}).get("source", "")
         options = replace(options, command=str(meta.get("command", "")), source=source)
     with Reporter(errors, store.root) as reporter:
-        done = run_suite(plan.suite, options, reporter)
-    if not isinstance(change, str):
-        summary = pd.read_csv(folder / "summary.csv", converters={"label": str})  # a label "NA" stays one
-        mine = (summary["label"] == change.label) & (summary["size"] == change.size)
-        result["row"] = summary[mine & (summary["family"] == "external")].iloc[0].to_dict()
-        result["max_size"] = max((cell.size for cell in done.plan.cells if cell.is_reference), default=None)
-    return result | {"rows": str(folder)}
+        run_suite(plan.suite, options, reporter)
+    return {"rows": str(rows), "report": str(reports / plan.suite.name / "report.html")}
 
 
-def _equivalents(
-    plan: Plan, store: Store, arrays: Mapping[str, Any], repetition: int, predictions: str
-) -> dict[str, Any]:
-    from benchmarks.results.external.comparing import ensemble_equivalents
+def _row(rows: Path, label: str, size: int) -> dict[str, Any]:
+    """The new row of the summary."""
+    import pandas as pd
 
-    found = ensemble_equivalents(plan, store, arrays, repetition, predictions)
-    max_size = max(cell.size for cell in plan.cells if cell.is_reference)
-    return {"dee": {name: vars(dee) for name, dee in found.items()}, "max_size": max_size}
+    summary = pd.read_csv(rows / "summary.csv", converters={"label": str})  # a label "NA" stays one
+    mine = (summary["label"] == label) & (summary["size"] == size) & (summary["family"] == "external")
+    return {str(column): value for column, value in summary[mine].iloc[0].items()}
 
 
-def _scored(task: Task, arrays: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _scored(task: Task, predictions: Predictions) -> dict[str, Any]:
     from benchmarks.statistics import Means
     from dbn_core.tasks.classification import ClassScores, caveats
 
-    scores = task.score(arrays)
+    scores, notes = task.score(predictions.arrays), predictions.notes
     metrics: dict[str, dict[str, float | None]] = {}
-    for name, examples in scores.examples.items():
-        interval = Means(examples[None, :, None]).interval()
-        metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
-    for name, value in scores.split.items():
-        metrics[name] = {"value": value, "low": None, "high": None}
-    order = [name for name in score_names(task) if name in metrics]
-    result: dict[str, Any] = {"metrics": {name: metrics[name] for name in order}, "notes": notes}
+    for name in score_names(task):
+        if name in scores.examples:
+            interval = Means(scores.examples[name][None, :, None]).interval()
+            metrics[name] = {"value": interval.value, "low": interval.low, "high": interval.high}
+        elif name in scores.split:
+            metrics[name] = {"value": scores.split[name], "low": None, "high": None}
+    result: dict[str, Any] = {"metrics": metrics, "notes": notes}
     if isinstance(scores, ClassScores):
-        examples, classes = arrays["test"].shape[-2:]
+        examples, classes = scores.log_probs.shape
         result = {"examples": examples} | result
         notes += [f"{line[0].upper()}{line[1:]}" for line in caveats([scores])]
         if (scores.examples["acc"].mean()) * classes <= 1:
@@ -287,7 +254,7 @@ def _print_scores(task: Task, result: Mapping[str, Any]) -> None:
     print_table(columns[:width], [row[:width] for row in rows])
 
 
-def _print_suite(task: Task, result: Mapping[str, Any], joins: bool) -> None:
+def _print_suite(task: Task, result: Mapping[str, Any]) -> None:
     """The result in its suite: equivalents, the row, where the report is."""
     from benchmarks.report.tables.formatting import dee_text, ratio_text
 
@@ -299,7 +266,7 @@ def _print_suite(task: Task, result: Mapping[str, Any], joins: bool) -> None:
             f"Paired with the deep ensembles of the suite {result['suite']} over {result['examples']} examples; the "
             "intervals are of 95 % and speak of other examples, not of other trainings."
         )
-    if "suite" in result and not joins:
+    if "suite" in result and "report" not in result:
         echo("To add a row to the suite's tables and figures, give --label and --size.")
     if row := result.get("row"):
         known = {"dee_raw": "Deep-ensemble equivalent, raw", "dee_cal": "Deep-ensemble equivalent, calibrated"}
@@ -312,6 +279,6 @@ def _print_suite(task: Task, result: Mapping[str, Any], joins: bool) -> None:
         echo("These predictions replace those that this label, size and repetition had.")
     if "removed" in result:
         echo(f"Removed {result['removed']} result(s) from the suite {result['suite']}.")
-    if joins:
+    if "report" in result:
         echo(f"Rows:   {result['rows']}")
         echo(f"Report: {result['report']}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import RUNTIME_PREFIXES
-from benchmarks.results.external.cells import External
+from benchmarks.results.external.cells import External, stated_cost
 from benchmarks.results.pairing import CellResult
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
@@ -20,14 +20,16 @@ def cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str,
     Each method is charged in full for everything that it used, as if it were trained alone.
     """
     cell, one = group[0].cell, _unit_cost(plan, store)
-    cost: dict[str, Any] = {}
-    for result in reversed(group):  # what an external method states for any repetition counts
-        cost |= store.known("cost", result.cell.cost)
-    columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in ("params", "macs", "flops")}
+    external = cell.method.name == External.name
+    cost: dict[str, Any] = store.known("cost", cell.cost)
+    if external:
+        cost = stated_cost(store, [result.cell.cost for result in group])
+    columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in ("params", "macs")}
+    columns["flops"] = 2 * columns["macs"]
     for name in ("params", "macs"):
         columns[f"{name}_rel"] = columns[name] / one.get(name, np.nan)
-    columns["cost_stated"] = cell.method.name == External.name or bool(cost.get("stated", False))
-    if cell.method.name == External.name:  # stated with the rest, or unknown
+    columns["cost_stated"] = external or bool(cost.get("stated", False))
+    if external:
         seconds, passes = cost.get("train_seconds", np.nan), cost.get("student_passes", np.nan)
         columns |= {"train_seconds": seconds, "train_seconds_with_members": seconds}
         return columns | {"student_passes": passes, "teacher_passes": np.nan, "member_passes": np.nan}

@@ -45,11 +45,6 @@ _COMPARISONS = [
 ]
 
 
-def score_cell(task: Task, cell: Cell, arrays: Mapping[str, Array]) -> CellResult:
-    """The scores of one cell that need no other cell."""
-    return CellResult(cell, task.score(arrays, cell.terms))
-
-
 def all_cells(plan: Plan, store: Store) -> list[Cell]:
     """The cells of the plan, then those of predictions made elsewhere (:mod:`benchmarks.results.external.cells`)."""
     return [*plan.cells, *load_external(plan, store)]
@@ -69,8 +64,9 @@ def score_stored(task: Task, cells: Sequence[Cell], store: Store) -> tuple[list[
     for cell in cells:
         try:
             if cell.predictions not in arrays:
-                arrays[cell.predictions] = store.arrays("predictions", cell.predictions)
-            results.append(score_cell(task, cell, arrays[cell.predictions]))
+                kind = External.name if cell.method.name == External.name else "predictions"
+                arrays[cell.predictions] = store.arrays(kind, cell.predictions)
+            results.append(CellResult(cell, task.score(arrays[cell.predictions], cell.terms)))
         except ArtefactError as error:
             again = f"{cell.title}: its predictions are lost: add them again with `dbn-bench score`."
             problems[cell.predictions] = again if cell.method.name == External.name else str(error)

@@ -33,7 +33,6 @@ _NAME = re.compile(
     + "|".join(map(re.escape, (*ROWS, *SOME_ROWS)))
     + ")"
 )
-_IDENTITY = ("suite", "data", "label", "size", "repetition")  # of external predictions
 
 
 def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool = False) -> int:
@@ -58,7 +57,11 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
         raise SpecError(f"There is no {missing[0]} in '{rows}': run `dbn-bench run {plan.suite.name}` first.")
     wanted = [(node.kind, node.key) for node in plan.nodes.values() if store.described(node.kind, node.key)]
     wanted += [(kind, key) for kind in ("data", "latency") for _, key in store.artefacts(kind)]
-    wanted += _external(plan, store)
+    wanted += [
+        (kind, key)
+        for kind, key in store.artefacts("external")
+        if store.value(kind, key)["value"]["recipe"]["suite"] == plan.suite.name
+    ]
     there = [*ROWS, *(name for name in SOME_ROWS if (rows / name).is_file())]
     contents = {f"rows/{name}": (rows / name).read_bytes() for name in there}
     for kind, key in dict.fromkeys(wanted):
@@ -81,16 +84,6 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     except OSError as error:
         raise StoreError(f"Cannot write '{file}': {error.strerror or error}.") from error
     return len(dict.fromkeys(wanted))
-
-
-def _external(plan: Plan, store: Store) -> list[tuple[str, str]]:
-    """External predictions of this suite."""
-    found: list[tuple[str, str]] = []
-    for kind, key in store.artefacts("external"):
-        value = store.value(kind, key)["value"]
-        if value["suite"] == plan.suite.name:
-            found += [(kind, key), ("predictions", value["predictions"]), ("cost", value["cost"])]
-    return found
 
 
 def import_bundle(
@@ -218,13 +211,10 @@ def _described(
                 _, kind, _, leaf = name.split("/")
                 key = leaf.removesuffix(".json")
                 found[kind, key] = opened(contents[name], kind, key)
-        elsewhere = _made_elsewhere(found)
         for (kind, key), meta in found.items():
-            value, tensors = meta["value"], sums.get(_name(kind, key) + ".safetensors", meta["sha256"])
-            recipe = {name: value[name] for name in _IDENTITY} if kind == "external" else value.get("recipe")
-            if tensors != meta["sha256"] or not (
-                kind == "data" or (kind, key) in elsewhere or digest({"kind": kind, **recipe}) == key
-            ):
+            tensors = sums.get(_name(kind, key) + ".safetensors", meta["sha256"])
+            of_its_key = kind == "data" or digest({"kind": kind, **meta["value"]["recipe"]}) == key
+            if tensors != meta["sha256"] or not of_its_key:
                 raise ArtefactError(
                     f"The bundle '{file}' holds {kind}/{key}, which is not what its key stands for: export it again."
                 )
@@ -233,29 +223,15 @@ def _described(
     return found
 
 
-def _made_elsewhere(found: Mapping[tuple[str, str], dict[str, Any]]) -> set[tuple[str, str]]:
-    """External predictions and their costs whose keys agree with their records."""
-    keys = set()
-    for (kind, _), meta in found.items():
-        if kind == "external":
-            record = meta["value"]
-            content = found["predictions", record["predictions"]]["sha256"]
-            made = {"identity": {name: record[name] for name in _IDENTITY}, "sha256": content}
-            for its in ("predictions", "cost"):
-                if digest({"kind": its, **made, "stated": record["stated"]}) == record[its]:
-                    keys.add((its, record[its]))
-    return keys
-
-
 def _summary(suite: str, described: Mapping[tuple[str, str], dict[str, Any]]) -> list[str]:
     """Lines on the contents of a bundle: suite, artefacts and their data."""
     facts = [meta["value"].get("facts") or {} for (kind, _), meta in described.items() if kind == "data"]
     titles = {fact.get("fingerprint"): fact.get("title") for fact in facts}
     counts: Counter[tuple[str, str]] = Counter()
     for (kind, _), meta in described.items():
-        value = meta["value"]
-        data = value.get("data") if kind == "external" else (value.get("recipe") or {}).get("data")
-        what = f"{kind} {shown(value['label'])} of {shown(value['suite'])}" if kind == "external" else kind
+        recipe = meta["value"].get("recipe") or {}
+        data = recipe.get("data")
+        what = f"{kind} {shown(recipe['label'])} of {shown(recipe['suite'])}" if kind == "external" else kind
         counts[what, str(titles.get(data) or data or "")] += 1
     artefacts = [f"{n} {what}" + (f", data {shown(data)}" if data else "") for (what, data), n in counts.items()]
     return [f"The bundle holds rows of the suite {suite}, and these artefacts:", *artefacts]

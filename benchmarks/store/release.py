@@ -146,7 +146,7 @@ def _left_out(plan: Plan, store: Store, places: Mapping[tuple[str, str], str | N
     if absent := len(plan.nodes) - sum(key in plan.nodes for _, key in places):
         lines.append(f"Not made yet: {absent} artefacts of the suite; release it again when they are.")
     others = [key for kind, key in store.artefacts("external")
-              if store.value(kind, key)["value"]["suite"] == plan.suite.name]  # fmt: skip
+              if store.value(kind, key)["value"]["recipe"]["suite"] == plan.suite.name]  # fmt: skip
     if others:
         lines.append(f"Not released: {len(others)} predictions that were made elsewhere.")
     return lines

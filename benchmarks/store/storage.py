@@ -86,12 +86,9 @@ def collect(store: Store, keep: Iterable[Plan] | None = None) -> dict[str, list[
     """
     needed = None if keep is None else {key for plan in keep for key in plan.nodes}
     stored = {key for _, key in store.artefacts()}
-    others = _made_elsewhere(store)
     litter = {
         "temporary files": [path for path, _ in _files(store, _TEMPORARY) if _is_old(path)],
-        "damaged artefacts": [
-            path for path, key in _files(store, _DAMAGED) if key not in others and path.parent.parent.name != "external"
-        ],
+        "damaged artefacts": [path for path, _ in _files(store, _DAMAGED) if path.parent.parent.name != "external"],
         "checkpoints of what is stored or no longer wanted": [
             path
             for path, key in _files(store, _CHECKPOINT)
@@ -99,23 +96,21 @@ def collect(store: Store, keep: Iterable[Plan] | None = None) -> dict[str, list[
         ],
         "records of runs that ended": [path for path, _ in _files(store, _NOTE)],
         "tensors without description": [
-            path
-            for path, key in _files(store, _TENSORS)
-            if key not in others and not path.with_suffix(".json").is_file() and _is_old(path)
+            path for path, _ in _files(store, _TENSORS) if not path.with_suffix(".json").is_file() and _is_old(path)
         ],
     }
     if needed is not None:
         litter[UNNEEDED] = [
             path
             for kind, key in store.own()
-            if key not in needed and key not in others and kind in KINDS and kind not in _ALWAYS_KEPT
+            if key not in needed and kind in KINDS and kind not in _ALWAYS_KEPT
             for path in (store.sidecar_path(kind, key), store.tensors_path(kind, key))
             if path.is_file()
         ]
     return litter
 
 
-# Small, and in no plan: facts about data, timings, records of external predictions.
+# In no plan: facts about data and timings, which are small; external predictions, which no run makes again.
 _ALWAYS_KEPT = ("data", "latency", "external")
 
 
@@ -128,19 +123,6 @@ def _files(store: Store, pattern: re.Pattern[str]) -> Iterator[tuple[Path, str]]
 
 def _is_old(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > _DAY
-
-
-def _made_elsewhere(store: Store) -> set[str]:
-    """Keys of external predictions and of their costs."""
-    keys = set()
-    for kind in ("external", "predictions", "cost"):
-        for _, key in store.own(kind):
-            value = store.known(kind, key)
-            if kind == "external":
-                keys |= {value["predictions"], value["cost"]} if value else set()
-            elif "identity" in value.get("recipe", {}) or (kind == "cost" and "recipe" not in value):
-                keys.add(key)  # even if the record is damaged
-    return keys
 
 
 def unneeded(store: Store, paths: Iterable[Path]) -> list[tuple[str, str, int, int]]:

@@ -1,15 +1,13 @@
 """Predictions made elsewhere as cells of a suite: scored, compared and drawn like those of the suite's methods.
 
-A record of kind ``external`` in the store names the predictions and the cost of one (suite, label, size, repetition).
-What the user does not state is unknown, never zero.
+An artefact of kind ``external`` holds the predictions of one (suite, label, size, repetition), with their source and
+their cost as stated.  What the user does not state is unknown, never zero.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
@@ -18,7 +16,7 @@ from safetensors.numpy import save
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
-from dbn_core.errors import DataError, SpecError, StoreError, did_you_mean
+from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.methods.method import Method
 from dbn_core.metrics.scores import Array
 from dbn_core.rng import digest
@@ -56,9 +54,13 @@ class StatedCost:
     student_passes: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value is not None and not (math.isfinite(value) and value > 0):
+        for name, value in self.known().items():
+            if not (math.isfinite(value) and value > 0):
                 raise SpecError(f"The cost {name}={value} must be a positive number: state it again, or leave it out.")
+
+    def known(self) -> dict[str, float]:
+        """What is stated, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -97,22 +99,17 @@ def add_external(plan: Plan, store: Store, entry: Entry, arrays: Mapping[str, Ar
         raise SpecError(f"The label {entry.label!r} is empty or has characters that do not print: choose another.")
     if isinstance(plan.suite.task, Classification):
         check_arrays(plan, store, entry.repetition, arrays, entry.source)
-        arrays = {name: _compact(array) for name, array in arrays.items()}
-    arrays = {**arrays, **_ids(plan, store, entry.repetition)}
-    content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    made = {"identity": _identity(plan, entry), "sha256": hashlib.sha256(content).hexdigest()}
-    cost = {name: value for name, value in asdict(entry.cost).items() if value is not None}
-    record = {**_identity(plan, entry), "source": entry.source, "note": entry.note, "stated": cost}
-    record |= {kind: digest({"kind": kind, **made, "stated": cost}) for kind in ("predictions", "cost")}
-    key = digest({"kind": KIND, **_identity(plan, entry)})
+        # As the harness stores its own: log-probabilities in single precision, labels as integers.
+        arrays = {name: a.astype(np.float32 if a.dtype.kind == "f" else np.int64) for name, a in arrays.items()}
+    own = own_arrays(plan, store, entry.repetition)
+    arrays = {**arrays, **{name: own[name] for name in ("test_ids",) if name in own}}
+    recipe = _of_suite(plan) | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
+    key = digest({"kind": KIND, **recipe})
+    record = {"recipe": recipe, "source": entry.source, "note": entry.note, "stated": entry.cost.known()}
     with store.in_use(), store.locked(key, wait_s=-1):
-        old = _records(plan, store).get(key)
-        store.put("predictions", record["predictions"], {"recipe": made, "record": record}, content)
-        store.put("cost", record["cost"], cost | ({"flops": 2 * cost["macs"]} if "macs" in cost else {}))
-        store.put(KIND, key, record)  # last: a record names only what is stored
-        if old:
-            _drop(store, old, keep=record)
-    return bool(old)
+        replaces = store.has(KIND, key)
+        store.put(KIND, key, record, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    return replaces
 
 
 def remove_external(plan: Plan, store: Store, label: str) -> int:
@@ -123,39 +120,45 @@ def remove_external(plan: Plan, store: Store, label: str) -> int:
         StoreError: ``store gc`` is at work on the store.
     """
     records = _records(plan, store)
-    found = {key: record for key, record in records.items() if record["label"] == label}
+    found = [key for key, record in records.items() if record["recipe"]["label"] == label]
     if not found:
-        known = sorted({record["label"] for record in records.values()})
+        known = sorted({record["recipe"]["label"] for record in records.values()})
         hint = did_you_mean(label, known) or "; no predictions were added to it"
         raise SpecError(f"The suite '{plan.suite.name}' has no added predictions '{label}'{hint}.")
     with store.in_use():
-        for key, record in found.items():
+        for key in found:
             store.sidecar_path(KIND, key).unlink(missing_ok=True)
-            _drop(store, record)
+            store.tensors_path(KIND, key).unlink(missing_ok=True)
     return len(found)
 
 
 def load_external(plan: Plan, store: Store) -> list[Cell]:
-    """The cells of added predictions, by label, size and repetition."""
+    """The cells of added predictions, by label, size and repetition; their keys are of kind ``external``."""
     cells = []
-    for record in _ordered(plan, store):
-        label = record["label"]
-        identity = (f"{KIND}[{label}]", label, record["size"], record["repetition"])
-        cells.append(Cell(External(), *identity, record["predictions"], None, record["cost"], (), (), ()))
+    for key, record in _records(plan, store).items():
+        label, size, repetition = (record["recipe"][name] for name in ("label", "size", "repetition"))
+        cells.append(Cell(External(), f"{KIND}[{label}]", label, size, repetition, key, None, key, (), (), ()))
     return cells
+
+
+def stated_cost(store: Store, keys: Iterable[str]) -> dict[str, float]:
+    """The cost of a method as stated with any of its repetitions; the first that states a number counts."""
+    stated = [store.known(KIND, key).get("stated", {}) for key in keys]
+    return {name: value for each in reversed(stated) for name, value in each.items()}
 
 
 def describe_external(plan: Plan, store: Store) -> list[str]:
     """A line of the report's protocol for each label and size: source, repetitions and stated cost."""
-    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for record in _ordered(plan, store):
-        groups.setdefault((record["label"], record["size"]), []).append(record)
+    groups: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for key, record in _records(plan, store).items():
+        groups.setdefault((record["recipe"]["label"], record["recipe"]["size"]), {})[key] = record
     lines = []
-    for (label, size), records in groups.items():
+    for (label, size), of_keys in groups.items():
+        records = list(of_keys.values())
         sources = ", ".join(dict.fromkeys(record["source"] for record in records))
-        repetitions = ", ".join(str(record["repetition"] + 1) for record in records)
-        stated = {name: value for record in reversed(records) for name, value in record["stated"].items()}
-        cost = ", ".join(f"{value:,.10g} {_COST_NAMES[name]}" for name, value in stated.items())
+        repetitions = ", ".join(str(record["recipe"]["repetition"] + 1) for record in records)
+        stated = stated_cost(store, of_keys).items()
+        cost = ", ".join(f"{value:,.10g} {_COST_NAMES[name]}" for name, value in stated)
         notes = " ".join(dict.fromkeys(record["note"] for record in records if record["note"]))
         lines.append(
             f"{label}, size {size}: predictions that were made elsewhere ({sources}; as repetition {repetitions}; "
@@ -166,8 +169,8 @@ def describe_external(plan: Plan, store: Store) -> list[str]:
     return lines
 
 
-def suite_labels(plan: Plan, store: Store, repetition: int | None = None) -> dict[str, Array]:
-    """``test_labels`` and ``validation_labels`` of the suite, in its order, from its own stored predictions.
+def own_arrays(plan: Plan, store: Store, repetition: int | None = None) -> Mapping[str, Array]:
+    """What is stored of one of the suite's own methods: its labels are those of the suite, in its order.
 
     Args:
         repetition: whose split is meant, where each repetition draws its own; None: any.
@@ -175,18 +178,6 @@ def suite_labels(plan: Plan, store: Store, repetition: int | None = None) -> dic
     Raises:
         SpecError: the store has none.
     """
-    arrays = own_arrays(plan, store, repetition)
-    return {name: arrays[name] for name in ("test_labels", "validation_labels")}
-
-
-def _ids(plan: Plan, store: Store, repetition: int) -> dict[str, Array]:
-    """``test_ids`` of a repetition's split; nothing where all repetitions have the same."""
-    arrays = own_arrays(plan, store, repetition)
-    return {name: array for name, array in arrays.items() if name == "test_ids"}
-
-
-def own_arrays(plan: Plan, store: Store, repetition: int | None = None) -> Mapping[str, Array]:
-    """What is stored of one of the suite's own methods; see :func:`suite_labels`."""
     same_split = repetition is None or not plan.suite.data.resplits
     for cell in plan.cells:
         if (same_split or cell.repetition == repetition) and store.has("predictions", cell.predictions):
@@ -197,11 +188,6 @@ def own_arrays(plan: Plan, store: Store, repetition: int | None = None) -> Mappi
     )
 
 
-def _identity(plan: Plan, entry: Entry) -> dict[str, Any]:
-    where = {"suite": plan.suite.name, "data": plan.data.fingerprint}
-    return where | {"label": entry.label, "size": entry.size, "repetition": entry.repetition}
-
-
 def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str, Array], source: str) -> None:
     """Check that predictions are of the suite's own examples, in its order.
 
@@ -209,7 +195,7 @@ def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str,
         SpecError: the suite has no predictions of its own yet.
         DataError: the labels are not those of the suite, or the number of classes differs.
     """
-    own, classes = suite_labels(plan, store, repetition), len(plan.data.classes)
+    own, classes = own_arrays(plan, store, repetition), len(plan.data.classes)
     for split in ("test", "validation"):
         if split not in arrays:
             continue
@@ -231,43 +217,12 @@ def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str,
             )
 
 
-def _compact(array: Array) -> Array:
-    """As the harness stores its own predictions: log-probabilities in single precision, labels as integers."""
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+def _of_suite(plan: Plan) -> dict[str, str]:
+    return {"suite": plan.suite.name, "data": plan.data.fingerprint}
 
 
 def _records(plan: Plan, store: Store) -> dict[str, dict[str, Any]]:
-    """The suite's records by key; damaged ones are restored."""
-    records = {key: store.known(kind, key) for kind, key in store.artefacts(KIND)}
-    records |= _restored(store, {key for key, record in records.items() if not record})
-    mine = (plan.suite.name, plan.data.fingerprint)
-    return {key: record for key, record in records.items() if record and (record["suite"], record["data"]) == mine}
-
-
-def _restored(store: Store, damaged: set[str]) -> dict[str, dict[str, Any]]:
-    """Records that are damaged or were set aside, from the copies that are stored with predictions."""
-    aside = {path.name.partition(".")[0]: path for path in store.root.glob(f"{KIND}/??/*.json.damaged")}
-    damaged = damaged | {key for key in aside if not store.has(KIND, key)}
-    found: dict[str, dict[str, Any]] = {}
-    for kind, key in store.own("predictions") if damaged else ():
-        value = store.known(kind, key)
-        identity = value.get("recipe", {}).get("identity", {})
-        if "record" in value and (its := digest({"kind": KIND, **identity})) in damaged:
-            found[its] = value["record"]
-            with suppress(OSError, StoreError):  # a read-only store can still be read
-                store.put(KIND, its, found[its])
-                if its in aside:
-                    aside[its].unlink()
-    return found
-
-
-def _ordered(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    return sorted(_records(plan, store).values(), key=lambda r: (r["label"], r["size"], r["repetition"]))
-
-
-def _drop(store: Store, record: Mapping[str, Any], keep: Mapping[str, Any] | None = None) -> None:
-    """Delete what a record alone refers to."""
-    for kind in ("predictions", "cost"):
-        if keep is None or keep[kind] != record[kind]:
-            store.sidecar_path(kind, record[kind]).unlink(missing_ok=True)
-            store.tensors_path(kind, record[kind]).unlink(missing_ok=True)
+    """The suite's records by key, in the order of label, size and repetition; damaged ones are set aside."""
+    records = ((key, store.known(KIND, key)) for _, key in store.artefacts(KIND))
+    mine = [pair for pair in records if _of_suite(plan).items() <= pair[1].get("recipe", {}).items()]
+    return dict(sorted(mine, key=lambda pair: [pair[1]["recipe"][name] for name in ("label", "size", "repetition")]))

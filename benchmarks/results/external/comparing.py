@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.results.equivalents import equivalent
 from benchmarks.results.external.cells import check_arrays
-from benchmarks.results.external.predictions import arrays_of, load_predictions
-from benchmarks.results.pairing import CellResult, Pairing, by_method
+from benchmarks.results.external.predictions import load_predictions
+from benchmarks.results.pairing import Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, score_stored
 from benchmarks.statistics import LEVEL, Interval, Means, Tested, holm, paired
@@ -22,9 +22,6 @@ from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import Classification, score_arrays
-
-# Of classification: `compare` tests Brier scores as well.
-_CLASSIFICATION = ("acc", "nll", "brier", "ece", "cnll", "cbrier", "cece")
 
 
 @dataclass(frozen=True)
@@ -43,10 +40,9 @@ class ScoreDifference:
 
 @dataclass
 class Comparison:
-    """The paired comparison of two results on the same examples and repetitions.
+    """The paired comparison of two results on the same examples and repetitions, by the tested scores of the task.
 
     Attributes:
-        task: the task whose scores are compared.
         whole: scores of whole splits, one number a repetition: only repetitions are paired.
     """
 
@@ -62,30 +58,25 @@ class Comparison:
     @property
     def verdict(self) -> str:
         """A sentence on what is significant."""
-        parts, winners = [], {row.metric: self._winner(row) for row in self.rows}
-        for winner, name in (("A", self.a), ("B", self.b)):
-            if won := [metric for metric, who in winners.items() if who == winner]:
-                parts.append(f"{winner} ({name}) is significantly better in {self._listed(won)}")
-        if open_ := [metric for metric, who in winners.items() if who == ""]:
-            parts.append(f"the difference in {self._listed(open_)} is not significant")
-        untested = {row.metric: row.difference for row in self.rows if winners[row.metric] is None}
-        if infinite := [metric for metric, gap in untested.items() if not np.isfinite(gap)]:
-            parts.append(f"the difference in {self._listed(infinite)} is not finite and has no test")
-        if single := [metric for metric in untested if metric not in infinite]:
-            parts.append(f"with one repetition the difference in {self._listed(single)} has no test")
-        text = "; ".join(parts)
+        groups: dict[tuple[str, str], list[str]] = {}
+        for row in self.rows:
+            groups.setdefault(self._finding(row), []).append(row.metric)
+        text = "; ".join(before + self._listed(metrics) + after for (before, after), metrics in groups.items())
         return f"{text[0].upper()}{text[1:]} (5 %, Holm)."
 
-    def _winner(self, row: ScoreDifference) -> str | None:
-        """``A`` or ``B`` where the corrected test finds a difference, else ``""``; None where there is no test."""
+    def _finding(self, row: ScoreDifference) -> tuple[str, str]:
+        """What is said before and after the name of the score."""
+        if not np.isfinite(row.difference):
+            return "the difference in ", " is not finite and has no test"
         if np.isnan(row.p_holm):
-            return None
+            return "with one repetition the difference in ", " has no test"
         if row.p_holm > 1 - LEVEL:
-            return ""
-        return "A" if (row.difference > 0) == (self.task.scores[row.metric].better == "higher") else "B"
+            return "the difference in ", " is not significant"
+        a_is_better = (row.difference > 0) == (self.task.scores[row.metric].better == "higher")
+        return (f"A ({self.a})" if a_is_better else f"B ({self.b})") + " is significantly better in ", ""
 
-    def _listed(self, metrics: Sequence[str]) -> str:
-        words = [tested_scores(self.task)[metric] for metric in metrics]
+    def _listed(self, metrics: list[str]) -> str:
+        words = [self.task.scores[metric].name for metric in metrics]
         return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
     @property
@@ -99,7 +90,7 @@ class Comparison:
             return f"Paired Student's t over {' and '.join(over)}{alone}; p corrected by Holm for the number of scores."
         tested = f"Paired Student's t over {over[0]}. " if over else ""
         if tested and "acc" in (row.metric for row in self.rows):
-            tested += "Accuracy: the exact sign test too, of which the larger p and the wider interval count. "
+            tested += "Accuracy: the exact sign test too; the larger p-value and the wider interval count. "
         return (
             f"{tested}One repetition: it speaks of these two sets of predictions on other examples, not of other "
             "trainings."
@@ -107,17 +98,11 @@ class Comparison:
 
     def fill(self, tests: Mapping[str, tuple[Array, Array, Tested]]) -> None:
         """Add a row for each score, from its values [R, N] for A and B and the test."""
-        self.whole += [metric for metric, (a, *_) in tests.items() if a.ndim == 2 and a.shape[1] == 1]
+        self.whole += [metric for metric, (a, *_) in tests.items() if a.shape[1] == 1]
         corrected = holm(np.array([test.p_value for *_, test in tests.values()]))
         for (metric, (a, b, gap)), p in zip(tests.items(), corrected, strict=True):
             ends = (gap.value, gap.low, gap.high, gap.p_value)
             self.rows.append(ScoreDifference(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
-
-
-def tested_scores(task: Task) -> dict[str, str]:
-    """The scores of a task that are compared, in that order, and their names in sentences."""
-    metrics = _CLASSIFICATION if isinstance(task, Classification) else task.tested_scores
-    return {metric: task.scores[metric].name for metric in metrics}
 
 
 def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values: str) -> Comparison:
@@ -127,15 +112,14 @@ def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values
         DataError: a file cannot be used, or the two are not of the same examples.
     """
     loaded = [load_predictions(path, labels, key=key, values=values) for path in (a, b)]
-    tests = [test for test, _ in loaded]
-    if not np.array_equal(tests[0].labels, tests[1].labels):
+    labels_a, labels_b = (predictions.arrays["test_labels"] for predictions in loaded)
+    if not np.array_equal(labels_a, labels_b):
         raise DataError(f"'{a}' and '{b}' have different labels: predict the same examples in the same order.")
-    scores = [score_arrays(arrays_of(*pair)).examples for pair in loaded]
-    notes = [note for test in tests for note in test.notes]
-    found = Comparison(str(a), str(b), len(tests[0].labels), 1, Classification(), notes=notes)
-    metrics = [metric for metric in _CLASSIFICATION if all(metric in each for each in scores)]
-    pairs = {metric: [each[metric] for each in scores] for metric in metrics}
-    found.fill({metric: (mine, theirs, paired(mine - theirs)) for metric, (mine, theirs) in pairs.items()})
+    notes = [note for predictions in loaded for note in predictions.notes]
+    found = Comparison(str(a), str(b), len(labels_a), 1, Classification(), notes=notes)
+    mine, theirs = (score_arrays(predictions.arrays).examples for predictions in loaded)
+    both = [metric for metric in found.task.tested_scores if metric in mine and metric in theirs]
+    found.fill({m: (mine[m][None], theirs[m][None], paired(mine[m] - theirs[m])) for m in both})
     return found
 
 
@@ -159,20 +143,20 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     cells = all_cells(plan, store)
     firsts = [cells_of_result(cells, name, plan.suite.name)[0] for name in (a, b)]
     keys = [(cell.spec, cell.size) for cell in firsts]
-    cells = [cell for cell in cells if (cell.spec, cell.size) in keys]
-    results, _ = score_stored(plan.suite.task, cells, store)
+    task = plan.suite.task
+    results, _ = score_stored(task, [cell for cell in cells if (cell.spec, cell.size) in keys], store)
     groups = by_method(results)
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:
             raise SpecError(
                 f"The store '{store.root.resolve()}' has no predictions of '{name}': `{plan.command}` makes them."
             )
-    task, pairing = plan.suite.task, Pairing(groups, pool_effects(plan, store))
-    having = {metric: pairing.shared(metric, keys) for metric in tested_scores(task)}
+    pairing = Pairing(groups, pool_effects(plan, store))
+    having = {metric: pairing.shared(metric, keys) for metric in task.tested_scores}
     repetitions = max(having.values(), key=len, default=())
     if not repetitions:
         raise SpecError(f"'{a}' and '{b}' have no repetition in common: add or run the ones that are missing.")
-    name_a, name_b = (_name(groups[key]) for key in keys)
+    name_a, name_b = (f"{cell.label}, size {cell.size}" for cell in firsts)
     found = Comparison(name_a, name_b, plan.data.counts["test"], len(repetitions), task)
     tests = {}
     for metric in [metric for metric, own in having.items() if own == repetitions]:
@@ -214,7 +198,3 @@ def ensemble_equivalents(
             gaps = np.stack([mine.values(score) - ensembles[size].values(score) for size in sizes])
             found[name] = equivalent(Means(gaps[:, :, None]), sizes)
     return found
-
-
-def _name(group: list[CellResult]) -> str:
-    return f"{group[0].cell.label}, size {group[0].cell.size}"
