@@ -24,28 +24,14 @@ if TYPE_CHECKING:
     from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
-# Position on a curve at which its checkpoints are compared, wherever the bridges aim later.
-_VALIDATED_AT = 0.5
+_MIDDLE = 0.5  # r, the place on a curve that bridges predict, and at which the curve's checkpoints are compared
 _ALIGNMENT_IMAGES = 10_000
 # What each kind of part depends on, next to the members and parts that it reads.
 _SOLVER = {"lr_scale", "warmup_epochs", "nesterov", "keep"}
 _SETTINGS = {
     "aligned": set[str](),
     "curve": _SOLVER | {"curve_epochs", "curve_weight_decay"},
-    "point": {"position"},
-    "bridge": _SOLVER
-    | {
-        "type",
-        "split_at",
-        "width",
-        "position",
-        "loss",
-        "repulsion",
-        "mixup",
-        "bridge_weight_decay",
-        "batch_size",
-        "epochs",
-    },
+    "bridge": _SOLVER | {"type", "split_at", "width", "mixup", "bridge_weight_decay", "batch_size", "epochs"},
 }
 
 
@@ -55,13 +41,7 @@ class BridgeNetworkConfig(method.Config):
     type: int = Field(1, ge=1, le=2, description="1: a bridge reads the source; 2: both ends of its curve")
     split_at: str = Field("block12", description="block whose output the bridge reads")
     width: float = Field(1.0, gt=0, description="multiplier of the bridge's channels: 1 medium, 0.5 small")
-    position: float = Field(0.5, gt=0, le=1, description="r, the place on the curve that a bridge predicts; 1: its end")
-    predict: Literal["bridge", "curve"] = Field(
-        "bridge", description="curve: run the networks on the curves themselves, the bridges' upper bound"
-    )
     align: bool = Field(False, description="permute the far end of each curve to match the near one first")
-    loss: Literal["kl", "mse"] = Field("kl", description="how a bridge is matched; mse: on logits")
-    repulsion: float = Field(0.0, ge=0, description="rho, weight of the KL that pushes a bridge off the base models")
     mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while the bridge is trained")
     lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
     bridge_weight_decay: float = Field(0.0, ge=0, description="L2 on the bridge")
@@ -82,7 +62,7 @@ class BridgeNetwork(Method):
 
     Type 1 at size m predicts with one base model, the source, and its bridges towards m - 1 partners: m terms.
     Type 2 at size n predicts with n base models and the bridges of all their pairs: n (n + 1) / 2 terms.  All terms
-    weigh the same.  With ``predict=curve`` the networks on the curves stand in the place of their bridges.
+    weigh the same.
     """
 
     needs_split = True
@@ -114,7 +94,7 @@ class BridgeNetwork(Method):
         return [(near, far) for far in range(1, size) for near in range(far if self.config.type == 2 else 1)]
 
     def parts(self, size: int) -> list[Part]:
-        """For each pair a curve, then its bridge.  Curves are the same for both types, all positions and bridges."""
+        """For each pair a curve, then its bridge.  Curves are the same for both types and all bridges."""
         parts = []
         for pair in self.pairs(size):
             curve: tuple[str, ...] = ()
@@ -122,12 +102,8 @@ class BridgeNetwork(Method):
                 curve = (_name("aligned", pair),)
                 parts.append(self._part("aligned", pair))
             parts.append(self._part("curve", pair, curve))
-            parts.append(self._part(self._kind, pair, (_name("curve", pair), *curve)))
+            parts.append(self._part("bridge", pair, (_name("curve", pair), *curve)))
         return parts
-
-    @property
-    def _kind(self) -> str:
-        return "bridge" if self.config.predict == "bridge" else "point"
 
     def _part(self, kind: str, pair: tuple[int, int], needs: tuple[str, ...] = ()) -> Part:
         return Part(_name(kind, pair), pair, needs, settings=self.config.key(include=_SETTINGS[kind]))
@@ -143,7 +119,7 @@ class BridgeNetwork(Method):
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
         """A curve takes the members' epochs; a step on a bridge, 0.3 of one on a network (measured: 0.17 to 0.26)."""
         kind, _, _ = part.name.partition("-")
-        if kind in ("aligned", "point"):  # made from weights
+        if kind == "aligned":  # made from weights
             return TrainingCost(0, recipe.batch_size)
         if kind == "curve":
             return TrainingCost(self.config.curve_epochs or recipe.epochs, recipe.batch_size)
@@ -151,9 +127,9 @@ class BridgeNetwork(Method):
         return dataclasses.replace(cost, share=0.3, teachers=self.config.type + 1)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
-        """Curve: cross-entropy at a random position.  Bridge: matched to the network at r on the curve.
+        """Curve: cross-entropy at a random position.  Bridge: matched to the network in the middle of the curve.
 
-        ``aligned`` is the far end with its channels permuted, ``point`` the network at r itself.
+        ``aligned`` is the far end with its channels permuted.
         """
         kind, _, _ = part.name.partition("-")
         if kind == "aligned":
@@ -161,8 +137,7 @@ class BridgeNetwork(Method):
         if kind == "curve":
             return self._fit_curve(part, context)
         control = context.load(context.new_network("control"), part.needs[0])
-        network = _network_at(_curve(part, context, control), self.config.position, context)
-        return network if kind == "point" else self._fit_bridge(network, context)
+        return self._fit_bridge(_middle(_curve(part, context, control), context), context)
 
     def _align(self, context: FitContext) -> nn.Module:
         import torch
@@ -189,7 +164,7 @@ class BridgeNetwork(Method):
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
             if not validated:
-                validated.append(_network_at(current, _VALIDATED_AT, context))
+                validated.append(_middle(current, context))
             return validated[0](images)
 
         recipe = context.student_recipe(
@@ -203,24 +178,24 @@ class BridgeNetwork(Method):
         return curve.control
 
     def _fit_bridge(self, network: nn.Module, context: FitContext) -> nn.Module:
+        """Minimise KL(p_network || p_bridge), batch mean."""
         import torch
 
-        from dbn_core.nets.heads import matching_loss
+        from dbn_core.bridge.denoiser import kl_to
 
         config = self.config
-        splits = [end.split(config.split_at) for end in context.members[: config.type]]
+        ends = [end.split(config.split_at)[0] for end in context.members[: config.type]]
         bridge = context.initialise(self._bridge(context))
 
         def step(batch: Batch) -> torch.Tensor:
             with torch.no_grad():
-                maps = [features(batch.images) for features, _ in splits]
+                maps = [features(batch.images) for features in ends]
                 target = network(batch.images)
-                ends = [head(h) for (_, head), h in zip(splits, maps, strict=True)] if config.repulsion else []
-            context.teacher_passes += (len(splits) + 1) * len(batch)
-            return matching_loss(bridge(torch.cat(maps, 1)), target, ends, config.loss, config.repulsion)
+            context.teacher_passes += (len(ends) + 1) * len(batch)
+            return kl_to(bridge(torch.cat(maps, 1)), target)
 
         def predict(current: Any, images: torch.Tensor) -> torch.Tensor:
-            return current(torch.cat([features(images) for features, _ in splits], 1))
+            return current(torch.cat([features(images) for features in ends], 1))
 
         recipe = context.student_recipe(
             **self._solver("best_nll"),
@@ -251,17 +226,10 @@ class BridgeNetwork(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Plain average of the base models' and the bridges' probabilities."""
-        from dbn_core.methods.predictors import FeatureMixture, Mixture, PairMixture
+        from dbn_core.methods.predictors import FeatureMixture, PairMixture
 
         base, at = [context.members[position] for position in self.members(size)], self.config.split_at
-        names = {pair: _name(self._kind, pair) for pair in self.pairs(size)}
-        if self.config.predict == "curve":
-            networks = base[:1]
-            for far in range(1, size):
-                networks += base[far : far + 1]  # type 1 has no base model but the source
-                networks += [context.load(context.new_network(), names[pair]) for pair in names if pair[1] == far]
-            return Mixture(networks)
-        bridges = [context.load(self._bridge(context), name) for name in names.values()]
+        bridges = [context.load(self._bridge(context), _name("bridge", pair)) for pair in self.pairs(size)]
         return FeatureMixture(base[0], at, bridges) if self.config.type == 1 else PairMixture(base, at, bridges)
 
 
@@ -282,13 +250,13 @@ def _curve(part: Part, context: FitContext, control: Classifier) -> BezierCurve:
     return BezierCurve(near, control, far)
 
 
-def _network_at(curve: BezierCurve, position: float, context: FitContext) -> nn.Module:
-    """The frozen network at a position, with BatchNorm statistics of its own: those of the curve fit no position."""
+def _middle(curve: BezierCurve, context: FitContext) -> nn.Module:
+    """The frozen network in the middle, with BatchNorm statistics of its own: those of the curve fit no position."""
     from dbn_core.methods.context import freeze
     from dbn_core.train.statistics import refresh_statistics
 
     network = context.new_network("middle")
-    network.load_state_dict(curve.state_at(position))
+    network.load_state_dict(curve.state_at(_MIDDLE))
     data, draws = context.data, context.generator("statistics")
     refresh_statistics(network, data.train, context.recipe, data.flip, draws, context.device)
     return freeze(network)

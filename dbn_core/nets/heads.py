@@ -1,13 +1,9 @@
-"""The bridge of a Bridge Network: a fresh copy of the last residual blocks (Yun et al., 2023), and its loss."""
+"""The bridge of a Bridge Network: a fresh copy of the last residual blocks (Yun et al., 2023)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from dbn_core.nets.resnet import Head, residual_block
 from dbn_core.nets.spec import NetworkSpec, block_index, block_plan
@@ -42,35 +38,3 @@ class BridgeHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Feature map [B, C * sources, H, W] to logits [B, K]."""
         return self.head(self.blocks(features))
-
-
-def matching_loss(
-    logits: torch.Tensor,
-    target: torch.Tensor,
-    ends: Sequence[torch.Tensor] = (),
-    kind: Literal["kl", "mse"] = "kl",
-    repulsion: float = 0.0,
-) -> torch.Tensor:
-    """``KL(p_target || p_bridge) - rho mean_e KL(p_e || p_bridge)``, batch mean (Yun et al., 2023).
-
-    Args:
-        logits, target: [B, K], of the bridge and of the network on the curve.
-        ends: logits [B, K] of the base models that the bridge reads: one for type I, two for type II; needed when
-            ``repulsion`` is not 0.
-        kind: ``mse`` matches by the mean squared error of the logits instead, over batch and classes.
-        repulsion: rho; it keeps the bridge from copying a base model.
-
-    Raises:
-        ValueError: repulsion without ends.
-    """
-    if repulsion and not ends:
-        raise ValueError("repulsion pushes away from the base models: give their logits")
-    log_probs = logits.log_softmax(-1)
-    loss = F.mse_loss(logits, target) if kind == "mse" else _kl(target, log_probs)
-    if repulsion:
-        loss = loss - repulsion * torch.stack([_kl(end, log_probs) for end in ends]).mean()
-    return loss
-
-
-def _kl(logits: torch.Tensor, log_probs: torch.Tensor) -> torch.Tensor:
-    return F.kl_div(log_probs, logits.log_softmax(-1), reduction="batchmean", log_target=True)

@@ -20,8 +20,7 @@ from dbn_core.methods.context import FitContext, PredictContext, freeze
 from dbn_core.methods.predictors import Mixture, PairMixture
 from dbn_core.methods.registry import parse_method
 from dbn_core.nets import NetworkSpec
-from dbn_core.nets.bezier import BezierCurve
-from dbn_core.nets.heads import BridgeHead, matching_loss
+from dbn_core.nets.heads import BridgeHead
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
@@ -126,7 +125,6 @@ def size_of(module: nn.Module) -> int:
         ({}, ["curve-1", "bridge-1", "curve-2", "bridge-2"]),
         ({"type": 2}, ["curve-1", "bridge-1", "curve-2", "bridge-2", "curve-1-2", "bridge-1-2"]),
         ({"align": True}, ["aligned-1", "curve-1", "bridge-1", "aligned-2", "curve-2", "bridge-2"]),
-        ({"predict": "curve"}, ["curve-1", "point-1", "curve-2", "point-2"]),
     ],
 )
 def test_parts_of_size_three(options, names):
@@ -143,7 +141,7 @@ def test_parts_of_size_three(options, names):
         assert part.needs == needs
 
 
-# Which parts an option trains anew.  Alignment and the kind of predictor change what is needed, not its settings.
+# Which parts an option trains anew.  Alignment changes what is needed, not its settings.
 DEPENDENTS = {
     "curve_epochs": {"curve"},
     "curve_weight_decay": {"curve"},
@@ -151,21 +149,16 @@ DEPENDENTS = {
     "warmup_epochs": {"curve", "bridge"},
     "nesterov": {"curve", "bridge"},
     "keep": {"curve", "bridge"},
-    "position": {"bridge", "point"},
     "type": {"bridge"},
     "split_at": {"bridge"},
     "width": {"bridge"},
-    "loss": {"bridge"},
-    "repulsion": {"bridge"},
     "mixup": {"bridge"},
     "bridge_weight_decay": {"bridge"},
     "batch_size": {"bridge"},
     "epochs": {"bridge"},
     "align": set(),
-    "predict": set(),
 }
-OTHER_VALUES = {"type": 2, "split_at": "block1", "position": 0.3, "nesterov": True, "keep": "best", "loss": "mse"}
-OTHER_VALUES |= {"align": True, "predict": "curve"}
+OTHER_VALUES = {"type": 2, "split_at": "block1", "nesterov": True, "keep": "best", "align": True}
 
 
 def test_every_option_is_in_the_table():
@@ -176,15 +169,10 @@ def test_every_option_is_in_the_table():
 def test_an_option_trains_anew_only_the_parts_that_depend_on_it(option):
     base = {"align": True}  # so that there are aligned parts too
     changed = base | {option: OTHER_VALUES.get(option, 7)}
-    for predict in ("bridge", "curve"):
-        old, new = (
-            {part.name: part for part in bn(**({"predict": predict} | options)).parts(2)} for options in (base, changed)
-        )
-        common = old.keys() & new.keys()
-        assert {"aligned-1", "curve-1"} <= common
-        different = {name.partition("-")[0] for name in common if old[name] != new[name]}
-        assert different == DEPENDENTS[option] & {name.partition("-")[0] for name in common}
-        assert all(part.settings is not None for part in new.values())
+    old, new = ({part.name: part for part in bn(**options).parts(2)} for options in (base, changed))
+    assert old.keys() == new.keys()
+    assert {name.partition("-")[0] for name in old if old[name] != new[name]} == DEPENDENTS[option]
+    assert all(part.settings is not None for part in new.values())
 
 
 @pytest.mark.parametrize(("kind", "count"), [(1, [2, 3, 4, 5]), (2, [3, 6, 10, 15])])
@@ -199,7 +187,7 @@ def test_sizes_and_options_out_of_range_are_refused():
         bn().check_size(1)
     with pytest.raises(SpecError, match="the base models"):
         bn(type=2).check_size(1)
-    for wrong in ("type=3", "type=0", "position=0", "position=1.1", "repulsion=-1", "loss=l1", "keep=first"):
+    for wrong in ("type=3", "type=0", "width=0", "keep=first"):
         with pytest.raises(SpecError, match=wrong.partition("=")[0]):
             parse_method(f"bn[{wrong}]")
 
@@ -264,19 +252,6 @@ def test_method_puts_each_bridge_in_its_place(trainings, kind):
         torch.testing.assert_close(terms[place], ends[position](images()).log_softmax(-1))
 
 
-@pytest.mark.parametrize("align", [False, True])
-@pytest.mark.parametrize(("kind", "networks"), [(1, [0, 1, 2]), (2, [0, 1, 1, 2, 2, 2])])
-def test_the_end_of_a_curve_predicts_as_the_member_there(trainings, kind, networks, align):
-    # At position 1 each network on a curve is the far member (or its aligned copy, which computes the same).
-    method = bn(type=kind, predict="curve", position=1, align=align)
-    _, parts = fit(method, 3)
-    terms = predictor(method, 3, parts)(images())
-    expected = torch.stack([member(position)(images()) for position in networks]).log_softmax(-1)
-    torch.testing.assert_close(terms, expected, rtol=1e-4, atol=1e-5)
-    halfway = bn(type=kind, predict="curve", align=align)
-    assert not torch.allclose(predictor(halfway, 3, fit(halfway, 3)[1])(images()), expected, atol=1e-2)
-
-
 def parameters_of_a_bridge(widths: list[int], channels: int, classes: int) -> int:
     """With biases and FRN, whose channels have three parameters each; no block halves the image."""
     count = 0
@@ -298,32 +273,9 @@ def test_bridge_parameters_in_closed_form(width, published):
 # ---------------------------------------------------------------------------------------------------------- loss
 
 
-def logits(seed: int) -> torch.Tensor:
-    return 2 * torch.randn(6, 4, generator=generator(seed=seed), dtype=torch.float64)
-
-
-def kl(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    p, q = a.softmax(-1), b.softmax(-1)
-    return (p * (p / q).log()).sum(-1).mean()
-
-
-def test_matching_loss_by_definition():
-    z, target, near, far = (logits(seed) for seed in range(4))
-    mse = ((z - target) ** 2).sum() / z.numel()
-    torch.testing.assert_close(matching_loss(z, target), kl(target, z))
-    torch.testing.assert_close(matching_loss(z, target, [near], "kl", 0.2), kl(target, z) - 0.2 * kl(near, z))
-    both = 0.2 * (kl(near, z) + kl(far, z)) / 2
-    torch.testing.assert_close(matching_loss(z, target, [near, far], "kl", 0.2), kl(target, z) - both)
-    torch.testing.assert_close(matching_loss(z, target, [near], "mse", 0.1), mse - 0.1 * kl(near, z))
-    with pytest.raises(ValueError, match="base models"):
-        matching_loss(z, target, repulsion=0.1)
-
-
-@pytest.mark.parametrize("loss", ["kl", "mse"])
 @pytest.mark.parametrize("kind", [1, 2])
-def test_a_bridge_is_matched_to_the_curve_and_repelled_by_what_it_reads(trainings, kind, loss):
-    method = bn(type=kind, repulsion=0.3, position=0.3, loss=loss)
-    contexts, parts = fit(method, 2)
+def test_a_bridge_is_matched_to_the_middle_of_the_curve(trainings, kind):
+    contexts, parts = fit(bn(type=kind), 2)
     ends = [member(position) for position in range(2)]
     control = member(9)
     control.load_state_dict(parts["curve-1"])
@@ -331,11 +283,11 @@ def test_a_bridge_is_matched_to_the_curve_and_repelled_by_what_it_reads(training
     with torch.no_grad():
         triples = zip(*(n.parameters() for n in (ends[0], control, ends[1], on_curve)), strict=True)
         for near, middle, far, result in triples:
-            result.copy_(0.49 * near + 0.42 * middle + 0.09 * far)
+            result.copy_(0.25 * near + 0.5 * middle + 0.25 * far)
         x = batch().images
-        read = torch.cat([end.split(AT)[0](x) for end in ends[:kind]], 1)
-        z = trainings[1].module(read)
-        expected = matching_loss(z, on_curve(x), [end(x) for end in ends[:kind]], loss, 0.3)
+        z = trainings[1].module(torch.cat([end.split(AT)[0](x) for end in ends[:kind]], 1))
+        p, q = on_curve(x).softmax(-1), z.softmax(-1)
+        expected = (p * (p / q).log()).sum(-1).mean()
     torch.testing.assert_close(trainings[1].step(batch()).detach(), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(trainings[1].predict(trainings[1].module, x).detach(), z)
     assert contexts[1].teacher_passes == (kind + 1) * len(batch())
@@ -354,20 +306,6 @@ def with_statistics(state: dict[str, torch.Tensor]) -> Classifier:
     with torch.no_grad():
         network.train()(data().train.images.float() / 255)
     return network.eval()
-
-
-@pytest.mark.parametrize("position", [0.3, 0.5])
-def test_batchnorm_statistics_belong_to_the_position(trainings, position):
-    method = bn(predict="curve", position=position)
-    _, parts = fit(method, 2, "batchnorm", RECIPE.replace(crop_pad=0))
-    control = member(9, "batchnorm")
-    control.load_state_dict(parts["curve-1"])
-    state = BezierCurve(member(0, "batchnorm"), control, member(1, "batchnorm")).state_at(position)
-    expected = with_statistics(dict(state)).state_dict()
-    for name, value in parts["point-1"].items():
-        if not name.endswith("num_batches_tracked"):
-            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(parts["point-1"]["blocks.0.2.running_mean"], state["blocks.0.2.running_mean"], atol=1e-3)
 
 
 def test_batchnorm_statistics_are_those_of_augmented_images():
@@ -473,9 +411,7 @@ def test_training_a_bridge_brings_it_nearer_to_the_curve():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "spec_string", ["bn[type=2,align=true,loss=mse,repulsion=0.1]", "bn[predict=curve,type=2,keep=best]"]
-)
-def test_options_keep_the_contract(spec_string):
+def test_options_keep_the_contract():
+    spec_string = "bn[type=2,align=true,keep=best]"
     problems = [result.sentence for result in check_method(parse_method(spec_string)) if result.outcome != "ok"]
     assert not problems

@@ -287,7 +287,7 @@ def test_bridge_networks_have_the_papers_options(
         assert (config.curve_epochs, config.epochs, config.lr_scale) == (curve, bridge, 1.0)
         assert (config.warmup_epochs, config.nesterov, config.batch_size) == (5.0, nesterov, batch)
         assert (config.bridge_weight_decay, config.curve_weight_decay, config.keep) == (0.0, curve_l2, "best")
-        assert (config.position, config.repulsion, config.loss, config.align) == (0.5, 0.0, "kl", name == "imagenet64")
+        assert config.align == (name == "imagenet64")
 
 
 @EACH

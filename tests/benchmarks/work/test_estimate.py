@@ -84,13 +84,8 @@ def work_of(plan: Plan, kind: str = "part") -> Work:
         ("ts", 1, 0, 0, 0),
         ("bn[split_at=block2,epochs=4]", 2, (2 + 4) * 128, 2 * 4 * 128, (2 + 0.3 * 4) * 128),
         ("bn[split_at=block2,type=2,epochs=4]", 2, (2 + 4) * 128, 3 * 4 * 128, (2 + 0.3 * 4) * 128),
-        (
-            "bn[split_at=block2,align=true,predict=curve]",
-            2,
-            2 * 128,
-            0,
-            2 * 128,
-        ),  # alignment and the network at r are free
+        # Alignment is free.
+        ("bn[split_at=block2,align=true,epochs=4]", 2, (2 + 4) * 128, 2 * 4 * 128, (2 + 0.3 * 4) * 128),
         ("dbn[split_at=block2,score_network=mini,batch_size=64,epochs=10]", 3, 10 * 128, 30 * 128, 0.3 * 10 * 128),
         # The budget of the bridge and of its branched student is that of any other method.
         (

@@ -34,9 +34,7 @@ WAYS: dict[str, list[str]] = {
     "shared": ["shared[split_at=block1]"],
     "bn": [
         "bn[split_at=block2]",
-        "bn[split_at=block2,type=2,loss=mse,repulsion=0.1]",
-        "bn[split_at=block2,align=true,keep=best]",
-        "bn[predict=curve]",
+        "bn[split_at=block2,type=2,align=true,keep=best]",
     ],
     "dbn": [
         f"dbn[{MINI}]",
