@@ -11,12 +11,11 @@ Methods are written ``label@size``, with the labels of the suite's tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from benchmarks.results.pairing import Contrast, method_name
 from benchmarks.statistics import independent
@@ -132,8 +131,15 @@ class Rows:
     """The result rows of one suite, as claims read them."""
 
     def __init__(self, results: Results) -> None:
-        self.results = results
         self.suite = str(results.meta.get("suite") or "unnamed")
+        self._methods = {(row["label"], row["size"]): row for row in results.summary.to_dict("records")}
+        self._tests: dict[tuple[str, int, str, str], dict[Hashable, Any]] = {}
+        for row in results.comparisons.to_dict("records"):
+            self._tests.setdefault((row["label"], row["size"], row["reference"], row["metric"]), row)
+        self._values: dict[tuple[str, int, str], dict[int, float]] = {}  # by repetition
+        columns = ("label", "size", "metric", "repetition", "value")
+        for label, size, metric, repetition, value in zip(*(results.rows[name] for name in columns), strict=True):
+            self._values.setdefault((label, size, metric), {}).setdefault(repetition, value)
 
     def value(self, metric: str, method: str) -> Effect:
         """A method's relative FLOPs, or its deep-ensemble equivalent."""
@@ -149,7 +155,7 @@ class Rows:
 
     def _value(self, metric: str, method: str) -> Effect:
         name = f"{METRICS[metric].name} of {method_name(*split(method))}"
-        row = self._summary(method)
+        row = self._methods.get(split(method))
         if row is None or math.isnan(row[metric]):
             return Effect(metric, name, lacking=method if row is None else name)
         value, n = float(row[metric]), int(row["n"])
@@ -167,37 +173,22 @@ class Rows:
                 return Effect(metric, name, lacking=" and ".join(lacking), difference=True)
             value, n = both[0].value - both[1].value, min(one.n for one in both)
             return Effect(metric, name, value, value, value, n, basis=both[0].basis, difference=True)
-        gaps = (self._by_repetition(metric, *mine) - self._by_repetition(metric, *theirs)).dropna()
-        if gaps.empty:
-            absent = [one for one in (method, other) if self._summary(one) is None]
+        ours, others = (self._values.get((*one, metric), {}) for one in (mine, theirs))
+        gaps = [ours[r] - others[r] for r in sorted(ours.keys() & others.keys())]
+        gaps = [gap for gap in gaps if not math.isnan(gap)]
+        if not gaps:
+            absent = [one for one in (method, other) if split(one) not in self._methods]
             return Effect(metric, name, lacking=" and ".join(absent) or name, difference=True)
         for of, to, sign in ((mine, theirs, 1), (theirs, mine, -1)):
-            frame = self.results.comparisons
-            row = frame[
-                (frame["label"] == of[0])
-                & (frame["size"] == of[1])
-                & (frame["reference"] == method_name(*to))
-                & (frame["metric"] == metric)
-            ]
-            if len(row) and row[["difference", "low", "high"]].iloc[0].notna().all():
-                value, low, high = (sign * float(row[key].iloc[0]) for key in ("difference", "low", "high"))
-                p = float(row["p_holm" if "p_holm" in row else "p_value"].iloc[0])
+            row = self._tests.get((*of, method_name(*to), metric))
+            if row and not any(math.isnan(row[key]) for key in ("difference", "low", "high")):
+                value, low, high = (sign * float(row[key]) for key in ("difference", "low", "high"))
+                p = float(row["p_holm"])
                 low, high = min(low, high), max(low, high)
                 return Effect(metric, name, value, low, high, len(gaps), p, "paired t of the suite", difference=True)
         t = independent(np.asarray(gaps))
         basis = "paired t over repetitions"
         return Effect(metric, name, t.value, t.low, t.high, len(gaps), t.p_value, basis, difference=True)
-
-    def _summary(self, method: str) -> pd.Series | None:
-        label, size = split(method)
-        rows = self.results.summary
-        rows = rows[(rows["label"] == label) & (rows["size"] == size)]
-        return None if rows.empty else rows.iloc[0]
-
-    def _by_repetition(self, metric: str, label: str, size: int) -> pd.Series:
-        rows = self.results.rows
-        rows = rows[(rows["label"] == label) & (rows["size"] == size) & (rows["metric"] == metric)]
-        return rows.drop_duplicates("repetition").set_index("repetition")["value"]
 
 
 def _with_twin(found: Effect, other: Effect | None) -> Effect:
@@ -277,9 +268,8 @@ class Verdict:
         return next(check for check in self.checks if check.word == self.word)
 
 
-def decide(claim: Claim, results: Results) -> list[Verdict]:
+def decide(claim: Claim, rows: Rows) -> list[Verdict]:
     """The verdicts of one suite for the subjects of a claim; none if the claim is about another suite."""
-    rows = Rows(results)
     if claim.suite not in ("", rows.suite):
         return []
     return [Verdict(claim, rows.suite, name, tuple(claim.checks(rows, name))) for name in claim.subjects]

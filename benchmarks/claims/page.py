@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims.decide import Claim, Verdict, decide
+from benchmarks.claims.decide import Claim, Rows, Verdict, decide
 from benchmarks.claims.papers import CLAIMS, PAPERS
 from benchmarks.published import MARKS
 from benchmarks.report.load import Results, load_results, read_meta
@@ -88,7 +88,8 @@ def render_claims(folders: Sequence[Path], out_dir: Path, claims: Sequence[Claim
 
 def verdicts(claims: Sequence[Claim], suites: Sequence[Results]) -> list[Verdict]:
     """Decide every claim on every suite with rows for it, by claim, suite and subject."""
-    return [verdict for claim in claims for suite in suites for verdict in decide(claim, suite) if verdict.known]
+    rows = [Rows(suite) for suite in suites]
+    return [verdict for claim in claims for suite in rows for verdict in decide(claim, suite) if verdict.known]
 
 
 def to_csv(found: Sequence[Verdict], suites: Sequence[Results]) -> str:

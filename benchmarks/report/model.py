@@ -115,7 +115,7 @@ class Results:
         """The test behind marks and p-values."""
         return str(self.meta.get("test") or "paired t test, corrected by Holm, 5 %")
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, ScoreInfo]:
         """The scores of the task that the summary has a value for."""
         return {
