@@ -1,37 +1,57 @@
-"""Drawing is most of the time that a report takes: tests that are about something else get sketches of its figures.
+"""Drawing is most of the time that a report takes: tests that are about something else get placeholders of its figures.
 
-Figures are composed as always; only Matplotlib's layout and rendering are left out, and a file of a line takes the
-place of the picture.
+A test of what a figure shows calls its function of :data:`benchmarks.report.figures.figures.FIGURES`, and a test of
+its files is within :func:`drawn`; a test of the explorable figure in the page is within :func:`explorable`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import ModuleType
 
 import pytest
-from matplotlib.figure import Figure
 
-_savefig: Any = Figure.savefig
+from benchmarks.report.figures import cache, figures
+from benchmarks.report.page import explorer
+from dbn_core.files import atomic_write
+
+_REAL = {(figures, "save_figures"): figures.save_figures, (cache, "_draw_in_parallel"): cache._draw_in_parallel}
+_CHART = {(explorer, "chart_html"): explorer.chart_html}
 
 
-def _sketch(figure: Figure, file: BinaryIO, format: str, **_: object) -> None:
-    text = f"{format}: " + "; ".join(f"{ax.get_title()}, {len(ax.get_children())} artists" for ax in figure.axes)
-    file.write(text.ljust(200).encode())
+def _sketch(results: object, folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        for end in ("png", "pdf"):
+            atomic_write(folder / f"{name}.{end}", f"{name}, a {end}".ljust(200).encode())
+
+
+_SKETCHED = {
+    (figures, "save_figures"): _sketch,
+    (cache, "_draw_in_parallel"): lambda draw, names: draw(names),
+    (explorer, "chart_html"): lambda results: '<div id="explore-figure"></div>',
+}
 
 
 @contextmanager
-def sketches() -> Iterator[None]:
-    """Within it figures are sketched."""
+def _with(chosen: Mapping[tuple[ModuleType, str], object]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", _sketch)
+        for (module, name), value in chosen.items():
+            patch.setattr(module, name, value)
         yield
 
 
-@contextmanager
-def drawn() -> Iterator[None]:
+def sketches() -> AbstractContextManager[None]:
+    """Within it figures are a line of text each, and the explorable one is empty."""
+    return _with(_SKETCHED)
+
+
+def drawn() -> AbstractContextManager[None]:
     """Within it figures are drawn, also within :func:`sketches`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", _savefig)
-        yield
+    return _with(_REAL)
+
+
+def explorable() -> AbstractContextManager[None]:
+    """Within it pages have their explorable figure, also within :func:`sketches`."""
+    return _with(_CHART)

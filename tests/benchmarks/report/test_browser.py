@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from benchmarks.report import render
-from tests.benchmarks.report.test_report import write_results
+from tests.benchmarks.report.made_up import change_meta, write_results
+from tests.support.sketches import explorable
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium: install Debian's package `chromium`")
@@ -93,10 +94,8 @@ def browse(page: Path, option: str) -> str:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
-    rows = write_results(folder / "rows")
-    meta = json.loads((rows / "meta.json").read_text())
-    (rows / "meta.json").write_text(json.dumps(meta | {"controls": ["DBN (paper)"]}))
-    render(rows, folder / "out")
+    with explorable():
+        render(change_meta(write_results(folder / "rows"), controls=["DBN (paper)"]), folder / "out")
     return folder / "out/report.html"
 
 

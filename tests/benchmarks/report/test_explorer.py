@@ -20,7 +20,7 @@ from benchmarks.report.page.captions import captions
 from benchmarks.report.page.explorer import chart, chart_data, quantities, switches
 from benchmarks.report.page.pages import sort_key
 from benchmarks.report.tables.main import comparisons_table, main_table, sizes_table
-from tests.benchmarks.report.test_report import METHODS, write_results
+from tests.benchmarks.report.made_up import METHODS, change_meta, write_results
 
 GENERATION = Path(__file__).resolve().parents[3] / "results/reference/digits-diffusion"
 
@@ -28,10 +28,7 @@ GENERATION = Path(__file__).resolve().parents[3] / "results/reference/digits-dif
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explorer")
-    rows = write_results(folder / "rows")
-    meta = json.loads((rows / "meta.json").read_text())
-    (rows / "meta.json").write_text(json.dumps(meta | {"controls": ["DBN (paper)"]}))
-    render(rows, folder / "out")
+    render(change_meta(write_results(folder / "rows"), controls=["DBN (paper)"]), folder / "out")
     return folder
 
 

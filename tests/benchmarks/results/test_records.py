@@ -25,7 +25,7 @@ from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, PluginError
 from dbn_core.methods.method import Method
 from dbn_core.methods.registry import load_plugin, register
-from tests.benchmarks.report.test_report import METHODS, write_results
+from tests.benchmarks.report.made_up import METHODS, write_results
 from tests.support import tiny
 
 # It trains nothing, so that a run of it takes no time; two entries of it share a part.
