@@ -1,7 +1,9 @@
 """The work of a plan before it runs: what is trained and predicted, and roughly how long it takes.
 
-Work is counted in forward passes of one example through the suite's network; the time of one comes from a few training
-steps on random images.  Each method states what its parts take (``Method.training_cost``).
+Work is counted in forward passes of one example through the suite's network; each method states what its parts take
+(``Method.training_cost``).  The time of a pass comes from a few training steps on random images; ``dbn-bench simulate``
+takes it from a stated speed instead.  Left out are validation between epochs, decoding of images, the store, failures,
+and the scoring and timing at the end of a run.
 """
 
 from __future__ import annotations
@@ -10,14 +12,21 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks.environment import computes_bf16
 from benchmarks.suite.plan import TRAINED, DataFacts, Node, Plan
 from benchmarks.suite.schema import Suite, naming_method
 from benchmarks.work.executors import worker_count
+from benchmarks.work.order import makespan
 from dbn_core.methods.method import TrainingCost
 from dbn_core.methods.registry import parse_method
 from dbn_core.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dbn_core.measure.cost import Cost
 
 # A training step in forward passes: the backward pass takes about two.
 STEP_PASSES = 3
@@ -115,6 +124,22 @@ def _passes(examples: int, epochs: int, batch_size: int) -> int:
     return epochs * (examples // batch) * batch
 
 
+def network_cost(plan: Plan) -> Cost:
+    """Parameters of the suite's network, and multiply-adds of one forward pass of one image."""
+    import torch
+
+    from dbn_core.measure.cost import count_in_torch
+
+    data = plan.data
+    return count_in_torch(_network(plan.suite, data), torch.zeros(1, data.channels, *data.image_size))
+
+
+def _network(suite: Suite, data: DataFacts) -> nn.Module:
+    """The suite's network; its constants of normalisation do not matter here."""
+    statistics = (0.5,) * data.channels, (0.25,) * data.channels
+    return suite.task.new_network(suite.network, data.channels, data.image_size, len(data.classes), *statistics)
+
+
 def seconds_per_pass(suite: Suite, recipe: Recipe, data: DataFacts, device: str, threads: int) -> float:
     """Seconds of one forward pass of one example, from the time of a training step.
 
@@ -128,8 +153,7 @@ def seconds_per_pass(suite: Suite, recipe: Recipe, data: DataFacts, device: str,
 
     place = torch.device(device)
     generator = torch.Generator().manual_seed(0)
-    statistics = (0.5,) * data.channels, (0.25,) * data.channels
-    network = suite.task.new_network(suite.network, data.channels, data.image_size, len(data.classes), *statistics)
+    network = _network(suite, data)
     member_step = suite.task.member_step(network, recipe, generator)
     network.to(place).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, recipe)
@@ -179,28 +203,27 @@ def announce(plan: Plan, nodes: Mapping[str, Node], jobs: int, threads: int, dev
     kinds = Counter(node.kind for node in nodes.values())
     if not plan.suite.task.trains_members:
         return f"Fitting {_several(kinds['part'], 'part')}"
-    work, passes = total_work(plan, nodes.values()), Counter[str]()
-    members = sum(node.kind == "member" for node in trained)
+    work = {key: node_work(plan, node) for key, node in nodes.items()}
+    members, precisions, words = sum(node.kind == "member" for node in trained), Counter[str](), []
     for node in trained:
         if node.kind != "views":
-            passes[Recipe.model_validate(node.recipe["recipe"]).precision] += round(node_work(plan, node).forward)
-    words = []
+            precisions[Recipe.model_validate(node.recipe["recipe"]).precision] += round(work[node.key].forward)
     if trained:
+        total = sum(work.values(), Work())
         made = f"{_several(members, 'member')} and {_several(kinds['part'], 'part')}"
-        words.append(f"Training {made} in {' and '.join(sorted(passes))}: {_large(work.passes)} example-passes")
-        words.append(f"{_large(work.teacher_passes)} more by teachers")
+        words.append(f"Training {made} in {' and '.join(sorted(precisions))}: {_large(total.passes)} example-passes")
+        words.append(f"{_large(total.teacher_passes)} more by teachers")
     if images:
         words.append(("and p" if trained else "Nothing to train; p") + f"redicting {_large(images)} shifted images")
     text = ", ".join(words)
-    precision = max(passes, key=passes.__getitem__, default=plan.suite.recipe.precision)
+    precision = max(precisions, key=precisions.__getitem__, default=plan.suite.recipe.precision)
     device, workers, place = _workers(jobs, device)
     try:
         recipe = plan.suite.recipe.replace(precision=precision)
-        seconds = work.forward * seconds_per_pass(plan.suite, recipe, plan.data, device, threads)
+        one = seconds_per_pass(plan.suite, recipe, plan.data, device, threads)
     except RuntimeError:  # the run itself reports it
         return text
-    workers = max(1, min(workers, sum(kinds[kind] for kind in ("member", "part", "shifts"))))
-    text += f"; roughly {duration(seconds / workers)} on {place}"
+    text += f"; roughly {duration(makespan(nodes, {k: one * w.forward for k, w in work.items()}, workers))} on {place}"
     if trained and precision == "bf16" and device == "cpu" and computes_bf16() is False:
         table = "recipe" if members else "students"
         text += f" (it emulates bf16: --set {table}.precision=fp32 trains something else, and faster)"

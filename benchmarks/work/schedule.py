@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import TRAINED, Node, Plan, priority
 from benchmarks.work.executors import Engine
+from benchmarks.work.order import Ready
 from dbn_core.errors import ArtefactError, BenchError, TrainingStoppedError
 
 # How often the screen and the record of the run are updated, and a request to stop is checked.
@@ -131,20 +132,7 @@ class Scheduler:
         self.nodes, self.submit, self.engine, self.report = nodes, submit, engine, report
         self.keep_trace, self.stopping = keep_trace, stopping
         self.outcome, self._clock, self._slots = Outcome(), _Clock(nodes.values()), 1
-        height = bottom_levels(nodes, work or dict.fromkeys(nodes, 1.0))
-        # Nodes with the heaviest chain of dependents start first, so that no worker ends with a long tail.  What is not
-        # trained takes a second and comes before all, so that an interrupted run has predictions of all it trained.
-        self._rank = {
-            key: (priority(node.kind), -height[key], place, key) for place, (key, node) in enumerate(nodes.items())
-        }
-        self._waiting = dict(nodes)
-        self._open = {key: {need for _, need in node.needs if need in nodes} for key, node in nodes.items()}
-        self._after: dict[str, list[str]] = {key: [] for key in nodes}
-        for key, needs in self._open.items():
-            for need in needs:
-                self._after[need].append(key)
-        self._ready = [self._rank[key] for key, needs in self._open.items() if not needs]
-        heapq.heapify(self._ready)
+        self._waiting, self._ready = dict(nodes), Ready(nodes, work or dict.fromkeys(nodes, 1.0))
         self._postponed: list[tuple[float, str]] = []  # (time of the next check, key) of nodes that another run makes
         self._pause: dict[str, float] = {}  # how long each of those was waited for
         self._lonely: list[str] = []  # keys that wait until nothing else runs
@@ -177,11 +165,11 @@ class Scheduler:
     def _next(self) -> Node | None:
         """The next node to start; None while there is none."""
         while self._postponed and self._postponed[0][0] <= time.monotonic():
-            heapq.heappush(self._ready, self._rank[heapq.heappop(self._postponed)[-1]])
+            self._ready.push(heapq.heappop(self._postponed)[-1])
         if any(self._alone(node) for node, _ in self._running.values()):
             return None
         if self._ready:
-            return self.nodes[heapq.heappop(self._ready)[-1]]
+            return self.nodes[self._ready.pop()]
         return self.nodes[self._lonely.pop()] if self._lonely and not self._running else None
 
     def _alone(self, node: Node) -> bool:
@@ -207,7 +195,7 @@ class Scheduler:
                 if self._alone(node):
                     self._lonely.append(node.key)
                 else:
-                    heapq.heappush(self._ready, self._rank[node.key])
+                    self._ready.push(node.key)
             elif isinstance(error, TrainingStoppedError):
                 self.outcome.left.append(node)
                 self._clock.ended(node)
@@ -227,10 +215,7 @@ class Scheduler:
         if made:
             self.outcome.made.append(node)
             self._clock.add(node, seconds)
-        for key in self._after[node.key]:
-            self._open[key].discard(node.key)
-            if not self._open[key] and key in self._waiting:
-                heapq.heappush(self._ready, self._rank[key])
+        self._ready.made(node.key)
         self._tell("done", node, seconds)
 
     def _postpone(self, node: Node) -> None:
@@ -248,7 +233,7 @@ class Scheduler:
             self._clock.ended(node)
             self.outcome.failures[node.key] = reason
             self._tell("failed", node, seconds, reason)
-            later = [self._waiting.pop(key) for key in self._after[node.key] if key in self._waiting]
+            later = [self._waiting.pop(key) for key in self._ready.after[node.key] if key in self._waiting]
             failed += [(other, needs_failed(node), 0.0) for other in later]
 
     def _tell(self, what: str, node: Node | None = None, seconds: float = 0.0, message: str = "") -> None:
@@ -278,15 +263,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "out of memory: use fewer processes (--jobs) or a smaller batch"
     return f"{type(error).__name__}: {error} (the full trace is in failures.log of the store)"
-
-
-def bottom_levels(nodes: dict[str, Node], work: Mapping[str, float]) -> dict[str, float]:
-    """Work of each node and of the heaviest chain of nodes that depend on it, in the unit of ``work``."""
-    after = dict.fromkeys(nodes, 0.0)
-    height = {}
-    for key in reversed(nodes):
-        height[key] = work.get(key, 0.0) + after[key]
-        for _, need in nodes[key].needs:
-            if need in after:
-                after[need] = max(after[need], height[key])
-    return height

@@ -221,7 +221,7 @@ def test_the_cost_of_the_cifar_10_suite() -> None:
 @pytest.mark.parametrize(
     ("jobs", "device", "said"),
     [
-        # 1,260 passes of a second.
+        # Six members of 210 passes, each of a second.
         (0, "cpu", "roughly 21 min on 1 process"),
         (3, "cpu", "roughly 7 min on 3 processes"),
         (1, "cuda:1", "roughly 21 min on the GPU"),
@@ -232,12 +232,13 @@ def test_the_cost_of_the_cifar_10_suite() -> None:
 def test_the_time_follows_the_work_and_the_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, device: str, said: str
 ) -> None:
-    plan = plan_of(tmp_path, TINY + METHODS)
-    monkeypatch.setattr(estimate, "total_work", lambda *a: Work(2_000_000, 6_000_000_000, 1260.0))
+    plan = plan_of(tmp_path, TINY.replace("members = 3", "members = 6") + '[[methods]]\nuse = "de"\nsizes = [6]\n')
+    nodes = {key: node for key, node in plan.nodes.items() if node.kind == "member"}
+    monkeypatch.setattr(estimate, "node_work", lambda *a: Work(333_333, 1_000_000_000, 210.0))
     monkeypatch.setattr(estimate, "seconds_per_pass", lambda *a: 1.0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    sentence = announce(plan, plan.nodes, jobs, 1, device)
+    sentence = announce(plan, nodes, jobs, 1, device)
     assert sentence is not None
     assert "2.0 million example-passes, 6.0 billion more by teachers" in sentence
     assert sentence.endswith(said)
