@@ -13,6 +13,7 @@ METHODS.add(
         "cycles": "baselines.cycles:Cycles",
         "dbn": "baselines.dbn:DiffusionBridgeNetwork",
         "de": "baselines.deep_ensemble:DeepEnsemble",
+        "de-tta": "baselines.test_time_augmentation:EnsembleOnViews",
         "de-logits": "baselines.deep_ensemble:LogitEnsemble",
         "direct": "baselines.direct:DirectRegression",
         "ed": "baselines.ensemble_distillation:EnsembleDistillation",

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from dbn_core.errors import SpecError
 from dbn_core.methods import method
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.train.recipe import Recipe
 
 _GRID = [10 ** (exponent / 4) for exponent in range(-12, 17)]  # of the prior's precision
 
@@ -55,6 +56,10 @@ class Laplace(Method):
     def members(self, size: int) -> tuple[int, ...]:
         """The source."""
         return (0,)
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """One pass forward over the training images, about a third of an epoch."""
+        return TrainingCost(1, recipe.batch_size, share=1 / 3)
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """The factors of the Gaussian, and the precision of its prior with the lowest validation NLL."""

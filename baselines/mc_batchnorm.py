@@ -12,7 +12,7 @@ from pydantic import Field
 
 from dbn_core.errors import SpecError
 from dbn_core.methods import method
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.train.recipe import Recipe
 
 
 @register("mc-batchnorm")
@@ -53,6 +54,10 @@ class MonteCarloBatchNorm(Method):
     def terms(self, size: int) -> int:
         """One for each mini-batch."""
         return size
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """A few mini-batches."""
+        return TrainingCost(0, recipe.batch_size)
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """Means and variances of every BatchNorm layer, [M, C] each, by the layer's name."""

@@ -54,21 +54,22 @@ class MeanLogits(nn.Module):
 
 
 class Views(nn.Module):
-    """One network on several views of each image: images to log-probabilities [M, B, K], a term for each view.
+    """Networks on several views of each image: images to log-probabilities [M, B, K], all views of a network in a row.
 
     Args:
-        network: images to logits.
+        networks: images to logits.
         views: whether a view is mirrored, and by how many pixels it is moved down and right.  What leaves the image is
             lost and zeros come in, as in the crops of training.
     """
 
-    def __init__(self, network: nn.Module, views: Iterable[tuple[bool, int, int]]) -> None:
+    def __init__(self, networks: Iterable[nn.Module], views: Iterable[tuple[bool, int, int]]) -> None:
         super().__init__()
-        self.network, self.views = network, list(views)
+        self.networks, self.views = nn.ModuleList(networks), list(views)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [M, B, K]."""
-        return torch.stack([self.network(_moved(images, *view)).log_softmax(-1) for view in self.views])
+        moved = [_moved(images, *view) for view in self.views]
+        return torch.stack([network(view).log_softmax(-1) for network in self.networks for view in moved])
 
 
 def _moved(images: torch.Tensor, mirrored: bool, down: int, right: int) -> torch.Tensor:

@@ -55,6 +55,14 @@ def test_nine_views_are_nine_shifts_of_zero_padded_images():
     assert distance.min(1).values.max() < 1e-5
 
 
+def test_an_ensemble_on_views_has_the_views_of_each_member_in_a_row():
+    x = images()
+    terms = predictor("de-tta[views=3]", 2, flip=True)(x)
+    assert torch.equal(terms[:3], predictor("tta", 3, flip=True)(x))
+    assert torch.equal(terms[3], trained(1, "frn")(x).log_softmax(-1))
+    assert torch.allclose(terms[4], trained(1, "frn")(torch.flip(x, [3])).log_softmax(-1))
+
+
 # --------------------------------------------------------------------------------------------------- mean of logits
 
 
