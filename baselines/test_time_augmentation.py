@@ -62,7 +62,6 @@ class EnsembleOnViews(Method):
     title = "DE (TTA)"
     reference = "Ashukha et al., ICLR 2020, arXiv 2002.06470"
     nested = True
-    competes = False
 
     class Config(method.Config):
         """A member costs as many passes as there are views."""

@@ -11,7 +11,7 @@ True
 >>> 1.5 < row.dee < 2.5
 True
 >>> two = mix("cifar10-cpu", {"DE@1": 0.5, "DE@3": 0.5})
->>> two.nll < evaluate(predictions.log_probs[:1], "cifar10-cpu").nll
+>>> 1 < two.dee_raw.value < 3
 True
 
 Names of results are those of ``dbn-bench export`` and ``compare``: METHOD@SIZE, by label, spec or name of the method.
@@ -21,7 +21,7 @@ Predictions and networks come from the store of the working folder, and from the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +33,13 @@ from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
-from dbn_core.errors import ArtefactError, DataError, SpecError
+from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array, mixture_log_probs
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from benchmarks.results.mixtures import Mixture
 
 
 @dataclass(frozen=True)
@@ -187,31 +189,22 @@ def evaluate(
     )
 
 
-def mix(suite: str, weights: Mapping[str, float], repetition: int = 0, store: Path = STORE) -> Evaluation:
+def mix(suite: str, weights: Mapping[str, float], store: Path = STORE) -> Mixture:
     """Score a weighted mean of stored predictions' probabilities: an ensemble that nobody has to train.
 
     Args:
         weights: of results, such as ``{"ED@8": 0.5, "DE@2": 0.5}``; positive, and normalised to a sum of 1.
 
     Returns:
-        Its scores; ``macs`` is the sum of the results' costs, members that several share counted for each.
+        Its scores over the repetitions that all results have; ``macs`` is the sum of their costs.
 
     Raises:
-        SpecError: no result is named, or a weight is not positive.
+        SpecError: no result is named, one does not exist, or a weight is not positive.
+        ArtefactError: the predictions of a result are not stored.
     """
-    if not weights or not all(np.isfinite(weight) and weight > 0 for weight in weights.values()):
-        raise SpecError("Name at least one result, each with a positive weight.")
-    plan, the_store = _plan(suite, store)
-    logs: dict[str, list[Array]] = {"test": [], "validation": []}
-    total, macs = sum(weights.values()), 0.0
-    for name, weight in weights.items():
-        given = load_predictions(suite, name, repetition, store)
-        for split, log_probs in (("test", given.log_probs), ("validation", given.validation_log_probs)):
-            logs[split].append(mixture_log_probs(log_probs) + np.log(weight / total))
-        macs += _macs(the_store, _cell(plan, name, repetition))
-    arrays = {split: np.logaddexp.reduce(np.stack(each))[None] for split, each in logs.items()}
-    found = evaluate(arrays, suite, repetition, store)
-    return replace(found, macs=macs)
+    from benchmarks.results.mixtures import Mixtures
+
+    return Mixtures(*_plan(suite, store)).score(weights)
 
 
 def _plan(suite: str, store: Path) -> tuple[Plan, Store]:
@@ -267,10 +260,3 @@ def _ece(log_probs: Array, labels: Array) -> float:
     from dbn_core.metrics.calibration import expected_calibration_error
 
     return float(expected_calibration_error(mixture_log_probs(log_probs), labels))
-
-
-def _macs(store: Store, cell: Cell) -> float:
-    try:
-        return float(store.value("cost", cell.cost)["value"]["macs"])
-    except ArtefactError as error:
-        raise SpecError(f"The cost of {cell.title} is not stored: run the suite again.") from error

@@ -58,7 +58,7 @@ def _with_time(part: dict[str, Any]) -> dict[str, Any]:
 def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:
     """Cost of one member: that of a reference method of size 1."""
     for cell in plan.cells:
-        if not cell.method.competes and cell.size == 1:
+        if cell.is_reference and cell.size == 1:
             return store.known("cost", cell.cost)
     return {}
 
