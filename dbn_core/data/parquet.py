@@ -1,9 +1,10 @@
-"""Image classification sets in Parquet files, as the Hugging Face hub stores them."""
+"""Image classification sets as Hugging Face stores them: Parquet files of its hub, Arrow files of ``save_to_disk``."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SPLIT_PREFIXES = {"train": "train", "validation": "val", "test": "test"}
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.parquet")
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.parquet|\.arrow)")
 
 
 class ParquetSource(FileSource):
     """Files ``train*``, ``test*`` and ``val*`` (``.parquet``, shards in sorted order) in ``root`` or ``root/data``.
+
+    Or ``*.arrow`` in folders of these names, as ``datasets.DatasetDict.save_to_disk`` writes them.
 
     Test files with the label -1 throughout are unlabelled and ignored.  Without labelled test files the validation
     files serve as test.  Without validation files left, validation is cut from train.
@@ -33,7 +36,7 @@ class ParquetSource(FileSource):
         label: the label column; found from the Hugging Face metadata, or as the only integer column, when not given.
     """
 
-    summary: ClassVar[str] = "Parquet files in the Hugging Face layout, images encoded as PNG, JPEG ..."
+    summary: ClassVar[str] = "Parquet or Arrow files in the Hugging Face layouts, images encoded as PNG, JPEG ..."
 
     source: Literal["parquet"] = "parquet"
     image: str | None = None
@@ -61,9 +64,10 @@ class ParquetSource(FileSource):
     def _find(self, root: Path) -> dict[str, list[Path]]:
         """Files of each split that has any; train always has."""
         for folder in (root, root / "data"):
-            names = sorted(path for path in folder.glob("*.parquet") if path.is_file())
+            named = {path: path.name for path in folder.glob("*.parquet") if path.is_file()}
+            named |= {path: path.parent.name for path in folder.glob("*/*.arrow")}
             found = {
-                part: [path for path in names if path.name.lower().startswith(prefix)]
+                part: [path for path in sorted(named) if named[path].lower().startswith(prefix)]
                 for part, prefix in _SPLIT_PREFIXES.items()
             }
             if found["train"]:
@@ -71,7 +75,8 @@ class ParquetSource(FileSource):
                     _check_shards(paths)
                 return {part: paths for part, paths in found.items() if paths}
         raise self._missing(
-            f"There is no train*.parquet in {root} or its folder data: set `root` to the folder that has it."
+            f"There is no train*.parquet and no train/*.arrow in {root} or its folder data: set `root` to the folder "
+            "that has it."
         )
 
     def _records(self, shards: list[_Shard], to_label: dict[Any, int]) -> Records:
@@ -139,7 +144,7 @@ def _check_shards(paths: list[Path]) -> None:
     present = {path.name for path in paths}
     for match in filter(None, map(_SHARD.fullmatch, sorted(present))):
         for number in range(int(match["count"])):
-            name = f"{match['stem']}-{number:0{len(match['number'])}d}-of-{match['count']}.parquet"
+            name = f"{match['stem']}-{number:0{len(match['number'])}d}-of-{match['count']}{match['suffix']}"
             if name not in present:
                 raise DataError(f"{paths[0].parent / name} is missing: fetch all {int(match['count'])} shards.")
 
@@ -147,15 +152,12 @@ def _check_shards(paths: list[Path]) -> None:
 def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
     """Find the columns in the schema of one file; an option given wins over what the schema suggests."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    schema = _schema(path)
     try:
-        schema = pq.read_schema(path)
         metadata = _Metadata.model_validate_json((schema.metadata or {}).get(b"huggingface", b"{}"))
     except ValidationError as error:
         raise _other_layout(path, error) from error
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({reason(error)}): fetch it again.") from error
     found = (metadata.info and metadata.info.features) or {}
     features = {name: feature for name, feature in found.items() if isinstance(feature, dict)}
 
@@ -195,16 +197,42 @@ def _pick(path: Path, option: str, given: str | None, candidates: list[str], nam
     raise DataError(f"{path} has no column that looks like the {option}: set `{option}` to one of {', '.join(names)}.")
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into an error that names it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        kind = "Arrow" if path.suffix == ".arrow" else "Parquet"
+        raise DataError(f"{path} is not a readable {kind} file ({reason(error)}): fetch it again.") from error
+
+
+def _schema(path: Path) -> pa.Schema:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _readable(path):
+        if path.suffix == ".parquet":
+            return pq.read_schema(path)
+        with pa.ipc.open_stream(path.open("rb")) as stream:
+            return stream.schema
+
+
 def _read(path: Path, columns: _Columns) -> _Shard:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        with pq.ParquetFile(path) as file:
-            table = file.read(columns=[columns.image, columns.label])
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({reason(error)}): fetch it again.") from error
-    missing = {columns.image, columns.label} - set(table.column_names)
+    names = [columns.image, columns.label]
+    with _readable(path):
+        if path.suffix == ".parquet":
+            with pq.ParquetFile(path) as file:
+                table = file.read(columns=names)
+        else:
+            with pa.ipc.open_stream(path.open("rb")) as stream:
+                table = stream.read_all()
+    missing = set(names) - set(table.column_names)
     if missing:
         raise DataError(f"{path} lacks the column '{min(missing)}' of the other files: fetch it again.")
     return _Shard(path, table.column(columns.image), table.column(columns.label).to_pylist())

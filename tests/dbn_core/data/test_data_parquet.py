@@ -42,6 +42,16 @@ def write(path, seeds, features=FEATURES, images=None, **columns):
     pq.write_table(table, path)
 
 
+def to_arrow(path, folder):
+    """The same table as a stream of record batches, as ``datasets`` saves it to disk."""
+    table = pq.read_table(path)
+    folder.mkdir()
+    with pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as sink:
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table, max_chunksize=4)
+    path.unlink()
+
+
 def by_pixels(split) -> dict[bytes, int]:
     return {image.numpy().tobytes(): label for image, label in zip(split.images, split.labels.tolist(), strict=True)}
 
@@ -62,6 +72,23 @@ def test_round_trip(tmp_path, folder):
     assert data.mean == (0.49, 0.48, 0.44)
     again = ParquetSource(root=tmp_path, validation_count=6, title="Mine").load()
     assert (again.title, again.fingerprint) == ("Mine", data.fingerprint)
+
+
+def test_a_dataset_saved_to_disk_is_that_of_the_parquet_files(tmp_path):
+    for split, seeds in (("train", range(30)), ("validation", range(50, 56)), ("test", range(100, 109))):
+        write(tmp_path / f"{split}.parquet", seeds)
+    before = ParquetSource(root=tmp_path).load()
+    for split in ("train", "validation", "test"):
+        to_arrow(tmp_path / f"{split}.parquet", tmp_path / split)
+    after = ParquetSource(root=tmp_path).load()
+    assert after.fingerprint == before.fingerprint
+    assert by_pixels(after.test) == expected(range(100, 109))
+    (tmp_path / "test/data-00000-of-00001.arrow").write_bytes(b"ARROW1 not")
+    with pytest.raises(DataError, match=r"test/data-00000-of-00001.arrow is not a readable Arrow file"):
+        ParquetSource(root=tmp_path).load()
+    (tmp_path / "train/data-00000-of-00001.arrow").rename(tmp_path / "train/data-00000-of-00002.arrow")
+    with pytest.raises(DataError, match=r"data-00001-of-00002.arrow is missing"):
+        ParquetSource(root=tmp_path).load()
 
 
 def test_unseen_images_belong_to_no_split(tmp_path):
