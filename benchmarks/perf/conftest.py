@@ -1,22 +1,23 @@
-"""`tox -e perf -- --table FILE`: what was timed as Markdown, with its ratios to the plain path and to the floor.
+"""`tox -e perf -- --table FILE`: the timings as Markdown, with ratios to the plain case and to a lower bound.
 
-A case is a test with its parameters; of the cases that differ in nothing but one of :data:`PLAIN`, the one with the
-value there is the plain one.  The floor of a case that states its ``macs`` is their time at the rate of a matrix
-product in its precision; of one that states its ``bytes``, read and written at least, their time at the rate of a copy.
+A case is a test with its parameters; the plain case of a test has the values of :data:`PLAIN`.  A case that states its
+``macs`` takes at least their time at the rate of a matrix product in its precision; one that states its ``bytes``, at
+least their time at the rate of a copy.
 """
 
 from __future__ import annotations
 
-import platform
 import shlex
 import statistics
 import timeit
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from benchmarks.environment import hardware
 
 PLAIN: Mapping[str, Any] = {
     "path": "plain",
@@ -37,14 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     file, timed = session.config.getoption("--table"), getattr(session.config, "_benchmarksession", None)
     if file and timed and timed.benchmarks:
-        command = shlex.join(["tox", "-e", "perf", "--", *_given(session.config.invocation_params.args)])
+        words = session.config.invocation_params.args[2:]  # tox gives the folder and the columns
+        command = shlex.join(["tox", "-e", "perf", "--", *words])
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text(table(timed.benchmarks, command), encoding="utf-8")
-
-
-def _given(words: Iterable[str]) -> list[str]:
-    """What stood behind ``--`` of the words that tox gave to pytest."""
-    return [word for word in words if word != "benchmarks/perf" and not word.startswith("--benchmark-columns")]
 
 
 def _said(value: Any) -> str:
@@ -66,7 +63,7 @@ def copy_rate(count: int = 1 << 28, rounds: int = 5) -> float:
 
 
 def median_seconds(call: Callable[[], object], rounds: int) -> float:
-    """Of ``rounds`` calls, after one that does not count."""
+    """Median of ``rounds`` calls, after one that does not count."""
     return statistics.median(timeit.repeat(call, number=1, repeat=rounds + 1)[1:])
 
 
@@ -76,7 +73,7 @@ def table(cases: list[Any], command: str) -> str:
     said = " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
     copied = copy_rate()
     lines = [
-        f"# {_processor()}, torch {torch.__version__}, one thread",
+        f"# {hardware()['processor']}, torch {torch.__version__}, one thread",
         "",
         f"Made by `{command}`. Medians; a ratio is to the plain case, whose ratio is 1.00. The floor is the time of "
         f"all multiply-adds at the rate of a matrix product, {said}; of FRN, augmentation and the store that of the "
@@ -106,15 +103,9 @@ def _test(case: Any) -> str:
 
 
 def _where(case: Any, plain: bool = False) -> tuple[Any, ...]:
-    """What names a case; with ``plain`` that of the plain one beside it."""
+    """Test and parameters of a case; with ``plain``, of its plain case."""
     params = dict(case.params or {})
     varied = [name for name in params if name in PLAIN]
     if plain:
         params |= {name: PLAIN[name] for name in varied}
     return _test(case), *(f"{name}={value}" for name, value in params.items())
-
-
-def _processor() -> str:
-    file = Path("/proc/cpuinfo")
-    names = [line for line in file.read_text().splitlines() if line.startswith("model name")] if file.is_file() else []
-    return names[0].partition(": ")[2] if names else platform.processor() or platform.machine()

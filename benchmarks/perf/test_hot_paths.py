@@ -1,4 +1,4 @@
-"""Speed of what a suite spends its time on: ``tox -e perf``.  Compare runs of one machine only."""
+"""Speed of the functions in which a suite spends its time: ``tox -e perf``.  Compare runs of one machine only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from dbn_core.data.augment import mix, mixup_coefficients, random_crop
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.measure.cost import count_in_torch
-from dbn_core.methods.context import FitContext
+from dbn_core.measure.runtimes import Runtime, prepare, why_missing
+from dbn_core.methods.context import FitContext, freeze
 from dbn_core.methods.predictors import BridgedSource, Mixture
 from dbn_core.methods.registry import parse_method
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
@@ -132,6 +133,22 @@ def test_prediction(benchmark: Any, kind: str, method: str) -> None:
         bridged(kind) if method == "dbn" else Mixture([network(kind) for _ in range(members)]),
         images(kind, 16),
     )
+
+
+@pytest.mark.parametrize("batch", [1, 128])
+@pytest.mark.parametrize("runtime", ["eager", "compiled", "onnxruntime"])
+@pytest.mark.parametrize("method", ["single", "de-3", "dbn"])
+def test_inference(benchmark: Any, method: str, runtime: Runtime, batch: int) -> None:
+    """One prediction in each runtime."""
+    if reason := why_missing(runtime, torch.device("cpu")):
+        pytest.skip(reason)
+    kind, members = "cifar10-cpu", 3 if method == "de-3" else 1
+    predictor = freeze(bridged(kind) if method == "dbn" else Mixture(network(kind) for _ in range(members)))
+    ready = prepare(runtime, predictor, torch.rand(2, 3, 32, 32), threads=1)
+    x = images(kind, batch)
+    benchmark.extra_info["macs"] = batch * count_in_torch(predictor, x[:1]).macs
+    with torch.inference_mode():
+        benchmark.pedantic(ready, (x.contiguous() if runtime == "onnxruntime" else x,), rounds=20, warmup_rounds=2)
 
 
 # How cost grows: each with a network of the papers' size, at batch 16.

@@ -1,12 +1,9 @@
-"""The script that measures a GPU, on the CPU: it keeps what it has, goes on with the rest, and makes a table."""
+"""The script that measures a GPU, on the CPU, with tiny networks."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -17,50 +14,24 @@ from dbn_core.nets.spec import NetworkSpec
 TINY = NetworkSpec(name="resnet8", channels=2, width=1.0, norm="batchnorm", bias=False)
 
 
-@pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "NETWORKS", {"tiny": TINY})
+def test_every_section_has_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "NETWORKS", {gpu.SIDE_BY_SIDE: TINY, "ResNet-32 x2, FRN": TINY})
     monkeypatch.setattr(gpu, "BATCH", 2)
     monkeypatch.setattr(gpu, "CALLS", 1)
+    monkeypatch.setattr(gpu, "matrix_rate", lambda *_: 1e9)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)  # put back
-
-
-def run(monkeypatch: pytest.MonkeyPatch, out: Path, pieces: dict[str, Callable[[], Iterator[dict[str, Any]]]]) -> str:
-    monkeypatch.setattr(gpu, "pieces", lambda device, compiled: pieces)
-    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--out", str(out)])
+    sections = [
+        (title, columns, lambda device, own=measure, small=small: own(device, small))
+        for (title, columns, measure), small in zip(gpu.SECTIONS, (16, 2, None, (3,)), strict=True)
+        if small  # trainings side by side take processes of their own
+    ]
+    monkeypatch.setattr(gpu, "SECTIONS", sections)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--out", str(tmp_path / "gpu.md")])
     gpu.main()
-    return out.with_suffix(".md").read_text()
-
-
-def test_what_is_measured_is_kept_and_the_rest_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device, out = torch.device("cpu"), tmp_path / "perf" / "gpu.jsonl"
-
-    def fails() -> Iterator[dict[str, Any]]:
-        raise RuntimeError("out of memory")
-        yield {}
-
-    ceilings = {"ceilings": lambda: gpu.ceilings(device, 16)}
-    first = run(monkeypatch, out, ceilings | {"training | tiny | fp32 | eager": fails})
-    assert "| copy |" in first
-    assert "| tiny |" not in first
-    trained = {
-        f"training | tiny | {precision} | eager": lambda p=precision: gpu.training("tiny", p, "eager", device, 2, 1)
-        for precision in ("fp32", "bf16")
-    }
-    predicted = {"prediction | tiny | 3": lambda: gpu.prediction("tiny", 3, device)}
-    table = run(monkeypatch, out, {"ceilings": fails} | trained | predicted)
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["piece"] for row in rows] == ["ceilings"] * 3 + list(trained) + list(predicted) * 3
-    assert all(row.get("images_per_s", row.get("ms", 1)) > 0 for row in rows)
-    assert "| tiny | fp32 | eager |" in table
-    assert "| 1.00 |" in table
+    table = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert "| copy |" in table
+    assert table.count("| bf16 | eager |") == 2
     # A DE-3 has three times the multiply-adds of one network.
-    (line,) = (line for line in table.splitlines() if "| DE-3 |" in line)
-    assert line.endswith("| 3.00 |")
-    assert run(monkeypatch, out, {"ceilings": fails} | trained | predicted) == table
-
-
-def test_every_piece_of_the_list_is_told_apart() -> None:
-    names = list(gpu.pieces(torch.device("cpu"), compiled=True))
-    assert len(set(names)) == len(names)
-    assert sum(name.startswith("training") for name in names) == 4
+    ensembles = [line for line in table.splitlines() if "| DE-3 |" in line]
+    assert len(ensembles) == 2
+    assert all(line.endswith("| 3.00 |") for line in ensembles)
