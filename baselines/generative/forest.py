@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import parse_rule
+from dbn_core.generative.aggregate import RuleSpec, parse_rule
 from dbn_core.methods import method
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
@@ -48,11 +48,8 @@ class _Forest(Method):
     def check_size(self, size: int) -> None:
         """As many trees as were fitted, at most."""
         super().check_size(size)
-        least = parse_rule(self.rule).least_members
-        if not least <= size <= self.config.trees:
-            raise SpecError(
-                f"{self.name}: the size is {size}: choose one from {least} to {self.config.trees}, the fitted trees."
-            )
+        if size > self.config.trees:
+            raise SpecError(f"{self.name}: the size is {size}: choose at most {self.config.trees}, the fitted trees.")
 
     def parts(self, size: int) -> list[Part]:
         """One fit for all rules and sizes."""
@@ -113,12 +110,4 @@ class ForestRule(_Forest):
     class Config(ForestConfig):
         """See :class:`ForestConfig`; with the rule."""
 
-        rule: str = Field("dominant", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
-
-        @field_validator("rule")
-        @classmethod
-        def _known(cls, rule: str) -> str:
-            try:
-                return str(parse_rule(rule))
-            except SpecError as error:
-                raise ValueError(str(error)) from error
+        rule: RuleSpec = Field("dominant", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import parse_rule
+from dbn_core.generative.aggregate import RuleSpec
 from dbn_core.methods import method
 from dbn_core.methods.method import Method
 from dbn_core.methods.registry import register
@@ -37,15 +36,7 @@ class SamplingConfig(method.Config):
 class RuleConfig(SamplingConfig):
     """How samples are drawn, and how M scores are combined."""
 
-    rule: str = Field("arithmetic", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
-
-    @field_validator("rule")
-    @classmethod
-    def _known(cls, rule: str) -> str:
-        try:
-            return str(parse_rule(rule))
-        except SpecError as error:
-            raise ValueError(str(error)) from error
+    rule: RuleSpec = Field("arithmetic", description="arithmetic, median, dominant, geometric[margin=1.0], moe ...")
 
 
 class _Pool(Method):
@@ -87,10 +78,3 @@ class Aggregate(_Pool):
 
     class Config(RuleConfig):
         """See :class:`RuleConfig`."""
-
-    def check_size(self, size: int) -> None:
-        """As many members as the rule needs."""
-        super().check_size(size)
-        least = parse_rule(self.config.rule).least_members
-        if size < least:
-            raise SpecError(f"aggregate: the rule '{self.config.rule}' needs {least} members, not {size}.")

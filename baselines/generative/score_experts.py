@@ -15,7 +15,7 @@ from pydantic import Field
 
 from baselines.generative.score_ensemble import RuleConfig
 from dbn_core.errors import SpecError
-from dbn_core.generative.aggregate import parse_rule
+from dbn_core.generative.aggregate import RuleSpec
 from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
@@ -40,14 +40,13 @@ class Experts(Method):
     class Config(RuleConfig):
         """How samples are drawn, and how long an expert is trained."""
 
-        rule: str = "moe"
+        rule: RuleSpec = "moe"
         epochs: int | None = Field(None, ge=1, description="default: the members' own")
 
     def check_size(self, size: int) -> None:
         """Two experts or more."""
-        least = max(2, parse_rule(self.config.rule).least_members)
-        if size < least:
-            raise SpecError(f"experts: the size is {size}: choose {least} or more.")
+        if size < 2:
+            raise SpecError(f"experts: the size is {size}: choose 2 or more.")
 
     def parts(self, size: int) -> list[Part]:
         """One for each expert, for every rule."""

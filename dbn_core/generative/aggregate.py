@@ -6,14 +6,13 @@ Values [M, B, ...] are scores, noise predictions or velocities of M members at a
 
 >>> import torch
 >>> values = torch.tensor([[[1.0, -4.0]], [[3.0, 2.0]]])  # M = 2 members, one example, two coordinates
->>> for spec in ("arithmetic", "dominant", "sum", "guidance[scale=0.5]"):
+>>> for spec in ("arithmetic", "dominant", "sum"):
 ...     rule = parse_rule(spec)
 ...     state = rule.start(members=2, examples=1)
 ...     print(spec, rule(values, state, step=0).tolist())
 arithmetic [[2.0, -1.0]]
 dominant [[3.0, -4.0]]
 sum [[4.0, -2.0]]
-guidance[scale=0.5] [[1.0, -0.5]]
 
 Torch is imported only where members are drawn, so that a spec can be checked without it.
 """
@@ -22,16 +21,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import AfterValidator
 
 from dbn_core.errors import SpecError, did_you_mean, shown
 
 if TYPE_CHECKING:
     import torch
 
-_SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<options>[^\[\]]*)\])?")
+_SPEC = re.compile(r"(?P<name>[a-z-]+)\s*(\[\s*margin\s*=(?P<margin>[^\[\],=]+)\])?")
 
 
 def arithmetic(values: torch.Tensor) -> torch.Tensor:
@@ -45,11 +46,6 @@ def arithmetic(values: torch.Tensor) -> torch.Tensor:
 def total(values: torch.Tensor) -> torch.Tensor:
     """Sum over members: M times the mean.  A product of experts only where the densities are not diffused."""
     return values.sum(0)
-
-
-def guidance(values: torch.Tensor, scale: float) -> torch.Tensor:
-    """``scale`` times the mean: 1 is the arithmetic mean, M the sum."""
-    return scale * values.mean(0)
 
 
 def geometric(values: torch.Tensor, margin: float) -> torch.Tensor:
@@ -110,26 +106,23 @@ class RuleState:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule with its options; see :data:`RULES`.
+    """A rule; see :data:`RULES`.
 
     Attributes:
+        margin: that of ``geometric``; 0 where it must still be given, None for the other rules.
         draws: ``step``: each example follows one member, drawn anew at every step; ``trajectory``: drawn once.
         pools: ``states``: called at every step; ``ends``: each member has its own trajectory from a common start, and
             the rule is called once, on their ends.
-        least_members: smallest M for which the rule is defined.
     """
 
     name: str
-    summary: str
     function: Callable[..., torch.Tensor]
-    options: Mapping[str, float | None] = field(default_factory=dict, hash=False)  # None: must be given
+    margin: float | None = None
     draws: Literal["never", "step", "trajectory"] = "never"
     pools: Literal["states", "ends"] = "states"
-    least_members: int = 1
 
     def __str__(self) -> str:
-        body = ",".join(f"{key}={value}" for key, value in sorted(self.options.items()))
-        return f"{self.name}[{body}]" if body else self.name
+        return self.name if self.margin is None else f"{self.name}[margin={self.margin}]"
 
     def start(self, members: int, examples: int, generator: torch.Generator | None = None) -> RuleState:
         """The state of a batch of trajectories at their start.
@@ -140,14 +133,8 @@ class Rule:
             generator: source of members; needed by rules that draw them.
 
         Raises:
-            SpecError: too few members for the rule.
             ValueError: the rule draws members and has no generator.
         """
-        if members < self.least_members:
-            raise SpecError(
-                f"Rule '{self.name}' needs at least {self.least_members} member(s), not {members}: "
-                "take more members, or 'arithmetic'."
-            )
         state = RuleState(members, examples, generator)
         if self.draws != "never":
             state.draw()
@@ -164,72 +151,62 @@ class Rule:
         return state.index
 
     def __call__(self, values: torch.Tensor, state: RuleState, step: int) -> torch.Tensor:
-        """Values of the members at a common state, [M, B, ...], to one, [B, ...].
-
-        Raises:
-            ValueError: not as many members or examples as the state was started for.
-        """
-        if tuple(values.shape[:2]) != (state.members, state.examples):
-            raise ValueError(
-                f"Rule '{self.name}' was started for {state.members} members and {state.examples} examples, not for "
-                f"values of shape {tuple(values.shape)}: call start() for each batch."
-            )
+        """Values of the members at a common state, [M, B, ...], to one, [B, ...]."""
         index = self.choice(state, step)
-        return self.function(values, **self.options) if index is None else select(values, index)
+        if index is not None:
+            return select(values, index)
+        return self.function(values) if self.margin is None else self.function(values, self.margin)
 
 
-def _table(*rules: Rule) -> dict[str, Rule]:
-    return {rule.name: rule for rule in rules}
-
-
-RULES = _table(
-    Rule("arithmetic", "mean of the members", arithmetic),
-    Rule("geometric", "shifted geometric mean; margin > 0 in the values' unit", geometric, {"margin": None}),
-    Rule("median", "median of each coordinate", median),
-    Rule("dominant", "largest in size of each coordinate", dominant),
-    Rule("sum", "sum of the members", total),
-    Rule("guidance", "the mean times scale", guidance, {"scale": None}),
-    Rule("alternating", "a member drawn at every step, for each example", select, draws="step", least_members=2),
-    Rule("moe", "mixture of experts: a member drawn for each trajectory", select, draws="trajectory"),
-    Rule("mean-predictions", "mean of M trajectories' ends from a common start", arithmetic, pools="ends"),
-)
+RULES = {
+    rule.name: rule
+    for rule in (
+        Rule("arithmetic", arithmetic),
+        Rule("geometric", geometric, margin=0.0),
+        Rule("median", median),
+        Rule("dominant", dominant),
+        Rule("sum", total),
+        Rule("alternating", select, draws="step"),
+        Rule("moe", select, draws="trajectory"),  # a mixture of experts
+        Rule("mean-predictions", arithmetic, pools="ends"),
+    )
+}
 
 
 def parse_rule(spec: str) -> Rule:
-    """The rule that a spec such as ``geometric[margin=1.0]`` names.
+    """The rule that a spec such as ``median`` or ``geometric[margin=1.0]`` names.
 
     Raises:
-        SpecError: unknown rule or option, a value that is no number in range, or a required option that is missing.
+        SpecError: unknown rule, or a margin that is missing, not positive or not the rule's.
     """
     match = _SPEC.fullmatch(spec.strip())
     if not match:
-        raise SpecError(f"Rule {shown(spec)} is malformed: write name or name[option=value].")
-    name = match["name"].strip()
+        raise SpecError(f"Rule {shown(spec)} is malformed: write its name, or geometric[margin=1.0].")
+    name, margin = match["name"], match["margin"]
     if name not in RULES:
         raise SpecError(f"Unknown rule {shown(name)}{did_you_mean(name, RULES)}.")
-    rule, given = RULES[name], {}
-    for item in filter(None, (piece.strip() for piece in (match["options"] or "").split(","))):
-        key, separator, value = (piece.strip() for piece in item.partition("="))
-        if not separator:
-            raise SpecError(f"Option {shown(item)} of rule '{name}' is malformed: write option=value.")
-        if key not in rule.options:
-            takes = did_you_mean(key, rule.options) or " (it takes none)"
-            raise SpecError(f"Rule '{name}' has no option {shown(key)}{takes}.")
-        if key in given:
-            raise SpecError(f"Option '{key}' of rule '{name}' is given twice.")
-        given[key] = _number(name, key, value)
-    options = {**rule.options, **given}
-    for key, number in options.items():
-        if number is None:
-            raise SpecError(f"Rule '{name}' needs its {key}: write {name}[{key}=1.0], in the unit of the values.")
-    return replace(rule, options=options)
-
-
-def _number(rule: str, option: str, text: str) -> float:
+    rule = RULES[name]
+    if rule.margin is None and margin is None:
+        return rule
+    if margin is None:
+        raise SpecError(f"Rule '{name}' needs its margin: write {name}[margin=1.0], in the unit of the values.")
+    if rule.margin is None:
+        raise SpecError(f"Rule '{name}' takes no margin: write {name}.")
     try:
-        number = float(text)
+        number = float(margin)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number) or number <= 0:
-        raise SpecError(f"Option '{option}' of rule '{rule}' is {shown(text)}: give a positive number.")
-    return number
+    if not 0 < number < math.inf:
+        raise SpecError(f"The margin of rule {shown(spec)} is {shown(margin)}: give a positive number.")
+    return replace(rule, margin=number)
+
+
+def _checked(spec: str) -> str:
+    try:
+        return str(parse_rule(spec))
+    except SpecError as error:
+        raise ValueError(str(error)) from error
+
+
+# The spec of a rule as an option of a method.
+RuleSpec = Annotated[str, AfterValidator(_checked)]

@@ -20,10 +20,10 @@ import torch
 from dbn_core.errors import SpecError
 from dbn_core.generative.diffusion.process import Score
 from dbn_core.generative.diffusion.samplers import Ensemble
-from dbn_core.generative.diffusion.schedules import NoiseSchedule
+from dbn_core.generative.diffusion.schedules import VP
 
 
-def log_likelihood(score: Score | Ensemble, schedule: NoiseSchedule, x: torch.Tensor, steps: int = 100) -> torch.Tensor:
+def log_likelihood(score: Score | Ensemble, schedule: VP, x: torch.Tensor, steps: int = 100) -> torch.Tensor:
     """log p(x) in nats, float64 [B], by the Runge-Kutta method of fourth order on the schedule's grid.
 
     log p(x) = log p_T(x_T) + integral of the divergence of f x - g^2 s / 2.  The divergence is that of the given score,
@@ -60,8 +60,7 @@ def log_likelihood(score: Score | Ensemble, schedule: NoiseSchedule, x: torch.Te
         v4, d4 = slope(x + h * v3, s)
         x = x + h / 6 * (v1 + 2 * v2 + 2 * v3 + v4)
         total = total + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
-    std = schedule.prior_std
-    prior = -(x.double() / std).square().flatten(1).sum(1) / 2 - dimensions * math.log(std * math.sqrt(2 * math.pi))
+    prior = -x.double().square().flatten(1).sum(1) / 2 - dimensions * math.log(math.sqrt(2 * math.pi))
     return prior + total
 
 

@@ -16,12 +16,10 @@ from __future__ import annotations
 import torch
 
 from dbn_core.generative.diffusion.process import Score, add_noise, append_dims, randn_like
-from dbn_core.generative.diffusion.schedules import NoiseSchedule
+from dbn_core.generative.diffusion.schedules import VP
 
 
-def dsm_loss(
-    score: Score, schedule: NoiseSchedule, x_0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor
-) -> torch.Tensor:
+def dsm_loss(score: Score, schedule: VP, x_0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """``|| sigma_t s(x_t, t) + noise ||^2``, the mean over coordinates, for each example: [B].
 
     Args:
@@ -34,18 +32,17 @@ def dsm_loss(
     return error.square().flatten(1).mean(1)
 
 
-def draw_times(schedule: NoiseSchedule, count: int, generator: torch.Generator) -> torch.Tensor:
-    """Times of training, float64 [count]: uniform where the schedule's grid is (in t^(1/rho)), stratified.
+def draw_times(schedule: VP, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Times of training, float64 [count]: uniform, stratified.
 
     Each example gets one of ``count`` equal intervals, in random order, which lowers the variance of the loss.
     """
     place = torch.randperm(count, generator=generator, device=generator.device)
     part = (place + torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)) / count
-    high, low = (end ** (1 / schedule.rho) for end in (schedule.t_max, schedule.t_min))
-    return (low + part * (high - low)) ** schedule.rho
+    return schedule.t_min + part * (schedule.t_max - schedule.t_min)
 
 
-def training_loss(score: Score, schedule: NoiseSchedule, x_0: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def training_loss(score: Score, schedule: VP, x_0: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """:func:`dsm_loss` at drawn times and noise, mean over the batch."""
     t = draw_times(schedule, len(x_0), generator).to(x_0.device)
     return dsm_loss(score, schedule, x_0, t, randn_like(x_0, generator)).mean()

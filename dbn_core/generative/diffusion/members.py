@@ -21,7 +21,7 @@ from torch import nn
 from dbn_core.generative.aggregate import parse_rule
 from dbn_core.generative.diffusion.process import Prediction, ScoreModel
 from dbn_core.generative.diffusion.samplers import Callback, Ensemble, sample_diffusion
-from dbn_core.generative.diffusion.schedules import NoiseSchedule
+from dbn_core.generative.diffusion.schedules import VP
 
 
 class Member(ScoreModel):
@@ -37,7 +37,7 @@ class Member(ScoreModel):
     def __init__(
         self,
         network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        schedule: NoiseSchedule,
+        schedule: VP,
         prediction: Prediction,
         mean: Sequence[float],
         std: Sequence[float],
@@ -97,9 +97,8 @@ class SamplingPredictor(nn.Module):
 
     def _sample(self, noise: torch.Tensor, callback: Callback | None = None) -> torch.Tensor:
         schedule, draws = self.first.schedule, torch.default_generator
-        start = schedule.prior_std * noise
         members = list(self.members)
-        end = sample_diffusion(members, start, schedule, self.steps, self.sampler, self.rule, draws, callback)
+        end = sample_diffusion(members, noise, schedule, self.steps, self.sampler, self.rule, draws, callback)
         return self.first.decode(end)
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import nn
 
-from dbn_core.generative.diffusion.schedules import NoiseSchedule
+from dbn_core.generative.diffusion.schedules import VP
 
 Score: TypeAlias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Prediction = Literal["noise", "x", "v"]
@@ -40,16 +40,13 @@ def randn_like(x: torch.Tensor, generator: torch.Generator | None) -> torch.Tens
     return torch.randn(x.shape, generator=generator, device=generator.device).to(x)
 
 
-def add_noise(schedule: NoiseSchedule, x_0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+def add_noise(schedule: VP, x_0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """x_t = alpha_t x_0 + sigma_t noise; x_0 and noise [B, ...], t [B]."""
     return append_dims(schedule.alpha(t), x_0) * x_0 + append_dims(schedule.sigma(t), x_0) * noise
 
 
 class ScoreModel(nn.Module):
-    """The score of a network that predicts the noise, the data, or v = (alpha noise - sigma x_0) / n.
-
-    With n = sqrt(alpha^2 + sigma^2) (1 for VP) the network sees x / n and log(sigma / alpha).  Its input therefore
-    depends on the signal-to-noise ratio alone, not on the schedule; v is EDM's preconditioning up to its sign.
+    """The score of a network of x and log(sigma / alpha) that predicts the noise, x_0, or v = alpha noise - sigma x_0.
 
     Args:
         network: maps x [B, C, ...] and a level [B] to [B, K C, ...]; the last of K branches is used.
@@ -60,27 +57,26 @@ class ScoreModel(nn.Module):
     def __init__(
         self,
         network: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-        schedule: NoiseSchedule,
+        schedule: VP,
         prediction: Prediction = "v",
     ) -> None:
         super().__init__()
         self.network, self.schedule, self.prediction = network, schedule, prediction
 
-    def _scales(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        return append_dims(alpha, x), append_dims(sigma, x), append_dims((alpha**2 + sigma**2).sqrt(), x)
+    def _scales(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return append_dims(self.schedule.alpha(t), x), append_dims(self.schedule.sigma(t), x)
 
     def branches(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Raw outputs of all branches, [K, B, C, ...]."""
-        output = self.network(x / self._scales(x, t)[2], self.schedule.level(t).to(x))
+        output = self.network(x, self.schedule.level(t).to(x))
         return output.unflatten(1, (-1, x.shape[1])).transpose(0, 1)
 
     def to_data(self, output: torch.Tensor, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The estimate of x_0 that corresponds to an output at (x, t); the output may have further leading axes."""
-        alpha, sigma, n = self._scales(x, t)
+        alpha, sigma = self._scales(x, t)
         if self.prediction == "noise":
             return (x - sigma * output) / alpha
-        return output if self.prediction == "x" else (alpha * x / n - sigma * output) / n
+        return output if self.prediction == "x" else alpha * x - sigma * output
 
     def denoised(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Estimate of E[x_0 | x_t = x], [B, ...]."""
@@ -89,10 +85,10 @@ class ScoreModel(nn.Module):
     def noise(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """Estimate of E[noise | x_t = x], [B, ...]."""
         output = self.branches(x, t)[-1]
-        alpha, sigma, n = self._scales(x, t)
+        alpha, sigma = self._scales(x, t)
         if self.prediction == "noise":
             return output
-        return (x - alpha * output) / sigma if self.prediction == "x" else (sigma * x / n + alpha * output) / n
+        return (x - alpha * output) / sigma if self.prediction == "x" else sigma * x + alpha * output
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """The score at x [B, C, ...] and times t [B]: -noise / sigma."""

@@ -1,13 +1,14 @@
 """From noise to data: DDPM, DDIM, Euler-Maruyama and Heun, each with one score or with an ensemble under a rule.
 
-Every sampler is a free function ``(estimator, x, schedule, times, generator, callback)``, as in k-diffusion.
+Every sampler is a free function ``(estimator, x, schedule, times, generator, callback)``, as in k-diffusion: from x
+[B, ...] at the first of ``times``, falling float64 [steps + 1], to the last; those that draw noise need the generator.
 
 >>> import torch
 >>> from dbn_core.generative.diffusion.mixture import ring
 >>> from dbn_core.generative.diffusion.schedules import VP
 >>> schedule, generator = VP(), torch.Generator().manual_seed(0)
 >>> members = [ring(8).score(schedule), ring(7).score(schedule)]
->>> start = schedule.prior((100, 2), generator)
+>>> start = torch.randn(100, 2, generator=generator)
 >>> one = sample_diffusion(members[:1], start, schedule, steps=20)
 >>> two = sample_diffusion(members, start, schedule, steps=20, sampler="ddpm", rule="moe", generator=generator)
 >>> one.shape, two.shape
@@ -17,15 +18,16 @@ Every sampler is a free function ``(estimator, x, schedule, times, generator, ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import torch
 
 from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.generative.aggregate import Rule, parse_rule
 from dbn_core.generative.diffusion.process import Score, append_dims, randn_like
-from dbn_core.generative.diffusion.schedules import NoiseSchedule
+from dbn_core.generative.diffusion.schedules import VP
 
 # Called with the step and the state x [B, ...] before each evaluation of the score.
 Callback: TypeAlias = Callable[[int, torch.Tensor], None]
@@ -37,7 +39,7 @@ class Ensemble:
     Where the rule follows one member for each example, only that member is run on it.
 
     Raises:
-        SpecError: unknown rule, or too few members for it.
+        SpecError: unknown rule.
         ValueError: the rule draws members and has no generator.
     """
 
@@ -63,30 +65,6 @@ class Ensemble:
         return result
 
 
-class Sampler(Protocol):
-    """A sampler: from x at the first of ``times`` to the last, x [B, ...] to the same shape."""
-
-    def __call__(
-        self,
-        estimator: Ensemble,
-        x: torch.Tensor,
-        schedule: NoiseSchedule,
-        times: torch.Tensor,
-        generator: torch.Generator | None = None,
-        callback: Callback | None = None,
-    ) -> torch.Tensor:
-        """Run the sampler.
-
-        Args:
-            estimator: the score.
-            x: the start, [B, ...].
-            schedule: alpha, sigma, drift and diffusion.
-            times: falling, float64 [steps + 1].
-            generator: source of noise; needed by samplers that draw some.
-            callback: see :data:`Callback`.
-        """
-
-
 def _score(
     estimator: Ensemble, x: torch.Tensor, time: torch.Tensor, step: int, callback: Callback | None
 ) -> torch.Tensor:
@@ -98,7 +76,7 @@ def _score(
 def euler_maruyama(
     estimator: Ensemble,
     x: torch.Tensor,
-    schedule: NoiseSchedule,
+    schedule: VP,
     times: torch.Tensor,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -112,15 +90,13 @@ def euler_maruyama(
     return x
 
 
-def ddim_step(
-    schedule: NoiseSchedule, x: torch.Tensor, denoised: torch.Tensor, t: torch.Tensor, s: torch.Tensor
-) -> torch.Tensor:
+def ddim_step(schedule: VP, x: torch.Tensor, denoised: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
     """From times t to s [B], along the noise that x and the denoised estimate [B, ...] imply (arXiv 2010.02502)."""
     ratio, rest = ddim_coefficients(schedule, t, s)
     return append_dims(ratio, x) * x + append_dims(rest, x) * denoised
 
 
-def ddim_coefficients(schedule: NoiseSchedule, t: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def ddim_coefficients(schedule: VP, t: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """r = sigma_s / sigma_t and alpha_s - r alpha_t in x_s = r x_t + (alpha_s - r alpha_t) x_0."""
     ratio = schedule.sigma(s) / schedule.sigma(t)
     return ratio, schedule.alpha(s) - ratio * schedule.alpha(t)
@@ -129,13 +105,16 @@ def ddim_coefficients(schedule: NoiseSchedule, t: torch.Tensor, s: torch.Tensor)
 def ddim(
     estimator: Ensemble,
     x: torch.Tensor,
-    schedule: NoiseSchedule,
+    schedule: VP,
     times: torch.Tensor,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
     eta: float = 0.0,
 ) -> torch.Tensor:
-    """DDIM; eta = 1 adds the variance of the posterior of x_s given x_t and x_0: DDPM's ancestral sampling."""
+    """DDIM; eta = 1 adds the variance of the posterior of x_s given x_t and x_0: DDPM's ancestral sampling.
+
+    There is no noise in the last step.
+    """
     for i, (t, s) in enumerate(pairwise(times)):
         alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
         alpha_s, sigma_s = float(schedule.alpha(s)), float(schedule.sigma(s))
@@ -148,22 +127,10 @@ def ddim(
     return x
 
 
-def ddpm(
-    estimator: Ensemble,
-    x: torch.Tensor,
-    schedule: NoiseSchedule,
-    times: torch.Tensor,
-    generator: torch.Generator | None = None,
-    callback: Callback | None = None,
-) -> torch.Tensor:
-    """Ancestral sampling with the posterior's variance (Ho et al., 2020); no noise in the last step."""
-    return ddim(estimator, x, schedule, times, generator, callback, eta=1.0)
-
-
 def heun(
     estimator: Ensemble,
     x: torch.Tensor,
-    schedule: NoiseSchedule,
+    schedule: VP,
     times: torch.Tensor,
     generator: torch.Generator | None = None,
     callback: Callback | None = None,
@@ -181,14 +148,19 @@ def heun(
     return x
 
 
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "euler-maruyama": euler_maruyama, "heun": heun}
+SAMPLERS: dict[str, Callable[..., torch.Tensor]] = {
+    "ddpm": partial(ddim, eta=1.0),  # Ho et al., 2020
+    "ddim": ddim,
+    "euler-maruyama": euler_maruyama,
+    "heun": heun,
+}
 
 
 @torch.no_grad()
 def sample_diffusion(
     members: Sequence[Score],
     start: torch.Tensor,
-    schedule: NoiseSchedule,
+    schedule: VP,
     steps: int,
     sampler: str = "ddim",
     rule: str | Rule = "arithmetic",
@@ -199,7 +171,7 @@ def sample_diffusion(
 
     Args:
         members: M scores.
-        start: where trajectories start, as from :meth:`NoiseSchedule.prior`.
+        start: where trajectories start, standard normal.
         steps: on the schedule's grid.
         sampler: a key of :data:`SAMPLERS`; ``ddim`` and ``heun`` draw nothing.
         rule: how members are combined; with ``mean-predictions`` each has its own trajectory from the common start.
@@ -207,7 +179,7 @@ def sample_diffusion(
         callback: see :data:`Callback`; with ``mean-predictions`` it is called along each member's trajectory.
 
     Raises:
-        SpecError: unknown sampler or rule, too few members or steps.
+        SpecError: unknown sampler or rule, or no step.
         ValueError: noise or members are drawn, and there is no generator.
     """
     if sampler not in SAMPLERS:

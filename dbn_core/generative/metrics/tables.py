@@ -87,26 +87,19 @@ def wasserstein(a: Array, b: Array) -> float:
     return max(0.0, float(ot.emd2(*weights, cost, numItermax=10_000_000)))
 
 
-def coverage(real: Array, fake: Array, neighbours: int | None = None) -> float:
-    """Share of real points [N, E] with a fake one nearer than their k-th real neighbour (Naeem et al., ICML 2020).
+def coverage(real: Array, fake: Array) -> float:
+    """Share of real points [N, E] with a fake one [M, E] nearer than their k-th real neighbour (Naeem et al., 2020).
 
-    Args:
-        real, fake: points [N, E] and [M, E].
-        neighbours: k; by default the smallest for which the real points cover at least 95 % of themselves: 1, unless
-            rows are repeated.
+    k is the smallest for which the real points cover at least 95 % of themselves: 1, unless rows are repeated.
 
     Raises:
         DataError: there are no points.
-        SpecError: k is below 1.
     """
-    if neighbours is not None and neighbours < 1:
-        raise SpecError(f"The number of neighbours of coverage, k, is {neighbours}: set it to 1 or more.")
     nearest = _distances(real, fake).min(1)
     radii = np.sort(_distances(real, real), axis=1)  # column 0 is the point itself, column k its k-th neighbour
-    if neighbours is None:
-        covered = (radii[:, 1:] > 0).mean(0) >= 0.95
-        neighbours = int(covered.argmax()) + 1 if covered.any() else len(real) - 1
-    return float((nearest < radii[:, min(neighbours, len(real) - 1)]).mean())
+    covered = (radii[:, 1:] > 0).mean(0) >= 0.95
+    neighbours = int(covered.argmax()) + 1 if covered.any() else len(real) - 1
+    return float((nearest < radii[:, neighbours]).mean())
 
 
 def downstream(train: DataTable, test: DataTable, *, seed: int) -> dict[str, float]:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -103,47 +102,8 @@ def make_table(name: str, names: list[str], values: Array, categorical: dict[str
     return DataTable(name, tuple(kind(c, v) for c, v in zip(names, values.T, strict=True)), values)
 
 
-def _bundled(name: str, bunch: Any) -> DataTable:
-    """A classification data set of scikit-learn."""
-    values = np.column_stack([bunch.data, bunch.target])
-    return make_table(name, [*map(str, bunch.feature_names), "class"], values, {"class": len(bunch.target_names)})
-
-
-def _iris() -> DataTable:
-    from sklearn.datasets import load_iris
-
-    return _bundled("iris", load_iris())
-
-
-def _wine() -> DataTable:
-    from sklearn.datasets import load_wine
-
-    return _bundled("wine", load_wine())
-
-
-def _breast_cancer() -> DataTable:
-    from sklearn.datasets import load_breast_cancer
-
-    return _bundled("breast-cancer", load_breast_cancer())
-
-
-def _diabetes() -> DataTable:
-    from sklearn.datasets import load_diabetes
-
-    bunch = load_diabetes(scaled=False)
-    names = [*map(str, bunch.feature_names), "progression"]
-    values = np.column_stack([bunch.data, bunch.target])
-    values[:, names.index("sex")] -= 1  # coded 1 and 2
-    return make_table("diabetes", names, values, {"sex": 2})
-
-
 # Iris 150 x 5, wine 178 x 14 (cultivars; not Wine Quality), diabetes 442 x 11 (regression), breast cancer 569 x 31.
-TABLES: dict[str, Callable[[], DataTable]] = {
-    "iris": _iris,
-    "wine": _wine,
-    "diabetes": _diabetes,
-    "breast-cancer": _breast_cancer,
-}
+TABLES = ("iris", "wine", "diabetes", "breast-cancer")
 
 
 def load_table(name: str) -> DataTable:
@@ -152,6 +112,14 @@ def load_table(name: str) -> DataTable:
     Raises:
         SpecError: unknown name.
     """
+    from sklearn import datasets
+
     if name not in TABLES:
         raise SpecError(f"Unknown table '{name}'{did_you_mean(name, TABLES)}.")
-    return TABLES[name]()
+    options: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{name.replace('-', '_')}")(**options)
+    names, values = [*map(str, bunch.feature_names)], np.column_stack([bunch.data, bunch.target])
+    if name == "diabetes":
+        values[:, names.index("sex")] -= 1  # coded 1 and 2
+        return make_table(name, [*names, "progression"], values, {"sex": 2})
+    return make_table(name, [*names, "class"], values, {"class": len(bunch.target_names)})

@@ -13,7 +13,7 @@ not depend on the rule: one fit serves all rules, and the first K trees are an e
 >>> fakes = {name: model.sample(30, parse_rule(name), seed=1) for name in ("arithmetic", "dominant")}
 >>> fakes["dominant"].values.shape
 (30, 5)
->>> model.first(2).noise_error(table, parse_rule("arithmetic"), seed=1).mse.shape
+>>> model.first(2).noise_error(table, parse_rule("arithmetic"), seed=1)["mse"].shape
 (5,)
 """
 
@@ -21,14 +21,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from dbn_core.errors import SpecError
 from dbn_core.generative.aggregate import Rule, RuleState
-from dbn_core.generative.diffusion.samplers import Callback
 from dbn_core.generative.tabular.coding import Coding
 from dbn_core.generative.tabular.data import Array, DataTable
 from dbn_core.generative.tabular.trees import Trees
@@ -46,9 +44,6 @@ class ForestOptions:
         duplicates: noised copies of each row at each level.
         beta_min, beta_max: of the linear variance-preserving schedule.
         first_time: the lowest level, where the last step is Tweedie's.
-
-    Raises:
-        SpecError: a count below 1, fewer than two levels, or a schedule without 0 < beta_min <= beta_max.
     """
 
     trees: int = 100
@@ -58,14 +53,6 @@ class ForestOptions:
     beta_min: float = 0.1
     beta_max: float = 8.0
     first_time: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for field in fields(self)[:4]:
-            least = 2 if field.name == "levels" else 1
-            if (value := getattr(self, field.name)) < least:
-                raise SpecError(f"Forest diffusion: '{field.name}' is {value}; it must be at least {least}.")
-        if not 0 < self.beta_min <= self.beta_max or not 0 < self.first_time < 1:
-            raise SpecError("Forest diffusion needs 0 < beta_min <= beta_max and 0 < first_time < 1.")
 
     @property
     def times(self) -> Array:
@@ -83,19 +70,6 @@ class ForestOptions:
 
 
 @dataclass(frozen=True)
-class NoiseError:
-    """Error of the predicted noise, per level from the lowest, float64 [levels]; the true noise has size 1.
-
-    Attributes:
-        mse: mean squared error, per coordinate; it is the loss of the forests.
-        rms: root-mean-square of the prediction; below 1 where the size of the noise is under-estimated.
-    """
-
-    mse: Array
-    rms: Array
-
-
-@dataclass(frozen=True)
 class ForestDiffusion:
     """A fitted Forest-VP.
 
@@ -110,17 +84,14 @@ class ForestDiffusion:
     forests: tuple[Trees, ...]
 
     @classmethod
-    def fit(
-        cls, train: DataTable, options: ForestOptions | None = None, *, seed: int, n_jobs: int | None = None
-    ) -> ForestDiffusion:
-        """Fit the forests of all levels; ``n_jobs`` is scikit-learn's and does not change the result.
+    def fit(cls, train: DataTable, options: ForestOptions, *, seed: int) -> ForestDiffusion:
+        """Fit the forests of all levels.
 
         Raises:
             DataError: the table has no rows.
         """
         from sklearn.ensemble import RandomForestRegressor
 
-        options = options or ForestOptions()
         coding = Coding.of(train)
         clean = np.repeat(coding.encode(train), options.duplicates, axis=0)
         forests = []
@@ -129,7 +100,7 @@ class ForestDiffusion:
             noise = draws.standard_normal(clean.shape)
             alpha, sigma = options.signal_and_noise(t)
             forest = RandomForestRegressor(
-                options.trees, max_depth=options.depth, random_state=int(draws.integers(2**31)), n_jobs=n_jobs
+                options.trees, max_depth=options.depth, random_state=int(draws.integers(2**31))
             )
             noised = (alpha * clean + sigma * noise).astype(np.float32)
             forests.append(Trees.of(forest.fit(noised, noise if coding.width > 1 else noise[:, 0])))
@@ -168,15 +139,7 @@ class ForestDiffusion:
         return cls(options, Coding.of(train), tuple(forests))
 
     def first(self, trees: int) -> ForestDiffusion:
-        """The first trees of each forest: the same as a fit with so many trees.
-
-        Raises:
-            SpecError: the model has fewer trees.
-        """
-        if not 1 <= trees <= self.options.trees:
-            raise SpecError(
-                f"The model has {self.options.trees} trees: take from 1 to {self.options.trees}, not {trees}."
-            )
+        """The first trees of each forest: the same as a fit with so many trees."""
         forests = tuple(replace(forest, roots=forest.roots[:trees]) for forest in self.forests)
         return replace(self, options=replace(self.options, trees=trees), forests=forests)
 
@@ -189,7 +152,7 @@ class ForestDiffusion:
         return torch.from_numpy(self.forests[level].predict(x.numpy(), chosen))
 
     @torch.no_grad()
-    def sample(self, count: int, rule: Rule, *, seed: int, callback: Callback | None = None) -> DataTable:
+    def sample(self, count: int, rule: Rule, *, seed: int) -> DataTable:
         """New rows, by the rule.
 
         The start and the injected noise depend on the seed alone, so rules are compared on the same draws.  With a rule
@@ -201,17 +164,12 @@ class ForestDiffusion:
         start = torch.randn(count, self.coding.width, generator=draws)
         if rule.pools == "ends":
             own = torch.arange(members).repeat_interleave(count)
-            ends = sample_forest(
-                lambda x, level, step: self.noise(level, x, own),
-                start.repeat(members, 1),
-                self.options,
-                draws,
-                callback,
-            )
+            starts = start.repeat(members, 1)
+            ends = sample_forest(lambda x, level, step: self.noise(level, x, own), starts, self.options, draws)
             x = rule(ends.reshape(members, count, -1), state, 0)
         else:
             x = sample_forest(
-                lambda x, level, step: self._combined(level, x, rule, state, step), start, self.options, draws, callback
+                lambda x, level, step: self._combined(level, x, rule, state, step), start, self.options, draws
             )
         return self.coding.decode(x.double().numpy())
 
@@ -221,14 +179,15 @@ class ForestDiffusion:
         return rule(self.noise(level, x), state, step) if trees is None else self.noise(level, x, trees)
 
     @torch.no_grad()
-    def noise_error(self, table: DataTable, rule: Rule, *, seed: int, duplicates: int = 10) -> NoiseError:
+    def noise_error(self, table: DataTable, rule: Rule, *, seed: int, duplicates: int = 10) -> dict[str, Array]:
         """Error of the noise that the rule predicts for a table, with each row noised ``duplicates`` times a level.
 
-        Raises:
-            SpecError: the rule pools the ends of trajectories, so it predicts no noise.
+        ``mse``: mean squared error per coordinate, the loss of the forests; ``rms``: root-mean-square of the
+        prediction, below 1 where the size of the noise is under-estimated.  Each is per level from the lowest, float64
+        [levels].  A rule that pools ends predicts no noise, and has neither.
         """
         if rule.pools == "ends":
-            raise SpecError(f"Rule '{rule}' pools ends and predicts no noise: only rules that pool states have a loss.")
+            return {}
         clean = torch.from_numpy(self.coding.encode(table)).float().repeat(duplicates, 1)
         draws = generator(purpose="tabular/pointwise", seed=seed)
         choices = generator(purpose="tabular/pointwise/rule", seed=seed)
@@ -240,7 +199,7 @@ class ForestDiffusion:
             predicted = self._combined(level, alpha * clean + sigma * noise, rule, state, 0)
             mse.append(float((predicted - noise).square().mean()))
             square.append(float(predicted.square().mean()))
-        return NoiseError(np.array(mse), np.sqrt(square))
+        return {"mse": np.array(mse), "rms": np.sqrt(square)}
 
 
 def sample_forest(
@@ -248,7 +207,6 @@ def sample_forest(
     x: torch.Tensor,
     schedule: ForestOptions,
     generator: torch.Generator,
-    callback: Callback | None = None,
 ) -> torch.Tensor:
     """Reverse Euler-Maruyama steps from the highest level down, and Tweedie's formula at the lowest.
 
@@ -257,12 +215,9 @@ def sample_forest(
         x: the start, standard normal [N, W].
         schedule: levels and rates.
         generator: source of the injected noise.
-        callback: as of :mod:`dbn_core.generative.diffusion.samplers`.
     """
     times = schedule.times
     for step, level in enumerate(range(schedule.levels - 1, -1, -1)):
-        if callback is not None:
-            callback(step, x)
         noise = estimator(x, level, step)
         alpha, sigma = schedule.signal_and_noise(times[level])
         if level > 0:

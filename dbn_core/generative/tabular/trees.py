@@ -60,9 +60,6 @@ class Trees:
             depth=max(tree.max_depth for tree in trees),
         )
 
-    def __len__(self) -> int:
-        return len(self.roots)
-
     def predict(self, x: Array, chosen: Array | None = None) -> Array:
         """Predictions of every tree, float32 [M, N, D], of rows [N, F], which are compared as float32.
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dbn_core.data.batch import Batch
     from dbn_core.data.dataset import Dataset
     from dbn_core.generative.diffusion.members import Member
-    from dbn_core.generative.diffusion.schedules import NoiseSchedule
     from dbn_core.tasks.base import Array
     from dbn_core.train.recipe import Recipe
 
@@ -32,7 +31,6 @@ class Generation(Task):
     """Samples of a data set, and how well a score is predicted (arXiv 2601.11444).
 
     Attributes:
-        schedule: of the noise: variance preserving, or that of EDM.
         prediction: what networks predict; distillation of steps needs ``x`` or ``v``.
         samples: number of samples of each method and repetition.
         draws: of time and noise for each test example, in errors of scores.
@@ -41,7 +39,6 @@ class Generation(Task):
         extractors: number of classifiers whose features compare images; 0 for other data.
     """
 
-    schedule: Literal["vp", "edm"] = "vp"
     prediction: Literal["noise", "x", "v"] = "v"
     samples: int = Field(1000, ge=2, le=1_000_000)
     draws: int = Field(4, ge=1, le=1000)
@@ -94,12 +91,6 @@ class Generation(Task):
     draws_predictions: ClassVar[bool] = True
     networks: ClassVar[Any] = ScoreSpec
 
-    def make_schedule(self) -> NoiseSchedule:
-        """The noise schedule."""
-        from dbn_core.generative.diffusion.schedules import EDM, VP
-
-        return VP() if self.schedule == "vp" else EDM()
-
     def new_network(
         self, spec: Any, channels: int, image_size: tuple[int, int], classes: int, mean: Sequence[float],
         std: Sequence[float],
@@ -107,6 +98,7 @@ class Generation(Task):
         """A score model of standardised data."""
         from dbn_core.generative.diffusion.members import Member
         from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet
+        from dbn_core.generative.diffusion.schedules import VP
 
         network: nn.Module
         if spec.name == "mlp":
@@ -118,7 +110,7 @@ class Generation(Task):
                     f"not fit {image_size[0]} x {image_size[1]} pixels: set [network] resolutions lower."
                 )
             network = ScoreUNet(channels, spec.width, spec.dropout, spec.resolutions)
-        return Member(network, self.make_schedule(), self.prediction, mean, std)
+        return Member(network, VP(), self.prediction, mean, std)
 
     def member_step(self, network: Any, recipe: Recipe, generator: torch.Generator) -> Callable[[Batch], torch.Tensor]:
         """Denoising score matching."""

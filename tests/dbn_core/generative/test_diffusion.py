@@ -15,17 +15,12 @@ from dbn_core.generative.diffusion.mixture import GaussianMixture, ring
 from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet, fixed_dropout
 from dbn_core.generative.diffusion.process import ScoreModel, add_noise
 from dbn_core.generative.diffusion.samplers import SAMPLERS, Ensemble, ddim_step, sample_diffusion
-from dbn_core.generative.diffusion.schedules import EDM, VP
+from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.generative.metrics.samples import energy_distance
 from dbn_core.rng import generator
 
-SCHEDULES = [VP(), EDM()]
-both = pytest.mark.parametrize("schedule", SCHEDULES, ids=["vp", "edm"])
-skewed = GaussianMixture(
-    torch.tensor([1.0, 3.0]),
-    torch.tensor([[-1.0, 0.5], [0.8, -0.3]]),
-    torch.tensor([[[0.5, 0.2], [0.2, 0.3]], [[0.1, 0.0], [0.0, 0.4]]]),
-)
+schedule = VP()
+skewed = GaussianMixture(torch.tensor([1.0, 3.0]), torch.tensor([[-1.0, 0.5], [0.8, -0.3]]), torch.tensor([0.4, 0.1]))
 
 
 def normal(*shape, seed=0):
@@ -39,31 +34,25 @@ def gaussian(variance, dimension=1):
 # ------------------------------------------------------------------------------------------------------------ schedules
 
 
-@both
-def test_drift_and_diffusion_are_the_derivatives_of_signal_and_noise(schedule):
+def test_drift_and_diffusion_are_the_derivatives_of_signal_and_noise():
     t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64, requires_grad=True)
     alpha, variance = schedule.alpha(t), schedule.sigma(t).square()
     f, g_squared = schedule.drift(t), schedule.diffusion(t)
-    (rate,) = (
-        torch.autograd.grad(alpha.sum(), t, allow_unused=True, retain_graph=True) if alpha.requires_grad else (0 * t,)
-    )
+    (rate,) = torch.autograd.grad(alpha.sum(), t, retain_graph=True)
     torch.testing.assert_close(rate, f * alpha)
     (rate,) = torch.autograd.grad(variance.sum(), t)
     torch.testing.assert_close(rate, g_squared + 2 * f * variance)
 
 
-def test_the_schedules_are_the_published_ones():
+def test_the_schedule_is_the_published_one():
     t = torch.tensor([1e-3, 0.1, 1.0], dtype=torch.float64)
     torch.testing.assert_close(VP().alpha(t).log(), -(t**2) * (20 - 0.1) / 4 - t * 0.1 / 2)
     torch.testing.assert_close(VP().alpha(t).square() + VP().sigma(t).square(), torch.ones_like(t))
-    grid = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)]
-    assert EDM().times(17).tolist() == pytest.approx(grid)
 
 
-@both
 @given(steps=st.integers(1, 9), factor=st.integers(1, 5))
 @settings(max_examples=15, deadline=None)
-def test_a_grid_is_a_part_of_a_finer_one(schedule, steps, factor):
+def test_a_grid_is_a_part_of_a_finer_one(steps, factor):
     torch.testing.assert_close(schedule.times(steps), schedule.times(steps * factor)[::factor], rtol=1e-12, atol=0)
     assert bool((schedule.times(steps).diff() < 0).all())
     with pytest.raises(SpecError, match="at least one step"):
@@ -73,12 +62,12 @@ def test_a_grid_is_a_part_of_a_finer_one(schedule, steps, factor):
 # ------------------------------------------------------------------------------------------------------- exact mixtures
 
 
-@pytest.mark.parametrize("mixture", [skewed, ring(5, weights=torch.arange(1.0, 6.0))], ids=["skewed", "ring"])
+@pytest.mark.parametrize("mixture", [skewed, ring(5)], ids=["skewed", "ring"])
 def test_densities_and_scores_are_those_of_torch_distributions(mixture):
     x = normal(20, 2).requires_grad_()
     alpha, sigma = torch.linspace(0.1, 1, 20).double(), torch.linspace(0, 2, 20).double()
     log_probs = mixture.log_prob(x, alpha, sigma)
-    covariances = mixture.axes @ torch.diag_embed(mixture.variances) @ mixture.axes.transpose(1, 2)
+    covariances = mixture.variances[:, None, None] * torch.eye(2)
     for i in (0, 7, 19):
         components = torch.distributions.MultivariateNormal(
             alpha[i] * mixture.means, alpha[i] ** 2 * covariances + sigma[i] ** 2 * torch.eye(2)
@@ -93,32 +82,20 @@ def test_samples_have_the_moments_of_the_mixture():
     x = skewed.sample(40_000, generator(seed=1)).double()
     means = skewed.weights @ skewed.means
     torch.testing.assert_close(x.mean(0), means, rtol=0, atol=0.02)
-    covariances = skewed.axes @ torch.diag_embed(skewed.variances) @ skewed.axes.transpose(1, 2)
+    covariances = skewed.variances[:, None, None] * torch.eye(2)
     second = (skewed.weights[:, None, None] * (covariances + skewed.means[:, :, None] * skewed.means[:, None])).sum(0)
     torch.testing.assert_close(x.T.cov(), second - means[:, None] * means, rtol=0, atol=0.04)
     torch.testing.assert_close(ring(8).sample(40_000, generator(seed=1)).var(0), torch.ones(2), rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize(
-    ("weights", "covariances"),
-    [(torch.ones(3), torch.ones(2)), (torch.tensor([1.0, -1.0]), torch.ones(2)), (torch.ones(2), -torch.ones(2))],
-)
-def test_what_is_no_mixture_is_refused(weights, covariances):
-    with pytest.raises(SpecError, match="needs"):
-        GaussianMixture(weights, torch.zeros(2, 2), covariances)
-    with pytest.raises(SpecError, match="ring"):
-        ring(2)
-
-
 # ------------------------------------------------------------------------------------------------- predictions and loss
 
 
-@both
 @pytest.mark.parametrize("prediction", ["noise", "x", "v"])
-def test_a_perfect_network_gives_noise_data_and_score_whatever_it_predicts(schedule, prediction):
+def test_a_perfect_network_gives_noise_data_and_score_whatever_it_predicts(prediction):
     x_0, noise, t = normal(6, 3), normal(6, 3, seed=1), schedule.times(5).clone()
     alpha, sigma = schedule.alpha(t)[:, None], schedule.sigma(t)[:, None]
-    answer = {"noise": noise, "x": x_0, "v": (alpha * noise - sigma * x_0) / (alpha**2 + sigma**2).sqrt()}[prediction]
+    answer = {"noise": noise, "x": x_0, "v": alpha * noise - sigma * x_0}[prediction]
     model, x_t = ScoreModel(lambda x, level: answer, schedule, prediction), add_noise(schedule, x_0, t, noise)
     torch.testing.assert_close(model.denoised(x_t, t), x_0, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(model.noise(x_t, t), noise, rtol=1e-6, atol=1e-9)
@@ -126,24 +103,7 @@ def test_a_perfect_network_gives_noise_data_and_score_whatever_it_predicts(sched
     assert float(dsm_loss(model, schedule, x_0, t, noise).max()) < 1e-9
 
 
-@both
-def test_a_network_is_asked_the_same_at_the_same_signal_to_noise_ratio(schedule):
-    seen = {}
-
-    def network(x, level):
-        seen.update(x=x, level=level)
-        return x
-
-    t = torch.tensor([0.3], dtype=torch.float64)
-    ScoreModel(network, schedule)(add_noise(schedule, normal(1, 4), t, normal(1, 4, seed=1)), t)
-    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    angle = math.atan2(sigma, alpha)
-    torch.testing.assert_close(seen["x"], math.cos(angle) * normal(1, 4) + math.sin(angle) * normal(1, 4, seed=1))
-    assert float(seen["level"]) == pytest.approx(math.log(math.tan(angle)))
-
-
-@both
-def test_times_of_training_follow_the_grid(schedule):
+def test_times_of_training_follow_the_grid():
     t = draw_times(schedule, 1000, generator(seed=0))
     fractions = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
     grid = schedule.times(10)[[9, 5, 1]]
@@ -151,8 +111,7 @@ def test_times_of_training_follow_the_grid(schedule):
     assert schedule.t_min <= float(t.min()) < float(t.max()) <= schedule.t_max
 
 
-@both
-def test_the_exact_score_has_the_least_loss(schedule):
+def test_the_exact_score_has_the_least_loss():
     x_0 = skewed.sample(2000, generator(seed=3))
     exact = skewed.score(schedule)
 
@@ -189,14 +148,13 @@ def test_what_the_mean_score_gains_in_loss_is_the_diversity_of_its_members(membe
 # ------------------------------------------------------------------------------------------------------------- samplers
 
 
-@both
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_exact_scores_lead_to_the_distribution(schedule, sampler):
-    mixture = ring(4, std=0.3, weights=torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    g = generator(seed=5)
-    start = schedule.prior((1200, 2), g)
+def test_exact_scores_lead_to_the_distribution(sampler):
+    even, g = ring(4, std=0.3), generator(seed=5)
+    mixture = GaussianMixture(torch.tensor([1.0, 2.0, 3.0, 4.0]), even.means, even.variances)
+    start = torch.randn(1200, 2, generator=g)
     got = sample_diffusion([mixture.score(schedule)], start, schedule, 40, sampler, generator=g)
-    real, other = mixture.sample(1200, g), ring(4, std=0.3).sample(1200, g)
+    real, other = mixture.sample(1200, g), even.sample(1200, g)
     assert energy_distance(got, real) < 0.02 < energy_distance(got, other)
 
 
@@ -220,8 +178,7 @@ def test_ddpm_draws_from_the_posterior_of_its_paper():
     assert float(seen[1].var()) == pytest.approx(variance, rel=0.03)
 
 
-@both
-def test_a_deterministic_step_follows_the_flow_of_a_normal_law(schedule):
+def test_a_deterministic_step_follows_the_flow_of_a_normal_law():
     # Along the flow of N(0, v) x keeps its rank: it grows with the standard deviation of p_t.
     x = torch.tensor([[1.5]], dtype=torch.float64)
     spread = (schedule.alpha(schedule.times(1)).square() * 2 + schedule.sigma(schedule.times(1)).square()).sqrt()
@@ -273,7 +230,7 @@ def test_an_ensemble_runs_one_member_on_an_example_where_a_rule_draws_one():
 def test_each_expert_of_a_mixture_leads_its_trajectories_to_its_own_place():
     places = [GaussianMixture(torch.ones(1), torch.tensor([[c, 0.0]]), torch.tensor([0.01])) for c in (-3.0, 3.0)]
     scores = [place.score(VP()) for place in places]
-    start = VP().prior((300, 2), generator(seed=2))
+    start = torch.randn(300, 2, generator=generator(seed=2))
     experts = sample_diffusion(scores, start, VP(), 30, rule="moe", generator=generator(seed=3))[:, 0]
     assert float((experts.abs() - 3).abs().max()) < 1
     assert 0.35 < float((experts > 0).float().mean()) < 0.65
@@ -284,8 +241,7 @@ def test_each_expert_of_a_mixture_leads_its_trajectories_to_its_own_place():
 # ----------------------------------------------------------------------------------------------------------- likelihood
 
 
-@both
-def test_the_likelihood_of_a_mixture_by_the_flow(schedule):
+def test_the_likelihood_of_a_mixture_by_the_flow():
     x = skewed.sample(40, generator(seed=7)).double()
     expected = skewed.log_prob(
         x, float(schedule.alpha(schedule.times(1)[1])), float(schedule.sigma(schedule.times(1)[1]))
@@ -306,7 +262,7 @@ def test_the_likelihood_of_a_normal_law_with_further_axes():
 def test_following_one_expert_a_trajectory_has_the_likelihood_of_the_mixture():
     """Two exact experts that know a half of the modes each: together they are the truth."""
     truth = ring(modes=8)
-    halves = [GaussianMixture(torch.ones(4), truth.means[m::2], truth.variances[m::2, 0]) for m in range(2)]
+    halves = [GaussianMixture(torch.ones(4), truth.means[m::2], truth.variances[m::2]) for m in range(2)]
     x = truth.sample(64, generator(seed=4)).double()
     field = Ensemble([half.score(VP()) for half in halves], "moe", len(x), generator(seed=0))
     found = log_likelihood(field, VP(), x, steps=40)

@@ -20,16 +20,16 @@ from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet
 from dbn_core.generative.diffusion.process import ScoreModel
 from dbn_core.generative.diffusion.rounds import rounds
 from dbn_core.generative.diffusion.samplers import sample_diffusion
-from dbn_core.generative.diffusion.schedules import EDM, VP
+from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.rng import generator
 
 
-def teacher_of(network, prediction="v", schedule=None):
+def teacher_of(network, prediction="v"):
     network.reset(generator(seed=1))
     with torch.no_grad():
         network.out.weight.normal_(0, 0.1, generator=generator(seed=2))
         network.out.bias.normal_(0, 0.1, generator=generator(seed=3))
-    return ScoreModel(network, schedule or VP(), prediction)
+    return ScoreModel(network, VP(), prediction)
 
 
 def normal(*shape, seed=0):
@@ -95,10 +95,9 @@ def loss(student, teacher, substeps, weights, x_0, seed=5):
 
 @cases
 @pytest.mark.parametrize("prediction", ["x", "v"])
-@pytest.mark.parametrize("schedule", [VP(), EDM()], ids=["vp", "edm"])
-def test_a_student_of_one_sub_step_starts_at_zero_loss(case, prediction, schedule):
+def test_a_student_of_one_sub_step_starts_at_zero_loss(case, prediction):
     make, shape = case
-    teacher = teacher_of(make(), prediction, schedule).double()
+    teacher = teacher_of(make(), prediction).double()
     student = widened(teacher, 1)
     assert loss(student, teacher, 1, branch_loss_weights(1), normal(*shape).double()).item() < 1e-12
 
@@ -136,14 +135,6 @@ def test_gradients_reach_the_weighted_branch_and_never_the_teacher():
     rows = student.network.out.weight.grad.reshape(4, 2, 16).abs().amax((1, 2))
     assert (rows > 0).tolist() == [False, True, False, False]
     assert all(parameter.grad is None for parameter in teacher.parameters())
-
-
-def test_branches_that_are_not_the_teachers_sub_steps_are_refused():
-    teacher, x_0 = teacher_of(ScoreMLP(2, width=16)), normal(8, 2)
-    with pytest.raises(SpecError, match=r"3 branch\(es\) .* cannot learn from 2"):
-        loss(widened(teacher, 3), teacher, 2, branch_loss_weights(3), x_0)
-    with pytest.raises(SpecError, match="weight"):
-        loss(widened(teacher, 2), teacher, 2, branch_loss_weights(3), x_0)
 
 
 # -------------------------------------------------------------------------------------------------------------- rounds
@@ -188,7 +179,7 @@ def test_students_keep_what_the_teachers_steps_reach(branches):
             optimizer.step()
         teacher = last_branch(student)
         assert teacher.branches(x_0, torch.ones(128)).shape[0] == 1
-    start = VP().prior((500, 2), g)
+    start = torch.randn(500, 2, generator=g)
     reached, undistilled, distilled = (
         sample_diffusion([model], start, VP(), steps) for model, steps in ((first, 8), (first, 2), (teacher, 2))
     )

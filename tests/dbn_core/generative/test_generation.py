@@ -325,13 +325,6 @@ def test_options_without_meaning_are_refused(spec: str, words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_too_few_members_are_refused() -> None:
-    with pytest.raises(SpecError, match="needs 2 members"):
-        parse_method("aggregate[rule=alternating]").check_size(1)
-    with pytest.raises(SpecError, match="choose one from 1 to 100"):
-        parse_method("forest").check_size(101)
-
-
 def test_samples_of_another_shape_are_refused() -> None:
     data = Mixture2dSource(train_count=8, test_count=8).load()
     with pytest.raises(PluginError, match="returned samples of shape"):

@@ -103,10 +103,6 @@ def test_other_bad_input_is_refused() -> None:
         Coding.of(DataTable("t", KINDS, np.zeros((0, 4))))
     with pytest.raises(SpecError, match="did you mean 'iris'"):
         load_table("irys")
-    with pytest.raises(SpecError, match="'levels' is 1"):
-        ForestOptions(levels=1)
-    with pytest.raises(SpecError, match="beta_min"):
-        ForestOptions(beta_min=9.0)
 
 
 # Coding
@@ -173,7 +169,7 @@ def test_forests_of_one_column_and_trees_without_a_split() -> None:
 def test_seeds_decide_everything(iris: tuple[DataTable, DataTable], small: ForestDiffusion) -> None:
     rule = parse_rule("alternating")
     states = np.random.get_state()[1].copy(), torch.get_rng_state(), random.getstate()  # noqa: NPY002
-    again = ForestDiffusion.fit(iris[0], SMALL, seed=0, n_jobs=2)
+    again = ForestDiffusion.fit(iris[0], SMALL, seed=0)
     rows = small.sample(20, rule, seed=5).values
     assert np.array_equal(again.sample(20, rule, seed=5).values, rows)
     assert not np.array_equal(small.sample(20, rule, seed=6).values, rows)
@@ -188,8 +184,6 @@ def test_the_first_trees_are_a_smaller_fit(iris: tuple[DataTable, DataTable], sm
     fewer = ForestDiffusion.fit(iris[0], replace(SMALL, trees=2), seed=0)
     rule = parse_rule("dominant")
     assert np.array_equal(small.first(2).sample(20, rule, seed=0).values, fewer.sample(20, rule, seed=0).values)
-    with pytest.raises(SpecError, match="has 4 trees: take from 1 to 4, not 5"):
-        small.first(5)
 
 
 class Exact(ForestDiffusion):
@@ -222,9 +216,8 @@ def test_of_one_tree_every_rule_makes_the_same_rows(rule: str, small: ForestDiff
     assert np.allclose(one.sample(20, parse_rule(rule), seed=2).values, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("trees", "rule", "same"), [(2, "median", "arithmetic"), (4, "sum", "guidance[scale=4]")])
-def test_equal_rules_make_the_same_rows(trees: int, rule: str, same: str, small: ForestDiffusion) -> None:
-    rows = [small.first(trees).sample(20, parse_rule(spec), seed=2).values for spec in (rule, same)]
+def test_the_median_of_two_trees_makes_the_rows_of_their_mean(small: ForestDiffusion) -> None:
+    rows = [small.first(2).sample(20, parse_rule(rule), seed=2).values for rule in ("median", "arithmetic")]
     assert np.allclose(*rows, atol=1e-4)
 
 
@@ -240,10 +233,9 @@ def test_the_gain_of_averaging_in_pointwise_loss_is_the_diversity_of_the_trees(
     mean = small.noise_error(iris[1], parse_rule("arithmetic"), seed=0, duplicates=50)
     single = small.noise_error(iris[1], parse_rule("moe"), seed=0, duplicates=50)
     # mean² + diversity = mean of squares, so that what the loss gains is what the size of the prediction loses.
-    assert np.allclose(single.mse - mean.mse, single.rms**2 - mean.rms**2, atol=0.05)
-    assert (mean.mse < single.mse).all()
-    with pytest.raises(SpecError, match="mean-predictions"):
-        small.noise_error(iris[1], parse_rule("mean-predictions"), seed=0)
+    assert np.allclose(single["mse"] - mean["mse"], single["rms"] ** 2 - mean["rms"] ** 2, atol=0.05)
+    assert (mean["mse"] < single["mse"]).all()
+    assert small.noise_error(iris[1], parse_rule("mean-predictions"), seed=0) == {}
 
 
 # Metrics
@@ -270,24 +262,13 @@ def test_gower_distances_by_hand() -> None:
 
 
 def test_coverage_by_hand() -> None:
-    real = np.array([[0.0], [1.0], [3.0], [7.0]])  # radii for k = 1: 1, 1, 2, 4; for k = 2: 3, 2, 3, 6
+    real = np.array([[0.0], [1.0], [3.0], [7.0]])  # radii for k = 1: 1, 1, 2, 4
     fake = np.array([[1.9], [100.0]])
-    assert coverage(real, fake, neighbours=1) == 0.5
-    assert coverage(real, fake, neighbours=2) == 1.0
+    assert coverage(real, fake) == 0.5
     assert coverage(real, real) == 1.0
     assert coverage(real, real + 50) == 0.0
     # Each row twice: its double is the first neighbour, so that k is 2, the smallest with radii above 0: 1, 1, 2, 4.
     assert coverage(np.repeat(real, 2, 0), fake) == 0.5
-
-
-def test_coverage_grows_with_the_neighbours() -> None:
-    draws = np.random.default_rng(0)
-    real, fake = draws.standard_normal((40, 3)), 0.7 + draws.standard_normal((40, 3))
-    shares = [coverage(real, fake, k) for k in range(1, 40)]
-    assert shares == sorted(shares)
-    assert shares[0] < shares[-1]
-    with pytest.raises(SpecError, match="k, is 0"):
-        coverage(real, fake, 0)
 
 
 def test_distances_without_points_are_refused() -> None:
@@ -329,5 +310,5 @@ def test_on_iris_the_rule_with_the_worse_loss_makes_the_better_rows(iris: tuple[
         w1[name] = np.mean([wasserstein(gower_points(test, train), fake) for fake in fakes])
         loss[name] = model.noise_error(test, rule, seed=0)
     assert w1["dominant"] < 0.6 < w1["arithmetic"]
-    assert loss["arithmetic"].mse.mean() < loss["dominant"].mse.mean()
-    assert loss["arithmetic"].rms.mean() < 0.8 < loss["dominant"].rms.mean()
+    assert loss["arithmetic"]["mse"].mean() < loss["dominant"]["mse"].mean()
+    assert loss["arithmetic"]["rms"].mean() < 0.8 < loss["dominant"]["rms"].mean()
