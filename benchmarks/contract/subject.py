@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,13 @@ class WatchedContext(FitContext):
         return super().train(module, counted, recipe, **options)
 
 
-@dataclass
+@dataclass(eq=False)
 class Fitted:
-    """A fitted part: its state as it is read from the store, and the context in which it was fitted."""
+    """A fitted part: its state as read from the store, its context, and the attributes it left on the method."""
 
     state: State
     context: WatchedContext
+    left: tuple[str, ...]
 
 
 @dataclass
@@ -88,6 +89,7 @@ class Subject:
     members: list[nn.Module]
     disturbed: set[str] = field(default_factory=set)  # global settings of torch that a call left changed
     _fitted: dict[int, dict[str, Fitted]] = field(default_factory=dict)
+    _made: list[tuple[Part, list[Fitted], Fitted]] = field(default_factory=list)  # a part, what it needs, its fit
 
     @property
     def first(self) -> int:
@@ -151,18 +153,31 @@ class Subject:
             run_name=part.name,
             **options,
         )
+        method = method or self.again()
         with seeded(_CPU, check="fit", part=part.name), self.watch():
-            state = fit_part(method or self.again(), part, context)
-        return Fitted(unpack(pack(state))[0], context)
+            state = fit_part(method, part, context)
+        caches = {name for name, value in vars(type(method)).items() if isinstance(value, cached_property)}
+        left = set(vars(method)) - set(vars(self.again())) - caches
+        return Fitted(unpack(pack(state))[0], context, tuple(sorted(left)))
 
     def fitted(self, size: int) -> dict[str, Fitted]:
-        """All parts of one size, fitted once."""
+        """All parts of one size, fitted once; those that sizes share once for all, as in a suite."""
         if size not in self._fitted:
             made: dict[str, Fitted] = {}
             for part in self.again().parts(size):
-                made[part.name] = self.fit(part, {name: other.state for name, other in made.items()})
+                needs = [made[name] for name in part.needs]
+                known = [fitted for other, used, fitted in self._made if other == part and used == needs]
+                states = {name: other.state for name, other in made.items()}
+                made[part.name] = known[0] if known else self.fit(part, states)
+                self._made.append((part, needs, made[part.name]))
             self._fitted[size] = made
         return self._fitted[size]
+
+    @cached_property
+    def refitted(self) -> dict[str, Fitted]:
+        """All parts of the smallest size once more, by one instance."""
+        method, states = self.again(), self.states(self.first)
+        return {part.name: self.fit(part, states, method=method) for part in method.parts(self.first)}
 
     def states(self, size: int) -> dict[str, State]:
         """States of all parts of one size."""
@@ -213,7 +228,7 @@ def make_subject(method: Method) -> Subject:
     return Subject(method, sizes[:2], task, spec, data, copy.deepcopy(members))
 
 
-@lru_cache(maxsize=1)
+@lru_cache
 def _world(name: str, needs_batchnorm: bool) -> tuple[Task, Any, Dataset, list[nn.Module]]:
     task = task_named(name)()
     spec, data = task.trial()

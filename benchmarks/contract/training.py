@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,25 +42,20 @@ def check_members_stay_frozen(subject: Subject) -> None:
 
 def check_keeps_nothing(subject: Subject) -> None:
     """keeps nothing on itself between calls."""
-    method, states = subject.again(), subject.states(subject.first)
-    before = set(vars(method))
-    caches = {name for name, value in vars(type(method)).items() if isinstance(value, cached_property)}
-    for part in method.parts(subject.first):
-        subject.fit(part, states, method=method)
-        if extra := sorted(set(vars(method)) - before - caches):
+    for name, made in subject.refitted.items():
+        if made.left:
             raise ContractError(
-                f"parts() or fit('{part.name}') sets self.{extra[0]}, which the predictor's process does not see: "
+                f"parts() or fit('{name}') sets self.{made.left[0]}, which the predictor's process does not see: "
                 "return it as a tensor of the part"
             )
 
 
 def check_same_seed_same_bits(subject: Subject) -> None:
     """fits the same bits from the same seed."""
-    states = subject.states(subject.first)
-    for part in subject.method.parts(subject.first):
+    for name, made in subject.fitted(subject.first).items():
         require(
-            _same(states[part.name], subject.fit(part, states).state),
-            f"fitting '{part.name}' twice gives different weights: draw from context.generator(...), or from the "
+            _same(made.state, subject.refitted[name].state),
+            f"fitting '{name}' twice gives different weights: draw from context.generator(...), or from the "
             "global generators, which the harness seeds",
         )
 
