@@ -15,7 +15,7 @@ from dbn_core.errors import BenchError, InterruptedRunError
 # In the order of the help; each is a module of benchmarks.commands, with a function of its name (`store_app`, `list_`).
 COMMANDS = (
     *("new", "run", "report", "show", "check", "status", "claims"),
-    *("score", "compare", "mix", "export", "simulate", "list", "store"),
+    *("score", "submit", "leaderboard", "compare", "mix", "export", "simulate", "list", "store"),
 )
 _FUNCTIONS = {"list": "list_", "store": "store_app"}
 

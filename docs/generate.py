@@ -291,21 +291,16 @@ REFERENCES: dict[str, Callable[[], str]] = {
 
 
 def report_pages() -> Iterator[tuple[str, str | Path]]:
-    """Index and pages of the committed reports, and the files that they show or link."""
-    rows = []
+    """The leaderboard and the pages of the committed reports, and the files that they show or link."""
+    yield "reports/README.md", (ROOT / "reports" / "README.md").read_text(encoding="utf-8")
     for page in sorted((ROOT / "reports").glob("*/*.md")):
         name = page.relative_to(ROOT).as_posix()
-        text = page.read_text(encoding="utf-8")
-        title = re.search(r"^# (.*)$", text, re.M)
-        rows.append((f"[{page.parent.name}]({name.removeprefix('reports/')})", title[1] if title else page.stem))
-        yield name, text
+        yield name, page.read_text(encoding="utf-8")
         for file in page.parent.glob("*/*"):
             if file.suffix in (".png", ".csv", ".tex"):
                 yield file.relative_to(ROOT).as_posix(), file
         for file in page.parent.glob("*.csv"):
             yield file.relative_to(ROOT).as_posix(), file
-    head = "# Reports\n\nRendered from the committed rows of `results/reference/`, as committed.\n\n"
-    yield "reports/index.md", head + table(["report", "title"], rows)
 
 
 # Hooks of mkdocs.

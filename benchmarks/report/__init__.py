@@ -1,7 +1,7 @@
 """The report of a suite: tables, figures and pages, rendered from a folder of result files alone.
 
-Change things here when a report shows something new.  Imports ``published`` and no suite, store or torch, so that
-result rows can be rendered anywhere.
+Change things here when a report or the leaderboard shows something new.  Imports ``published``, ``entries`` and no
+suite, store or torch, so that result rows can be rendered anywhere.
 """
 
 from benchmarks.report.load import load_results

@@ -1,0 +1,208 @@
+"""Predictions of leaderboard entries: checked, stored in half precision, scored against a suite's deep ensembles."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from scipy.special import log_softmax
+
+from benchmarks.entries import FILE, PREDICTIONS, Figure, LeaderboardEntry
+from benchmarks.results.equivalents import equivalent
+from benchmarks.results.external.cells import External, check_arrays, own_arrays
+from benchmarks.results.pairing import CellResult, Pairing, by_method
+from benchmarks.results.pools import pool_effects
+from benchmarks.results.rows import reference_keys, score_stored
+from benchmarks.statistics import Interval, Means
+from benchmarks.store.artefacts import Store
+from benchmarks.suite.plan import Cell, Plan
+from dbn_core.errors import ArtefactError, DataError, SpecError
+from dbn_core.files import atomic_write, unwritable
+from dbn_core.metrics.scores import Array, mixture_log_probs
+
+_SPLITS = ("test", "validation")
+_SPEC = "entry"
+
+
+def check_repetitions(plan: Plan, store: Store, repetitions: Sequence[Mapping[str, Array]], names: list[str]) -> None:
+    """Check that sets of predictions can be an entry of a suite: its examples, its order, better than chance.
+
+    Args:
+        repetitions: of each, ``test`` [M, N, K] and ``test_labels``, and ``validation`` and its labels if known.
+        names: of the files, for error messages.
+
+    Raises:
+        SpecError: the suite has fewer repetitions, or no stored predictions of its own.
+        DataError: labels, classes or values that cannot be right.
+    """
+    if len(repetitions) > plan.suite.repetitions:
+        raise SpecError(
+            f"There are {len(repetitions)} files, and the suite '{plan.suite.name}' has {plan.suite.repetitions} "
+            "repetitions to pair them with: leave out the others."
+        )
+    if 0 < sum("validation" in arrays for arrays in repetitions) < len(repetitions):
+        raise DataError("Some files come with validation predictions and others do not: give them for all or none.")
+    for number, (arrays, name) in enumerate(zip(repetitions, names, strict=True)):
+        check_arrays(plan, store, number, arrays, name)
+        classes, log_probs = arrays["test"].shape[-1], mixture_log_probs(arrays["test"])
+        accuracy = float(np.mean(log_probs.argmax(-1) == arrays["test_labels"]))
+        if accuracy * classes <= 1:
+            raise DataError(
+                f"'{name}' has an accuracy of {100 * accuracy:.1f} %, no better than chance with {classes} classes: "
+                "check the order of the examples and that of the classes."
+            )
+        for other in range(number):
+            if np.array_equal(repetitions[other]["test"], arrays["test"]):
+                raise DataError(
+                    f"'{names[other]}' and '{name}' hold the same predictions: give one file for each training."
+                )
+
+
+def packed(repetitions: Sequence[Mapping[str, Array]]) -> bytes:
+    """Sets of predictions as one file: the mixtures of their members, ``test`` [R, N, K] in half precision."""
+    splits = [split for split in _SPLITS if split in repetitions[0]]
+    mixtures = {split: np.stack([mixture_log_probs(arrays[split]) for arrays in repetitions]) for split in splits}
+    with np.errstate(over="ignore"):  # below -65504 a probability is zero
+        return save({split: np.ascontiguousarray(array.astype(np.float16)) for split, array in mixtures.items()})
+
+
+def unpacked(content: bytes, plan: Plan, store: Store) -> list[dict[str, Array]]:
+    """The sets of predictions of :func:`packed`, normalised, with the labels of the suite.
+
+    Raises:
+        ArtefactError: the content does not fit the suite.
+        SpecError: the store has no predictions of the suite.
+    """
+    try:
+        arrays = load(content)
+    except SafetensorError as error:
+        raise ArtefactError(f"The predictions of the entry are no readable safetensors file ({error}).") from None
+    found = []
+    for number in range(len(arrays["test"])):
+        own = own_arrays(plan, store, number)
+        one = {name: own[name] for name in ("test_ids",) if name in own}
+        for split in (split for split in _SPLITS if split in arrays):
+            one[split] = log_softmax(arrays[split][number].astype(np.float64), axis=-1)[None]
+            one[f"{split}_labels"] = own[f"{split}_labels"]
+            if one[split].shape[1:] != (len(one[f"{split}_labels"]), len(plan.data.classes)):
+                raise ArtefactError(
+                    f"The {split} predictions of the entry have shape {list(one[split].shape[1:])}, and the suite "
+                    f"'{plan.suite.name}' has {len(one[f'{split}_labels'])} examples: submit them again."
+                )
+        found.append(one)
+    return found
+
+
+def score_repetitions(plan: Plan, store: Store, repetitions: Sequence[Mapping[str, Array]]) -> dict[str, Figure]:
+    """Accuracy, NLL raw and calibrated, and deep-ensemble equivalents, paired by repetition and example.
+
+    The intervals are those of the suite's own rows.  With one repetition they are over test examples alone: they speak
+    of these predictions, not of other trainings.
+
+    Args:
+        repetitions: of each, arrays as :meth:`~dbn_core.tasks.base.Task.score` takes them.
+
+    Raises:
+        SpecError: the store lacks deep ensembles of these repetitions, including a single network.
+    """
+    task, count = plan.suite.task, len(repetitions)
+    cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition < count]
+    results, _ = score_stored(task, cells, store)
+    mine = [CellResult(_cell(number), task.score(arrays)) for number, arrays in enumerate(repetitions)]
+    groups = by_method([*results, *mine])
+    ensembles, key = dict(sorted(reference_keys(groups).items())), (_SPEC, 1)
+    pairing = Pairing(groups, pool_effects(plan, store))
+    everything = [key, *ensembles.values()]
+    if 1 not in ensembles or len(ensembles) < 2 or pairing.shared("nll", everything) != tuple(range(count)):
+        raise SpecError(
+            f"The store '{store.root.resolve()}' lacks deep ensembles of '{plan.suite.name}': `{plan.command} --only "
+            "de` makes them."
+        )
+    found: dict[str, Interval] = {}
+    for score in ("acc", "nll", "cnll"):
+        if score in mine[0]:
+            over_examples = Means(mine[0].values(score)[None, :, None]).interval
+            found[score] = pairing.mean(score, key) if count > 1 else over_examples()
+    for column, score in task.curves.items():
+        if score in mine[0]:
+            gaps = pairing.gaps(score, key, list(ensembles.values()), range(count))
+            if count == 1:
+                theirs = [groups[each][0].values(score) for each in ensembles.values()]
+                gaps = Means(np.stack([mine[0].values(score) - each for each in theirs])[:, :, None])
+            found[column] = equivalent(gaps, list(ensembles))
+    return {name: _figure(interval) for name, interval in found.items()}
+
+
+def rescore(folder: Path, entry: LeaderboardEntry, plan: Plan, store: Store) -> LeaderboardEntry:
+    """The entry with the scores of its stored predictions.
+
+    Raises:
+        ArtefactError: the predictions are not those that were submitted, or do not fit the suite.
+        SpecError: the store lacks deep ensembles of the suite.
+    """
+    content = (folder / PREDICTIONS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != entry.predictions:
+        raise ArtefactError(f"'{folder / PREDICTIONS}' is not what {FILE} names: restore it, or submit it again.")
+    repetitions = unpacked(content, plan, store)
+    return entry.model_copy(update={"scores": score_repetitions(plan, store, repetitions)})
+
+
+def write_entry(
+    root: Path, entry: LeaderboardEntry, predictions: bytes = b"", plugin: Path | None = None, replace: bool = False
+) -> Path:
+    """Write the folder of an entry, whole or not at all; returns it.
+
+    Raises:
+        SpecError: there is one of this name, and ``replace`` is false.
+        StoreError: the disk is full, or the folder cannot be written to.
+    """
+    folder = root / entry.suite / entry.name
+    check_free(root, entry.suite, entry.name, replace)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-", ignore_cleanup_errors=True) as scratch:
+            new, old = Path(scratch) / "new", Path(scratch) / "old"
+            atomic_write(new / FILE, entry.to_json())
+            if predictions:
+                atomic_write(new / PREDICTIONS, predictions)
+            if plugin is not None:
+                shutil.copyfile(plugin, new / plugin.name)
+            if folder.exists():
+                folder.rename(old)
+            try:
+                new.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
+def check_free(root: Path, suite: str, name: str, replace: bool) -> None:
+    """Check that an entry may be written under a name.
+
+    Raises:
+        SpecError: it is taken.
+    """
+    folder = root / suite / name
+    if folder.exists() and not replace:
+        raise SpecError(f"There is an entry '{folder}': choose another --name, or replace it with --replace.")
+
+
+def _cell(repetition: int) -> Cell:
+    """An entry's repetition as a cell of the suite, whose members and cost are unknown."""
+    return Cell(External(), _SPEC, _SPEC, 1, repetition, "", None, "", (), (), ())
+
+
+def _figure(interval: Interval) -> Figure:
+    """With six significant digits, as in the rows, so that machines agree."""
+    value, low, high = (float(f"{end:.6g}") for end in (interval.value, interval.low, interval.high))
+    return Figure(value=value, low=None if np.isnan(low) else low, high=None if np.isnan(high) else high)

@@ -1,0 +1,116 @@
+"""The front page: what the committed files give, in order, and nothing that does not belong together."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.entries import make_entry
+from benchmarks.report.leaderboard import BEST, Board, leaderboard, render_leaderboard
+from benchmarks.results.entries import write_entry
+from dbn_core.errors import SpecError
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "reports" / "README.md"
+
+
+@pytest.fixture(scope="module")
+def boards() -> dict[str, Board]:
+    return {board.suite: board for board in leaderboard(ROOT / "results")}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """One suite, to which a test adds entries."""
+    shutil.copytree(ROOT / "results/reference/cifar10-cpu", tmp_path / "results/reference/cifar10-cpu")
+    shutil.copytree(ROOT / "results/published", tmp_path / "results/published")
+    return tmp_path / "results"
+
+
+def entry(size: int, dee: float, **fields: Any) -> Any:
+    scores = {"acc": 0.9, "nll": 0.3, "cnll": 0.3, "dee_raw": dee, "dee_cal": dee}
+    about = {"suite": "cifar10-cpu", "name": f"theirs-{size}", "method": "Theirs | x", "paper": "arXiv 1234.56789"}
+    about |= {"code": "https://example.org", "licence": "MIT", "who": "me"}
+    made = {"repetitions": 2, "predictions": "0" * 64, "scores": {k: {"value": v} for k, v in scores.items()}}
+    return make_entry({**about, "size": size, **made, **fields})
+
+
+def test_the_committed_page_is_what_the_command_writes() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render_leaderboard(ROOT / "results"), (
+        "run `dbn-bench leaderboard --publish`"
+    )
+
+
+def test_every_link_of_the_page_leads_somewhere() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(((?!https?:|#)[^)#]+)", text)
+    assert {f"{folder.name}/report.md" for folder in (ROOT / "reports").glob("*/") if folder.name != "claims"} - {
+        f"{folder.name}/report.md" for folder in (ROOT / "reports").glob("runs/")
+    } <= set(links)
+    assert [link for link in links if not (PAGE.parent / link).exists()] == []
+
+
+def test_rows_are_those_of_the_summary_from_the_best(boards: dict[str, Board]) -> None:
+    board = boards["cifar10-cpu"]
+    with (ROOT / "results/reference/cifar10-cpu/summary.csv").open(newline="") as file:
+        known = {(row["label"], int(row["size"])): row for row in csv.DictReader(file)}
+    own = [row for row in board.rows if not row.entry]
+    assert {(row.label, row.size) for row in own} == set(known)
+    for row in own:
+        there = known[row.label, row.size]
+        assert row.nll == float(there["nll_mean"])
+        assert row.dee["dee_cal"][0] == float(there["dee_cal"])
+        assert (row.status == "reference") == (there["family"] == "de")
+    for each in boards.values():
+        worth = [row.dee["dee_cal"][0] for row in each.rows if not math.isnan(row.dee["dee_cal"][0])]
+        assert worth == sorted(worth, reverse=True)
+        assert len([row for row in each.shown if row.status != "reference" and not row.entry]) <= BEST
+        assert {1} < {row.size for row in each.shown if row.status == "reference"}
+    assert "cifar10-shift" not in boards  # its clean rows are another suite's
+    assert "iris-forest" not in boards
+
+
+def test_entries_are_ranked_and_stated_figures_stand_apart(results: Path) -> None:
+    root = results / "entries"
+    write_entry(root, entry(4, 3.5, cost={"macs": 82476160, "train_passes": 2688000}), b"p")
+    write_entry(root, entry(5, 99.0, status="disputed", reason="trained on test"), b"p")
+    stated = {"status": "stated", "predictions": "", "repetitions": None}
+    write_entry(root, entry(6, 77.0, **stated))
+    (board,) = leaderboard(results)
+    (mine,) = [row for row in board.rows if row.entry]
+    place = board.shown.index(mine)
+    assert (board.shown[place - 1].size, board.shown[place - 1].status) == (4, "reference")
+    assert mine.cells[2:9] == ["2", "3.50", "3.50", "90.0", "0.300", "2.00×\\*", "1.0\\*"]
+    assert "[arXiv 1234.56789](https://arxiv.org/abs/1234.56789)" in mine.sources
+    page = render_leaderboard(results)
+    ranked, _, apart = page.partition("## Stated by papers")
+    assert "77.00" not in ranked
+    assert re.search(r"^\| Theirs \\\| x \| 6 \| `cifar10-cpu` \| 77.00 ", apart, re.M)
+    assert "Disputed: Theirs \\| x, size 5: trained on test" in ranked
+    assert "99.00" not in page
+
+
+def test_an_entry_without_calibration_comes_last_and_is_shown(results: Path) -> None:
+    scores = {"acc": {"value": 0.9}, "nll": {"value": 0.28}, "dee_raw": {"value": 6.0}}
+    write_entry(results / "entries", entry(4, 1.0, scores=scores), b"p")
+    (board,) = leaderboard(results)
+    assert board.rows[-1].entry
+    assert board.shown[-1].cells[3:5] == ["–", "6.00"]
+
+
+def test_an_entry_of_a_suite_without_a_board_is_an_error(results: Path) -> None:
+    write_entry(results / "entries", entry(4, 1.0, suite="digits"), b"p")
+    with pytest.raises(SpecError, match="'digits', which has no board"):
+        leaderboard(results)
+
+
+def test_no_time_is_on_the_page() -> None:
+    heads = re.findall(r"^\| Method .*$", PAGE.read_text(encoding="utf-8"), re.M)
+    assert heads
+    assert not re.search(r"latency|seconds|\bms\b", " ".join(heads), re.I)
