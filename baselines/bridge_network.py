@@ -65,6 +65,7 @@ class BridgeNetwork(Method):
     weigh the same.
     """
 
+    same_network = "all"
     needs_split = True
     title = "BN"
     reference = "Yun et al., 2023, arXiv 2306.11304"

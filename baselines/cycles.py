@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 class Cycles(Method):
     """Networks saved at the ends of a training's cycles, the newest first (snapshots, FGE, cSGLD)."""
 
+    same_network = "source"
     title = "Snapshots"
     reference = "Huang et al., ICLR 2017, arXiv 1704.00109"
     nested = True

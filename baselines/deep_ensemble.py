@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class DeepEnsemble(Method):
     """Deep ensemble of M pool members (DE-M)."""
 
+    same_network = "none"
     title = "DE"
     reference = "Lakshminarayanan et al., 2017, arXiv 1612.01474"
     nested = True
@@ -41,6 +42,7 @@ class DeepEnsemble(Method):
 class LogitEnsemble(Method):
     """Deep ensemble that averages logits instead of probabilities; its calibrated scores are the ones to look at."""
 
+    same_network = "none"
     title = "DE (logits)"
     reference = "Lakshminarayanan et al., NIPS 2017, arXiv 1612.01474, with another average"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class EnsembleDistributionDistillation(Method):
     """Ensemble distribution distillation with proxy Dirichlet targets (END²)."""
 
+    same_network = "none"
     title = "END²"
     reference = "Ryabinin et al., 2021, arXiv 2105.06987; configuration of arXiv 2404.15814"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class EnsembleDistillation(Method):
     """Ensemble distillation into one network (ED)."""
 
+    same_network = "none"
     title = "ED"
     reference = "Hinton et al., 2015, arXiv 1503.02531; configuration of arXiv 2404.15814"
 

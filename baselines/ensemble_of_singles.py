@@ -26,6 +26,7 @@ class EnsembleOfSingles(Method):
     also where the suite's students see stored views.
     """
 
+    same_network = "none"
     title = "DE (students' recipe)"
     reference = "Lakshminarayanan et al., 2017, arXiv 1612.01474, by the recipe of a student"
     nested = True

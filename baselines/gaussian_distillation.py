@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class GaussianDistillation(Method):
     """One student of the teachers' mean logits and of the directions in which they differ (linear Gaussian)."""
 
+    same_network = "none"
     title = "Gaussian distillation"
     reference = "Deep latent factor distillation, NeurIPS 2025, arXiv 2510.19290"
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 class Hydra(Method):
     """One student body with M heads, each taught by a member of its own (Hydra)."""
 
+    same_network = "none"
     needs_split = True
     title = "Hydra"
     reference = "Tran et al., 2020, arXiv 2001.04694"

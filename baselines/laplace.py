@@ -30,6 +30,7 @@ _GRID = [10 ** (exponent / 4) for exponent in range(-12, 17)]  # of the prior's 
 class Laplace(Method):
     """One member with a Kronecker-factored Gaussian over its last layer's weights (control)."""
 
+    same_network = "source"
     title = "Last-layer Laplace"
     reference = "Daxberger et al., NeurIPS 2021, arXiv 2106.14806"
     records = MappingProxyType({"precision": "precision of the prior over the last layer's weights"})

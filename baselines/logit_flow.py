@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 class FlowMatchingDistillation(Method):
     """A flow from noise to the teachers' logits, on the features of a distilled student (EDFM)."""
 
+    same_network = "none"
     title = "EDFM"
     reference = "Park et al., ICML 2025, Ensemble Distribution Distillation via Flow Matching"
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 class MonteCarloBatchNorm(Method):
     """One member with the BatchNorm statistics of M mini-batches; the size counts mini-batches (control)."""
 
+    same_network = "source"
     title = "MC BatchNorm"
     reference = "Teye et al., ICML 2018, arXiv 1802.06455"
     nested = True

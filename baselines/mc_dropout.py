@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class MonteCarloDropout(Method):
     """A network with dropout in evaluation too; the size counts passes."""
 
+    same_network = "none"
     title = "MC dropout"
     reference = "Gal and Ghahramani, ICML 2016, arXiv 1506.02142"
     nested = True

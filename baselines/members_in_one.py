@@ -34,6 +34,8 @@ class TrainingOptions(method.Config):
 class MembersInOne(Method):
     """What the methods of this file share."""
 
+    same_network = "none"
+
     class Config(TrainingOptions):
         """See :class:`TrainingOptions`."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Null(Method):
     """The last of M members alone: what a suite's tests must call equal to one network (control)."""
 
+    same_network = "none"
     title = "Null (another member)"
     reference = "a negative control of this project; the papers have none"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class SharedEnsemble(Method):
     """Deep ensemble whose members share their early blocks: no teacher, only labels (control)."""
 
+    same_network = "source"
     needs_split = True
     title = "DE (shared blocks)"
     reference = "Lee et al., 2015, arXiv 1511.06314 (TreeNets), with a frozen trunk"

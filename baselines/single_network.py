@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class SingleNetwork(Method):
     """One pool member alone (DE-1)."""
 
+    same_network = "none"
     title = "Single"
     reference = "He et al., 2016, arXiv 1512.03385"
     competes = False

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 class StudentBridge(Method):
     """A distilled student as the source of bridges towards further members."""
 
+    same_network = "none"
     title = "Student + bridges"
     reference = "a combination of arXiv 1503.02531 (ED) and arXiv 2404.15814 (DBN) without its diffusion"
 

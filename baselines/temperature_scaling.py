@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 class TemperatureScaling(Method):
     """One network with a temperature fitted on validation: how much of a DEE is repaired over-confidence? (control)."""
 
+    same_network = "none"
     title = "Single (temperature-scaled)"
     reference = "Guo et al., 2017, arXiv 1706.04599"
 

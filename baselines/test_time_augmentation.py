@@ -33,6 +33,7 @@ class TestTimeAugmentation(Method):
     The mirror image is the second view where the data allow it; elsewhere shifts follow at once.
     """
 
+    same_network = "none"
     title = "TTA"
     reference = "Ashukha et al., ICLR 2020, arXiv 2002.06470"
     nested = True
@@ -59,6 +60,7 @@ class TestTimeAugmentation(Method):
 class EnsembleOnViews(Method):
     """Deep ensemble whose members see several views of each image; the size counts members."""
 
+    same_network = "none"
     title = "DE (TTA)"
     reference = "Ashukha et al., ICLR 2020, arXiv 2002.06470"
     nested = True

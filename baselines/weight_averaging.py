@@ -37,6 +37,7 @@ class WalkOptions(method.Config):
 class StochasticWeightAveraging(Method):
     """One network with the mean of the weights that SGD visits at a constant rate, from the source on (SWA)."""
 
+    same_network = "source"
     title = "SWA"
     reference = "Izmailov et al., UAI 2018, arXiv 1803.05407"
 

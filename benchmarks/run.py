@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,6 +132,7 @@ def _meta(
         "budget": _budget(suite),
         "protocol": [
             *([f"Pool: {pool}."] if suite.task.trains_members else []),
+            *_networks(suite),
             *_splitting(suite),
             *_rounding(suite),
             *_protocol(suite),
@@ -204,6 +206,19 @@ def _released(plan: Plan, store: Store) -> list[str]:
                 f"{layer.manifest['suite']} ({made})."
             )
     return lines
+
+
+def _networks(suite: Suite) -> list[str]:
+    """The networks of given members, where they are several."""
+    if not suite.mixes_networks:
+        return []
+    labels = Counter(suite.network_of(index).label for index in range(suite.pool.members))
+    listed = ", ".join(f"{count} of {label}" for label, count in labels.items())
+    source = "The source is one of the suite's own network. " if len(suite.sources) < suite.pool.members else ""
+    return [
+        f"Members: {listed}; students: {suite.network.label}. {source}Costs are sums over the members that run, means "
+        "over repetitions, relative to the mean source; latencies are those of the first repetition."
+    ]
 
 
 def _rounding(suite: Suite) -> list[str]:

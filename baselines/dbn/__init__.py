@@ -43,6 +43,7 @@ __all__ = ["PRESETS", "DBNConfig", "DiffusionBridgeNetwork"]
 class DiffusionBridgeNetwork(Method):
     """Diffusion Bridge Network: L one-step bridges with one source cover 2L + 1 members (DBN)."""
 
+    same_network = "source"
     title = "DBN"
     reference = "Kim, Yoon and Lee, 2024, arXiv 2404.15814"
     records = RECORDED

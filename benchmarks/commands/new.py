@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -39,7 +40,9 @@ def new(
     members: Annotated[
         list[str] | None,
         typer.Option(
-            help="Weights files of trained members, for example 'runs/*.pt'; may be repeated.", metavar="FILES"
+            help="Weights files of trained members, for example 'runs/*.pt', or NETWORK=FILES where their network is "
+            "not that of --network, which students have; may be repeated.",
+            metavar="FILES",
         ),
     ] = None,
     size: Annotated[
@@ -65,8 +68,8 @@ def new(
     file = Path(f"{name.removesuffix('.toml')}.toml")
     if file.exists():
         raise SpecError(f"'{file}' exists: choose another name, or remove the file.")
-    patterns = tuple(members or ())
-    count = _count(patterns, size)
+    files = tuple(map(of_network, members or ()))
+    count = _count(files, size)
     plugins = [word for path in plugin or [] for word in ("--plugin", path)]
     run = shlex.join(["dbn-bench", "run", str(file), *plugins])
     header = (
@@ -75,27 +78,37 @@ def new(
         f"Train the students and write the report: {run}",
         f"The student as a file: {shlex.join(['dbn-bench', 'export', str(file), f'ED@{count}', *plugins])}",
     )
-    choices = Choices(file.stem, network, _data(data), count, students, patterns, header)
+    choices = Choices(file.stem, network, _data(data), count, students, files, header)
     changed = overrides(set_, None, False)
     suite, _ = _drafted(choices, None, changed, file)  # names and options are checked before the data are read
     dataset = suite.data.load()
     _show_data(dataset)
     suite, text = _drafted(choices, dataset, changed, file)
-    if patterns:
+    if files:
         _look(suite, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as out:
         out.write(text)
-    echo(f"Wrote {file}.{' Students start from its [recipe]: check every line of it.' if patterns else ''}\n")
+    echo(f"Wrote {file}.{' Students start from its [recipe]: check every line of it.' if files else ''}\n")
     options = Options(plugins=plugin or [])
     show_plan(build_plan(suite, data_facts(dataset)), options.open_store(), options)
     echo(f"Next: {run}")
 
 
-def _count(patterns: tuple[str, ...], size: int | None) -> int:
+def of_network(text: str) -> str | dict[str, str]:
+    """``runs/*.pt``, or ``torchvision:resnet50=runs/*.pt`` as a table of ``[pool] checkpoints``."""
+    from dbn_core.nets.plugins import NETWORKS
+
+    network, _, path = text.partition("=")
+    named = network in NETWORKS or re.fullmatch(r"(timm|torchvision):[^/]+|(resnet|wrn)[0-9-]+", network)
+    return {"path": path, "network": network} if path and named else text
+
+
+def _count(files: tuple[str | dict[str, str], ...], size: int | None) -> int:
     """How many members there are or shall be."""
     from benchmarks.suite.specs import matching_files
 
+    patterns = [file if isinstance(file, str) else file["path"] for file in files]
     if not patterns:
         return size or SIZE
     if size:
@@ -155,13 +168,14 @@ def _look(suite: Suite, data: Dataset, device: torch.device) -> None:
     """
     from benchmarks.work.given import look_at, normalisation_hint
 
-    found = look_at(dict.fromkeys(suite.pool.checkpoints, suite.network), suite.task, data, device)
+    files = {member.path: suite.network_of(index) for index, member in enumerate(suite.pool.checkpoints)}
+    found = look_at(files, suite.task, data, device)
     problems = [each.problem for each in found if each.problem]
     for each in found:
         if not each.problem or len(problems) > 1:  # a single one is the error
             echo(each.problem or f"{each.file}: {each.accuracy:.1%} of the validation images are right")
     fitting = next((each.file for each in found if each.fits), None)
-    hint = normalisation_hint(fitting, suite.network, suite.task, data, device) if fitting else ""
+    hint = normalisation_hint(fitting, files[fitting], suite.task, data, device) if fitting else ""
     if hint:
         echo(f"Note: {hint}")
     if len(problems) == 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from benchmarks.environment import RUNTIME_PREFIXES
 from benchmarks.results.external.cells import External, stated_cost
 from benchmarks.results.pairing import CellResult
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import Plan
+from benchmarks.suite.plan import Cell, Plan
+
+_COUNTS = ("params", "macs")
 
 
 def cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str, Any]:
@@ -20,11 +22,9 @@ def cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str,
     Each method is charged in full for everything that it used, as if it were trained alone.
     """
     cell, one = group[0].cell, _unit_cost(plan, store)
-    external = cell.method.name == External.name
-    cost: dict[str, Any] = store.known("cost", cell.cost)
-    if external:
-        cost = stated_cost(store, [result.cell.cost for result in group])
-    columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in ("params", "macs")}
+    external, cells = cell.method.name == External.name, [result.cell for result in group]
+    cost = stated_cost(store, [each.cost for each in cells]) if external else _mean_cost(cells, store)
+    columns: dict[str, Any] = {name: cost.get(name, np.nan) for name in _COUNTS}
     columns["flops"] = 2 * columns["macs"]
     for name in ("params", "macs"):
         columns[f"{name}_rel"] = columns[name] / one.get(name, np.nan)
@@ -55,12 +55,18 @@ def _with_time(part: dict[str, Any]) -> dict[str, Any]:
     return part if part.get("logs", True) else part | {"train_seconds": part["seconds"]}
 
 
+def _mean_cost(cells: Sequence[Cell], store: Store) -> dict[str, Any]:
+    """The cost of a method; its mean over repetitions where a pool mixes networks, so that repetitions differ."""
+    distinct = {cell.cost: store.known("cost", cell.cost) for cell in cells}
+    if len(distinct) < 2:
+        return next(iter(distinct.values()), {})
+    each = [distinct[cell.cost] for cell in cells]
+    return each[0] | {name: float(np.mean([cost.get(name, np.nan) for cost in each])) for name in _COUNTS}
+
+
 def _unit_cost(plan: Plan, store: Store) -> dict[str, Any]:
     """Cost of one member: that of a reference method of size 1."""
-    for cell in plan.cells:
-        if cell.is_reference and cell.size == 1:
-            return store.known("cost", cell.cost)
-    return {}
+    return _mean_cost([cell for cell in plan.cells if cell.is_reference and cell.size == 1], store)
 
 
 def latency_columns(measured: Mapping[str, Any]) -> dict[str, Any]:

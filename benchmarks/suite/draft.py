@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dbn_core.nets.spec import ModuleSpec, classifier_spec
+
 if TYPE_CHECKING:
     from dbn_core.data.dataset import Dataset
 
@@ -27,7 +29,8 @@ class Choices:
         data: ``[data]``, with its source.
         members: of the pool.
         students: epochs of each student.
-        files: weights files or patterns; none where the suite trains the members.
+        files: weights files or patterns, a table with the network where it is another; none where the suite trains the
+            members.
         header: lines at the top of the file.
     """
 
@@ -36,7 +39,7 @@ class Choices:
     data: Mapping[str, Any]
     members: int
     students: int
-    files: tuple[str, ...] = ()
+    files: tuple[str | Mapping[str, str], ...] = ()
     header: tuple[str, ...] = ()
 
 
@@ -50,9 +53,11 @@ def draft(choices: Choices, data: Dataset | None = None) -> dict[str, Any]:
     """
     given, largest = bool(choices.files), choices.members
     network: dict[str, Any] = {"name": choices.network}
-    if given and data and not choices.network.startswith("resnet"):
+    if given and data and isinstance(classifier_spec(network), ModuleSpec):
         network |= {"mean": list(data.mean), "std": list(data.std)}
-    student = {"tau": 1.0, "mixup": 1.0, "start": "source", "lr_scale": 0.5}
+    student: dict[str, Any] = {"tau": 1.0, "mixup": 1.0}
+    if not given or any(isinstance(file, str) for file in choices.files):  # a member has the student's network
+        student |= {"start": "source", "lr_scale": 0.5}
     return {
         "title": choices.name,
         "repetitions": 3,
@@ -111,6 +116,7 @@ _COMMENTS = {
     "latency": "how prediction times are measured",
 }
 _GIVEN = {
+    "network": "that of the students, and of members that name no other",
     "recipe": "how your members were trained, as far as students shall start from it: check every line",
     "recipe.epochs": "only counted as the members' cost",
 }

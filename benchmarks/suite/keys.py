@@ -37,7 +37,8 @@ def base_recipe(suite: Suite, data: DataFacts, repetition: int) -> dict[str, Any
 
 def member_recipe(suite: Suite, data: DataFacts, repetition: int, pool: int, index: int) -> dict[str, Any]:
     """Recipe of member ``index`` of a pool."""
-    return base_recipe(suite, data, repetition) | {"pool": pool, "index": index} | suite.pool.key(include={"weights"})
+    own = {"network": suite.network_of(index).key(), "pool": pool, "index": index}
+    return base_recipe(suite, data, repetition) | own | suite.pool.key(include={"weights"})
 
 
 def part_recipe(

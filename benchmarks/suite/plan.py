@@ -104,14 +104,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Use:
-    """A method as an entry of the suite uses it; keys of its planned parts by size and repetition, of costs by size."""
+    """A method as an entry of the suite uses it; keys of its planned parts and costs by size and repetition."""
 
     method: Method
     label: str
     teachers: str
     precision: str
     parts: dict[tuple[int, int], dict[str, str]] = field(default_factory=dict)
-    costs: dict[int, str] = field(default_factory=dict)
+    costs: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
 def build_plan(suite: Suite, data: DataFacts) -> Plan:
@@ -129,7 +129,7 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
             for size in sorted(set(entry.sizes)):
                 largest = max(entry.sizes) if method.nested else size
                 with naming_method(method):
-                    predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size)
+                    predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size, repetition)
                     made_from = _ingredients(plan, use, size, repetition)
                     terms = method.terms(size) if method.nested else None
                     shifts = _shifts(plan, use, largest, repetition)[:size] if suite.shift else ()
@@ -142,9 +142,9 @@ def member_identity(suite: Suite, repetition: int, position: int) -> tuple[int, 
     """(pool, index) of the member at a position of a repetition's pool; position 0 is the source."""
     if suite.pool.sharing == "independent":
         return repetition, position
-    members = list(range(suite.pool.members))
+    members, sources = list(range(suite.pool.members)), suite.sources
     # While there are enough members, each repetition has another source; the others follow in random order.
-    source = permuted(members, seed_for(seed=suite.seed, purpose="sources"))[repetition % suite.pool.members]
+    source = permuted(sources, seed_for(seed=suite.seed, purpose="sources"))[repetition % len(sources)]
     members.remove(source)
     partners = permuted(members, seed_for(seed=suite.seed, repetition=repetition, purpose="partners"))
     return 0, [source, *partners][position]
@@ -209,7 +209,7 @@ def _member(plan: Plan, repetition: int, position: int) -> str:
         recipe = member_recipe(plan.suite, plan.data, repetition, pool, index)
         payload = {}
         if plan.suite.pool.checkpoints:  # given: the content of its file is part of the key
-            file = plan.suite.pool.checkpoints[index]
+            file = plan.suite.pool.checkpoints[index].path
             recipe["checkpoint"], payload = sha256_of(file), {"file": file}
         plan.members[repetition, position] = _add(
             plan, "member", f"member {index + 1} of pool {pool + 1}", recipe, payload=payload
@@ -315,14 +315,23 @@ def _shifts(plan: Plan, use: _Use, size: int, repetition: int) -> tuple[str, ...
     )
 
 
-def _cost(plan: Plan, use: _Use, size: int) -> str:
-    """Key of the cost, which does not depend on weights: that of the first repetition serves all."""
-    if size in use.costs:
-        return use.costs[size]
-    payload = _predictor_payload(plan, use, size, 0)
+def _cost(plan: Plan, use: _Use, size: int, repetition: int) -> str:
+    """Key of the cost, which does not depend on weights: that of the first repetition serves all.
+
+    Where a pool mixes networks, repetitions run other ones.
+    """
+    mixed = plan.suite.mixes_networks
+    repetition = repetition if mixed else 0
+    if (size, repetition) in use.costs:
+        return use.costs[size, repetition]
+    payload = _predictor_payload(plan, use, size, repetition)
     recipe = cost_recipe(plan.suite, plan.data, use.method, size)
-    use.costs[size] = _add(plan, "cost", f"cost of {use.label} size {size}", recipe, _sources(payload), payload)
-    return use.costs[size]
+    title = f"cost of {use.label} size {size}"
+    if mixed:
+        recipe["members"] = [plan.nodes[key].recipe["network"] for key in payload["members"].values()]
+        title += f", repetition {repetition + 1}"
+    use.costs[size, repetition] = _add(plan, "cost", title, recipe, _sources(payload), payload)
+    return use.costs[size, repetition]
 
 
 def _sources(payload: dict[str, Any]) -> list[tuple[str, str]]:

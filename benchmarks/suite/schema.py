@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializeAsAny,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -115,6 +116,17 @@ class Suite(KeyedOptions):
         return self
 
     @model_validator(mode="after")
+    def _networks_of_members_exist(self) -> Suite:
+        for index, member in enumerate(self.pool.checkpoints):
+            try:
+                self.network_of(index)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"])) or "it"
+                raise ValueError(f"the network of {member.path}: '{where}': {first['msg']}") from error
+        return self
+
+    @model_validator(mode="after")
     def _pools_fit_splits(self) -> Suite:
         if self.pool.sharing == "shared" and self.data.resplits:
             raise ValueError(
@@ -153,6 +165,32 @@ class Suite(KeyedOptions):
             )
         return self
 
+    def network_of(self, index: int) -> NetworkOptions:
+        """The network of a member of the pool, by its index there: ``network``, unless it is given with another one."""
+        given = self.pool.checkpoints[index].network if self.pool.checkpoints else None
+        if given is None:
+            return self.network
+        table = {"name": given} if isinstance(given, str) else given
+        spec = self.task.network_spec(table)
+        for name in ("mean", "std"):  # members of one ensemble were mostly trained on images normalised alike
+            known = getattr(self.network, name, None)
+            if known is not None and name not in table and name in type(spec).model_fields:
+                spec = spec.model_copy(update={name: known})
+        return spec
+
+    @property
+    def mixes_networks(self) -> bool:
+        """Whether a member has another network than ``network``."""
+        return any(self.network_of(index) != self.network for index in range(len(self.pool.checkpoints)))
+
+    @property
+    def sources(self) -> list[int]:
+        """Indices of the members of a pool that may be the source: those with the suite's network, if there are any."""
+        members = list(range(self.pool.members))
+        if not self.mixes_networks:
+            return members
+        return [index for index in members if self.network_of(index) == self.network] or members
+
     def precision(self, entry: MethodEntry) -> str:
         """Precision of the trainings of an entry."""
         return entry.precision or self.students.precision or self.recipe.precision
@@ -169,12 +207,13 @@ class Suite(KeyedOptions):
         """Each method built and checked, with its label.
 
         Raises:
-            SpecError: an unknown method or option, a size that the method or the pool does not support, a label or a
-                method given twice, or a reference method that is a control or has fewer repetitions.
+            SpecError: an unknown method or option, a size, a network or a pool that the method does not support, a
+                label or a method given twice, or a reference method that is a control or has fewer repetitions.
         """
         built, seen, labels = [], set(), set()
         methods = [parse_method(entry.use, entry.options) for entry in self.methods]
         names = [method.name for method in methods]
+        mixed = self.mixes_networks
         for entry, method in zip(self.methods, methods, strict=True):
             if method.task != self.task.name:
                 raise SpecError(
@@ -186,6 +225,8 @@ class Suite(KeyedOptions):
                 raise SpecError(f"'{method.name}' is the reference of every report and repetition: remove `{surplus}`.")
             with naming_method(method):
                 method.check_network(self.network)
+                if mixed:
+                    method.check_pool(self.network_of(self.sources[0]) == self.network, self.network)
             for size in entry.sizes:
                 with naming_method(method):
                     method.check_size(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,23 @@ def _printable(text: str) -> str:
 Printable = Annotated[str, AfterValidator(_printable)]
 
 
+class GivenMember(KeyedOptions):
+    """A weights file of a member that is trained already.
+
+    Attributes:
+        path: of the file; in a suite file also a pattern.
+        network: what it is the weights of, as a name or a table like [network]; None: the suite's network.
+    """
+
+    path: str
+    network: str | dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+
 class PoolSpec(KeyedOptions):
     """The trained members that all methods and sizes share.
 
@@ -42,13 +60,15 @@ class PoolSpec(KeyedOptions):
         weights: ``bf16`` rounds the kernels of a finished member, which halves its file; networks that use it still
             compute in float32.
         checkpoints: weights files of members that are trained already, as paths or patterns such as ``runs/*.pt``;
-            nothing is trained for members then.
+            nothing is trained for members then.  Files of another network than the suite's are tables,
+            ``{ path = "big/*.pt", network = "torchvision:resnet50" }``, whose network is a name or a table like
+            [network], with the mean and std of [network] unless it has its own.
     """
 
     members: int = Field(8, ge=1, le=1000)
     sharing: Literal["independent", "shared"] = "independent"
     weights: Literal["fp32", "bf16"] = "fp32"
-    checkpoints: tuple[str, ...] = ()
+    checkpoints: tuple[GivenMember, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -57,8 +77,9 @@ class PoolSpec(KeyedOptions):
             return values
         if "members" in values or values.get("sharing", "shared") != "shared":
             raise ValueError("the files of `checkpoints` are one shared pool: remove members and sharing")
-        files = [str(file) for pattern in given for file in matching_files(str(pattern))]
-        if len(set(files)) < len(files):
+        tables = [dict(entry) if isinstance(entry, Mapping) else {"path": entry} for entry in given]
+        files = [{**table, "path": str(file)} for table in tables for file in matching_files(str(table.get("path")))]
+        if len({file["path"] for file in files}) < len(files):
             raise ValueError("`checkpoints` names a file twice")
         return {**values, "checkpoints": files, "members": len(files), "sharing": "shared"}
 
@@ -73,7 +94,9 @@ class PoolSpec(KeyedOptions):
 def matching_files(pattern: str) -> list[Path]:
     """The files that a path or a pattern names, absolute, in the order of their names."""
     path = Path(pattern).expanduser().absolute()
-    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(pattern) & set("*?[") else [path]
+    if path.is_file():
+        return [path]
+    found = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))) if set(pattern) & set("*?[") else []
     if not found or not all(file.is_file() for file in found):
         raise ValueError(
             f"there is no file '{pattern}': give the paths of weights files, or a pattern such as runs/*.pt"

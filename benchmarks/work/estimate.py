@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dbn_core.measure.cost import Cost
+    from dbn_core.nets.spec import NetworkOptions
 
 # A training step in forward passes: the backward pass takes about two.
 STEP_PASSES = 3
@@ -75,16 +76,28 @@ def node_work(plan: Plan, node: Node) -> Work:
         passes = _passes(examples, recipe.epochs, recipe.batch_size)
         return Work(passes, 0, STEP_PASSES * passes)
     if node.kind == "views":
-        return Work(0, node.recipe["count"] * examples, node.recipe["count"] * examples)
+        share = sum(_shares(plan, [node.recipe["member"]]))
+        return Work(0, node.recipe["count"] * examples, node.recipe["count"] * examples * share)
     if node.kind == "part":
         cost = part_cost(plan, node)
         passes = _passes(examples, cost.epochs, cost.batch_size)
         taught = 0 if node.payload["views"] else passes * cost.teachers
-        return Work(passes, taught, STEP_PASSES * cost.share * passes + taught)
+        shares = _shares(plan, node.payload["members"]) or [1.0]
+        return Work(passes, taught, STEP_PASSES * cost.share * passes + taught * sum(shares) / len(shares))
     images = {"predictions": counts.get("validation", 0) + counts["test"], "shifts": shifted_images(node)}
-    shares = (part_cost(plan, part).share for part in predicting_parts(plan, node))
-    networks = len(node.payload["members"]) + sum(shares)
+    trained = (part_cost(plan, part).share for part in predicting_parts(plan, node))
+    networks = sum(_shares(plan, node.payload["members"].values())) + sum(trained)
     return Work(forward=images.get(node.kind, 0) * (networks or 1.0))
+
+
+def _shares(plan: Plan, members: Iterable[str]) -> list[float]:
+    """A forward pass of each member in passes of the suite's network; 1, unless a pool mixes networks."""
+    suite = plan.suite
+    if not suite.mixes_networks:
+        return [1.0 for _ in members]
+    own = _counted(suite, plan.data, suite.network).macs
+    networks = (suite.network_of(plan.nodes[key].recipe["index"]) for key in members)
+    return [_counted(suite, plan.data, network).macs / own for network in networks]
 
 
 def is_trained(node: Node) -> bool:
@@ -126,18 +139,29 @@ def _passes(examples: int, epochs: int, batch_size: int) -> int:
 
 def network_cost(plan: Plan) -> Cost:
     """Parameters of the suite's network, and multiply-adds of one forward pass of one image."""
+    return _counted(plan.suite, plan.data, plan.suite.network)
+
+
+_COUNTED: dict[str, Cost] = {}
+
+
+def _counted(suite: Suite, data: DataFacts, spec: NetworkOptions) -> Cost:
+    """As :func:`network_cost`, of any network; counted once."""
     import torch
 
     from dbn_core.measure.cost import count_in_torch
 
-    data = plan.data
-    return count_in_torch(_network(plan.suite, data), torch.zeros(1, data.channels, *data.image_size))
+    key = f"{suite.task!r} {spec!r} {data.channels} {data.image_size} {len(data.classes)}"
+    if key not in _COUNTED:
+        example = torch.zeros(1, data.channels, *data.image_size)
+        _COUNTED[key] = count_in_torch(_network(suite, data, spec), example)
+    return _COUNTED[key]
 
 
-def _network(suite: Suite, data: DataFacts) -> nn.Module:
-    """The suite's network; its constants of normalisation do not matter here."""
+def _network(suite: Suite, data: DataFacts, spec: NetworkOptions) -> nn.Module:
+    """A network for the suite's data; its constants of normalisation do not matter here."""
     statistics = (0.5,) * data.channels, (0.25,) * data.channels
-    return suite.task.new_network(suite.network, data.channels, data.image_size, len(data.classes), *statistics)
+    return suite.task.new_network(spec, data.channels, data.image_size, len(data.classes), *statistics)
 
 
 def seconds_per_pass(suite: Suite, recipe: Recipe, data: DataFacts, device: str, threads: int) -> float:
@@ -153,7 +177,7 @@ def seconds_per_pass(suite: Suite, recipe: Recipe, data: DataFacts, device: str,
 
     place = torch.device(device)
     generator = torch.Generator().manual_seed(0)
-    network = _network(suite, data)
+    network = _network(suite, data, suite.network)
     member_step = suite.task.member_step(network, recipe, generator)
     network.to(place).to(memory_format=torch.channels_last)
     optimizer = make_optimizer(network, recipe)

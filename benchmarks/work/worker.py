@@ -20,7 +20,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node, sha256_of
 from benchmarks.suite.schema import Suite
 from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
-from benchmarks.work.given import check_accuracy, load_member
+from benchmarks.work.given import check_accuracy, load_member, new_network
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
 from benchmarks.work.run_status import RunHandle, watched
 from dbn_core.data.dataset import Dataset, Split
@@ -33,7 +33,7 @@ from dbn_core.methods.evaluation import predict_split
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import parse_method, plugin_of
 from dbn_core.metrics.scores import mixture_log_probs
-from dbn_core.nets.spec import NetworkSpec
+from dbn_core.nets.spec import NetworkOptions, NetworkSpec
 from dbn_core.rng import generator, seeded
 from dbn_core.tasks.classification import check_log_probs
 from dbn_core.tensors import in_bf16, in_fp16, is_finite, pack, unpack
@@ -125,9 +125,14 @@ class ArtefactBuilder:
 
     def member(self, key: str) -> nn.Module:
         """A trained member, frozen, on the device."""
-        network = PredictContext(**self._shared({})).bare_network()
+        network = PredictContext(**self._shared({})).bare_network(self._network_of(key))
         network.load_state_dict(self._load("member", key))
         return freeze(network.to(self.device).to(memory_format=torch.channels_last))
+
+    def _network_of(self, member: str) -> NetworkOptions:
+        if not self.suite.mixes_networks:
+            return self.suite.network
+        return self.suite.network_of(self.store.value("member", member)["value"]["recipe"]["index"])
 
     def run(self, node: Node, handle: RunHandle | None = None) -> None:
         """Make one artefact and store it; after a failure nothing is stored."""
@@ -177,7 +182,8 @@ class ArtefactBuilder:
         file = node.payload["file"]
         if sha256_of(file) != node.recipe["checkpoint"]:
             raise DataError(f"{file} changed since the run was planned: start the run again.")
-        network = load_member(PredictContext(**self._shared({})).bare_network(), file, self.device)
+        spec = self.suite.network_of(node.recipe["index"])
+        network = load_member(new_network(self.suite.task, spec, self.data), file, self.device)
         accuracy = check_accuracy(network, file, self.suite.task, self.data, self.device)
         passes = self.suite.recipe.epochs * len(self.data.train)
         value = {"train_seconds": 0.0, "student_passes": passes, "teacher_passes": 0, "logs": [], "records": {}}

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from dbn_core.errors import SpecError
 from dbn_core.options import KeyedOptions
@@ -107,6 +107,9 @@ class Method(ABC):
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
     needs_batchnorm: ClassVar[bool] = False  # True when it works on BatchNorm statistics: other networks are refused
     needs_split: ClassVar[bool] = False  # True when it cuts networks in two, which only chains of blocks allow
+    # Which members must have the suite's network, where given members mix networks: "none" if they are only run from
+    # images to logits, "source" if member 0 is copied or taken apart, "all" if others are.  None: not said, so all.
+    same_network: ClassVar[Literal["none", "source", "all"] | None] = None
     width_option: ClassVar[str] = "width"  # the option that makes students narrower or wider, if there is one
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
     # False for references, which others are measured against: they never count as best in the report.
@@ -146,6 +149,28 @@ class Method(ABC):
         if width != 1 and not network.splits:
             raise SpecError(
                 f"{self.name}: '{network.label}' has one width: remove {self.width_option}={width:g}, or use a ResNet."
+            )
+
+    def check_pool(self, source_alike: bool, network: NetworkOptions) -> None:
+        """Raise :class:`SpecError` with a sentence when the method does not work on members of several networks.
+
+        Args:
+            source_alike: whether member 0 has the suite's ``network``; others have another one.
+        """
+        remedy = f"remove the method, or give members of '{network.label}'"
+        if self.same_network is None:
+            raise SpecError(
+                f"{self.name} does not say that it works on members of several networks, which [pool] checkpoints "
+                'gives: set same_network = "none" in its class if it only runs them, or remove the method.'
+            )
+        if self.same_network == "all":
+            raise SpecError(
+                f"{self.name} needs members of one network, and [pool] checkpoints gives several: {remedy} alone."
+            )
+        copies = self.same_network == "source" or getattr(self.config, "start", None) == "source"
+        if copies and not source_alike:
+            raise SpecError(
+                f"{self.name} copies or takes apart its source, and no member has the network of [network]: {remedy}."
             )
 
     def parts(self, size: int) -> Sequence[Part]:

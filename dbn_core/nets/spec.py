@@ -153,8 +153,10 @@ class ModuleSpec(NetworkOptions):
 
     @property
     def label(self) -> str:
-        """The name, and the input size where images are resized."""
-        return self.name + (f" at {self.input_size} pixels" if self.input_size else "")
+        """The name with its options, and the input size where images are resized."""
+        options = ",".join(f"{name}={value}" for name, value in self.options.items())
+        name = f"{self.name}[{options}]" if options else self.name
+        return name + (f" at {self.input_size} pixels" if self.input_size else "")
 
     def key(self, include: Collection[str] | None = None, exclude: Collection[str] = ()) -> dict[str, Any]:
         """Options that differ from their defaults, and the SHA-256 of the weights file and of a plugin's code.

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.cli import main
+from benchmarks.commands.new import of_network
 from benchmarks.suite.draft import Choices, draft, ensemble_sizes, suite_text, toml
 from benchmarks.suite.load import load_suite, suite_from
 from dbn_core.data.digits import DigitsSource
@@ -59,7 +60,9 @@ def test_members_are_looked_at_and_a_suite_is_written(
     assert [(label, entry.sizes) for entry, _, label in suite.entries()] == [
         *[("DE", (1, 2)), ("Single (temperature-scaled)", (1,)), ("ED", (2,)), ("Labels alone", (1,))]
     ]
-    assert suite.pool.checkpoints == tuple(str(folder / f"runs/{index}.pt") for index in range(2))
+    assert [member.path for member in suite.pool.checkpoints] == [
+        str(folder / f"runs/{index}.pt") for index in range(2)
+    ]
     assert (suite.students.epochs, suite.students.teachers) == (30, "views(12)")
     before = Path("mine.toml").read_text()
     assert all(line.startswith("# ") for line in before.splitlines()[:4])
@@ -141,6 +144,16 @@ def test_without_members_the_suite_trains_them() -> None:
     assert (suite.pool.members, suite.pool.sharing, suite.recipe.epochs) == (5, "shared", 10)
     assert suite.recipe.batch_size == 64  # at least eight steps of 718 images
     assert max(map(len, text.splitlines())) <= 110
+
+
+def test_students_start_from_a_member_only_where_one_has_their_network() -> None:
+    big = of_network("torchvision:resnet50=runs/lr=0.1/*.pt")
+    assert big == {"path": "runs/lr=0.1/*.pt", "network": "torchvision:resnet50"}
+    assert of_network("runs/lr=0.1/*.pt") == "runs/lr=0.1/*.pt"
+    for files, starts in (((big,), False), ((big, "runs/*.pt"), True)):
+        content = draft(Choices("mine", "torchvision:resnet18", {"source": "digits"}, 4, 10, files))
+        assert ("start" in content["methods"][2]["options"]) == starts
+        assert f'checkpoints = [{{ path = "{big["path"]}", network =' in suite_text(Choices("", "", {}, 4, 1), content)
 
 
 def test_values_survive_the_way_through_toml() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.cli import main
+from benchmarks.python import load_predictions
+from benchmarks.results.rows import analyse, load_cells
 from benchmarks.suite.load import load_suite
+from benchmarks.suite.plan import Node, member_identity
+from benchmarks.work.estimate import node_work
+from benchmarks.work.make import Options, make_artefacts
+from benchmarks.work.planning import plan_suite
+from dbn_core import Method, register
 from dbn_core.errors import SpecError
+from dbn_core.methods.registry import load_plugin
 
 NETWORK = """
 from torch import nn
@@ -62,10 +71,9 @@ sizes = [3]
 """
 
 
-def plain_script(seed: int) -> nn.Module:
+def plain_script(seed: int, width: int = 16) -> nn.Module:
     """What somebody trains who knows nothing of this project: digits, own loop, images divided by 16."""
     torch.manual_seed(seed)
-    width = 16
     network = nn.Sequential(
         *(nn.Conv2d(1, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
         *(nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()),
@@ -162,3 +170,100 @@ def test_what_checkpoints_exclude(folder: Path) -> None:
     refused("runs/*.pt", "runs/none*.pt", "there is no file 'runs/none")
     refused('"runs/*.pt"', '"runs/*.pt", "runs/0.pt"', "names a file twice")
     refused('source = "digits"', 'source = "digits"\nsplit = "repetition"', "shared pool")
+
+
+WIDE = '{ name = "my-cnn", options = { width = 24 } }'
+MIXED = SUITE.replace('["runs/*.pt"]', f'["runs/[01].pt", {{ path = "runs/wide.pt", network = {WIDE} }}]')
+# Students of a network that no member has.
+OTHER: dict[str, Any] = {
+    "network.options": {"width": 8},
+    "pool.checkpoints": [{"path": "runs/[01].pt", "network": "my-cnn"}],
+}
+
+
+@pytest.fixture
+def mixed(folder: Path, clean_registry: None) -> Path:
+    load_plugin("net.py")
+    (folder / "mine.toml").write_text(MIXED)
+    torch.save(plain_script(7, width=24).state_dict(), "runs/wide.pt")
+    return folder
+
+
+def test_the_source_of_a_mixed_pool_has_the_network_of_students(mixed: Path) -> None:
+    suite = load_suite("mine.toml", {"repetitions": 4})
+    assert [suite.network_of(index).key().get("options") for index in range(3)] == [None, None, {"width": 24}]
+    assert all(suite.network_of(index).mean == (0.0,) for index in range(3))  # that of [network]
+    assert suite.sources == [0, 1]
+    orders = [[member_identity(suite, repetition, place)[1] for place in range(3)] for repetition in range(4)]
+    assert all(sorted(order) == [0, 1, 2] for order in orders)
+    assert {order[0] for order in orders} == {0, 1}
+    assert load_suite("mine.toml", {**OTHER, "methods": [{"use": "de", "sizes": [2]}]}).sources == [0, 1]
+
+
+def test_what_a_mixed_pool_needs_is_said_when_the_suite_is_loaded(mixed: Path) -> None:
+    def refused(use: str, words: str, **changes: Any) -> None:
+        table = {"use": use, "sizes": [2]}
+        suite = load_suite("mine.toml", {"methods": [{"use": "de", "sizes": [1]}, table], **changes})
+        with pytest.raises(SpecError, match=words):
+            suite.entries()
+
+    class Plugin(Method):
+        """Says nothing."""
+
+        def predictor(self, size: int, context: Any) -> nn.Module:
+            return nn.Identity()
+
+    register("plugin")(Plugin)
+    refused("plugin", 'plugin does not say .* same_network = "none" in its class')
+    refused("dbn[members_per_bridge=2,split_at=0]", "dbn copies or takes apart its source", **OTHER)
+    refused("ed[start=source]", "ed copies or takes apart its source.*give members of 'my-cnn.width=8.'", **OTHER)
+    built_in = {
+        "network": {"name": "resnet8"},
+        "pool.checkpoints": ["runs/0.pt", {"path": "runs/1.pt", "network": "wrn10-1"}],
+    }
+    refused("bn[split_at=block2]", "bn needs members of one network", **built_in)
+    for use in ("ed[start=source]", "end2", "ts", "de-logits", "dbn[members_per_bridge=2,split_at=0]"):
+        sizes = [1] if use == "ts" else [2]
+        load_suite("mine.toml", {"methods": [{"use": use, "sizes": sizes}]}).entries()
+    for entry, words in (
+        ({"path": "runs/0.pt", "network": "my-cnm"}, "unknown network 'my-cnm'"),
+        ({"path": "runs/0.pt", "network": {"name": "my-cnn", "widht": 3}}, "the network of .*0.pt: 'widht'"),
+        ({"path": "runs/0.pt", "netwrok": "my-cnn"}, "unknown key 'netwrok'"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            load_suite("mine.toml", {"pool.checkpoints": [entry, "runs/1.pt"]})
+
+
+def test_members_of_two_networks_are_run_taught_from_and_counted(mixed: Path) -> None:
+    methods = "".join(f'[[methods]]\nuse = "{use}"\nsizes = [3]\n' for use in ("end2", "de-logits"))
+    (mixed / "mine.toml").write_text(MIXED.replace("epochs = 2", "epochs = 1") + methods)
+    suite, options = load_suite("mine.toml"), Options(Path("store"), executor="inline", jobs=0)
+    store = options.open_store()
+    plan = plan_suite(suite, store)
+    outcome = make_artefacts(
+        plan, store, {key for cell in plan.cells for key in cell.results}, options, lambda event: None
+    )
+    assert not outcome.failures
+    summary = analyse(plan, load_cells(plan, store)[0], store, {}).summary.set_index(["family", "size"])
+    narrow, wide = (params(plain_script(0, width)) for width in (16, 24))
+    # DE-2 is a narrow source and either of the others.
+    orders = [[member_identity(suite, repetition, place)[1] for place in range(3)] for repetition in range(2)]
+    assert summary.loc[("de", 1), "params"] == narrow
+    assert summary.loc[("de", 2), "params"] == narrow + sum([narrow, narrow, wide][order[1]] for order in orders) / 2
+    assert summary.loc[("de", 3), "params"] == 2 * narrow + wide == summary.loc[("de-logits", 3), "params"]
+    assert summary.loc[("ed", 3), "params"] == summary.loc[("end2", 3), "params"] == narrow
+    assert summary.loc[("ed", 3), "macs_rel"] == 1.0
+    # The wide member's predictions are those of its own network outside of the suite.
+    predictions = load_predictions("mine.toml", "DE@3", store=Path("store"))
+    network = plain_script(7, width=24)
+    with torch.no_grad():
+        expected = network(suite.data.load().test.images / 255).log_softmax(-1)
+    assert np.allclose(predictions.log_probs[orders[0].index(2)], expected, atol=1e-4)
+    # In an estimate, a pass of the wide member is more than one of a student.
+    [member] = [node.key for node in plan.nodes.values() if node.payload.get("file", "").endswith("wide.pt")]
+    views = Node("views", "", "", {"count": 1, "member": member}, (), {})
+    assert node_work(plan, views).forward > 1.2 * node_work(plan, views).teacher_passes
+
+
+def params(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
