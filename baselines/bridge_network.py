@@ -90,6 +90,10 @@ class BridgeNetwork(Method):
                 f"'{network.label}' has it: remove align."
             )
 
+    def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
+        """The block that bridges read."""
+        return (self.config.split_at,)
+
     def pairs(self, size: int) -> list[tuple[int, int]]:
         """Ends of the curves.  Those of a smaller size come first: 01, 02, 03 (type 1); 01, 02, 12 (type 2)."""
         return [(near, far) for far in range(1, size) for near in range(far if self.config.type == 2 else 1)]

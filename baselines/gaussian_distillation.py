@@ -76,9 +76,8 @@ class GaussianDistillation(Method):
     def _model(self, context: Workspace, teachers: int, examples: int) -> LogitFactors:
         from dbn_core.nets.logit_factors import LogitFactors
 
-        data, factors = context.data, self.config.factors
-        outputs = (1 + factors) * context.classes
-        network = context.task.new_network(context.spec, data.channels, data.image_size, outputs, data.mean, data.std)
+        factors = self.config.factors
+        network = context.bare_network(classes=(1 + factors) * context.classes)
         return LogitFactors(network, factors, teachers, examples)
 
     def _predictor(self, model: LogitFactors, context: Workspace) -> nn.Module:

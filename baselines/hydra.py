@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from dbn_core.errors import SpecError
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
 from dbn_core.methods.student import StudentOptions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
-    from dbn_core.methods.predictors import FeatureMixture
+    from dbn_core.nets.spec import NetworkOptions
 
 
 @register("hydra")
@@ -32,7 +33,6 @@ class Hydra(Method):
     """One student body with M heads, each taught by a member of its own (Hydra)."""
 
     same_network = "none"
-    needs_split = True
     title = "Hydra"
     reference = "Tran et al., 2020, arXiv 2001.04694"
 
@@ -41,9 +41,24 @@ class Hydra(Method):
 
         tau: float = Field(4.0, gt=0, description="distillation temperature")
         split_at: str = Field(
-            "block12", description="last block of the body; the network's last one leaves linear heads"
+            "block12",
+            description="last block of the body; the network's last one leaves linear heads, which every network that "
+            "is no ResNet has anyway",
         )
         width: float = Field(1.0, gt=0, description="multiplier of the student's channels")
+
+    def check_network(self, network: NetworkOptions) -> None:
+        """Heads of blocks need a chain of blocks; linear ones do not."""
+        super().check_network(network)
+        if not network.splits and self.config.split_at != self.Config.model_fields["split_at"].default:
+            raise SpecError(
+                f"{self.name}: '{network.label}' is no chain of blocks, so its heads are linear: remove split_at, or "
+                "use a ResNet."
+            )
+
+    def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
+        """The last block of the body."""
+        return (self.config.split_at,) if network.splits else ()
 
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers."""
@@ -93,12 +108,17 @@ class Hydra(Method):
             step_generator=generator,
         )
 
-    def student(self, size: int, context: Workspace) -> FeatureMixture:
-        """A network, which has the first head itself, and heads of others on its features."""
-        from dbn_core.methods.predictors import FeatureMixture
+    def student(self, size: int, context: Workspace) -> nn.Module:
+        """A network, which has the first head itself, and heads of others on its features.
 
-        config = self.config
-        purposes = ["init", *(f"head-{index}" for index in range(1, self.heads(size)))]
+        Where networks are no chains of blocks, it is one network of as many logits as all heads have.
+        """
+        from dbn_core.methods.predictors import FeatureMixture, LinearHeads
+
+        config, heads = self.config, self.heads(size)
+        if not context.spec.splits:
+            return context.initialise(LinearHeads(context.bare_network(classes=heads * context.classes), heads))
+        purposes = ["init", *(f"head-{index}" for index in range(1, heads))]
         networks = [context.new_network(purpose, context.spec.scaled(config.width)) for purpose in purposes]
         return FeatureMixture(
             networks[0], config.split_at, [network.split(config.split_at)[1] for network in networks[1:]]

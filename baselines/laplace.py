@@ -32,6 +32,7 @@ class Laplace(Method):
 
     same_network = "source"
     title = "Last-layer Laplace"
+    needs_last_layer = True
     reference = "Daxberger et al., NeurIPS 2021, arXiv 2106.14806"
     records = MappingProxyType({"precision": "precision of the prior over the last layer's weights"})
 
@@ -67,18 +68,19 @@ class Laplace(Method):
         import torch
 
         from dbn_core.methods.evaluation import predict_split
-        from dbn_core.nets.laplace import kronecker_factors, log_likelihood, pooled_features
+        from dbn_core.nets.laplace import kronecker_factors, log_likelihood, with_one
 
-        network, head = context.members[0], context.members[0].head.linear
-        weight, bias = head.weight.detach().cpu().double(), head.bias.detach().cpu().double()
+        features, head = context.members[0].last_layer()
+        weight = head.weight.detach().cpu().double()
+        bias = 0.0 if head.bias is None else head.bias.detach().cpu().double()
 
-        def features(split: str) -> tuple[torch.Tensor, torch.Tensor]:
+        def read(split: str) -> tuple[torch.Tensor, torch.Tensor]:
             images = getattr(context.data, split)
-            phi = predict_split(lambda x: pooled_features(network, x), images, context.device).double()
+            phi = predict_split(lambda x: with_one(features(x)), images, context.device).double()
             return phi, phi[:, :-1] @ weight.T + bias
 
-        factors = kronecker_factors(*features("train"))
-        phi, mean = features("validation")
+        factors = kronecker_factors(*read("train"))
+        phi, mean = read("validation")
         square, labels = (phi @ factors["U_a"]).square(), context.data.validation.labels.cpu()
 
         def validation_nll(precision: float) -> float:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.nets.logit_flow import LogitFlow
-    from dbn_core.nets.resnet import Classifier
+    from dbn_core.nets.network import Network
 
 
 @register("edfm")
@@ -36,6 +36,7 @@ class FlowMatchingDistillation(Method):
 
     same_network = "none"
     title = "EDFM"
+    needs_last_layer = True
     reference = "Park et al., ICML 2025, Ensemble Distribution Distillation via Flow Matching"
 
     class Config(EnsembleDistillation.Config):
@@ -72,13 +73,13 @@ class FlowMatchingDistillation(Method):
 
         from dbn_core.bridge.process import target_logits
         from dbn_core.methods.context import freeze
-        from dbn_core.nets.logit_flow import draw_times, pooled
+        from dbn_core.nets.logit_flow import draw_times
 
         if part.name == "student":
             return self._distillation().fit(part, context)
         config, draws = self.config, context.generator("train")
         student = freeze(context.load(self._student(context), "student"))
-        flow = context.initialise(self._flow(context))
+        flow, (read, _) = context.initialise(self._flow(context)), student.last_layer()
 
         def step(batch: Batch) -> torch.Tensor:
             teachers = context.teach(batch)
@@ -90,7 +91,7 @@ class FlowMatchingDistillation(Method):
                 logits = teachers[chosen, torch.arange(examples, device=teachers.device)]
                 logits = logits - logits.mean(-1, keepdim=True)
             with torch.no_grad():
-                features = pooled(student.blocks, batch.images)
+                features = read(batch.images)
             noise = torch.randn(logits.shape, generator=draws).to(logits)
             return flow.loss(features, logits, draw_times(examples, draws).to(logits), noise)
 
@@ -114,7 +115,7 @@ class FlowMatchingDistillation(Method):
             context.load(self._student(context), "student"), context.load(self._flow(context), "flow"), context
         )
 
-    def _predictor(self, student: Classifier, flow: LogitFlow, context: Workspace) -> nn.Module:
+    def _predictor(self, student: Network, flow: LogitFlow, context: Workspace) -> nn.Module:
         import torch
 
         from dbn_core.nets.logit_flow import FlowingLogits
@@ -128,14 +129,12 @@ class FlowMatchingDistillation(Method):
         fields = set(EnsembleDistillation.Config.model_fields)
         return EnsembleDistillation(EnsembleDistillation.Config(**self.config.model_dump(include=fields)))
 
-    def _student(self, context: Workspace) -> Classifier:
+    def _student(self, context: Workspace) -> Network:
         student: Any = self._distillation()._student(context)
         return student
 
     def _flow(self, context: Workspace) -> LogitFlow:
         from dbn_core.nets.logit_flow import LogitFlow
 
-        config, student = self.config, self._student(context)
-        return LogitFlow(
-            context.classes, student.head.linear.in_features, config.flow_width, config.noise, config.data_std
-        )
+        config, (_, linear) = self.config, self._student(context).last_layer()
+        return LogitFlow(context.classes, linear.in_features, config.flow_width, config.noise, config.data_std)

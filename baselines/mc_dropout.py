@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from dbn_core.errors import SpecError
 from dbn_core.methods import method
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.nets.network import Network
+    from dbn_core.nets.spec import NetworkOptions
 
 
 @register("mc-dropout")
@@ -29,6 +32,7 @@ class MonteCarloDropout(Method):
     title = "MC dropout"
     reference = "Gal and Ghahramani, ICML 2016, arXiv 1506.02142"
     nested = True
+    needs_last_layer = True
 
     class Config(method.Config):
         """With ``place=last`` a pass costs the last layer, with ``place=residual`` the whole network."""
@@ -39,6 +43,15 @@ class MonteCarloDropout(Method):
         )
         lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
         epochs: int | None = Field(None, ge=1, description="training length; default: the suite's student budget")
+
+    def check_network(self, network: NetworkOptions) -> None:
+        """Channels within blocks are those of built-in networks."""
+        super().check_network(network)
+        if self.config.place == "residual" and not network.splits:
+            raise SpecError(
+                f"mc-dropout: place=residual drops channels within residual blocks, which '{network.label}' does not "
+                "name: remove place, or use a built-in ResNet."
+            )
 
     def parts(self, size: int) -> list[Part]:
         """One network, for any number of passes."""
@@ -52,10 +65,8 @@ class MonteCarloDropout(Method):
         """Cross-entropy of one pass."""
         from torch.nn import functional as F
 
-        from dbn_core.nets.dropout import Passes
-
         config = self.config
-        network = Passes(context.new_network(), config.rate, config.place)
+        network = self._passes(context.new_network())
 
         def step(batch: Batch) -> torch.Tensor:
             return F.cross_entropy(network(batch.images)[0], batch.mixed_labels(context.classes))
@@ -66,6 +77,12 @@ class MonteCarloDropout(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The network with T passes."""
-        from dbn_core.nets.dropout import Passes
+        return context.load(self._passes(context.bare_network(), size), "network")
 
-        return context.load(Passes(context.bare_network(), self.config.rate, self.config.place, size), "network")
+    def _passes(self, network: Network, size: int = 1) -> nn.Module:
+        from dbn_core.nets.dropout import LastPasses, Passes
+        from dbn_core.nets.resnet import Classifier
+
+        if isinstance(network, Classifier):
+            return Passes(network, self.config.rate, self.config.place, size)
+        return LastPasses(network, self.config.rate, size)

@@ -35,6 +35,7 @@ class MembersInOne(Method):
     """What the methods of this file share."""
 
     same_network = "none"
+    needs_blocks = True
 
     class Config(TrainingOptions):
         """See :class:`TrainingOptions`."""

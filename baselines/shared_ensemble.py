@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.nets.heads import BridgeHead
+    from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
 
@@ -42,6 +43,10 @@ class SharedEnsemble(Method):
     def parts(self, size: int) -> list[Part]:
         """A branch for each member but the source."""
         return [Part(f"branch-{branch}", members=(0,)) for branch in range(1, size)]
+
+    def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
+        """The last shared block."""
+        return (self.config.split_at,)
 
     def members(self, size: int) -> tuple[int, ...]:
         """The source, whose early blocks are shared."""

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
-    from dbn_core.nets.resnet import Classifier
+    from dbn_core.nets.network import Network
+    from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
 
@@ -75,6 +76,10 @@ class StudentBridge(Method):
                 f"on each {config.members_per_bridge} teach a bridge, which does not fit size {size}: change the size, "
                 "source_members, members_per_bridge or bridge_from."
             )
+
+    def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
+        """The node of the student whose features the bridges read."""
+        return (self.config.split_at,)
 
     def _groups(self, size: int) -> list[tuple[int, ...]]:
         """Positions of the members that teach each bridge."""
@@ -125,7 +130,7 @@ class StudentBridge(Method):
         return trained if self.config.joint else bridges[0]
 
     def _train(
-        self, trained: nn.Module, source: Classifier, bridges: Any, places: list[list[int]], context: FitContext
+        self, trained: nn.Module, source: Network, bridges: Any, places: list[list[int]], context: FitContext
     ) -> None:
         """Train bridges, and their source where that is joint.
 
@@ -191,7 +196,7 @@ class StudentBridge(Method):
                 context.load(bridge, f"bridge-{index}")
         return self._predictor(source, bridges)
 
-    def _predictor(self, source: Classifier, bridges: Iterable[Denoiser]) -> nn.Module:
+    def _predictor(self, source: Network, bridges: Iterable[Denoiser]) -> nn.Module:
         from dbn_core.methods.predictors import BridgedSource
 
         config = self.config
@@ -202,7 +207,7 @@ class StudentBridge(Method):
         fields = set(EnsembleDistillation.Config.model_fields)
         return EnsembleDistillation(EnsembleDistillation.Config(**self.config.model_dump(include=fields)))
 
-    def _source(self, context: Workspace) -> Classifier:
+    def _source(self, context: Workspace) -> Network:
         return context.new_network(spec=context.spec.scaled(self.config.width))
 
     def _bridge(self, context: Workspace, purpose: str = "init") -> Denoiser:

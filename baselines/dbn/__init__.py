@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from dbn_core.bridge.denoiser import Denoiser
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
 DISTILLED_PART: dict[bool | str, str] = {True: "onestep", "branches": "branches"}
@@ -63,6 +64,10 @@ class DiffusionBridgeNetwork(Method):
                 f"dbn: with members_per_bridge={self.config.members_per_bridge} the size is 1 + a multiple of "
                 f"{further}, not {size}: set members_per_bridge={size} for one bridge of {size} members."
             )
+
+    def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
+        """The node whose features condition the score networks."""
+        return (self.config.split_at,)
 
     def members(self, size: int) -> tuple[int, ...]:
         """The source."""

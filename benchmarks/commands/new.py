@@ -63,6 +63,7 @@ def new(
     from benchmarks.suite.plan import build_plan
     from benchmarks.work.make import Options
     from benchmarks.work.planning import data_facts
+    from benchmarks.work.preflight import check_networks
 
     load_plugins(plugin)
     file = Path(f"{name.removesuffix('.toml')}.toml")
@@ -86,12 +87,14 @@ def new(
     suite, text = _drafted(choices, dataset, changed, file)
     if files:
         _look(suite, dataset, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    facts = data_facts(dataset)
+    check_networks(suite, facts)
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("x", encoding="utf-8") as out:
         out.write(text)
     echo(f"Wrote {file}.{' Students start from its [recipe]: check every line of it.' if files else ''}\n")
     options = Options(plugins=plugin or [])
-    show_plan(build_plan(suite, data_facts(dataset)), options.open_store(), options)
+    show_plan(build_plan(suite, facts), options.open_store(), options)
     echo(f"Next: {run}")
 
 

@@ -87,6 +87,7 @@ def run(
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
     from benchmarks.work.planning import plan_suite
+    from benchmarks.work.preflight import check_networks
     from benchmarks.work.progress import Reporter
 
     if device not in ("auto", "cpu") and not re.fullmatch(r"cuda(:\d+)?", device):
@@ -104,7 +105,9 @@ def run(
     )  # fmt: skip
     if dry_run:
         the_store = options.open_store()
-        show_plan(plan_suite(chosen, the_store), the_store, options)
+        plan = plan_suite(chosen, the_store)
+        check_networks(chosen, plan.data)
+        show_plan(plan, the_store, options)
         return
     if not replace_rows:
         check_rows(rows, chosen, options.source)

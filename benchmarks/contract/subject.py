@@ -215,8 +215,12 @@ class Subject:
         return self.fit(part, states, **options)
 
 
-def make_subject(method: Method) -> Subject:
-    """A method with the two smallest sizes that it accepts, and members of its own."""
+def make_subject(method: Method, spec: Any = None) -> Subject:
+    """A method with the two smallest sizes that it accepts, and members of its own.
+
+    Args:
+        spec: of the networks; None: the small one of the method's task.
+    """
     sizes = []
     for size in range(1, LARGEST_SIZE + 1):
         try:
@@ -224,15 +228,27 @@ def make_subject(method: Method) -> Subject:
         except Exception:  # a check of its own reports what is no SpecError
             continue
         sizes.append(size)
-    task, spec, data, members = _world(method.task, method.needs_batchnorm)
+    task, spec, data, members = _world(method.task, method.needs_batchnorm, None if spec is None else _Given(spec))
     return Subject(method, sizes[:2], task, spec, data, copy.deepcopy(members))
 
 
+@dataclass(frozen=True)
+class _Given:
+    """A spec as an argument that can be hashed."""
+
+    spec: Any
+
+    def __hash__(self) -> int:
+        return hash(self.spec.model_dump_json())
+
+
 @lru_cache
-def _world(name: str, needs_batchnorm: bool) -> tuple[Task, Any, Dataset, list[nn.Module]]:
+def _world(name: str, needs_batchnorm: bool, given: _Given | None = None) -> tuple[Task, Any, Dataset, list[nn.Module]]:
     task = task_named(name)()
     spec, data = task.trial()
-    if needs_batchnorm:
+    if given is not None:
+        spec = given.spec
+    elif needs_batchnorm:
         spec = spec.model_copy(update={"norm": "batchnorm"})
     members = []
     for index in range(LARGEST_SIZE):

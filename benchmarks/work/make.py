@@ -21,6 +21,7 @@ from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
 from benchmarks.work.executors import cuda_devices, engine
 from benchmarks.work.planning import edited_plugins, wait_until_seen
+from benchmarks.work.preflight import check_networks
 from benchmarks.work.run_status import RunHandle, new_run, request_stop, time_limit, write_record
 from benchmarks.work.schedule import Event, Outcome, Scheduler, missing_nodes, needs_failed
 from dbn_core.errors import InterruptedRunError, SpecError, StoreError, did_you_mean
@@ -100,7 +101,7 @@ def make_artefacts(
     whole, failed = Outcome(), dict[str, str]()
     for line in edited_plugins(plan, store):
         report(line)
-    for _ in range(3):  # artefacts can be damaged during a run; give up after three attempts
+    for attempt in range(3):  # artefacts can be damaged during a run; give up after three attempts
         known = len(store.damaged)
         nodes = missing_nodes(plan, store, targets)
         for key, node in list(nodes.items()):  # a training that failed would fail again
@@ -112,6 +113,8 @@ def make_artefacts(
             report(f"{damage}: it is made again.")
         if not nodes:
             break
+        if not attempt:
+            check_networks(plan.suite, plan.data)
         if sentence := announce(plan, nodes, options.processes, options.threads, options.device):
             report(sentence)
         outcome = _make(plan, store, nodes, options, report)

@@ -55,11 +55,11 @@ class Workspace:
         """A freshly initialised network of the suite's architecture (or of ``spec``): a member to be."""
         return self.initialise(self.bare_network(spec), purpose)
 
-    def bare_network(self, spec: Any = None) -> Any:
-        """As :meth:`new_network`, without seeded initialisation, on the CPU."""
+    def bare_network(self, spec: Any = None, classes: int | None = None) -> Any:
+        """As :meth:`new_network`, without seeded initialisation, on the CPU; ``classes`` outputs in the place of K."""
         data = self.data
         return self.task.new_network(
-            spec or self.spec, data.channels, data.image_size, data.num_classes, data.mean, data.std
+            spec or self.spec, data.channels, data.image_size, classes or data.num_classes, data.mean, data.std
         )
 
     def initialise(self, module: Any, purpose: str = "init") -> Any:

@@ -13,7 +13,8 @@ This module imports neither torch nor the harness, so that plugins can be listed
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from dbn_core.measure.cost import Cost
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.nets.network import Network
     from dbn_core.nets.spec import NetworkOptions
     from dbn_core.train.recipe import Recipe
 
@@ -110,6 +112,8 @@ class Method(ABC):
     # Which members must have the suite's network, where given members mix networks: "none" if they are only run from
     # images to logits, "source" if member 0 is copied or taken apart, "all" if others are.  None: not said, so all.
     same_network: ClassVar[Literal["none", "source", "all"] | None] = None
+    needs_blocks: ClassVar[bool] = False  # True when it changes layers within the blocks of built-in networks
+    needs_last_layer: ClassVar[bool] = False  # True when it reads what the network's last linear layer reads
     width_option: ClassVar[str] = "width"  # the option that makes students narrower or wider, if there is one
     nested: ClassVar[bool] = False  # True when the terms of a small size are the first terms of a larger one
     # False for references, which others are measured against: they never count as best in the report.
@@ -140,6 +144,11 @@ class Method(ABC):
                 f"{self.name} cuts networks after a block, and '{network.label}' is no chain of blocks: use a ResNet, "
                 "or remove the method."
             )
+        if self.needs_blocks and not network.splits:
+            raise SpecError(
+                f"{self.name} changes layers within the blocks of a built-in ResNet, and '{network.label}' is none: "
+                "use a ResNet, or remove the method."
+            )
         if self.needs_batchnorm and getattr(network, "norm", "batchnorm") != "batchnorm":
             raise SpecError(
                 f"{self.name} works on BatchNorm statistics, and the suite's networks have none: remove the method, or "
@@ -150,6 +159,40 @@ class Method(ABC):
             raise SpecError(
                 f"{self.name}: '{network.label}' has one width: remove {self.width_option}={width:g}, or use a ResNet."
             )
+        if network.splits:
+            for node in self.feature_nodes(network):
+                with self._naming():
+                    network.feature_channels(node)
+
+    def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
+        """The blocks or submodules whose features the method reads, as its options name them."""
+        return ()
+
+    def check_built(self, network: Network, images: torch.Tensor) -> None:
+        """As :meth:`check_network`, for what only the network itself can tell: its nodes, norms and last layer.
+
+        Args:
+            network: one of a library or plugin, with any weights, in evaluation mode.
+            images: [B, C, H, W] as the suite has them.
+        """
+        from dbn_core.nets.network import check_last_layer, has_batchnorm
+
+        with self._naming():
+            if self.needs_batchnorm and not has_batchnorm(network):
+                raise SpecError("The network has no BatchNorm: remove the method, or choose a network that has.")
+            for node in self.feature_nodes(network.spec):
+                network.tap(node)(images)
+            if self.needs_last_layer:
+                check_last_layer(network, images)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Put the method's name in front of a :class:`SpecError`."""
+        try:
+            yield
+        except SpecError as error:
+            sentence = str(error)
+            raise SpecError(f"{self.name}: {sentence[:1].lower()}{sentence[1:]}") from error
 
     def check_pool(self, source_alike: bool, network: NetworkOptions) -> None:
         """Raise :class:`SpecError` with a sentence when the method does not work on members of several networks.

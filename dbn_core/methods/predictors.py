@@ -29,6 +29,24 @@ class Mixture(nn.Module):
         return torch.stack([network(images).log_softmax(-1) for network in self.networks])
 
 
+class LinearHeads(nn.Module):
+    """A network whose last layer is that of M linear heads: images to log-probabilities [M, B, K].
+
+    Args:
+        network: [B, C, H, W] to [B, M K], head by head.
+        heads: M.
+    """
+
+    def __init__(self, network: nn.Module, heads: int) -> None:
+        super().__init__()
+        self.network, self.heads = network, heads
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [M, B, K]."""
+        logits: torch.Tensor = self.network(images).unflatten(1, (self.heads, -1))
+        return logits.transpose(0, 1).log_softmax(-1)
+
+
 class Tempered(nn.Module):
     """One network, its logits divided by a temperature."""
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from dbn_core.nets.network import Network
+from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import BasicBlock, Classifier
 
 Place = Literal["last", "residual"]
@@ -25,8 +27,29 @@ class DroppedMaps(nn.Module):
         return F.dropout2d(self.layer(x), self.rate)
 
 
+class LastPasses(nn.Module):
+    """T passes of the last linear layer of any network, each of which drops other features.
+
+    Args:
+        network: its logits are the output of a linear layer.
+        rate: probability that a feature is dropped.
+        passes: T.
+    """
+
+    def __init__(self, network: Network, rate: float, passes: int = 1) -> None:
+        super().__init__()
+        self.features, self.linear = network.last_layer()
+        self.rate, self.passes = rate, passes
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to log-probabilities [T, B, K]; the features are computed once."""
+        h = self.features(images)
+        logits = [full_precision(self.linear(F.dropout(h, self.rate))) for _ in range(self.passes)]
+        return torch.stack(logits).log_softmax(-1)
+
+
 class Passes(nn.Module):
-    """T passes of one network, each of which drops other channels: images to log-probabilities [T, B, K].
+    """T passes of one ResNet, each of which drops other channels: images to log-probabilities [T, B, K].
 
     Args:
         network: changed where the place is ``residual``.

@@ -15,17 +15,13 @@ from typing import Literal
 import torch
 from torch import nn
 
-from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.network import Network
 
 Link = Literal["pairwise", "probit"]
 
 
-def pooled_features(network: Classifier, images: torch.Tensor) -> torch.Tensor:
-    """What the linear head reads, with a one for its bias: [B, C, H, W] to [B, D + 1]."""
-    h = images
-    for block in network.blocks:
-        h = block(h)
-    h = h.mean((2, 3))
+def with_one(h: torch.Tensor) -> torch.Tensor:
+    """What the linear head reads, with a one for its bias: [B, D] to [B, D + 1]."""
     return torch.cat([h, torch.ones_like(h[:, :1])], 1)
 
 
@@ -62,7 +58,7 @@ class LastLayerLaplace(nn.Module):
     """A network whose head has a Gaussian over its weights: images to log-probabilities [B, K].
 
     Args:
-        network: trained.
+        network: trained; its logits are the output of a linear layer.
         factors: of :func:`kronecker_factors`.
         precision: delta, of the prior.
         link: see :func:`log_likelihood`.
@@ -72,9 +68,10 @@ class LastLayerLaplace(nn.Module):
     U_g: torch.Tensor
     variances: torch.Tensor
 
-    def __init__(self, network: Classifier, factors: dict[str, torch.Tensor], precision: float, link: Link) -> None:
+    def __init__(self, network: Network, factors: dict[str, torch.Tensor], precision: float, link: Link) -> None:
         super().__init__()
-        self.network, self.link = network, link
+        self.features, self.linear = network.last_layer()
+        self.link: Link = link
         variances = 1 / (torch.outer(factors["a"], factors["g"]) + precision)
         stored = {"U_a": factors["U_a"], "U_g": factors["U_g"], "variances": variances}
         for name, tensor in stored.items():
@@ -82,7 +79,6 @@ class LastLayerLaplace(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [B, K]."""
-        phi = pooled_features(self.network, images)
-        linear = self.network.head.linear
-        mean = nn.functional.linear(phi[:, :-1], linear.weight, linear.bias)
+        phi = with_one(self.features(images))
+        mean = self.linear(phi[:, :-1])
         return log_likelihood(mean, (phi @ self.U_a).square() @ self.variances, self.U_g, self.link)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dbn_core.nets.resnet import Classifier
+from dbn_core.nets.network import Network
 
 _FREQUENCIES = 16
 _LAST_TIME = 0.999
@@ -118,32 +118,25 @@ def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
 
 
 class FlowingLogits(nn.Module):
-    """A frozen network up to its pooled features, and draws of logits by the flow; the features are computed once.
+    """A frozen network up to its last layer, and draws of logits by the flow; the features are computed once.
 
     Args:
-        network: its own head is not used.
-        flow: conditioned on the pooled features of its last block.
+        network: its last linear layer is not used.
+        flow: conditioned on what that layer reads.
         noise: standard normal starts [draws, K], the same for every image, so that a term is one function of images.
         intervals: see :meth:`LogitFlow.sample`.
     """
 
     noise: torch.Tensor
 
-    def __init__(self, network: Classifier, flow: LogitFlow, noise: torch.Tensor, intervals: int) -> None:
+    def __init__(self, network: Network, flow: LogitFlow, noise: torch.Tensor, intervals: int) -> None:
         super().__init__()
-        self.blocks, self.flow, self.intervals = network.blocks, flow, intervals
+        self.features, _ = network.last_layer()
+        self.flow, self.intervals = flow, intervals
         self.register_buffer("noise", noise)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to log-probabilities [draws, B, K]."""
-        h = pooled(self.blocks, images)
+        h = self.features(images)
         start = self.noise[:, None].expand(-1, len(images), -1)
         return self.flow.sample(h, start, self.intervals).log_softmax(-1)
-
-
-def pooled(blocks: nn.ModuleList, images: torch.Tensor) -> torch.Tensor:
-    """Pooled features [B, C] of a network's blocks."""
-    h = images
-    for block in blocks:
-        h = block(h)
-    return h.mean((2, 3))

@@ -7,6 +7,7 @@ need: normalisation, resizing, seeded weights, weights from a file, and features
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean
+from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean, reason
 from dbn_core.nets.network import HookTap, Network
 from dbn_core.nets.plugins import NETWORKS
 from dbn_core.nets.precision import full_precision
@@ -42,7 +43,8 @@ class ModuleNetwork(Network):
         self, spec: ModuleSpec, classes: int, channels: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
-        self.spec, self.classes, self.channels = spec, classes, channels
+        self.spec: ModuleSpec = spec
+        self.classes, self.channels = classes, channels
         self.normalise = Normalise(spec.mean or mean, spec.std or std)
         self.body = self._build()
 
@@ -93,7 +95,29 @@ class ModuleNetwork(Network):
 
     def tap(self, at: str) -> HookTap:
         """Features at the submodule ``at`` of the library's network, and logits."""
-        return HookTap(self, f"body.{at}")
+        return HookTap(self, at, within="body")
+
+    def last_layer(self) -> tuple[nn.Module, nn.Linear]:
+        """A network of the same modules with the last linear layer of K outputs left out, and that layer."""
+        linears = {name: module for name, module in self.body.named_modules() if isinstance(module, nn.Linear)}
+        path = next((name for name in reversed(linears) if linears[name].out_features == self.classes), None)
+        if not path:
+            raise SpecError(
+                f"The network has no linear layer of {self.classes} outputs: choose another network, or remove the "
+                "method."
+            )
+        features = copy.copy(self)
+        features._modules = {**self._modules, "body": _without(self.body, path)}
+        features.classes = linears[path].in_features
+        return features, linears[path]
+
+
+def _without(module: nn.Module, path: str) -> nn.Module:
+    """The same module, but for the submodule at ``path``, which passes on its input; all other modules are shared."""
+    first, _, rest = path.partition(".")
+    child, other = module.get_submodule(first), copy.copy(module)
+    other._modules = {**module._modules, first: _without(child, rest) if rest else nn.Identity()}
+    return other
 
 
 def _timm(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
@@ -138,8 +162,10 @@ def _plugin(name: str, classes: int, channels: int, options: Mapping[str, Any]) 
 def _made(name: str, build: Callable[[], Any]) -> nn.Module:
     try:
         module = build()
-    except Exception as error:
-        raise PluginError(f"Network '{name}' cannot be built: {type(error).__name__}: {error}.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit, which a plugin may raise
+        raise PluginError(f"Network '{name}' cannot be built: {type(error).__name__}: {reason(error)}.") from error
     if not isinstance(module, nn.Module):
         raise PluginError(f"Network '{name}' is {type(module).__name__}, no torch module: return one.")
     return module

@@ -151,7 +151,8 @@ class Classifier(Network):
         self, spec: NetworkSpec, classes: int, in_channels: int, mean: Sequence[float], std: Sequence[float]
     ) -> None:
         super().__init__()
-        self.spec, self.classes = spec, classes
+        self.spec: NetworkSpec = spec
+        self.classes = classes
         kernel, stride = {"3x3": (3, 1), "3x3/2": (3, 2), "7x7": (7, 2)}[spec.stem]
         stem: list[nn.Module] = [
             Normalise(mean, std),
@@ -178,6 +179,10 @@ class Classifier(Network):
         """Features after block ``at`` and logits; raises :class:`SpecError` when there is no such block."""
         return SplitTap(*self.split(at))
 
+    def last_layer(self) -> tuple[nn.Sequential, nn.Linear]:
+        """Blocks and pooling, and the linear layer of the head."""
+        return nn.Sequential(*self.blocks, GlobalPooling()), self.head.linear
+
     def split(self, at: str) -> tuple[nn.Sequential, nn.Sequential]:
         """Features up to and including block ``at`` and the rest as a head; both share this network's weights.
 
@@ -188,6 +193,14 @@ class Classifier(Network):
         """
         index = block_index(at, len(self.blocks) - 1)
         return nn.Sequential(*self.blocks[: index + 1]), nn.Sequential(*self.blocks[index + 1 :], self.head)
+
+
+class GlobalPooling(nn.Module):
+    """Means of feature maps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, C]."""
+        return x.mean((2, 3))
 
 
 class Head(nn.Module):

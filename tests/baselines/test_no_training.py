@@ -15,7 +15,7 @@ from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from dbn_core.measure.cost import measure_cost
 from dbn_core.methods.registry import parse_method
-from dbn_core.nets.laplace import LastLayerLaplace, kronecker_factors, log_likelihood, pooled_features
+from dbn_core.nets.laplace import LastLayerLaplace, kronecker_factors, log_likelihood, with_one
 from dbn_core.rng import generator
 from tests.support.fitting import RECIPE_PLAIN, data, fit, images, predictor, trained
 
@@ -149,7 +149,7 @@ def test_a_sharp_prior_leaves_the_network_and_validation_softens_an_over_confide
 
 def test_laplace_costs_two_small_products():
     parts, x = fit("laplace[link=probit]", 1), images(1)
-    phi = pooled_features(trained(0, "frn"), x)
+    phi = with_one(trained(0, "frn").last_layer()[0](x))
     d, k = phi.shape[1], 4
     extra = measure_cost(predictor("laplace[link=probit]", 1, parts), x).macs - measure_cost(trained(0, "frn"), x).macs
     assert extra == d * d + d * k + k * k
