@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.commands.common import REPORTS, echo, table
+from benchmarks.commands.common import REPORTS, echo
+from benchmarks.commands.display import print_table
 from dbn_core.errors import SpecError, did_you_mean
 
 PAGE = REPORTS / "README.md"
@@ -40,7 +41,8 @@ def leaderboard(
     for board in [boards[suite]] if suite else boards.values():
         columns = ["method", "size", "n", "DEE calibrated", "DEE raw", "ACC %", "NLL", "FLOPs", "training", "status"]
         rows = [(row.label, *(cell.replace("\\", "") for cell in row.cells[1:-1])) for row in board.shown]
-        table(f"{board.suite}: {board.title}", columns, rows)
+        echo(f"{board.suite}: {board.title}")
+        print_table(columns, rows)
 
 
 def _rescore() -> None:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.entries import NONE, LeaderboardEntry, load_entries
+from benchmarks.entries import FILE, NONE, LeaderboardEntry, load_entries
 from benchmarks.published import PublishedFigure, load_published
 from benchmarks.report.load import load_results
 from benchmarks.report.model import ENDS, Results
@@ -204,7 +204,7 @@ def _own(row: Mapping[Any, Any], results: Results) -> BoardRow:
 
 def _entry(entry: LeaderboardEntry, one: Mapping[Any, Any], largest: int | None) -> BoardRow:
     """The row of an entry; its cost is relative to one network of the suite."""
-    nan = math.nan
+    nan, folder = math.nan, f"../results/entries/{entry.suite}/{entry.name}"
 
     def figure(name: str) -> tuple[float, float, float]:
         found = entry.scores.get(name)
@@ -222,9 +222,7 @@ def _entry(entry: LeaderboardEntry, one: Mapping[Any, Any], largest: int | None)
         flops=(entry.cost.macs or nan) / one["macs"],
         training=(entry.cost.train_passes or nan) / one["member_passes"],
         status=entry.status,
-        sources=_links(
-            [("entry", f"../results/entries/{entry.suite}/{entry.name}"), ("code", entry.code), _paper(entry.paper)]
-        ),
+        sources=_links([("entry", f"{folder}/{FILE}"), ("code", entry.code), _paper(entry.paper)]),
         entry=True,
         largest=largest,
     )

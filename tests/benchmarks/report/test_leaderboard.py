@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from benchmarks.cli import application
 from benchmarks.entries import make_entry
 from benchmarks.report.leaderboard import BEST, Board, leaderboard, render_leaderboard
 from benchmarks.results.entries import write_entry
@@ -50,9 +52,7 @@ def test_the_committed_page_is_what_the_command_writes() -> None:
 def test_every_link_of_the_page_leads_somewhere() -> None:
     text = PAGE.read_text(encoding="utf-8")
     links = re.findall(r"\]\(((?!https?:|#)[^)#]+)", text)
-    assert {f"{folder.name}/report.md" for folder in (ROOT / "reports").glob("*/") if folder.name != "claims"} - {
-        f"{folder.name}/report.md" for folder in (ROOT / "reports").glob("runs/")
-    } <= set(links)
+    assert {page.relative_to(PAGE.parent).as_posix() for page in PAGE.parent.glob("*/report.md")} <= set(links)
     assert [link for link in links if not (PAGE.parent / link).exists()] == []
 
 
@@ -108,6 +108,16 @@ def test_an_entry_of_a_suite_without_a_board_is_an_error(results: Path) -> None:
     write_entry(results / "entries", entry(4, 1.0, suite="digits"), b"p")
     with pytest.raises(SpecError, match="'digits', which has no board"):
         leaderboard(results)
+
+
+def test_the_command_prints_the_board_of_a_suite(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(results.parent)
+    said = CliRunner().invoke(application("leaderboard"), ["leaderboard", "cifar10-cpu"])
+    assert said.exit_code == 0, said.output
+    assert re.search(r"^ED \(48 epochs\) +8 +3 +2\.04 \[1\.8, 2\.5\] .* reproduced$", said.output, re.M)
+    wrong = CliRunner().invoke(application("leaderboard"), ["leaderboard", "cifar10"])
+    assert "did you mean 'cifar10-cpu'" in str(wrong.exception)
+    assert not Path("reports").exists()
 
 
 def test_no_time_is_on_the_page() -> None:
