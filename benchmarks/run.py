@@ -281,6 +281,7 @@ def write_results(folder: Path, tables: ResultTables, meta: dict[str, Any]) -> N
         from safetensors.numpy import save
 
         contents["exhibits.safetensors"] = save(tables.exhibits)
+    contents["rows.parquet"] = tables.rows.to_parquet(index=False)
     for name in ("rows", "summary", "comparisons", "reliability", "records", "shifts"):
         frame: pd.DataFrame | None = getattr(tables, name)
         if frame is not None and not (name == "records" and frame.empty):

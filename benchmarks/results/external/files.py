@@ -128,11 +128,18 @@ def _table(path: Path) -> pd.DataFrame:
     frame.columns = [str(column).strip() for column in frame.columns]
     if not frame.size:
         raise DataError(f"'{path}' has no rows: write one for each example.")
+    if frame.columns[0] == "Unnamed: 0" and _counts_rows(frame.iloc[:, 0]):
+        frame = frame.iloc[:, 1:]
     if any(name.startswith("Unnamed: ") for name in frame.columns):
         raise DataError(f"'{path}' has a column without a name: save it without the index (index=False).")
     if any(_is_fraction(name) for name in frame.columns):
         raise DataError(f"'{path}' has no header line: name the columns, for example by class.")
     return frame
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    """Whether a column is the index that pandas (from 0) or R (from 1) writes."""
+    return any(np.array_equal(column, np.arange(start, start + len(column))) for start in (0, 1))
 
 
 def _is_fraction(name: str) -> bool:

@@ -76,11 +76,14 @@ def load_predictions(
     for split, file, given in (("test", path, labels), ("validation", validation or path, validation_labels)):
         if split in held:
             truth = _labels(file, held, split, given)
-            block, values = _log_probs(file, held.pop(split), split, values)  # both splits hold the same kind
+            given_block = held.pop(split)
+            stacked = _by_member(given_block, len(truth))
+            block, values = _log_probs(file, stacked, split, values)  # both splits hold the same kind
             _check_labels(file, block, given or file, truth, split)
             arrays |= {split: block, f"{split}_labels": truth}
             members, examples, classes = block.shape
             many = f"{members} members, " if members > 1 else ""
+            many += "one after the other, " if stacked.ndim > given_block.ndim else ""
             notes.append(f"{file.name}: {values}, {many}{examples} {split} examples, {classes} classes.")
     _check_validation(path, arrays)
     return Predictions(arrays, path.name, notes, tuple(map(str, held.get("classes", ()))))
@@ -156,6 +159,12 @@ def _log_probs(file: Path, block: Array, split: str, values: str) -> tuple[Array
     if np.isnan(block.max()):
         raise DataError(f"'{file}' has {split} examples in which every class has probability 0: predict them again.")
     return block, kind
+
+
+def _by_member(block: Array, examples: int) -> Array:
+    """Rows [M * N, K], all examples of one member after the other as in torch-uncertainty, as [M, N, K]."""
+    members, rest = divmod(len(block), examples) if block.ndim == 2 and examples else (1, 0)
+    return block.reshape(members, examples, -1) if members > 1 and not rest else block
 
 
 def _sums(rows: Array, kind: str) -> Array:

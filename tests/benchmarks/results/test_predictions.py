@@ -102,6 +102,19 @@ def test_labels_come_in_every_form(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.arrays["test_labels"], LABELS)
 
 
+def test_members_one_after_the_other_are_told_by_the_labels(tmp_path: Path, labels: Path) -> None:
+    np.save(tmp_path / "p.npy", LOGITS.reshape(-1, K))
+    found = load_predictions(tmp_path / "p.npy", labels)
+    assert np.allclose(found.arrays["test"], log_softmax(LOGITS, -1), atol=1e-5)
+    assert "3 members, one after the other" in found.notes[0]
+
+
+@pytest.mark.parametrize("first", [0, 1])  # as pandas and as R count rows
+def test_a_column_that_counts_rows_is_no_class(first: int, tmp_path: Path, labels: Path) -> None:
+    pd.DataFrame(LOGITS[0], index=range(first, N + first)).to_csv(tmp_path / "p.csv")
+    assert load_predictions(tmp_path / "p.csv", labels).arrays["test"].shape == (1, N, K)
+
+
 def test_an_npz_may_hold_everything(tmp_path: Path) -> None:
     half = N // 2
     path = tmp_path / "all.npz"
@@ -235,7 +248,7 @@ BAD_PREDICTIONS = [
     ("p.csv", lambda path: path.write_text(""), "no readable .csv"),
     ("p.csv", lambda path: path.write_text("a,b\n"), "no rows"),
     ("p.csv", _table(a=["x"] * N, b=[1.0] * N), "column 'a'"),
-    ("p.csv", lambda path: pd.DataFrame(GOOD).to_csv(path), "index=False"),
+    ("p.csv", lambda path: pd.DataFrame(GOOD, index=range(5, N + 5)).to_csv(path), "index=False"),
     ("p.csv", lambda path: np.savetxt(path, GOOD, delimiter=","), "no header"),
     ("p.csv", _table(a=GOOD[:, 0], b=GOOD[:, 1], member=[0] * 20 + [1] * 40), "different numbers of rows"),
     ("p.csv", _table(a=GOOD[:, 0], b=GOOD[:, 1], member=[0] * 30 + [1] * 30, label=LABELS), "labels differ"),
