@@ -11,6 +11,7 @@ from dbn_core.methods import registry
 from dbn_core.tables import TABLES
 from tests.stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
 from tests.stress.figures import pytest_terminal_summary as pytest_terminal_summary
+from tests.support.command import DbnBench, runner
 from tests.support.sketches import sketches
 
 # What the repository has released is no part of a test's store, unless the test says so.
@@ -26,6 +27,12 @@ settings.load_profile("any machine")
 def _figures_are_sketched() -> Iterator[None]:
     with sketches():
         yield
+
+
+@pytest.fixture
+def dbn_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> DbnBench:
+    """Runs ``dbn-bench WORDS`` in this process: its exit code, output and error."""
+    return runner(monkeypatch, capsys)
 
 
 def _forgetting() -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -16,44 +17,20 @@ from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import suite_status
 from benchmarks.work.schedule import Event
+from tests.support import tiny
 
-ROOT = Path(__file__).resolve().parents[2]
-TINY = """
-title = "Tiny"
-repetitions = 2
-[data]
-source = "digits"
-test_fraction = 0.9
-[network]
-name = "resnet8"
-channels = 4
-width = 1.0
-[pool]
-members = 3
-[recipe]
-epochs = 2
-batch_size = 32
-crop_pad = 1
-[students]
-epochs = 2
-[latency]
-batch = 8
-repeats = 3
-batch_repeats = 3
-[[methods]]
-use = "de"
-sizes = [1, 2, 3]
-[[methods]]
-use = "ed"
-sizes = [2]
-"""
+Finished = tuple[Path, RunResult, pd.DataFrame]
+TINY = tiny.HEAD.replace("repetitions = 1", "repetitions = 2").replace("members = 2", "members = 3")
+TINY += '[[methods]]\nuse = "de"\nsizes = [1, 2, 3]\n' + tiny.ED
 BRIDGES = """
 [[methods]]
 use = "dbn[split_at=block2,score_network=mini]"
 sizes = [3]
+repetitions = 1
 [[methods]]
 use = "bn[split_at=block2]"
 sizes = [2]
+repetitions = 1
 """
 
 
@@ -63,23 +40,24 @@ def suite(folder: Path, text: str = TINY) -> Suite:
     return load_suite(str(folder / "tiny.toml"))
 
 
-def run(folder: Path, text: str = TINY, jobs: int = 0, store: str = "store") -> RunResult:
-    options = Options(store=folder / store, rows=folder / "rows", reports=folder / "reports", jobs=jobs, device="cpu")
-    return run_suite(suite(folder, text), options, lambda event: None)
+def run(folder: Path, text: str = TINY, report: Callable[[str | Event], None] = lambda event: None) -> RunResult:
+    options = Options(folder / "store", folder / "rows", folder / "reports", jobs=0, device="cpu")
+    return run_suite(suite(folder, text), options, report)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunResult, pd.DataFrame]:
+    """A folder in which the suite was run, what came of it, and its scores."""
     folder = tmp_path_factory.mktemp("tiny")
-    return folder, run(folder)
+    return folder, run(folder), scores(folder)
 
 
 def scores(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "rows" / "rows.csv").sort_values(["method", "size", "repetition", "metric"])
 
 
-def test_a_run_writes_rows_and_report(finished: tuple[Path, RunResult]) -> None:
-    folder, result = finished
+def test_a_run_writes_rows_and_report(finished: Finished) -> None:
+    folder, result, _ = finished
     assert not result.failures
     summary = pd.read_csv(folder / "rows" / "summary.csv")
     assert list(zip(summary.family, summary["size"], strict=True)) == [("de", 1), ("de", 2), ("de", 3), ("ed", 2)]
@@ -95,16 +73,15 @@ def test_a_run_writes_rows_and_report(finished: tuple[Path, RunResult]) -> None:
     assert set(comparisons.metric) == {"nll", "cnll", "acc", "ece", "cece"}
     assert (comparisons.p_holm >= comparisons.p_value).all()
     assert any("other pools" in line for line in json.loads((folder / "rows" / "meta.json").read_text())["statistics"])
-    # One student of two teachers: two epochs of whole batches of 144 images, each seen by both.
-    passes = 2 * (144 // 32) * 32
+    # One student of two teachers: an epoch of whole batches of 144 images, each seen by both.
+    passes = (144 // 32) * 32
     assert summary[summary.family == "ed"].student_passes.tolist() == [passes]
     assert summary[summary.family == "ed"].teacher_passes.tolist() == [2 * passes]
     assert (folder / "reports" / "tiny" / "report.html").stat().st_size > 10_000
 
 
-def test_a_second_run_makes_nothing(finished: tuple[Path, RunResult], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _ = finished
-    before = scores(folder)
+def test_a_second_run_makes_nothing(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _, before = finished
     monkeypatch.setattr(
         "benchmarks.work.worker.ArtefactBuilder.run", lambda *a: pytest.fail("something was made again")
     )
@@ -113,29 +90,32 @@ def test_a_second_run_makes_nothing(finished: tuple[Path, RunResult], monkeypatc
     pd.testing.assert_frame_equal(scores(folder), before)
 
 
-def test_a_new_method_computes_only_what_is_new(finished: tuple[Path, RunResult]) -> None:
-    folder, _ = finished
-    result = run(folder, TINY + BRIDGES)
+def test_a_new_method_computes_only_what_is_new_and_tells_of_it(finished: Finished) -> None:
+    folder, *_ = finished
+    events: list[Event | str] = []
+    result = run(folder, TINY + BRIDGES, events.append)
     assert not result.failures
     assert {node.kind for node in result.outcome.made} == {"part", "predictions", "cost"}
     parts = sorted(node.recipe["part"] for node in result.outcome.made if node.kind == "part")
-    assert parts == sorted(2 * ["bridge-1", "onestep-1", "curve-1", "bridge-1"])
+    assert parts == sorted(["bridge-1", "onestep-1", "curve-1", "bridge-1"])
     summary = pd.read_csv(folder / "rows" / "summary.csv")
     assert {"dbn", "bn"} <= set(summary.family)
     assert summary[summary.family == "dbn"].dee_raw.notna().all()
+    nodes = [event for event in events if isinstance(event, Event)]
+    assert nodes[-1].done == nodes[-1].total == len([e for e in nodes if e.what == "done"])
+    assert [e.node.key for e in nodes if e.what == "start"] == [e.node.key for e in nodes if e.what == "done"]
 
 
-def test_the_order_of_a_suite_does_not_matter(finished: tuple[Path, RunResult]) -> None:
-    folder, _ = finished
+def test_the_order_of_a_suite_does_not_matter(tmp_path: Path) -> None:
     head, de, ed = TINY.split("[[methods]]")
     turned = head + "[[methods]]" + ed + "[[methods]]" + de.replace("[1, 2, 3]", "[3, 1, 2]")
-    assert not run(folder, turned).outcome.made
+    store = Store(tmp_path)
+    nodes, other = (plan_suite(suite(tmp_path, text), store).nodes for text in (TINY, turned))
+    assert set(nodes) == set(other)
 
 
-def test_a_damaged_artefact_is_rebuilt(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
-    folder, _ = finished
-    run(folder)
-    before = scores(folder)
+def test_a_damaged_artefact_is_rebuilt(finished: Finished) -> None:
+    folder, _, before = finished
     store = Store(folder / "store")
     cell = plan_suite(suite(folder), store).cells[0]
     path = store.tensors_path("predictions", cell.predictions)
@@ -146,8 +126,8 @@ def test_a_damaged_artefact_is_rebuilt(finished: tuple[Path, RunResult], tmp_pat
     pd.testing.assert_frame_equal(scores(folder), before)
 
 
-def test_status_counts(finished: tuple[Path, RunResult], tmp_path: Path) -> None:
-    folder, _ = finished
+def test_status_counts(finished: Finished, tmp_path: Path) -> None:
+    folder, *_ = finished
     chosen = suite(folder)
     counts = suite_status(plan_suite(chosen, Store(folder / "store")), Store(folder / "store"))
     assert counts["member"] == (6, 6)
@@ -163,25 +143,19 @@ def test_a_shared_pool_draws_another_source_for_each_repetition(tmp_path: Path) 
     assert len({cell.members[:1] for cell in plan.cells if cell.label == "DE" and cell.size == 1}) == 2
 
 
-NAN_LR = TINY.replace('use = "ed"', 'use = "ed[lr_scale=1e30]"')
-
-
-def test_a_diverged_training_keeps_the_rest(finished: tuple[Path, RunResult]) -> None:
-    folder, _ = finished
-    result = run(folder, NAN_LR)
+def test_a_diverged_training_keeps_the_rest(finished: Finished) -> None:
+    folder, *_ = finished
+    result = run(folder, TINY.replace('use = "ed"', 'use = "ed[lr_scale=1e30]"'))
     reasons = [failure["reason"] for failure in result.failures]
     assert any("learning rate" in reason for reason in reasons)
     summary = pd.read_csv(folder / "rows" / "summary.csv")
     assert set(summary.family) == {"de"}
     assert "lower its learning rate" in (folder / "reports" / "tiny" / "report.md").read_text()
-    assert run(folder, NAN_LR).failures, "a failure must not be stored as a result"
+    store = Store(folder / "store")
+    assert not any(store.has("part", key) for key in result.outcome.failures), "a failure is no result"
 
 
-PLUGINS = {
-    "wrong shape": "torch.zeros(len(images), 3)",
-    "unnormalised": "self.network(images)",
-    "NaN": "self.network(images).log_softmax(-1) * float('nan')",
-}
+OUTPUTS = ("torch.zeros(len(images), 3)", "self.network(images)", "self.network(images).log_softmax(-1) * float('nan')")
 PLUGIN = """
 import torch
 from dbn_core import Method, register
@@ -193,7 +167,7 @@ class Predictor(torch.nn.Module):
     def forward(self, images):
         return OUTPUT
 
-@register("bad")
+@register("NAME")
 class Bad(Method):
     \"\"\"Breaks the contract.\"\"\"
     def members(self, size): return (0,)
@@ -202,33 +176,24 @@ class Bad(Method):
 
 
 @pytest.mark.usefixtures("clean_registry")
-@pytest.mark.parametrize("name", PLUGINS)
 def test_a_bad_plugin_is_one_sentence_and_an_exit_code(
-    finished: tuple[Path, RunResult],
-    tmp_path: Path,
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, _ = finished
-    (tmp_path / "bad.py").write_text(PLUGIN.replace("OUTPUT", PLUGINS[name]))
-    suite(folder, TINY + '[[methods]]\nuse = "bad"\nsizes = [1]\n')
-    code = command(
-        monkeypatch,
-        "run",
-        str(folder / "tiny.toml"),
-        f"--store={folder / 'store'}",
-        f"--rows={folder / 'rows'}",
-        f"--reports={folder / 'reports'}",
-        f"--plugin={tmp_path / 'bad.py'}",
-        "--jobs=0",
-    )
+    folder, *_ = finished
+    plugins, entries = [], ""
+    for index, output in enumerate(OUTPUTS):
+        (tmp_path / f"bad{index}.py").write_text(PLUGIN.replace("OUTPUT", output).replace("NAME", f"bad{index}"))
+        plugins.append(f"--plugin={tmp_path / f'bad{index}.py'}")
+        entries += f'[[methods]]\nuse = "bad{index}"\nsizes = [1]\nrepetitions = 1\n'
+    suite(folder, TINY + entries)
+    places = [f"--{name}={folder / name}" for name in ("store", "rows", "reports")]
+    code = command(monkeypatch, "run", str(folder / "tiny.toml"), *places, *plugins, "--jobs=0")
     output = capsys.readouterr()
     assert code == 1
-    assert "Method 'bad'" in output.err
     assert "Traceback" not in output.err + output.out
     assert {"de", "ed"} <= set(pd.read_csv(folder / "rows" / "summary.csv").family)
-    assert command(monkeypatch, "check", "bad") == 1
+    assert all(f"Method 'bad{index}'" in output.err for index in range(len(OUTPUTS)))
+    assert command(monkeypatch, "check", "bad1") == 1
     assert "FAIL  returns normalised log-probabilities" in capsys.readouterr().out
 
 
@@ -268,14 +233,3 @@ def test_bad_commands_are_one_sentence(
     assert error.startswith("Error: ")
     assert sentence in error
     assert "Traceback" not in error
-
-
-def test_progress_events_tell_the_whole_story(tmp_path: Path, finished: tuple[Path, RunResult]) -> None:
-    folder, _ = finished
-    events: list[Event | str] = []
-    text = TINY.replace("sizes = [2]", "sizes = [3]")
-    options = Options(store=folder / "store", rows=tmp_path / "rows", reports=tmp_path, jobs=0)
-    run_suite(suite(tmp_path, text), options, events.append)
-    nodes = [event for event in events if isinstance(event, Event)]
-    assert nodes[-1].done == nodes[-1].total == len([e for e in nodes if e.what == "done"])
-    assert [e.node.key for e in nodes if e.what == "start"] == [e.node.key for e in nodes if e.what == "done"]

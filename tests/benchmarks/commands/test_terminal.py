@@ -33,6 +33,7 @@ from benchmarks.work.run_status import (
 from benchmarks.work.schedule import Event
 from dbn_core.train.monitor import Progress
 from tests.support import tiny
+from tests.support.command import DbnBench
 
 ROOT = Path(__file__).resolve().parents[3]
 SUITE = tiny.HEAD.replace("[recipe]\nepochs = 1", "[recipe]\nepochs = EPOCHS") + tiny.DE + tiny.TS
@@ -47,44 +48,36 @@ def words(folder: Path) -> list[str]:
     return [f"--{name}={folder / name}" for name in ("store", "rows", "reports")]
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    from benchmarks.cli import main
-
-    monkeypatch.setattr(sys, "argv", ["dbn-bench", *arguments])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def test_a_dry_run_shows_the_plan_and_makes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    suite = write(tmp_path)
-    assert command(monkeypatch, "run", str(suite), *words(tmp_path), "--dry-run", "--jobs=1") == 0
-    said = capsys.readouterr().out
-    assert re.search(r"DE +1 2 +1 +2 *\n", said)
-    assert re.search(r"member +2 +2 *\n", said)
-    assert "Training 2 members and 1 part" in said
+def test_a_dry_run_shows_the_plan_and_makes_nothing(tmp_path: Path, dbn_bench: DbnBench) -> None:
+    said = dbn_bench("run", write(tmp_path), *words(tmp_path), "--dry-run", "--jobs=1")
+    assert said.code == 0
+    assert re.search(r"DE +1 2 +1 +2 *\n", said.out)
+    assert re.search(r"member +2 +2 *\n", said.out)
+    assert "Training 2 members and 1 part" in said.out
     assert not list((tmp_path / "store").glob("member"))
     assert not (tmp_path / "rows").exists()
 
 
-def test_only_makes_what_it_names_and_the_rest_follows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_may_be_of_some_methods_or_end_in_time_and_the_next_one_goes_on(
+    tmp_path: Path, dbn_bench: DbnBench
 ) -> None:
-    suite = write(tmp_path)
-    tail = [str(suite), *words(tmp_path), "--jobs=0"]
-    assert command(monkeypatch, "run", *tail, "--only=DE", f"--tensorboard={tmp_path / 'events'}") == 0
+    tail = [write(tmp_path), *words(tmp_path), "--jobs=0"]
+    assert dbn_bench("run", *tail, "--only=DE", f"--tensorboard={tmp_path / 'events'}").code == 0
     assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de"}
     assert "Not made in this run" in (tmp_path / "reports" / "terminal" / "report.md").read_text()
     check_events(tmp_path / "events")
-    assert command(monkeypatch, "run", *tail, "--only=tz") == 1
-    assert "--only tz: the suite has no such method (" in capsys.readouterr().err
-    assert command(monkeypatch, "run", *tail) == 0
+    assert "--only tz: the suite has no such method (" in dbn_bench("run", *tail, "--only=tz").err
+    code, _, error = dbn_bench("run", *tail, "--max-time=0.0001s")
+    assert (code, "run the same command again" in error) == (3, True)
+    assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de"}
+    assert dbn_bench("run", *tail).code == 0
     assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de", "ts"}
     assert "missing below" not in (tmp_path / "reports" / "terminal" / "report.md").read_text()
+    write(tmp_path, epochs=2)  # other members: nothing at all could be measured
+    code, _, error = dbn_bench("run", *tail, "--max-time=0.0001s")
+    assert (code, "left out of this run, or its time was up" in error) == (1, True)
+    code, _, error = dbn_bench("run", *tail, "--max-time=soon")
+    assert (code, "--max-time soon" in error) == (1, True)
 
 
 def check_events(folder: Path) -> None:
@@ -98,27 +91,8 @@ def check_events(folder: Path) -> None:
     assert [event.step for event in events.Scalars("loss")] == [1]
 
 
-def test_time_that_is_up_leaves_a_report_and_a_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    suite = write(tmp_path)
-    tail = [str(suite), *words(tmp_path), "--jobs=0"]
-    assert command(monkeypatch, "run", *tail, "--only=de") == 0
-    suite = write(tmp_path, epochs=2)  # other members: everything is to be made again
-    assert command(monkeypatch, "run", *tail, "--max-time=0.0001s") == 1  # nothing at all could be measured
-    assert "left out of this run, or its time was up" in capsys.readouterr().err
-    suite = write(tmp_path)
-    assert command(monkeypatch, "run", *tail, "--max-time=0.0001s") == 3
-    assert "run the same command again" in capsys.readouterr().err
-    assert set(pd.read_csv(tmp_path / "rows" / "summary.csv").family) == {"de"}
-    assert command(monkeypatch, "run", *tail, "--max-time=soon") == 1
-    assert "--max-time soon" in capsys.readouterr().err
-
-
 @pytest.mark.slow
-def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(tmp_path: Path, dbn_bench: DbnBench) -> None:
     """A long training with two workers: seen from another process, stopped by SIGINT to the whole process group."""
     suite, store = write(tmp_path, epochs=500), Store(tmp_path / "store")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -136,8 +110,7 @@ def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
         assert seen["epochs"] == 500
         record = runs(store)[-1]
         assert (record["suite"], record["state"]) == ("terminal", "running")
-        assert command(monkeypatch, "status", str(suite), f"--store={store.root}") == 0
-        said = capsys.readouterr().out
+        said = dbn_bench("status", suite, f"--store={store.root}").out
         assert f"(process {process.pid}): 0 of " in said
         assert re.search(r"member \d of pool 1 +\d+/500 +\d\.\d", said)
     finally:
@@ -150,8 +123,7 @@ def test_ctrl_c_stops_in_good_order_and_status_tells_meanwhile(
     assert not running(store)
     assert runs(store)[-1]["state"] == "stopped"
     assert not list((store.root / "runs").glob("*.stop"))
-    assert command(monkeypatch, "status", str(suite), f"--store={store.root}") == 0
-    assert "The last run stopped, 0:" in capsys.readouterr().out
+    assert "The last run stopped, 0:" in dbn_bench("status", suite, f"--store={store.root}").out
 
 
 def test_completion_knows_suites_and_methods() -> None:
@@ -254,7 +226,7 @@ def test_a_time_limit_does_not_depend_on_the_clocks_of_workers(tmp_path: Path, m
         assert not other.stopping()
 
 
-@pytest.mark.parametrize("title", ["x" * 300, "é" * 200, "a\0b", "../../x", "line\nbreak"])
+@pytest.mark.parametrize("title", ["é" * 300, "a\0b", "../../x\ny"])
 def test_event_files_are_written_for_any_title(tmp_path: Path, title: str) -> None:
     handle = new_run("run", tmp_path, tmp_path / "events")
     with watched(handle, node().key, title) as monitor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,16 @@ import pytest
 from scipy import stats
 
 from benchmarks.report import load_results, render
-from benchmarks.report.figures.figures import FIGURES
 from benchmarks.report.tables.formatting import to_markdown
 from benchmarks.report.tables.records import recorded_tables
-from benchmarks.run import RunResult, run_suite
+from benchmarks.run import RunResult
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
 from benchmarks.store.release import release_suite
-from benchmarks.suite.load import load_suite
-from benchmarks.work.make import Options
 from dbn_core.errors import ArtefactError, PluginError
 from dbn_core.methods.method import Method
 from dbn_core.methods.registry import load_plugin, register
-from tests.benchmarks.report.made_up import METHODS, write_results
+from tests.benchmarks.report.made_up import METHODS, change_meta, write_results
 from tests.support import tiny
 
 # It trains nothing, so that a run of it takes no time; two entries of it share a part.
@@ -67,12 +63,7 @@ SUITE = (
 
 
 def run(folder: Path, store: str = "store", released: Path | None = None) -> RunResult:
-    (folder / "records.toml").write_text(SUITE)
-    places = {"store": folder / store, "rows": folder / "rows", "reports": folder / "reports"}
-    options = Options(jobs=0, device="cpu", released=released, **places)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.report.render", lambda *folders: [])
-        return run_suite(load_suite(str(folder / "records.toml")), options, lambda event: None)
+    return tiny.run(folder, SUITE, store=folder / store, released=released)
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +156,7 @@ def folder(tmp_path: Path) -> Path:
     lines += rows_of(ED, "c", "v", "count_of", np.array([5e6, 5e6, 5e6]))
     lines += rows_of(ED, "c", "v", "never", np.array([np.nan] * 3))
     pd.DataFrame(lines).to_csv(folder / "records.csv", index=False)
-    meta = json.loads((folder / "meta.json").read_text())
-    meta["recorded"] = {"dbn": {"kappa": "how <bent> a path is"}}
-    (folder / "meta.json").write_text(json.dumps(meta))
-    return folder
+    return change_meta(folder, recorded={"dbn": {"kappa": "how <bent> a path is"}})
 
 
 def test_a_table_for_each_method_has_means_with_t_intervals(folder: Path) -> None:
@@ -189,14 +177,7 @@ def test_a_table_for_each_method_has_means_with_t_intervals(folder: Path) -> Non
     assert ed.meanings == []
 
 
-def test_both_pages_show_them_and_are_as_before_without(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Pages are the matter here, and figures and scripts take time.
-    drawn = {name: {f"{name}.png": b""} for name in FIGURES}
-    module = sys.modules["benchmarks.report.render"]
-    monkeypatch.setattr(module, "figures", lambda *_: drawn)
-    monkeypatch.setattr("benchmarks.report.page.explorer.chart_html", lambda results: "")
+def test_both_pages_show_them_and_are_as_before_without(folder: Path, tmp_path: Path) -> None:
     render(folder, tmp_path / "with")
     page, text = ((tmp_path / "with" / f"report.{end}").read_text() for end in ("html", "md"))
     assert "how &lt;bent&gt; a path is" in page

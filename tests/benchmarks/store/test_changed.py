@@ -41,12 +41,15 @@ class Always(Method):
     def cost(self, size, context, counted): return Cost(1, 1)
 '''
 CONSTANT = '[[methods]]\nuse = "constant"\nsizes = [1]\n'
+DE = '[[methods]]\nuse = "de"\nsizes = [1]\n'
 FOLDER = tiny.HEAD.replace('source = "digits"\ntest_fraction = 0.9', 'source = "folder"\nroot = "ROOT"\nflip = false')
 
 
 def go(folder: Path, suite: Suite, said: Callable[[str | Event], None] = lambda _: None, **options: Any) -> RunResult:
     places = {"store": folder / "store", "rows": folder / "rows", "reports": folder / "reports"}
-    return run_suite(suite, Options(**{"jobs": 0, "device": "cpu", **places, **options}), said)
+    with pytest.MonkeyPatch.context() as patch:  # nothing here is about reports
+        patch.setattr("benchmarks.report.render", lambda *folders: [])
+        return run_suite(suite, Options(**{"jobs": 0, "device": "cpu", **places, **options}), said)
 
 
 def save_images(root: Path, shade: int) -> None:
@@ -60,7 +63,7 @@ def save_images(root: Path, shade: int) -> None:
                 os.utime(path, (1, 1))
 
 
-def folder_suite(folder: Path, root: str, methods: str = tiny.DE) -> Suite:
+def folder_suite(folder: Path, root: str, methods: str = DE) -> Suite:
     (folder / "images.toml").write_text(FOLDER.replace("ROOT", str(folder / root)) + methods)
     return load_suite(str(folder / "images.toml"))
 
@@ -71,7 +74,7 @@ def folder_suite(folder: Path, root: str, methods: str = tiny.DE) -> Suite:
 @pytest.mark.usefixtures("clean_registry")
 def test_an_edited_plugin_of_the_same_version_is_said(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    (tmp_path / "edited.toml").write_text(tiny.HEAD + tiny.DE + CONSTANT)
+    (tmp_path / "edited.toml").write_text(tiny.HEAD + DE + CONSTANT)
     said: list[str | Event] = []
     for value in "13":
         file.write_text(PLUGIN.replace("VALUE", value))
@@ -169,7 +172,7 @@ def test_the_same_data_under_two_paths_stand_for_themselves_elsewhere(tmp_path: 
 def test_artefacts_say_what_their_bits_depend_on_and_a_report_lists_a_mixture(tmp_path: Path) -> None:
     import torch
 
-    (tmp_path / "mixed.toml").write_text(tiny.HEAD + tiny.DE)
+    (tmp_path / "mixed.toml").write_text(tiny.HEAD + DE)
     result = go(tmp_path, load_suite(str(tmp_path / "mixed.toml")))
     protocol = tmp_path / "rows" / "meta.json"
     store = Store(tmp_path / "store")
