@@ -70,7 +70,7 @@ def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[s
         outcome = make_artefacts(plan, store, targets, options, report)
     left_out |= {node.key for node in outcome.left}
     failures = [{"cell": plan.nodes[key].title, "reason": reason} for key, reason in outcome.failures.items()]
-    latency = predictor_latencies(plan, store, options, report, failures)
+    latency = {"predictors": {}} if options.lite else predictor_latencies(plan, store, options, report, failures)
     report("Scoring the stored predictions")
     results, problems = load_cells(plan, store)
     shifts, unshifted = shift_table(plan, results, store)
@@ -82,7 +82,7 @@ def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[s
     if not results:
         first = failures[0] if failures else {"cell": "everything", "reason": "no predictions"}
         raise BenchError(f"Nothing could be measured; the first failure is {first['cell']}: {first['reason']}")
-    tables = analyse(plan, results, store, latency["predictors"], contrasts(CLAIMS))
+    tables = analyse(plan, results, store, latency["predictors"], contrasts(CLAIMS), ranked=not options.lite)
     tables.shifts = shifts
     rows = options.rows_of(suite)
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
@@ -113,6 +113,7 @@ def _meta(
     device = "cuda" if options.device.startswith("cuda") else "cpu"
     return {
         "suite": suite.name,
+        **({"lite": True} if options.lite else {}),
         **({} if suite.task.name == "classification" else {"task": suite.task.describe()}),
         "title": suite.title,
         "description": suite.description,

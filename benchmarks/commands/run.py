@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from benchmarks.commands.common import (
     SuiteName,
     command_line,
     console,
+    echo,
     echo_report,
     errors,
     load_plugins,
@@ -30,6 +31,10 @@ from benchmarks.commands.common import (
 )
 from benchmarks.commands.planned import show_plan
 from dbn_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from benchmarks.suite.schema import Suite
+    from benchmarks.work.make import Options
 
 
 def run(
@@ -52,6 +57,14 @@ def run(
         ),
     ] = None,
     add: Add = None,
+    lite: Annotated[
+        bool,
+        typer.Option(
+            "--lite",
+            help="Try the methods of --add alone: one repetition, a tenth of the students' epochs, nothing timed or "
+            "ranked, rows in results/runs/SUITE-lite.",
+        ),
+    ] = False,
     max_time: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +96,7 @@ def run(
     from benchmarks.run import run_suite
     from benchmarks.store.released import released_root
     from benchmarks.store.rows import check_rows, source_of
+    from benchmarks.suite.lite import TRUST, lite_suite
     from benchmarks.suite.load import load_suite, with_methods
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
@@ -97,12 +111,17 @@ def run(
     seconds = None if max_time is None else _seconds(max_time)
     load_plugins(plugin)
     changed = overrides(set_, data_root, download)
-    chosen = with_methods(load_suite(suite, changed), add or [])
+    if lite and publish:
+        raise SpecError("--lite rows are never published: drop --publish, or run the whole suite without --lite.")
+    base, source = load_suite(suite, changed), source_of(suite, changed)
+    chosen = lite_suite(base, add or []) if lite else with_methods(base, add or [])
     rows, reports = output_dirs(chosen.name, rows, reports, publish)
     options = Options(
         store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard,
-        command_line(publish), released_root(), source_of(suite, changed),
+        command_line(publish), released_root(), f"{source} lite" if lite else source, lite,
     )  # fmt: skip
+    if lite:
+        chosen = _with_known_ensembles(base, chosen, add or [], options)
     if dry_run:
         the_store = options.open_store()
         plan = plan_suite(chosen, the_store)
@@ -117,6 +136,8 @@ def run(
     written = reports / chosen.name / "report.html"
     made, left = len(result.outcome.made), len(result.outcome.left)
     console.print(f"{made} artefacts made in {result.outcome.seconds:.0f} s, everything else was in the store.")
+    if lite:
+        echo(TRUST)
     if failures := result.outcome.failures or (result.failures if not left and only is None else []):
         errors.print(f"{len(failures)} of {len(result.plan.nodes)} artefacts failed:", style="bold red")
         for failure in result.failures:
@@ -128,6 +149,17 @@ def run(
         echo_report(written, rows)
         raise typer.Exit(3)
     echo_report(written, rows)
+
+
+def _with_known_ensembles(base: Suite, chosen: Suite, add: list[str], options: Options) -> Suite:
+    """A lite suite, without the deep ensembles that are larger than the added methods where they are to be made."""
+    from benchmarks.suite.lite import lite_suite
+    from benchmarks.work.planning import plan_suite
+
+    store = options.open_store()
+    references = [cell.predictions for cell in plan_suite(chosen, store).cells if cell.is_reference]
+    known = all(store.has("predictions", key) for key in references)
+    return chosen if known else lite_suite(base, add, all_sizes=False)
 
 
 def _check_tensorboard(folder: Path | None) -> None:

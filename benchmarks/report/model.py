@@ -86,6 +86,11 @@ class Results:
         return self.task.name == "classification"
 
     @property
+    def lite(self) -> bool:
+        """Whether methods were only tried (`run --lite`), so that nothing is ranked."""
+        return bool(self.meta.get("lite"))
+
+    @property
     def reference(self) -> pd.DataFrame:
         """Rows of the reference method (deep ensembles in classification), by size."""
         return self.summary[self.summary["family"] == self.task.reference]

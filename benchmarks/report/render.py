@@ -33,7 +33,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
         SpecError: the suite names a data set for which nothing is published.
     """
     results = load_results(rows_dir)
-    budgets = budget_frame(results) if results.classifies else pd.DataFrame()
+    budgets = budget_frame(results) if results.classifies and not results.lite else pd.DataFrame()
     written = _save_tables(results, budgets, out_dir / "tables")
     notes = captions(results)
     drawn = figures(results, notes, out_dir)

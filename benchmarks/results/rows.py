@@ -92,6 +92,7 @@ def analyse(
     store: Store,
     latency: Mapping[str, Any],
     contrasts: Iterable[Contrast] = (),
+    ranked: bool = True,
 ) -> ResultTables:
     """All tables of a report, from scored cells.
 
@@ -100,12 +101,13 @@ def analyse(
 
     Args:
         contrasts: pairs to compare in addition to each method with one network and with the ensemble of its size.
+        ranked: whether the best method is marked, and those that do not differ from it.
     """
     task, groups = plan.suite.task, by_method(results)
     pairing = Pairing(groups, pool_effects(plan, store))
     summary = [_summary_row(plan, key, group, store, latency, pairing) for key, group in groups.items()]
     add_equivalents(task, summary, groups, pairing)
-    _mark_best(task, summary, groups, pairing)
+    _mark_best(task, summary, groups, pairing, ranked)
     return ResultTables(
         pd.DataFrame(_tidy(plan, results)),
         pd.DataFrame(summary),
@@ -221,9 +223,12 @@ def _corrected(task: Task, rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def _mark_best(
-    task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing
+    task: Task, summary: list[dict[str, Any]], groups: Mapping[Key, list[CellResult]], pairing: Pairing, ranked: bool
 ) -> None:
-    """Mark ``best`` and ``tied`` (not significantly different from the best) among all methods but the reference."""
+    """Mark ``best`` and ``tied`` (not significantly different from the best) among all methods but the reference.
+
+    Where nothing is ranked, marks are empty.
+    """
     for score, known in task.scores.items():
         if known.better is None:
             continue
@@ -235,7 +240,7 @@ def _mark_best(
             for row in summary
             if groups[row["method"], row["size"]][0].cell.method.competes and np.isfinite(row[f"{score}_mean"])
         ]
-        if not rivals:
+        if not (rivals and ranked):
             continue
         best = min(rivals, key=lambda row: sign * row[f"{score}_mean"])
         best[f"{score}_mark"] = "best"

@@ -169,13 +169,18 @@ def with_methods(suite: Suite, added: Sequence[str]) -> Suite:
         if suite.teachers(entry) == suite.students.teachers
     }
     for text in added:
-        match = re.fullmatch(r"(.+)@([1-9]\d{0,2})", text.strip())
-        if not match:
-            raise SpecError(f"--add {text}: write METHOD@SIZE, for example 'ed@3' or 'ed[lr_scale=1]@3'.")
-        use, size = match[1], int(match[2])
+        use, size = added_method(text)
         index = known.setdefault(canonical(parse_method(use)), len(entries))
         if index == len(entries):
             entries.append(MethodEntry(use=use, sizes=(size,)))
         elif size not in entries[index].sizes:
             entries[index] = entries[index].model_copy(update={"sizes": (*entries[index].sizes, size)})
     return suite.model_copy(update={"methods": tuple(entries)})
+
+
+def added_method(text: str) -> tuple[str, int]:
+    """Spec and size of a ``METHOD@SIZE``; raises SpecError when it is malformed."""
+    match = re.fullmatch(r"(.+)@([1-9]\d{0,2})", text.strip())
+    if not match:
+        raise SpecError(f"--add {text}: write METHOD@SIZE, for example 'ed@3' or 'ed[lr_scale=1]@3'.")
+    return match[1], int(match[2])

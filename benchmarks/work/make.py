@@ -42,6 +42,7 @@ class Options:
         tensorboard: folder for event files of the trainings; None: none.
         released: folder of released results, a folder each suite (:mod:`benchmarks.store.released`); None: none.
         source: where the suite comes from (:func:`benchmarks.store.rows.source_of`), written with its rows.
+        lite: whether this only tries methods (:mod:`benchmarks.suite.lite`): nothing is timed or ranked.
     """
 
     store: Path = Path("results/store")
@@ -58,6 +59,7 @@ class Options:
     command: str = ""
     released: Path | None = None
     source: str = ""
+    lite: bool = False
 
     def open_store(self) -> Store:
         """The store, which reads through to what is released."""

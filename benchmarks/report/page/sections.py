@@ -92,10 +92,13 @@ def _summary_figures(results: Results, captions: Mapping[str, Caption]) -> list[
 def _scores(results: Results) -> Section:
     frame = results.summary
     noisy = bool(frame["latency_noisy"].any() or (results.meta.get("latency") or {}).get("noisy"))
-    note = [
+    ranking = (
         f"Bold: best mean among the methods that are not the reference. Underlined: not significantly different from "
-        f"it ({results.test}). ↑ higher is better, ↓ lower is better; “rel.” is relative to one network of the "
-        "reference.",
+        f"it ({results.test})."
+    )
+    note = [
+        "Nothing is ranked." if results.lite else ranking,
+        "↑ higher is better, ↓ lower is better; “rel.” is relative to one network of the reference.",
         "A tilde (~) marks a latency whose measurement was noisy: read it as an order of magnitude." if noisy else "",
         "An asterisk marks a cost that was stated, not counted." if frame["cost_stated"].any() else "",
         "Each control answers one question about another method." if frame["control"].any() else "",
@@ -130,7 +133,7 @@ def _times(results: Results) -> Section:
 
 
 def _equal_cost(results: Results, budgets: pd.DataFrame) -> Section:
-    if not results.classifies:
+    if not results.classifies or results.lite:
         return Section("", [])
     parts = _figures("pareto_flops", "pareto_training")
     if table := budget_table(results, budgets):

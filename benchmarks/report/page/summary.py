@@ -17,6 +17,8 @@ def summary(results: Results) -> list[str]:
     controls = others["control"].any()
     others = others[~others["control"]]
     sentences = [_reference(results, name)]
+    if results.lite:
+        return [*sentences, "Methods are only tried here, and not ranked."]
     if others.empty:
         return [*sentences, "No other method was measured."]
     best = _best(others, results, name)
