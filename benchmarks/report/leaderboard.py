@@ -70,13 +70,10 @@ class BoardRow:
             f"{self.size}" if self.status == "reference" else dee_text(*self.dee[curve], self.largest)
             for curve in _CURVES
         ]
-        training = f"{self.training:.1f}{star}" if math.isfinite(self.training) else MISSING
-        flops = ratio_text(self.flops) + star * math.isfinite(self.flops)
-        costs = [flops, training]
-        return [
-            *(label, str(self.size), str(self.n), *equivalents, _number(100 * self.acc, 1), _number(self.nll, 3)),
-            *(*costs, self.status, self.sources),
-        ]
+        costs = [ratio_text(self.flops), _number(self.training, 1)]
+        costs = [cost if cost == MISSING else cost + star for cost in costs]
+        scores = [_number(100 * self.acc, 1), _number(self.nll, 3)]
+        return [label, str(self.size), str(self.n), *equivalents, *scores, *costs, self.status, self.sources]
 
 
 @dataclass
@@ -96,10 +93,8 @@ class Board:
         """The best rows, every entry, and deep ensembles of some sizes."""
         largest = max((row.size for row in self.rows if row.status == "reference"), default=0)
         others = [row for row in self.rows if row.status != "reference" and not row.entry]
-        left_out = {id(row) for row in others[BEST:]}
-        left_out |= {
-            id(row) for row in self.rows if row.status == "reference" and row.size not in (*_ENSEMBLES, largest)
-        }
+        ensembles = [row for row in self.rows if row.status == "reference" and row.size not in (*_ENSEMBLES, largest)]
+        left_out = set(map(id, others[BEST:] + ensembles))
         return [row for row in self.rows if id(row) not in left_out]
 
     @property
