@@ -171,10 +171,8 @@ def release(
     done = release_suite(plan, the_store, folder, pools)
     table(
         f"Suite {plan.suite.name} in {folder}",
-        ["artefacts", "released", "planned"],
-        [(kind, str(n), "" if of is None else str(of)) for kind, (n, of) in done.counts.items()],
+        ["artefacts", "released", "with their tensors", "planned"],
+        [(kind, *map(str, counts)) for kind, counts in done.counts.items()],
     )
     table("", ["file", "MiB"], [(name, f"{size / 2**20:.2f}") for name, size in done.files.items()])
-    for line in done.left_out:
-        echo(line)
     echo(f"{sum(done.files.values()) / 2**20:.1f} MiB in {folder}: commit it.")

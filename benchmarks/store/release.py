@@ -27,10 +27,13 @@ from dbn_core.rng import digest
 
 @dataclass(frozen=True)
 class Release:
-    """What was released: artefacts by kind (found, planned), sentences on what was left out, bytes of each file."""
+    """What was released: by kind the number of artefacts, of those with all their data, and of planned ones; sizes.
 
-    counts: dict[str, tuple[int, int | None]]
-    left_out: list[str]
+    Attributes:
+        files: bytes of each file.
+    """
+
+    counts: dict[str, tuple[int, int, int]]
     files: dict[str, int]
 
 
@@ -81,7 +84,11 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
     for path in folder.glob("*.zip"):
         if path.name not in zipped:
             path.unlink()
-    return Release(_counts(plan, places), _left_out(plan, store, places), {n: len(c) for n, c in zipped.items()})
+    planned = Counter(node.kind for node in plan.nodes.values())
+    found = Counter(kind for kind, _ in places)
+    whole = Counter(kind for (kind, _), archive in places.items() if archive is not None)
+    counts = {kind: (found[kind], whole[kind], planned[kind]) for kind in planned | found}
+    return Release(counts, {name: len(content) for name, content in zipped.items()})
 
 
 def _archive(node: Node, store: Store, pools: int | None) -> str | None:
@@ -128,25 +135,3 @@ def _commit() -> str:
     except OSError:
         return ""
     return done.stdout.strip()
-
-
-def _counts(plan: Plan, places: Mapping[tuple[str, str], str | None]) -> dict[str, tuple[int, int | None]]:
-    planned = Counter(node.kind for node in plan.nodes.values())
-    found = Counter(kind for kind, _ in places)
-    return {kind: (found[kind], planned.get(kind)) for kind in [*planned, *(k for k in found if k not in planned)]}
-
-
-def _left_out(plan: Plan, store: Store, places: Mapping[tuple[str, str], str | None]) -> list[str]:
-    """Sentences on what is not released."""
-    lines = []
-    only_described = Counter(kind for (kind, _), archive in places.items() if archive is None)
-    if only_described:
-        words = ", ".join(f"{count} of kind {kind}" for kind, count in sorted(only_described.items()))
-        lines.append(f"Released without tensors, as recipe and cost of training: {words}.")
-    if absent := len(plan.nodes) - sum(key in plan.nodes for _, key in places):
-        lines.append(f"Not made yet: {absent} artefacts of the suite; release it again when they are.")
-    others = [key for kind, key in store.artefacts("external")
-              if store.value(kind, key)["value"]["recipe"]["suite"] == plan.suite.name]  # fmt: skip
-    if others:
-        lines.append(f"Not released: {len(others)} predictions that were made elsewhere.")
-    return lines
