@@ -16,6 +16,7 @@ from dbn_core.methods.registry import register
 if TYPE_CHECKING:
     from torch import nn
 
+    from dbn_core.generative.diffusion.members import Member
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
     from dbn_core.train.recipe import Recipe
 
@@ -37,7 +38,7 @@ class DropoutScores(Method):
         """One network for all sizes and rules."""
         return [Part("network", settings=self.config.key(include={"dropout"}))]
 
-    def _network(self, context: Workspace) -> nn.Module:
+    def _network(self, context: Workspace) -> Member:
         return context.new_network(spec=context.spec.model_copy(update={"dropout": self.config.dropout}))
 
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -26,6 +26,7 @@ from dbn_core.train.monitor import Monitor
 from dbn_core.train.recipe import Recipe
 
 State = Mapping[str, torch.Tensor]
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass
@@ -62,12 +63,12 @@ class Workspace:
             spec or self.spec, data.channels, data.image_size, classes or data.num_classes, data.mean, data.std
         )
 
-    def initialise(self, module: Any, purpose: str = "init") -> Any:
+    def initialise(self, module: M, purpose: str = "init") -> M:
         """Initialise a module's weights from the seed of ``purpose`` and move it to the device."""
         initialise_(module, self.generator(purpose))
         return module.to(self.device).to(memory_format=torch.channels_last)
 
-    def load(self, module: Any, part: str) -> Any:
+    def load(self, module: M, part: str) -> M:
         """``module`` with the stored state of ``part``, on the device, in evaluation mode.
 
         Raises:
@@ -265,6 +266,6 @@ class FitContext(Workspace):
                 )
 
 
-def freeze(module: Any) -> Any:
+def freeze(module: M) -> M:
     """Evaluation mode, no gradients."""
     return module.eval().requires_grad_(False)
