@@ -1,14 +1,10 @@
-"""Where nodes are made: in this process, in worker processes, or on a Dask cluster.
-
-All are ``concurrent.futures`` executors; an :class:`Engine` adds the number of nodes at once, and how to shut down.
-"""
+"""Where nodes are made: in this process, in worker processes, or on a Dask cluster."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -26,24 +22,18 @@ from dbn_core.errors import SpecError
 LOST_SECONDS = 10.0
 
 
-class Engine(ABC):
-    """An executor, its number of workers, and its shutdown."""
+class Workers(Executor):
+    """An executor that knows how many nodes it makes at once."""
 
-    executor: Executor
-
-    @abstractmethod
     def slots(self) -> int:
         """How many nodes it makes at once; may change during a run."""
+        return 1
 
-    def check_workers(self) -> None:  # noqa: B027 - most executors notice dead workers themselves
-        """Close the futures of workers that died; called about twice a second."""
-
-    @abstractmethod
-    def close(self, at_once: bool) -> None:
-        """Release the workers; ``at_once``: without waiting for their nodes."""
+    def check_workers(self) -> None:
+        """Close the futures of workers that died, if the executor does not notice it; called about twice a second."""
 
 
-class InlineExecutor(Executor):
+class Inline(Workers):
     """Runs each call at once in this process: for debugging, or for one large network that uses every core."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -54,20 +44,6 @@ class InlineExecutor(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
-
-
-class Inline(Engine):
-    """This process."""
-
-    def __init__(self) -> None:
-        self.executor = InlineExecutor()
-
-    def slots(self) -> int:
-        """One."""
-        return 1
-
-    def close(self, at_once: bool) -> None:
-        """Nothing to release."""
 
 
 @dataclass
@@ -126,12 +102,15 @@ class _Worker:
         return self.process is None or bool(connection.wait([self.process.sentinel], seconds))
 
 
-class WorkerPools(Executor):
+class Processes(Workers):
     """A pool of one process for each worker, so that a worker that dies affects no other.
 
     A pool of several processes can hang when one of them dies while another starts (seen with CPython 3.11.7); a pool
     of one cannot.  It can still miss the death of a process that is just being given work, which
     :meth:`check_workers` finds.
+
+    Args:
+        start: make the pool of each worker.
     """
 
     def __init__(self, start: Sequence[Callable[[], ProcessPoolExecutor]]) -> None:
@@ -148,6 +127,10 @@ class WorkerPools(Executor):
                 return worker.submit(fn, *args, **kwargs)
         raise RuntimeError("every worker is busy")
 
+    def slots(self) -> int:
+        """As many as workers."""
+        return len(self._workers)
+
     def check_workers(self) -> None:
         """Close every future whose process died unnoticed, so that its call can be repeated."""
         for worker in self._workers:
@@ -159,42 +142,7 @@ class WorkerPools(Executor):
             worker.end(wait, cancel_futures)
 
 
-class Processes(Engine):
-    """Processes on this machine.
-
-    Args:
-        count: workers.
-        threads: torch threads of each.
-        devices: one for each worker; empty: all use the run's device.
-    """
-
-    def __init__(self, count: int, threads: int, devices: tuple[str, ...] = ()) -> None:
-        from benchmarks.work.job import start_worker
-
-        # spawn: a forked child of a process that has used torch's thread pool can hang.
-        context = multiprocessing.get_context("spawn")
-        self.count = count
-        self.executor: WorkerPools = WorkerPools(
-            [
-                partial(ProcessPoolExecutor, 1, context, start_worker, (threads, devices[index] if devices else None))
-                for index in range(count)
-            ]
-        )
-
-    def slots(self) -> int:
-        """As many as workers."""
-        return self.count
-
-    def check_workers(self) -> None:
-        """See :meth:`WorkerPools.check_workers`."""
-        self.executor.check_workers()
-
-    def close(self, at_once: bool) -> None:
-        """End the workers."""
-        self.executor.shutdown(wait=not at_once, cancel_futures=True)
-
-
-class Dask(Engine):
+class Dask(Workers):
     """A Dask cluster: a running one, or processes on this machine.
 
     When a worker dies, Dask repeats its task on another.  Anyone who can connect to a scheduler can run code as its
@@ -241,15 +189,20 @@ class Dask(Engine):
             raise SpecError(
                 f"No Dask scheduler answers at '{address}': start one (`dask scheduler`), or correct the address."
             ) from error
-        self.executor = self.client.get_executor(pure=False)
+        self._executor = self.client.get_executor(pure=False)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give the call to the cluster."""
+        future: Future[Any] = self._executor.submit(fn, *args, **kwargs)
+        return future
 
     def slots(self) -> int:
         """Threads of all current workers; at least one."""
         return max(1, sum(self.client.nthreads().values()))
 
-    def close(self, at_once: bool) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Disconnect, and end the cluster if it was started here."""
-        self.executor.shutdown(wait=not at_once)
+        self._executor.shutdown(wait=wait)
         self.client.close()
         if self._cluster is not None:
             self._cluster.close()
@@ -279,8 +232,8 @@ def cuda_devices(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
-def make_engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Engine:
-    """The engine that ``--executor`` and ``--jobs`` ask for.
+def make_executor(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Workers:
+    """The executor that ``--executor`` and ``--jobs`` ask for.
 
     Args:
         executor: see :func:`parse_executor`.
@@ -294,7 +247,12 @@ def make_engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...]
         return Inline()
     if kind == "dask":
         return Dask(address, max(1, count), threads)
-    return Processes(count, threads, tuple(devices[index % len(devices)] for index in range(count)) if devices else ())
+    from benchmarks.work.job import start_worker
+
+    # spawn: a forked child of a process that has used torch's thread pool can hang.
+    context = multiprocessing.get_context("spawn")
+    places = [devices[index % len(devices)] if devices else None for index in range(count)]
+    return Processes([partial(ProcessPoolExecutor, 1, context, start_worker, (threads, place)) for place in places])
 
 
 # Four processes on one GPU train 2.7 times as fast as one; eight hardly gain (results/perf/gpu.md).
@@ -313,13 +271,13 @@ def worker_count(jobs: int, gpus: int) -> int:
 
 
 @contextmanager
-def engine(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Iterator[Engine]:
-    """:func:`make_engine`, closed at the end; after an error at once, so that Ctrl-C does not wait for trainings."""
-    made = make_engine(executor, jobs, threads, devices)
+def open_executor(executor: str, jobs: int, threads: int, devices: tuple[str, ...] = ()) -> Iterator[Workers]:
+    """:func:`make_executor`, shut down at the end; after an error at once, so that Ctrl-C waits for no training."""
+    made = make_executor(executor, jobs, threads, devices)
     try:
         yield made
     except BaseException:
         with suppress(Exception):
-            made.close(at_once=True)
+            made.shutdown(wait=False, cancel_futures=True)
         raise
-    made.close(at_once=False)
+    made.shutdown(wait=True, cancel_futures=True)

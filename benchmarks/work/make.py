@@ -19,7 +19,7 @@ from benchmarks.suite.names import cells_of_method
 from benchmarks.suite.plan import Cell, Node, Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.estimate import announce, node_work
-from benchmarks.work.executors import cuda_devices, engine
+from benchmarks.work.executors import cuda_devices, open_executor
 from benchmarks.work.planning import edited_plugins, wait_until_seen
 from benchmarks.work.preflight import check_networks
 from benchmarks.work.run_status import RunHandle, new_run, request_stop, time_limit, write_record
@@ -35,7 +35,7 @@ class Options:
 
     Attributes:
         rows: folder of the result rows; None: ``results/runs/<suite>``.
-        executor, jobs, threads: see :func:`benchmarks.work.executors.make_engine`.
+        executor, jobs, threads: see :func:`benchmarks.work.executors.make_executor`.
         only: method names, labels, specs or patterns of them: only their artefacts are made.  None: all; empty: none,
             and stored results are analysed again.
         max_seconds: stop and report after this time; None: never.
@@ -171,7 +171,7 @@ def _make(
         with (
             stop_on_signal(handle) as signals,
             time_limit(handle, options.max_seconds),
-            engine(options.executor, options.jobs, options.threads, devices) as where,
+            open_executor(options.executor, options.jobs, options.threads, devices) as where,
         ):
             work = {key: node_work(plan, node).forward for key, node in nodes.items()}
             scheduler = Scheduler(nodes, submit, where, tell, keep_trace, handle.stopping, work)

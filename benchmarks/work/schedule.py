@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, field
 
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import TRAINED, Node, Plan, priority
-from benchmarks.work.executors import Engine
+from benchmarks.suite.plan import TRAINED, Node, Plan
+from benchmarks.work.executors import Workers
 from benchmarks.work.order import Ready
 from dbn_core.errors import ArtefactError, BenchError, TrainingStoppedError
 
@@ -48,38 +48,6 @@ class Event:
     message: str = ""
 
 
-class _Clock:
-    """Estimates the remaining time from the mean duration of finished nodes of the same kind."""
-
-    def __init__(self, nodes: Iterable[Node]) -> None:
-        self._left = Counter(map(self._group, nodes))
-        self._known: dict[tuple[str, str], tuple[int, float]] = {}  # group -> (nodes, seconds)
-
-    def add(self, node: Node, seconds: float) -> None:
-        """Count a node that was made in ``seconds``."""
-        count, total = self._known.get(self._group(node), (0, 0.0))
-        self._known[self._group(node)] = count + 1, total + seconds
-
-    def ended(self, node: Node) -> None:
-        """Count a node that is finished or given up."""
-        self._left[self._group(node)] -= 1
-
-    def left(self, jobs: int) -> float | None:
-        """Seconds that the remaining nodes take on ``jobs`` workers; None before one was made."""
-        if not self._known:
-            return None
-        mean = sum(total for _, total in self._known.values()) / sum(count for count, _ in self._known.values())
-        seconds = 0.0
-        for group, nodes in self._left.items():
-            count, total = self._known.get(group, (1, mean if priority(group[0]) else 0.2))
-            seconds += nodes * total / count
-        return seconds / jobs
-
-    @staticmethod
-    def _group(node: Node) -> tuple[str, str]:
-        return node.kind, node.recipe["method"] + node.recipe["part"].split("-")[0] if node.kind == "part" else ""
-
-
 def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node]:
     """Nodes to make: the targets that the store lacks, and what making them needs.
 
@@ -104,7 +72,7 @@ def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node
 
 
 class Scheduler:
-    """Keeps an engine busy with the nodes that are ready.
+    """Keeps an executor busy with the nodes that are ready.
 
     A failed node fails the nodes that need it, and no others.  When a worker process dies, another one continues its
     node from the checkpoint.  After a second death the node waits until nothing else runs; after a third it fails.
@@ -112,7 +80,7 @@ class Scheduler:
     Args:
         nodes: to make, by key; all other artefacts that they need are in the store.
         submit: submits one node to the executor; the future gives ``made``, ``found`` or ``busy``.
-        engine: where nodes are made.
+        executor: where nodes are made.
         report: called for every start and end, and about twice a second.
         keep_trace: called with each node that failed and its error.
         stopping: whether no further node should start; running ones were asked to stop.
@@ -123,16 +91,18 @@ class Scheduler:
         self,
         nodes: dict[str, Node],
         submit: Callable[[Executor, Node], Future[str]],
-        engine: Engine,
+        executor: Workers,
         report: Callable[[Event], None],
         keep_trace: Callable[[Node, BaseException], None],
         stopping: Callable[[], bool] = lambda: False,
         work: Mapping[str, float] | None = None,
     ) -> None:
-        self.nodes, self.submit, self.engine, self.report = nodes, submit, engine, report
+        self.nodes, self.submit, self.executor, self.report = nodes, submit, executor, report
         self.keep_trace, self.stopping = keep_trace, stopping
-        self.outcome, self._clock, self._slots = Outcome(), _Clock(nodes.values()), 1
-        self._waiting, self._ready = dict(nodes), Ready(nodes, work or dict.fromkeys(nodes, 1.0))
+        self.outcome, self._slots, self._begun = Outcome(), 1, time.monotonic()
+        self._work = work or dict.fromkeys(nodes, 1.0)
+        self._work_left, self._work_made = sum(self._work.values()), 0.0
+        self._waiting, self._ready = dict(nodes), Ready(nodes, self._work)
         self._postponed: list[tuple[float, str]] = []  # (time of the next check, key) of nodes that another run makes
         self._pause: dict[str, float] = {}  # how long each of those was waited for
         self._lonely: list[str] = []  # keys that wait until nothing else runs
@@ -141,9 +111,9 @@ class Scheduler:
 
     def run(self) -> Outcome:
         """Make all nodes, or as many as possible before a stop."""
-        begun, stopped = time.monotonic(), 0.0
+        self._begun, stopped = time.monotonic(), 0.0
         while self._waiting or self._running:
-            self._slots = self.engine.slots()
+            self._slots = self.executor.slots()
             if not self.stopping():
                 self._start()
             elif not stopped:
@@ -151,7 +121,7 @@ class Scheduler:
             if stopped and (not self._running or time.monotonic() - stopped > GRACE_SECONDS):
                 break
             if self._running:
-                self.engine.check_workers()
+                self.executor.check_workers()
                 self._finish(wait(self._running, TICK_SECONDS, FIRST_COMPLETED).done)
             elif self._postponed:
                 time.sleep(min(TICK_SECONDS, BUSY_SECONDS[0]))
@@ -159,7 +129,7 @@ class Scheduler:
                 break  # the rest needs a node that was stopped
             self._tell("tick")
         self.outcome.left += [*self._waiting.values(), *(node for node, _ in self._running.values())]
-        self.outcome.seconds = time.monotonic() - begun
+        self.outcome.seconds = time.monotonic() - self._begun
         return self.outcome
 
     def _next(self) -> Node | None:
@@ -181,7 +151,7 @@ class Scheduler:
             del self._waiting[node.key]
             self._tell("start", node)
             now = time.monotonic()
-            self._running[self.submit(self.engine.executor, node)] = node, now
+            self._running[self.submit(self.executor, node)] = node, now
             if self.stopping():
                 break
 
@@ -198,7 +168,6 @@ class Scheduler:
                     self._ready.push(node.key)
             elif isinstance(error, TrainingStoppedError):
                 self.outcome.left.append(node)
-                self._clock.ended(node)
             elif error is not None:
                 self.keep_trace(node, error)
                 if not isinstance(error, ArtefactError):
@@ -211,10 +180,10 @@ class Scheduler:
                 self._done(node, future.result() == "made", seconds)
 
     def _done(self, node: Node, made: bool, seconds: float) -> None:
-        self._clock.ended(node)
+        self._work_left -= self._work[node.key]
         if made:
             self.outcome.made.append(node)
-            self._clock.add(node, seconds)
+            self._work_made += self._work[node.key]
         self._ready.made(node.key)
         self._tell("done", node, seconds)
 
@@ -230,14 +199,16 @@ class Scheduler:
         failed = [(node, reason, seconds)]
         while failed:
             node, reason, seconds = failed.pop()
-            self._clock.ended(node)
+            self._work_left -= self._work[node.key]
             self.outcome.failures[node.key] = reason
             self._tell("failed", node, seconds, reason)
             later = [self._waiting.pop(key) for key in self._ready.after[node.key] if key in self._waiting]
             failed += [(other, needs_failed(node), 0.0) for other in later]
 
     def _tell(self, what: str, node: Node | None = None, seconds: float = 0.0, message: str = "") -> None:
-        done, eta = len(self.nodes) - len(self._waiting) - len(self._running), self._clock.left(self._slots)
+        done, eta = len(self.nodes) - len(self._waiting) - len(self._running), None
+        if self._work_made:  # the rest goes on as fast as what was made
+            eta = (time.monotonic() - self._begun) * max(0.0, self._work_left) / self._work_made
         self.report(Event(what, node, done, len(self.nodes), eta, seconds, message))
 
 

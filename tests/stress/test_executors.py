@@ -21,7 +21,7 @@ import pytest
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
 from benchmarks.work import executors
-from benchmarks.work.executors import Dask, Inline, Processes, WorkerPools, engine, make_engine, parse_executor
+from benchmarks.work.executors import Dask, Inline, Processes, make_executor, open_executor, parse_executor
 from benchmarks.work.schedule import Scheduler
 from dbn_core.errors import SpecError
 from tests.stress.figures import STRESS
@@ -91,12 +91,12 @@ def test_nobody_without_the_certificate_runs_code_on_a_cluster_of_this_machine(
     try:
         address = cluster._cluster.scheduler_address
         assert address.startswith("tls://")
-        assert cluster.executor.submit(os.getpid).result(60) != os.getpid()
+        assert cluster.submit(os.getpid).result(60) != os.getpid()
         for other in (address, address.replace("tls://", "tcp://")):
             with pytest.raises((OSError, TypeError, RuntimeError)):
                 Client(other, security=Security(), timeout="2s")
     finally:
-        cluster.close(at_once=False)
+        cluster.shutdown()
 
 
 def test_a_cluster_of_this_machine_without_cryptography_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +124,12 @@ def device_of_this_worker(seconds: float) -> str | None:
 
 
 def test_every_worker_has_a_device_of_its_own() -> None:
-    engine = make_engine("processes", -1, 1, ("cuda:0", "cuda:1"))
-    assert isinstance(engine, Processes)
-    assert engine.slots() == 2
-    futures = [engine.executor.submit(device_of_this_worker, 1.0) for _ in range(2)]
+    executor = make_executor("processes", -1, 1, ("cuda:0", "cuda:1"))
+    assert isinstance(executor, Processes)
+    assert executor.slots() == 2
+    futures = [executor.submit(device_of_this_worker, 1.0) for _ in range(2)]
     assert sorted(future.result() or "" for future in futures) == ["cuda:0", "cuda:1"]
-    engine.close(at_once=False)
+    executor.shutdown()
 
 
 def slow_node() -> str:
@@ -151,7 +151,7 @@ def test_a_worker_may_die_while_it_or_another_is_being_started(delay_s: float, t
                 break
 
     nodes = {name: Node("member", name, name, {}, (), {}) for name in "abcde"}
-    with engine("processes", 2, 1) as where:
+    with open_executor("processes", 2, 1) as where:
         killer = threading.Thread(target=kill_the_first, daemon=True)
         killer.start()
         scheduler = Scheduler(
@@ -179,7 +179,7 @@ def test_a_future_left_open_by_a_dead_process_is_closed_and_its_work_done_by_ano
     monkeypatch.setattr(executors, "LOST_SECONDS", 0.2)
     context = multiprocessing.get_context("spawn")
     kinds = iter([Deaf, ProcessPoolExecutor])
-    pools = WorkerPools([lambda: next(kinds)(1, context)])
+    pools = Processes([lambda: next(kinds)(1, context)])
     lost = pools.submit(os._exit, 1)
     begun = time.monotonic()
     while not lost.done():
@@ -195,5 +195,5 @@ def test_a_future_left_open_by_a_dead_process_is_closed_and_its_work_done_by_ano
 
 
 def test_no_processes_means_this_one() -> None:
-    assert isinstance(make_engine("processes", 0, 1), Inline)
-    assert isinstance(make_engine("inline", 8, 1), Inline)
+    assert isinstance(make_executor("processes", 0, 1), Inline)
+    assert isinstance(make_executor("inline", 8, 1), Inline)
