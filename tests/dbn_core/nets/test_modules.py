@@ -22,14 +22,11 @@ TINY_VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_h
 TINY_CONVNEXT = {"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 32]}
 # Name, options, side of the images, a node and the features expected there.
 FAMILIES = [
-    ("timm:resnet10t", {}, 32, "layer1", None),
     ("timm:vit_tiny_patch16_224", TINY_VIT, 16, "blocks.0", (24, 4, 4)),
     ("timm:convnext_atto", TINY_CONVNEXT, 32, "stages.0", (8, 8, 8)),
-    ("timm:mobilenetv3_small_050", {}, 32, "blocks.1", None),
-    ("torchvision:resnet18", {}, 32, "layer1", (64, 8, 8)),
-    ("torchvision:mobilenet_v3_small", {}, 32, "features.1", None),
+    ("timm:resnet10t", {}, 32, "layer1", (64, 8, 8)),
+    ("torchvision:mobilenet_v3_small", {}, 32, "features.1", (16, 8, 8)),
 ]
-IDS = [name for name, *_ in FAMILIES]
 
 
 def network(name: str, options: dict, channels: int = 3, seed: int = 0, **spec) -> ModuleNetwork:
@@ -39,54 +36,30 @@ def network(name: str, options: dict, channels: int = 3, seed: int = 0, **spec) 
     return built.eval()
 
 
-@pytest.fixture(scope="module", params=FAMILIES, ids=IDS)
-def family(request: pytest.FixtureRequest):
-    name, options, side, at, shape = request.param
-    return network(name, options), torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)), at, shape
-
-
-def test_weights_come_from_the_generator_alone(family) -> None:
-    built, images, *_ = family
-    before = torch.get_rng_state()
-    again = network(built.spec.name, built.spec.options)
-    other = network(built.spec.name, built.spec.options, seed=1)
+@pytest.mark.parametrize(("name", "options", "side", "at", "shape"), FAMILIES, ids=[name for name, *_ in FAMILIES])
+def test_a_network_of_a_library(name: str, options: dict, side: int, at: str, shape: tuple[int, ...]) -> None:
+    images, before = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1)), torch.get_rng_state()
+    built, again, other = (network(name, options, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), before)
-    with torch.no_grad():
-        assert torch.equal(again(images), built(images))
-        assert not torch.equal(other(images), built(images))
-
-
-def test_a_tap_gives_the_network_s_own_logits_and_a_map(family) -> None:
-    built, images, at, shape = family
-    with torch.no_grad():
-        h, logits = built.tap(at)(images)
-        assert torch.equal(logits, built(images))
-    assert h.ndim == 4
-    assert len(h) == 2
-    if shape is not None:
-        assert tuple(h.shape[1:]) == shape
-
-
-def test_two_counters_agree_on_its_cost(family) -> None:
-    built, images, *_ = family
-    assert measure_cost(built, images[:1]).macs > 0
-
-
-def test_a_tap_is_exported_bit_for_bit(family) -> None:
-    built, images, at, _ = family
     tap = built.tap(at).eval()
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(tap, (images,), dynamic_shapes=({0: batch},), strict=False)
     with torch.no_grad():
-        for many in (images, torch.cat([images, images, images[:1]])):
-            for mine, exported in zip(tap(many), program.module()(many), strict=True):
+        h, logits = tap(images)
+        assert torch.equal(logits, built(images))
+        assert torch.equal(logits, again(images))
+        assert not torch.equal(logits, other(images))
+    assert h.shape == (2, *shape)
+    assert measure_cost(built, images[:1]).macs > 0  # two counters agree on it
+    if name.startswith(("timm:vit", "timm:convnext")):
+        batch = torch.export.Dim("batch", min=1, max=64)
+        program = torch.export.export(tap, (images,), dynamic_shapes=({0: batch},), strict=False).module()
+        many = torch.cat([images, images, images[:1]])
+        with torch.no_grad():
+            for mine, exported in zip(tap(many), program(many), strict=True):
                 torch.testing.assert_close(exported, mine, rtol=1e-5, atol=1e-5)
 
 
 def test_images_of_one_channel_and_another_size() -> None:
-    grey = torch.rand(2, 1, 8, 8)
-    for name, options in (("torchvision:resnet18", {}), ("timm:resnet10t", {})):
-        assert network(name, options, channels=1, input_size=32)(grey).shape == (2, 5)
+    assert network("timm:resnet10t", {}, channels=1, input_size=32)(torch.rand(2, 1, 8, 8)).shape == (2, 5)
 
 
 def test_tokens_lose_the_class_token() -> None:
@@ -98,7 +71,7 @@ def test_tokens_lose_the_class_token() -> None:
 
 
 def test_weights_from_a_file(tmp_path: Path) -> None:
-    options = FAMILIES[0][1]
+    options: dict = {}
     trained = network("timm:resnet10t", options, seed=3)
     torch.save({"epoch": 4, "state_dict": trained.body.state_dict()}, tmp_path / "w.pt")
     started = network("timm:resnet10t", options, seed=4, weights=tmp_path / "w.pt")
