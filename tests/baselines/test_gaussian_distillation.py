@@ -32,7 +32,7 @@ def test_positions_of_the_teachers_are_those_of_the_conditional_gaussian():
     assert torch.allclose(covariance, torch.eye(q) - a.T @ torch.linalg.solve(marginal, a), atol=1e-5)
 
 
-def trained(teachers_of, q, steps=600):
+def trained(teachers_of, q, steps=300):
     model = LogitFactors(nn.Linear(3, (1 + q) * 4), q, 12, 200)
     draws = generator(seed=7)
     with torch.no_grad():
