@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
+from benchmarks.suite.plan import Plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options, make_artefacts
 from benchmarks.work.worker import ArtefactBuilder
@@ -146,39 +147,49 @@ def test_each_training_has_draws_of_its_own_wherever_it_stands() -> None:
 MC = '[[methods]]\nuse = "mc-dropout[rate=0.5]"\nsizes = [1, 4]\n'
 
 
-@pytest.fixture
-def suite(tmp_path: Path) -> Suite:
-    (tmp_path / "mc.toml").write_text(HEAD.replace("epochs = 1", "epochs = 3") + DE + MC)
-    return load_suite(str(tmp_path / "mc.toml"))
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    path = tmp_path_factory.mktemp("suite") / "mc.toml"
+    path.write_text(HEAD.replace("epochs = 1", "epochs = 3") + DE + MC)
+    return load_suite(str(path))
 
 
-def contents(suite: Suite, folder: Path) -> dict[tuple[str, str], bytes]:
-    """What is stored of the method, by kind and key."""
-    store = Store(folder)
-    cell = plan_suite(suite, store).cells[-1]
-    keys = [("part", cell.parts[0]), ("predictions", cell.predictions)]
-    return {(kind, key): store.content(kind, key) for kind, key in keys}
-
-
-def make(suite: Suite, folder: Path) -> dict[tuple[str, str], bytes]:
+def make(suite: Suite, folder: Path, kinds: tuple[str, ...] = ("member", "part", "predictions")) -> dict[str, bytes]:
+    """Make artefacts of these kinds; what is stored of the method, by kind."""
     bench = ArtefactBuilder(suite, Store(folder), "cpu")
-    for node in plan_suite(suite, bench.store).nodes.values():
-        bench.run(node)
-    return contents(suite, folder)
+    plan = plan_suite(suite, bench.store)
+    for node in plan.nodes.values():
+        if node.kind in kinds:
+            bench.run(node)
+    return contents(plan, bench.store)
 
 
-def test_passes_differ_and_nothing_depends_on_what_was_drawn_before(suite: Suite, tmp_path: Path) -> None:
+def contents(plan: Plan, store: Store) -> dict[str, bytes]:
+    keys = {"part": plan.cells[-1].parts[0], "predictions": plan.cells[-1].predictions}
+    return {kind: store.content(kind, key) for kind, key in keys.items()}
+
+
+@pytest.fixture(scope="module")
+def first(suite: Suite, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
+    """A store with everything, and what it has of the method."""
+    folder = tmp_path_factory.mktemp("store")
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = make(suite, tmp_path / "a")
+    made = make(suite, folder, ("member", "part", "predictions", "cost"))
     assert torch.equal(torch.get_rng_state(), before)
+    return folder, made
+
+
+def test_passes_differ_and_nothing_depends_on_what_was_drawn_before(
+    suite: Suite, first: tuple[Path, dict[str, bytes]], tmp_path: Path
+) -> None:
+    folder, made = first
     torch.manual_seed(2)
-    assert make(suite, tmp_path / "b") == first
-    store = Store(tmp_path / "a")
-    terms = store.arrays("predictions", next(key for kind, key in first if kind == "predictions"))["test"]
+    assert make(suite, tmp_path) == made
+    store, cells = Store(folder), plan_suite(suite, Store(folder)).cells
+    terms = store.arrays("predictions", cells[-1].predictions)["test"]
     assert len(terms) == 4
     assert all(np.abs(terms[i] - terms[j]).max() > 0.01 for i in range(4) for j in range(i))
-    cells = plan_suite(suite, store).cells
     assert len({cell.predictions for cell in cells[-2:]}) == 1  # a pass is the first of four
     macs = [store.value("cost", cell.cost)["value"]["macs"] for cell in cells]
     assert macs[0] == macs[2]
@@ -197,28 +208,27 @@ class Impatient(Monitor):
 
 
 def test_the_same_bits_after_a_kill_in_the_middle(
-    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: Suite, first: tuple[Path, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = make(suite, tmp_path / "a")
     monkeypatch.setattr(loop, "MONITOR_SECONDS", -1.0)
-    bench = ArtefactBuilder(suite, Store(tmp_path / "b"), "cpu")
+    bench = ArtefactBuilder(suite, Store(tmp_path), "cpu")
     plan = plan_suite(suite, bench.store)
     bench._monitor = Impatient()
     with pytest.raises(TrainingStoppedError):
         bench.run(plan.nodes[plan.cells[-1].parts[0]])
-    assert list((tmp_path / "b" / "checkpoints").glob("*.safetensors"))
+    assert list((tmp_path / "checkpoints").glob("*.safetensors"))
     torch.rand(3)
-    assert make(suite, tmp_path / "b") == undisturbed
+    assert make(suite, tmp_path) == first[1]
 
 
 @pytest.mark.slow
-def test_the_same_bits_in_a_worker_process(suite: Suite, tmp_path: Path) -> None:
-    store = Store(tmp_path / "b")
+def test_the_same_bits_in_a_worker_process(suite: Suite, first: tuple[Path, dict[str, bytes]], tmp_path: Path) -> None:
+    store = Store(tmp_path)
     plan = plan_suite(suite, store)
     options = Options(store.root, jobs=1, device="cpu")
     outcome = make_artefacts(plan, store, {plan.cells[-1].predictions}, options, lambda event: None)
     assert not outcome.failures
-    assert contents(suite, store.root) == make(suite, tmp_path / "a")
+    assert contents(plan, store) == first[1]
 
 
 @pytest.mark.usefixtures("clean_registry")
