@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from baselines.bridge_network import BridgeNetwork
-from benchmarks.contract.check import check_method
 from dbn_core.data.batch import Batch, make_batch
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
@@ -29,7 +28,6 @@ from dbn_core.train.statistics import refresh_statistics
 
 AT = "block2"
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, weight_decay=2e-3)
-R32X2 = NetworkSpec(name="resnet32", width=2)
 
 
 def bn(**options: Any) -> Any:
@@ -110,10 +108,6 @@ def predictor(method: Any, size: int, parts: dict[str, Any]) -> nn.Module:
     members = {position: member(position) for position in method.members(size)}
     shared = {"data": data(), "spec": spec(), "device": torch.device("cpu"), "axes": {}}
     return freeze(method.predictor(size, PredictContext(**shared, members=members, parts=parts)))
-
-
-def size_of(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 # ------------------------------------------------------------------------------------------------ parts and terms
@@ -201,31 +195,6 @@ def bridge_head(seed: int, sources: int) -> BridgeHead:
     return freeze(head)
 
 
-def test_pair_mixture_orders_its_terms_and_concatenates_near_and_far():
-    networks, heads = [member(seed) for seed in range(3)], [bridge_head(seed, 2) for seed in range(3)]
-    x = images()
-    with torch.no_grad():
-        terms = PairMixture(networks, AT, heads)(x)
-        maps = [network.split(AT)[0](x) for network in networks]
-
-        def bridged(head, near, far):
-            return head(torch.cat((maps[near], maps[far]), 1))
-
-        expected = [
-            networks[0](x),
-            networks[1](x),
-            bridged(heads[0], 0, 1),
-            networks[2](x),
-            bridged(heads[1], 0, 2),
-            bridged(heads[2], 1, 2),
-        ]
-        torch.testing.assert_close(terms, torch.stack(expected).log_softmax(-1))
-        assert torch.equal(PairMixture(networks[:2], AT, heads[:1])(x), terms[:3])
-        assert not torch.allclose(bridged(heads[0], 0, 1), bridged(heads[0], 1, 0))
-    with pytest.raises(ValueError, match="pairs"):
-        PairMixture(networks, AT, heads[:2])
-
-
 def test_pair_mixture_runs_every_network_once():
     networks, heads = [member(seed) for seed in range(3)], [bridge_head(seed, 2) for seed in range(3)]
     image = torch.zeros(1, 1, 8, 8)
@@ -250,24 +219,6 @@ def test_method_puts_each_bridge_in_its_place(trainings, kind):
         torch.testing.assert_close(terms[place], freeze(head)(read).log_softmax(-1))
     for place, position in {1: {0: 0}, 2: {0: 0, 1: 1, 3: 2}}[kind].items():
         torch.testing.assert_close(terms[place], ends[position](images()).log_softmax(-1))
-
-
-def parameters_of_a_bridge(widths: list[int], channels: int, classes: int) -> int:
-    """With biases and FRN, whose channels have three parameters each; no block halves the image."""
-    count = 0
-    for width in widths:
-        count += 9 * channels * width + 9 * width**2 + 2 * (width + 3 * width)
-        count += channels * width + width + 3 * width if channels != width else 0
-        channels = width
-    return count + channels * classes + classes
-
-
-@pytest.mark.parametrize(("width", "published"), [(1, 889_098), (0.5, 268_682)])
-def test_bridge_parameters_in_closed_form(width, published):
-    widths = [round(128 * width)] * 3
-    one, two = (size_of(BridgeHead(R32X2, 10, "block12", width, sources)) for sources in (1, 2))
-    assert one == parameters_of_a_bridge(widths, 128, 10) == published
-    assert two == parameters_of_a_bridge(widths, 256, 10)
 
 
 # ---------------------------------------------------------------------------------------------------------- loss
@@ -408,10 +359,3 @@ def test_training_a_bridge_brings_it_nearer_to_the_curve():
     losses = [log.history for context in fit(method, 2)[0] for log in context.logs]
     assert losses[1][-1]["loss"] < 0.7 * losses[1][0]["loss"]
     assert all("validation_nll" in epoch for history in losses for epoch in history)
-
-
-@pytest.mark.slow
-def test_options_keep_the_contract():
-    spec_string = "bn[type=2,align=true,keep=best]"
-    problems = [result.sentence for result in check_method(parse_method(spec_string)) if result.outcome != "ok"]
-    assert not problems

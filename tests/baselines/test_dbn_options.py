@@ -52,13 +52,6 @@ def test_the_true_velocity_has_no_loss_and_euler_arrives(steps: int) -> None:
     assert torch.allclose(tau, t, atol=1e-6)
 
 
-def test_flow_loss_is_the_squared_error_of_the_velocity() -> None:
-    z_0, z_1, guess = draw(5, 3), draw(5, 3, purpose="end"), draw(5, 3, purpose="guess")
-    flow = Denoiser(Says(guess), step_variances(3, 1.0, 1.0))
-    loss = flow_loss(flow, None, z_0, z_1, torch.full((5,), 0.5))
-    assert torch.allclose(loss, ((guess - z_1 + z_0) ** 2).sum(1).mean())
-
-
 def test_a_flow_with_noise_or_kl_is_refused() -> None:
     for option in ("prediction=noise", "loss=kl", "sampler_noise=forward", "preset=paper"):
         with pytest.raises(SpecError, match="rectified flow needs"):
@@ -125,9 +118,3 @@ def test_direct_regression_is_a_dbn_of_one_step() -> None:
 def test_a_tempered_network_divides_its_logits() -> None:
     network, images = source(), torch.rand(3, 1, 8, 8)
     assert torch.allclose(Tempered(network, 2.5)(images), (network(images) / 2.5).log_softmax(-1))
-
-
-def test_scaling_multiplies_the_channels() -> None:
-    narrow = NetworkSpec(name="resnet8", channels=48, width=2.0).scaled(1 / 3)
-    assert (narrow.channels, narrow.width) == (16, 2.0)
-    assert NetworkSpec(channels=16).scaled(1) == NetworkSpec(channels=16)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from dbn_core.errors import SpecError
 from dbn_core.measure.cost import measure_cost
-from dbn_core.methods.registry import parse_method
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.one_network import (
@@ -25,7 +24,7 @@ from dbn_core.nets.one_network import (
 )
 from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
-from tests.support.fitting import RECIPE, fit, fresh, images, predictor, spec
+from tests.support.fitting import RECIPE, fit, fresh, images, spec
 
 R14C40 = NetworkSpec(name="resnet14", channels=40, width=1, norm="batchnorm", bias=False, stem="3x3/2")
 PARAMS, MACS = 1_087_090, 41_238_080
@@ -43,16 +42,6 @@ def cost(network):
 def ready(module, seed=0):
     initialise_(module, generator(seed=seed))
     return module.eval().requires_grad_(False)
-
-
-@pytest.mark.parametrize("method", ["packed", "batch-ensemble", "masksembles", "mimo"])
-def test_methods_fit_and_predict_a_term_for_each_member(method):
-    first, again = (fit(f"{method}[epochs=1]", 2) for _ in range(2))
-    assert all(torch.equal(tensor, again["network-2"][name]) for name, tensor in first["network-2"].items())
-    terms = predictor(method, 2, first)(images())
-    assert terms.shape == (2, 6, 4)
-    assert not torch.allclose(terms[0], terms[1], atol=1e-4)
-    assert parse_method(method).parts(3) != parse_method(method).parts(2)
 
 
 # ----------------------------------------------------------------------------------------------------------- packed

@@ -14,19 +14,9 @@ from torch.nn import functional as F
 from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from dbn_core.measure.cost import measure_cost
-from dbn_core.methods.registry import parse_method
 from dbn_core.nets.laplace import LastLayerLaplace, kronecker_factors, log_likelihood, with_one
 from dbn_core.rng import generator
 from tests.support.fitting import RECIPE_PLAIN, data, fit, images, predictor, trained
-
-REFUSED = [("tta", 10), ("laplace", 2), ("mc-batchnorm", 9)]
-
-
-@pytest.mark.parametrize(("method", "size"), REFUSED)
-def test_sizes_that_do_not_exist_are_refused(method, size):
-    with pytest.raises(SpecError, match=f"not {size}"):
-        parse_method(method).check_size(size)
-
 
 # ------------------------------------------------------------------------------------------------- views of images
 

@@ -78,12 +78,6 @@ def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: P
     assert not any(cell.members or cell.views for cell in alone)
 
 
-def test_a_student_may_be_wider_than_a_member() -> None:
-    context = PredictContext(dataset(), NETWORK, CPU, {})
-    count = [sum(p.numel() for p in context.new_network(spec=NETWORK.scaled(w)).parameters()) for w in (1.0, 2.0)]
-    assert 3.5 < count[1] / count[0] < 4
-
-
 @pytest.mark.parametrize("name", [n for n, cls in methods().items() if issubclass(cls.Config, ImageOptions)])
 def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name: str) -> None:
     options = {"crop_pad": 3, "flip": False, "cutmix": 0.7}
@@ -103,19 +97,6 @@ def _serves(name: str, size: int) -> bool:
     except SpecError:
         return False
     return True
-
-
-def test_an_option_that_came_later_changes_keys_where_it_is_used(tmp_path: Path) -> None:
-    for name in ("ed", "end2", "direct[members_per_bridge=2]"):
-        entry = f'[[methods]]\nuse = "{name}"\nsizes = [2]\nteachers = "{{}}"\n'
-        bare, used = (
-            {t: plan(tmp_path, (entry + tail).format(t)).cells[0] for t in ("online", "views(2)")}
-            for tail in ("", "options = {{ cutmix = 1.0 }}\n")
-        )
-        for teachers, cell in used.items():
-            assert cell.predictions != bare[teachers].predictions
-            assert cell.parts != bare[teachers].parts
-        assert not set(used["views(2)"].views) & set(bare["views(2)"].views)
 
 
 # ----------------------------------------------------------------------------------------------------------- heads
@@ -248,12 +229,6 @@ def test_who_teaches_a_bridge(options: dict[str, int], size: int, groups: list[t
     assert set(joint.members) == {*student.members, *(m for group in groups for m in group)}
 
 
-@pytest.mark.parametrize(("options", "size"), [({}, 3), ({}, 2), ({"source_members": 3, "bridge_from": 0}, 2)])
-def test_a_bridge_needs_its_teachers(options: dict[str, int], size: int) -> None:
-    with pytest.raises(SpecError, match="change the size"):
-        parse_method("student-bridge", options).check_size(size)
-
-
 BRIDGE = "student-bridge[split_at=block2,score_network=mini,source_members=1,members_per_bridge=1"
 
 
@@ -285,11 +260,6 @@ def test_where_a_student_starts(start: str) -> None:
     gaps = [float((student[name] - value).abs().max()) for name, value in source.items() if name.endswith("weight")]
     assert all(gap < 1e-6 for gap in gaps) == (start == "source")
     assert not any(p.requires_grad or p.grad is not None for p in context.members[0].parameters())
-
-
-def test_a_narrow_student_cannot_start_as_the_source() -> None:
-    with pytest.raises(SpecError, match="drop width or start"):
-        parse_method("ed[start=source,width=0.5]")
 
 
 def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> None:

@@ -49,11 +49,6 @@ def test_draws_have_the_covariance_also_between_tensors():
     assert torch.equal(gaussian.sample(draws, scale=0.0), gaussian.mean)
 
 
-def test_constant_iterates_leave_nothing_to_draw():
-    gaussian, draws = collected([(2.0, -1.0)] * 4), generator(seed=0)
-    assert torch.allclose(gaussian.sample(draws), torch.tensor([2.0, -1.0], dtype=torch.float64), atol=1e-12)
-
-
 def test_iterates_are_collected_every_so_many_steps():
     gaussian = collected([*ITERATES, (9.0, 9.0)], every=2)
     assert int(gaussian.count) == 2

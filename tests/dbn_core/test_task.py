@@ -19,9 +19,9 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import plan_suite
-from dbn_core.errors import PluginError, SpecError
+from dbn_core.errors import SpecError
 from dbn_core.methods.registry import load_plugin, parse_method
-from dbn_core.tasks.base import Task, register_task, task_named
+from dbn_core.tasks.base import Task, task_named
 
 PLUGIN = Path(__file__).parents[1] / "support/regression_task.py"
 load_plugin(PLUGIN)
@@ -208,8 +208,3 @@ def test_methods_of_another_task_are_refused(suite: Path) -> None:
     stranger = made.model_copy(update={"methods": load_suite(str(suite)).methods})
     with pytest.raises(SpecError, match="'gaussian-ensemble' is a method of the task regression, the suite's task"):
         stranger.entries()
-
-
-def test_two_tasks_cannot_have_one_name() -> None:
-    with pytest.raises(PluginError, match="already taken"):
-        register_task("classification")(type("Other", (regression.Regression,), {}))

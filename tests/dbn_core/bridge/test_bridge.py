@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
-from baselines.dbn import PRESETS, training
+from baselines.dbn import training
 from baselines.dbn.training import bridge_recipe, distillation_recipe
 from dbn_core.bridge.denoiser import Denoiser, bridge_loss, draw_steps
-from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import (
     bridge_mean_std,
     mean_temperature,
@@ -26,7 +25,7 @@ from dbn_core.bridge.schedule import step_variances, variance
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
 from dbn_core.methods.context import FitContext, PredictContext
-from dbn_core.methods.predictors import BridgedSource, FeatureMixture
+from dbn_core.methods.predictors import BridgedSource
 from dbn_core.methods.registry import parse_method
 from dbn_core.nets import NetworkSpec
 from dbn_core.nets.init import initialise_
@@ -71,13 +70,6 @@ def test_clock_is_the_integral_of_the_rate(beta_0, beta_1):
     assert got[0] == 0
     assert np.all(np.diff(got) > 0)
     assert got[-1] == pytest.approx((beta_0 + beta_1) / 2)
-
-
-@given(steps=st.integers(1, 12), beta=rates)
-@settings(max_examples=20, deadline=None)
-def test_steps_share_the_clock_evenly_to_the_precision_of_their_type(steps, beta):
-    expected = [beta * n / steps for n in range(steps + 1)]
-    assert step_variances(steps, beta, beta).tolist() == pytest.approx(expected, rel=1e-13)
 
 
 def test_published_constants_of_the_steps():
@@ -210,10 +202,6 @@ def test_a_random_temperature_may_follow_another_law(law, cdf):
     assert draws.mean().item() == pytest.approx(mean_temperature(1.0, 1.2, law), abs=0.03)
 
 
-def test_mean_temperature_of_the_released_configuration():
-    assert mean_temperature(2.0, 0.4) == pytest.approx(2.0667, abs=5e-5)
-
-
 # ------------------------------------------------------------------------------------------------------ training
 
 
@@ -239,15 +227,6 @@ def test_bridge_loss_by_hand():
     for prediction, expected in (("noise", noise), ("displacement", displacement)):
         loss = bridge_loss(Denoiser(network, variances, prediction), FEATURES, z_n, n, z_0)
         assert float(loss) == pytest.approx(expected, rel=1e-6)
-
-
-def test_network_sees_normalised_time():
-    seen = []
-    denoiser = Denoiser(Call(lambda h, z, tau: seen.append(tau) or z), step_variances(5, 1e-4, 1e-4))
-    denoiser.raw(FEATURES, normal(3, 2), torch.tensor([1, 3, 5]))
-    denoiser(FEATURES, normal(3, 2), 2)
-    assert seen[0].tolist() == pytest.approx([0.2, 0.6, 1.0])
-    assert seen[1].tolist() == pytest.approx([0.4] * 3)
 
 
 # ------------------------------------------------------------------------------------------------------ sampling
@@ -334,32 +313,6 @@ def test_sampler_noise_has_the_stated_variance(steps):
 # --------------------------------------------------------------------------------------------- step distillation
 
 
-def distillation_case():
-    z_1, z_c, z_0, output = (normal(5, 4, seed=s) for s in range(4))
-    return z_1, z_c, z_0, Denoiser(Call(lambda h, z, tau: output), step_variances(1, 0.01, 0.01), "noise"), output
-
-
-def regression(z_1, target, output):
-    return float(((output - (z_1 - target) / 0.1) ** 2).sum() / len(z_1))
-
-
-def test_step_distillation_at_its_extremes():
-    z_1, z_c, z_0, student, output = distillation_case()
-    to_teacher = step_distillation_loss(student, FEATURES, z_1, z_c, z_0, 1.0)
-    to_ensemble = step_distillation_loss(student, FEATURES, z_1, z_c, z_0, 0.0)
-    assert float(to_teacher) == pytest.approx(regression(z_1, z_c, output))
-    assert float(to_ensemble) == pytest.approx(regression(z_1, z_0, output))
-    default = step_distillation_loss(student, FEATURES, z_1, z_c, z_0)
-    assert float(default) == pytest.approx((float(to_teacher) + float(to_ensemble)) / 2)
-
-
-def test_student_always_sees_the_last_time():
-    seen = []
-    student = Denoiser(Call(lambda h, z, tau: seen.append(tau) or z), step_variances(1, 1e-4, 1e-4))
-    step_distillation_loss(student, FEATURES, normal(3, 2), normal(3, 2), normal(3, 2))
-    assert seen[0].tolist() == [1, 1, 1]
-
-
 # ------------------------------------------------------------------------- a score network that is blind to its state
 
 
@@ -417,25 +370,6 @@ def test_bridged_source_predicts_from_the_bridges_alone():
         torch.testing.assert_close(term, (logits / 2.0667 - factor * shift).log_softmax(-1))
 
 
-def test_bridged_source_draws_the_same_noise_at_every_call():
-    source, images = tiny(), torch.rand(3, 1, 8, 8, generator=generator(seed=0))
-    stochastic = BridgedSource(source, "block2", [zero_denoiser(3, 0.5)], 2.0, "forward")
-    quiet = BridgedSource(source, "block2", [zero_denoiser(3, 0.5)], 2.0)
-    with torch.no_grad():
-        assert torch.equal(stochastic(images), stochastic(images))
-        assert not torch.allclose(stochastic(images), quiet(images), atol=0.05)
-
-
-def test_feature_mixture_puts_the_source_first():
-    source, images = tiny(), torch.rand(3, 1, 8, 8, generator=generator(seed=0))
-    _, head = tiny(1).split("block2")
-    with torch.no_grad():
-        terms = FeatureMixture(source, "block2", [head])(images)
-        torch.testing.assert_close(terms[0], source(images).log_softmax(-1))
-        features, _ = source.split("block2")
-        torch.testing.assert_close(terms[1], head(features(images)).log_softmax(-1))
-
-
 # -------------------------------------------------------------------------------------------------------- method
 
 PAPER = {
@@ -469,15 +403,6 @@ def test_paper_preset_is_the_released_code():
         assert (each.temperature, each.temperature_spread, each.split_at) == (2.0, 0.4, "block1")
         assert (each.lr, each.batch_size, each.mixup, each.distill_alpha) == (2.5e-4, 128, 0.4, 0.5)
         assert not each.sees_state
-
-
-@pytest.mark.parametrize(("preset", "other"), [("paper", "fixed"), ("fixed", "paper")])
-@pytest.mark.parametrize("switch", PAPER)
-def test_each_quirk_is_switched_alone(preset, other, switch):
-    before = dbn(preset=preset).config.model_dump()
-    after = dbn(**{"preset": preset, switch: PRESETS[other][switch]}).config.model_dump()
-    assert {key for key in before if before[key] != after[key]} == {switch}
-    assert after[switch] == dbn(preset=other).config.model_dump()[switch]
 
 
 @pytest.mark.parametrize("group", [2, 3, 4])

@@ -50,6 +50,3 @@ def test_damage_is_named(damage: str, tmp_path: Path, monkeypatch: pytest.Monkey
         Cifar10JpegSource().load()
 
 
-@pytest.mark.parametrize("name", ["cifar10-small", "cifar10-small-views"])
-def test_suites_on_it_need_no_folder(name: str) -> None:
-    assert isinstance(load_suite(name).data, Cifar10JpegSource)

@@ -89,13 +89,6 @@ def test_both_kinds_take_turns() -> None:
     assert stats.kstest(mixtures.lam[flat].double().numpy(), stats.uniform.cdf).pvalue > 0.001
 
 
-def test_without_cutmix_nothing_is_drawn_for_it() -> None:
-    first, second = generator(seed=3), generator(seed=3)
-    lam = draw_mixtures(6, (8, 8), 0.4, 0.0, first).lam
-    assert torch.equal(lam, mixup_coefficients(6, 0.4, second, per_example=True))
-    assert torch.equal(first.get_state(), second.get_state())
-    with pytest.raises(SpecError, match="alpha"):
-        draw_mixtures(6, (8, 8), 0.0, -1.0, first)
 
 
 @pytest.mark.parametrize("made", ["online", "views"])

@@ -145,6 +145,7 @@ def test_gratings_and_noise_are_blends_of_two_colours() -> None:
     test=st.lists(st.integers(0, 8), min_size=1, max_size=12),
     ood=st.lists(st.integers(0, 8), min_size=1, max_size=12),
 )
+@settings(max_examples=40, deadline=None)
 def test_auroc_is_the_mann_whitney_statistic_and_the_others_follow_their_definitions(
     test: list[int], ood: list[int]
 ) -> None:

@@ -310,21 +310,6 @@ def test_repetitions_of_what_is_drawn_differ_and_methods_start_alike(tmp_path: P
     assert {cell.predictions for cell in build_plan(load_suite("smoke"), plan.data).cells}
 
 
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        ("step-distillation[start=12,steps=2,substeps=4]", "4 does not divide a teacher's 3 steps"),
-        ("step-distillation[start=16,steps=3]", "do not end at 3"),
-        ("aggregate[rule=geometric]", "needs its margin"),
-        ("aggregate[rule=mediann]", "did you mean 'median'?"),
-    ],
-)
-def test_options_without_meaning_are_refused(spec: str, words: str) -> None:
-    with pytest.raises(SpecError) as caught:
-        parse_method(spec)
-    assert words in str(caught.value)
-
-
 def test_samples_of_another_shape_are_refused() -> None:
     data = Mixture2dSource(train_count=8, test_count=8).load()
     with pytest.raises(PluginError, match="returned samples of shape"):

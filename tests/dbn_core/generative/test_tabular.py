@@ -69,18 +69,6 @@ def test_bundled_tables_split_in_proportion(name: str, shape: tuple[int, int], c
     assert np.array_equal(halves(name)[1].values, test.values)
 
 
-def test_kinds_of_columns() -> None:
-    kinds = {column.name: column.kind for column in load_table("wine").columns}
-    assert (kinds["proline"], kinds["alcohol"], kinds["class"]) == ("integer", "numeric", "categorical")
-    kinds = {column.name: column.kind for column in load_table("diabetes").columns}
-    assert (kinds["sex"], kinds["age"], kinds["bmi"], kinds["progression"]) == (
-        "categorical",
-        "integer",
-        "numeric",
-        "integer",
-    )
-
-
 @pytest.mark.parametrize(
     ("row", "column", "remedy"),
     [
@@ -269,11 +257,6 @@ def test_coverage_by_hand() -> None:
     assert coverage(real, real + 50) == 0.0
     # Each row twice: its double is the first neighbour, so that k is 2, the smallest with radii above 0: 1, 1, 2, 4.
     assert coverage(np.repeat(real, 2, 0), fake) == 0.5
-
-
-def test_distances_without_points_are_refused() -> None:
-    with pytest.raises(DataError, match="at least one row"):
-        wasserstein(np.zeros((0, 2)), np.zeros((3, 2)))
 
 
 def test_learners_do_well_on_real_rows_and_badly_on_nonsense(iris: tuple[DataTable, DataTable]) -> None:

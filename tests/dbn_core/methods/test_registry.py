@@ -18,7 +18,6 @@ from dbn_core.methods.registry import (
     methods,
     parse_method,
     plugin_of,
-    register,
 )
 
 PLUGIN = """
@@ -36,13 +35,6 @@ def plugin(folder: Path, name: str = "mine", text: str = PLUGIN) -> Path:
     file = folder / "plugin.py"
     file.write_text(text.replace("{name}", name))
     return file
-
-
-def test_every_built_in_is_found_and_described() -> None:
-    assert {"single", "de", "ed", "end2", "bn", "dbn"} <= set(methods())
-    for method in methods().values():
-        assert method.summary()
-        assert method.reference
 
 
 @pytest.mark.parametrize(
@@ -72,7 +64,7 @@ def test_specs_with_one_meaning_have_one_form(spec: str, form: str) -> None:
     distill=st.booleans(),
     sees_state=st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_canonical_form_means_the_method(
     steps: int, lr: float, preset: str, distill: bool, sees_state: bool
 ) -> None:
@@ -102,7 +94,7 @@ def test_a_wrong_spec_is_named_with_its_remedy(spec: str, words: list[str]) -> N
 
 
 @given(st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_text_is_more_than_a_spec_error(text: str) -> None:
     with suppress(SpecError):
         parse_method(text)
@@ -207,13 +199,3 @@ def test_an_entry_point_without_a_method_is_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("dbn_core.methods.registry.entry_points", lambda group: [empty])
     with pytest.raises(PluginError, match=r"Entry point 'empty' \(wave\) registers no method"):
         methods()
-
-
-def test_a_missing_plugin_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="does not exist"):
-        load_plugin(tmp_path / "nowhere.py")
-
-
-def test_names_are_checked() -> None:
-    with pytest.raises(PluginError, match="lower-case"):
-        register("Not A Name")

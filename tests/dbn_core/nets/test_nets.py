@@ -407,19 +407,6 @@ def test_live_logit_path_to_the_output_starts_at_zero():
     assert network.out.weight[:, :pooled].std().item() == pytest.approx(math.sqrt(2 / network.out.in_features), rel=0.3)
 
 
-def test_score_network_batchnorm_momentum():
-    network = score_network(False)
-    assert network.stem[1].momentum == pytest.approx(0.1)
-    rest = [m for part in (network.stages, network.head) for m in part.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert {m.momentum for m in rest} == {0.01}
-    assert {m.eps for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-5}
-
-
-def test_unknown_score_network_is_named():
-    with pytest.raises(SpecError, match=r"v1\.1\.8"):
-        ScoreNetwork(8, 5, "v1.1.80")
-
-
 # -------------------------------------------------------------------------------------------------- Bezier curve
 
 
