@@ -12,9 +12,10 @@ import typer
 from benchmarks.commands.common import errors
 from dbn_core.errors import BenchError, InterruptedRunError
 
-# In the order of the help; each is a module of benchmarks.commands, with a function of its name (`store_app`, `list_`).
+# In the order of the help; each is a module of benchmarks.commands, with a function of its name (`store_app`, `list_`),
+# in both of which an underscore stands for a hyphen.
 COMMANDS = (
-    *("new", "run", "report", "show", "check", "status", "claims"),
+    *("new", "run", "report", "show", "check", "check-network", "status", "claims"),
     *("score", "submit", "leaderboard", "compare", "mix", "export", "simulate", "list", "store"),
 )
 _FUNCTIONS = {"list": "list_", "store": "store_app"}
@@ -46,7 +47,8 @@ def application(word: str = "") -> typer.Typer:
     )
     app.callback()(_callback)  # with a callback typer expects the name of a command, also if there is only one
     for name in [word] if word in COMMANDS else COMMANDS:
-        command = getattr(import_module(f"benchmarks.commands.{name}"), _FUNCTIONS.get(name, name))
+        module = name.replace("-", "_")
+        command = getattr(import_module(f"benchmarks.commands.{module}"), _FUNCTIONS.get(name, module))
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from benchmarks.commands.common import MethodSpec, Plugins, console, echo, load_plugins
 from dbn_core.errors import SpecError
+
+if TYPE_CHECKING:
+    from benchmarks.contract.promises import CheckResult
 
 
 def check(name: MethodSpec, plugin: Plugins = None) -> None:
@@ -16,8 +21,13 @@ def check(name: MethodSpec, plugin: Plugins = None) -> None:
     method = parse_method(name)
     from benchmarks.contract.check import check_method
 
+    show_outcomes(check_method(method), canonical(method))
+
+
+def show_outcomes(results: Iterable[CheckResult], what: str) -> None:
+    """Print every check as it is done; raises :class:`SpecError` when one failed."""
     outcomes: Counter[str] = Counter()
-    for result in check_method(method):
+    for result in results:
         outcomes[result.outcome] += 1
         style = "red" if result.outcome == "FAIL" else None
         console.print(f"{result.outcome:<4}  {result.name}", style=style, markup=False, highlight=False, soft_wrap=True)
@@ -25,5 +35,5 @@ def check(name: MethodSpec, plugin: Plugins = None) -> None:
             echo(f"      {result.sentence}")
     if broken := outcomes["FAIL"]:
         skipped = f", and {outcomes['skip']} were not checked" if outcomes["skip"] else ""
-        raise SpecError(f"'{canonical(method)}' breaks {broken} of {outcomes.total()} promises{skipped}: correct them.")
-    echo(f"'{canonical(method)}' keeps the contract.")
+        raise SpecError(f"'{what}' breaks {broken} of {outcomes.total()} promises{skipped}: correct them.")
+    echo(f"'{what}' keeps the contract.")

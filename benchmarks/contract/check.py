@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.contract.broken import ContractError, require
-from benchmarks.contract.subject import LARGEST_SIZE, NoSizeError, Subject, make_subject
+from benchmarks.contract.promises import CheckResult, ContractError, require, run_checks
+from benchmarks.contract.subject import LARGEST_SIZE, Subject, make_subject
 from benchmarks.contract.training import (
     check_fit,
     check_keeps_nothing,
@@ -35,21 +34,6 @@ from dbn_core.rng import canonical_json, generator, seeded
 
 _CPU = torch.device("cpu")
 _PART_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-
-@dataclass
-class CheckResult:
-    """One check of one method.
-
-    Attributes:
-        name: what the method promises.
-        outcome: ``ok``, ``FAIL``, or ``skip`` where an earlier failure prevents the check.
-        sentence: the failure and its remedy, why the check was skipped, or a note on a check that passed.
-    """
-
-    name: str
-    outcome: str = "ok"
-    sentence: str = ""
 
 
 def check_is_described(subject: Subject) -> None:
@@ -287,23 +271,5 @@ def _draws(subject: Subject, predictor: nn.Module, images: torch.Tensor) -> bool
 
 
 def check_method(method: Method, checks: Sequence[Callable[[Subject], str | None]] = CHECKS) -> Iterator[CheckResult]:
-    """Run the checks.  A crash of the method is a failure; a check that meets the same failure again is skipped."""
-    subject, failed = make_subject(method), dict[str, str]()
-    for check in checks:
-        name = (check.__doc__ or check.__name__).rstrip(".")
-        try:
-            note = check(subject) or ""
-        except KeyboardInterrupt:
-            raise
-        except NoSizeError:
-            yield CheckResult(name, "skip", "there is no size to try it with")
-        except BaseException as error:  # also SystemExit, which a plugin may raise
-            sentence = str(error) if isinstance(error, BenchError) else ""
-            sentence = " ".join((sentence or f"{type(error).__name__}: {error}").split())
-            first = failed.setdefault(sentence, name)
-            if first == name:
-                yield CheckResult(name, "FAIL", sentence)
-            else:
-                yield CheckResult(name, "skip", f"fails as '{first}' does")
-        else:
-            yield CheckResult(name, sentence=note)
+    """Run the checks over a method."""
+    yield from run_checks(checks, make_subject(method))

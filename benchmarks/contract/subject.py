@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.contract.promises import NotCheckedError
 from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Dataset
@@ -29,10 +30,6 @@ State = dict[str, torch.Tensor]
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, ema_decay=0.5)
 LARGEST_SIZE = 9
 _CPU = torch.device("cpu")
-
-
-class NoSizeError(Exception):
-    """A method accepts no size at which it could be tried."""
 
 
 class Interrupted(Exception):
@@ -93,9 +90,9 @@ class Subject:
 
     @property
     def first(self) -> int:
-        """The smallest size; raises NoSizeError when there is none."""
+        """The smallest size; raises NotCheckedError when there is none."""
         if not self.sizes:
-            raise NoSizeError
+            raise NotCheckedError("there is no size to try it with")
         return self.sizes[0]
 
     @contextmanager

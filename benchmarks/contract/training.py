@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.contract.broken import ContractError, require
+from benchmarks.contract.promises import ContractError, require
 from benchmarks.contract.subject import RECIPE, Subject
 from dbn_core.errors import BenchError
 from dbn_core.methods.method import Part

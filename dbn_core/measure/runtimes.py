@@ -9,6 +9,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from typing import Any, Literal
 
 import torch
@@ -100,7 +101,7 @@ def export_program(predictor: nn.Module, example: torch.Tensor) -> torch.export.
     """
     images = example.repeat(2, 1, 1, 1)[:2].contiguous()  # a batch of one would be taken for a constant
     try:
-        with _quiet():
+        with _quiet(), redirect_stderr(io.StringIO()):  # where torch prints the graph of what it could not hold
             return torch.export.export(predictor, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
     except Exception as error:  # the tracer's errors are of many types
         raise RuntimeMissingError(f"torch.export cannot hold the predictor ({_first_line(error)}).") from error
