@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from dbn_core.methods.method import Method, Part
+from dbn_core.errors import SpecError
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 from dbn_core.methods.student import StudentOptions
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.train.recipe import Recipe
 
 
 @register("ed")
@@ -36,17 +39,42 @@ class EnsembleDistillation(Method):
             "random", description="weights to begin with: fresh ones, or the source's"
         )
 
+        teachers_per_image: int | None = Field(
+            None, ge=1, description="members that teach each image of a batch, drawn anew; default: all"
+        )
+        mirrored_teachers: bool = Field(
+            False, description="each answer is on the image or on its mirror image; needs teachers_per_image"
+        )
+
         @model_validator(mode="after")
         def _starts_as_wide_as_the_source(self) -> EnsembleDistillation.Config:
             if self.start == "source" and self.width != 1:
                 raise ValueError("a student that starts as the source has its widths: drop width or start")
             return self
 
+        @model_validator(mode="after")
+        def _draws_teachers_that_are_mirrored(self) -> EnsembleDistillation.Config:
+            if self.mirrored_teachers and self.teachers_per_image is None:
+                raise ValueError("mirrored_teachers needs teachers_per_image: say how many members teach each image")
+            return self
+
+    def check_size(self, size: int) -> None:
+        """An image cannot ask more members than there are."""
+        super().check_size(size)
+        if (self.config.teachers_per_image or 1) > size:
+            raise SpecError(f"{self.name}: teachers_per_image={self.config.teachers_per_image} of {size} teachers.")
+
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers."""
         config = self.config
         members = tuple(range(size))
-        return [Part("student", members, teacher_mixup=config.mixup, teacher_augmentation=config.augmentation())]
+        shown = config.mixup if config.teachers_per_image is None else None  # drawn teachers always run online
+        return [Part("student", members, teacher_mixup=shown, teacher_augmentation=config.augmentation())]
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """That of a student of as many teachers as answer for each image."""
+        cost = super().training_cost(part, recipe, student_epochs)
+        return dataclasses.replace(cost, teachers=self.config.teachers_per_image or cost.teachers)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the teachers' softened mean probabilities."""
@@ -56,11 +84,21 @@ class EnsembleDistillation(Method):
         if self.config.start == "source":
             student.load_state_dict(context.members[0].state_dict())
 
+        config = self.config
+        draws = None if config.teachers_per_image is None else context.generator("teachers")
+        if config.mirrored_teachers and not context.data.flip:
+            raise SpecError("ed: mirror images of these data are not of the same class: drop mirrored_teachers.")
+
+        def teach(batch: Batch) -> torch.Tensor:
+            if draws is None:
+                return context.teach(batch)
+            return context.teach_by_some(batch.images, config.teachers_per_image, draws, config.mirrored_teachers)
+
         def step(batch: Batch) -> torch.Tensor:
             logits, labels = student(batch.images), batch.mixed_labels(context.classes)
-            return ed_loss(logits, context.teach(batch), self.config.tau, self.config.alpha, labels)
+            return ed_loss(logits, teach(batch), config.tau, config.alpha, labels)
 
-        context.train(student, step, context.student_recipe(**self.config.changes()))
+        context.train(student, step, context.student_recipe(**config.changes()), step_generator=draws)
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

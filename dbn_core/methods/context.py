@@ -187,6 +187,36 @@ class FitContext(Workspace):
         return torch.stack([member(images) for member in self.members])
 
     @torch.no_grad()
+    def teach_by_some(
+        self, images: torch.Tensor, count: int, draws: torch.Generator, mirror: bool = False
+    ) -> torch.Tensor:
+        """Logits [count, B, K] of ``count`` members for each image: all members answer for equal shares of the batch.
+
+        Which ones answer is drawn anew, each with the same probability, so a loss that is linear in the members' mean
+        prediction has the gradient of all M members in expectation.
+
+        Args:
+            mirror: an answer is on the mirror image with probability 1/2: the mean is that of members on both views.
+        """
+        self.teacher_passes += count * len(images)
+        places = torch.arange(len(images)) + torch.arange(count)[:, None]
+        asked = torch.randperm(len(self.members), generator=draws)[places % len(self.members)]
+        mirrored = torch.randint(0, 2, asked.shape, generator=draws).bool() & mirror
+        logits: torch.Tensor | None = None
+        for number, member in enumerate(self.members):
+            answers = torch.nonzero(asked == number)
+            if not len(answers):
+                continue
+            slots, rows = answers.to(images.device).unbind(1)
+            shown = images[rows]
+            flipped = mirrored[asked == number].to(images.device)
+            given = member(torch.where(flipped[:, None, None, None], shown.flip(-1), shown))
+            logits = given.new_empty(*asked.shape, given.shape[-1]) if logits is None else logits
+            logits[slots, rows] = given
+        assert logits is not None, "a batch has images, and each asks a member"
+        return logits
+
+    @torch.no_grad()
     def teach_bridge(self, batch: Batch, tap: Tap) -> tuple[torch.Tensor, torch.Tensor]:
         """As :meth:`teach`, and the features [B, C, H, W] of the source that ``tap`` reads."""
         if batch.view is not None:
