@@ -105,4 +105,4 @@ def _shortened(method: Method, epochs: int) -> Method:
 def _least(field: FieldInfo) -> int:
     """The smallest number of epochs that an option takes."""
     bounds = (getattr(rule, "ge", None) for rule in field.metadata)
-    return max(1, *(int(bound) for bound in bounds if bound is not None), 1)
+    return max([1, *(int(bound) for bound in bounds if bound is not None)])
