@@ -48,7 +48,6 @@ class GaussianDistillation(Method):
                 tuple(range(size)),
                 settings=config.key(exclude={"draws"}),
                 teacher_mixup=config.mixup,
-                teacher_augmentation=config.augmentation(),
             )
         ]
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from dbn_core.data.augment import random_crop, random_flip, to_float
+from dbn_core.data.augment import mix, mixup_coefficients, random_crop, random_flip, to_float
 from dbn_core.data.dataset import Split
-from dbn_core.data.mixing import draw_mixtures
 from dbn_core.train.recipe import Recipe
 
 
@@ -20,7 +19,7 @@ class Batch:
         images: float [B, C, H, W] in [0, 1], cropped, flipped and mixed.
         labels: int64 [B], of the images before mixing.
         partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without any).
-        lam: float [B, 1], the share of the partner: its weight in mixup, its part of the pixels in cutmix.
+        lam: float [B, 1], the weight of the partner.
         indices: int64 [B], positions in the training split.
         mixed: the two images of each mixture, float [B, C, H, W] each: its own and its partner's; None without any.
         view: which view of the training split this is, None for a batch augmented online.
@@ -63,12 +62,11 @@ def make_batch(
     if flip:
         images = random_flip(images, generator)
     lam, partners, mixed = torch.zeros(len(labels), 1, device=device), labels, None
-    if recipe.mixup or recipe.cutmix:
-        size, alphas = (images.shape[-2], images.shape[-1]), (recipe.mixup, recipe.cutmix)
-        mixtures = draw_mixtures(len(labels), size, *alphas, generator, recipe.mixup_per == "example")
+    if recipe.mixup:
+        weights = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")
         permutation = torch.randperm(len(labels), generator=generator).to(device)
-        lam, partners = mixtures.lam.to(device)[:, None], labels[permutation]
+        lam, partners = weights.to(device)[:, None], labels[permutation]
         mixed = images, images[permutation]
-        images = mixtures.apply(*mixed)
+        images = mix(*mixed, weights)
     images = images.contiguous(memory_format=torch.channels_last)
     return Batch(images, labels, partners, lam, indices, mixed)

@@ -76,7 +76,7 @@ class Classification(Task):
 
         def step(batch: Batch) -> torch.Tensor:
             logits = network(batch.images)
-            if not (recipe.mixup or recipe.cutmix):
+            if not recipe.mixup:
                 return F.cross_entropy(logits, batch.labels)
             own = F.cross_entropy(logits, batch.labels, reduction="none")
             partner = F.cross_entropy(logits, batch.partner_labels, reduction="none")
