@@ -290,7 +290,7 @@ class FitContext(Workspace):
             if wanted[name] != value:
                 raise SpecError(
                     f"{self.run_name}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
-                    "declare its mixup in Part(teacher_mixup=...), or use online teachers."
+                    "declare the mixup in Part(teacher_mixup=...), or use online teachers."
                 )
 
 

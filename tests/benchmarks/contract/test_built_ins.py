@@ -70,7 +70,7 @@ WAYS: dict[str, list[str]] = {
         f"dbn[{MINI},perturb_input=true]",
     ],
     "direct": [f"direct[{MINI},loss=kl]"],
-    "hydra": ["hydra[split_at=block2,mixup=0.4,cutmix=1]"],
+    "hydra": ["hydra[split_at=block2,mixup=0.4]"],
     "student-bridge": [
         f"student-bridge[{MINI},source_members=1,members_per_bridge=1,joint={joint}]" for joint in ("false", "true")
     ],
