@@ -26,8 +26,8 @@ from dbn_core.generative.tabular.trees import Trees
 from dbn_core.generative.tasks.tabular import table_of
 
 SMALL = ForestOptions(trees=4, depth=4, levels=6, duplicates=2)
-# Fitted by one core in seconds, and still with the contrast of the full size.
-REDUCED = ForestOptions(trees=10, levels=30, duplicates=50)
+# Fitted in a second, and still with the contrast of the full size.
+REDUCED = ForestOptions(trees=6, levels=20, duplicates=20)
 KINDS = (Column("length", "numeric"), Column("count", "integer"), Column("colour", "categorical", 4))
 KINDS += (Column("class", "categorical", 2),)
 
@@ -289,9 +289,9 @@ def test_on_iris_the_rule_with_the_worse_loss_makes_the_better_rows(iris: tuple[
     w1, loss = {}, {}
     for name in ("arithmetic", "dominant"):
         rule = parse_rule(name)
-        fakes = [gower_points(model.sample(len(train), rule, seed=seed), train) for seed in range(5)]
+        fakes = [gower_points(model.sample(len(train), rule, seed=seed), train) for seed in range(3)]
         w1[name] = np.mean([wasserstein(gower_points(test, train), fake) for fake in fakes])
         loss[name] = model.noise_error(test, rule, seed=0)
-    assert w1["dominant"] < 0.6 < w1["arithmetic"]
+    assert w1["dominant"] < 0.8 < w1["arithmetic"]
     assert loss["arithmetic"]["mse"].mean() < loss["dominant"]["mse"].mean()
     assert loss["arithmetic"]["rms"].mean() < 0.8 < loss["dominant"]["rms"].mean()

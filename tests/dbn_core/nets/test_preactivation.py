@@ -128,4 +128,4 @@ def test_a_norm_is_not_folded_into_a_convolution_that_a_residual_reads_too() -> 
 
 def test_alignment_is_refused_beforehand() -> None:
     with pytest.raises(SpecError, match="align=true permutes channels of networks without pre-activation"):
-        parse_method("bn[align=true]").check_network(classifier_spec(NARROW))
+        parse_method("bn[align=true,split_at=block2]").check_network(classifier_spec(NARROW))
