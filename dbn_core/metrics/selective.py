@@ -3,18 +3,30 @@
 Selective prediction accepts examples in order of falling confidence.  A temperature hardly changes that order, so these
 scores show what calibration cannot improve.  ``confidence`` [N] and ``hit`` [N], 1 where the prediction is right,
 are those of :func:`dbn_core.metrics.calibration.confidence_and_hit`.  Numbers are fractions.
+
+``..._terms`` [N] split a score over the examples: their mean is the score, and their spread gives its first-order
+standard error, as for a mean (Hampel's influence function), so that examples can be paired.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from dbn_core.metrics.scores import Array
+from dbn_core.metrics.scores import Array, by_example
 
 _GRID = 2001  # points of the smooth calibration error, on [0, 1]
+_TRAPEZOIDS = np.r_[0.5, np.ones(_GRID - 2), 0.5]  # weights of its integral, in grid steps
 _SMALLEST_WIDTH = 1e-3  # of its kernel
+_NEAR = 0.05  # share of the examples that estimates the error rate at a threshold
+
+
+def _by_confidence(confidence: Array, hit: Array) -> tuple[Array, Array, Array]:
+    """Groups of equal confidence, the most confident first: that of each example [N], and sizes and errors of all."""
+    _, group, size = np.unique(-np.asarray(confidence), return_inverse=True, return_counts=True)
+    return group, size, np.bincount(group, 1.0 - np.asarray(hit, np.float64))
 
 
 def selective_risks(confidence: Array, hit: Array) -> Array:
@@ -26,13 +38,10 @@ def selective_risks(confidence: Array, hit: Array) -> Array:
     >>> selective_risks(np.array([0.9, 0.5, 0.5]), np.array([1, 0, 1])).round(4).tolist()
     [0.0, 0.25, 0.3333]
     """
-    order = np.argsort(-confidence, kind="stable")
-    confidence, wrong = confidence[order], 1.0 - np.asarray(hit, np.float64)[order]
-    start = np.flatnonzero(np.r_[True, confidence[1:] != confidence[:-1]])
-    size, errors = np.diff(np.r_[start, len(confidence)]), np.add.reduceat(wrong, start)
+    _, size, errors = _by_confidence(confidence, hit)
     place = np.arange(1, len(confidence) + 1)
     before = np.repeat(np.cumsum(errors) - errors, size)
-    within = np.repeat(errors / size, size) * (place - np.repeat(start, size))
+    within = np.repeat(errors / size, size) * (place - np.repeat(np.cumsum(size) - size, size))
     return np.asarray((before + within) / place)
 
 
@@ -46,6 +55,23 @@ def aurc(confidence: Array, hit: Array) -> float:
     return float(selective_risks(confidence, hit).mean())
 
 
+def aurc_terms(confidence: Array, hit: Array) -> Array:
+    """Terms of :func:`aurc`, [N].
+
+    The example at place k, with the error e, adds its risk r_k and shifts all later ones:
+    ``r_k + sum_{l >= k} (e - r_l) / l``.
+
+    >>> import numpy as np
+    >>> aurc_terms(np.array([0.9, 0.8]), np.array([1, 0])).tolist()
+    [-0.25, 0.75]
+    """
+    group, size, _ = _by_confidence(confidence, hit)
+    risks, place, first = selective_risks(confidence, hit), np.arange(1, len(group) + 1), np.cumsum(size) - size
+    later, later_risks = (np.cumsum(each[::-1])[::-1] for each in (1 / place, risks / place))
+    fixed, slope = (np.add.reduceat(each, first) / size for each in (risks - later_risks, later))
+    return np.asarray(fixed[group] + (1.0 - np.asarray(hit, np.float64)) * slope[group])
+
+
 def augrc(confidence: Array, hit: Array) -> float:
     """Area under the generalised risk-coverage curve (Traub et al., 2024, arXiv 2407.01032).
 
@@ -56,13 +82,26 @@ def augrc(confidence: Array, hit: Array) -> float:
     >>> augrc(np.array([0.9, 0.8]), np.array([1, 0]))
     0.125
     """
-    from scipy.stats import rankdata
+    return float(augrc_terms(confidence, hit).mean())
 
-    hit = np.asarray(hit, bool)
-    right, wrong = int(hit.sum()), int((~hit).sum())
-    # Pairs of a right and a wrong prediction in which the wrong one is the more confident.
-    reversed_pairs = right * wrong - (rankdata(confidence)[hit].sum() - right * (right + 1) / 2)
-    return float((reversed_pairs + wrong**2 / 2) / len(hit) ** 2)
+
+def augrc_terms(confidence: Array, hit: Array) -> Array:
+    """Terms of :func:`augrc`, [N].
+
+    The area is the mean over all pairs (i, j) of ``wrong_i [c_i > c_j]``, equal confidences counting half: a
+    V-statistic.  The term of an example is the mean over the pairs that it is the first of, plus that over those that
+    it is the second of, minus the area (Hoeffding, 1948).
+
+    >>> import numpy as np
+    >>> augrc_terms(np.array([0.9, 0.8]), np.array([1, 0])).tolist()
+    [-0.125, 0.375]
+    """
+    group, size, errors = _by_confidence(confidence, hit)
+    n = len(group)
+    less_confident = (n - np.cumsum(size) + size / 2) / n
+    wrong_above = (np.cumsum(errors) - errors / 2) / n
+    terms = (1.0 - np.asarray(hit, np.float64)) * less_confident[group] + wrong_above[group]
+    return np.asarray(terms - errors @ less_confident / n)
 
 
 def risk_at_coverage(confidence: Array, hit: Array, coverage: float = 0.8) -> float:
@@ -72,7 +111,30 @@ def risk_at_coverage(confidence: Array, hit: Array, coverage: float = 0.8) -> fl
     >>> risk_at_coverage(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([1, 1, 1, 0, 0]))
     0.25
     """
-    return float(selective_risks(confidence, hit)[math.ceil(round(coverage * len(confidence), 9)) - 1])
+    return float(selective_risks(confidence, hit)[places(len(confidence), coverage) - 1])
+
+
+def places(examples: int, coverage: float) -> int:
+    """How many of ``examples`` are accepted at a coverage, rounded up."""
+    return math.ceil(round(coverage * examples, 9))
+
+
+def risk_at_coverage_terms(confidence: Array, hit: Array, coverage: float = 0.8) -> Array:
+    """Terms of :func:`risk_at_coverage`, [N].
+
+    With k of N accepted, ``[accepted] (e - m) N / k + m``: an accepted example moves the threshold, where the error
+    rate is m, estimated on the twentieth of the examples that is nearest in rank.
+
+    >>> import numpy as np
+    >>> risk_at_coverage_terms(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([1, 1, 1, 0, 0])).mean().round(9).item()
+    0.25
+    """
+    group, size, errors = _by_confidence(confidence, hit)
+    n = len(group)
+    count, half = places(n, coverage), max(1, round(_NEAR / 2 * n))
+    accepted = np.clip((count - (np.cumsum(size) - size)) / size, 0, 1)[group]  # the expected share of a tie
+    at_threshold = np.repeat(errors / size, size)[max(0, count - half) : count + half].mean()
+    return np.asarray(accepted * (1.0 - np.asarray(hit, np.float64) - at_threshold) * n / count + at_threshold)
 
 
 def smooth_calibration_error(confidence: Array, hit: Array, width: float | None = None) -> float:
@@ -87,30 +149,54 @@ def smooth_calibration_error(confidence: Array, hit: Array, width: float | None 
     >>> round(smooth_calibration_error(np.array([0.7, 0.7]), np.array([1, 0])), 6)
     0.2
     """
+    return float(smooth_calibration_terms(confidence, hit, width).mean())
+
+
+def smooth_calibration_terms(confidence: Array, hit: Array, width: float | None = None) -> Array:
+    """Terms of :func:`smooth_calibration_error`, [N]: ``(c - hit) int s(t) K(t, c) dt``, s the sign of the mean at t.
+
+    Their distances from the mean are smaller where the width follows the error.
+    """
     cells = _GRID - 1
     residual, place = confidence - np.asarray(hit, np.float64), np.asarray(confidence, np.float64) * cells
     low = np.clip(place.astype(int), 0, cells - 1)
     share = place - low
     mass = np.bincount(low, (1 - share) * residual, _GRID) + np.bincount(low + 1, share * residual, _GRID)
-    mass[[0, -1]] *= 2  # what lies on a boundary is its own mirror image
-    spectrum = np.fft.rfft(np.concatenate([mass, mass[-2:0:-1]]) / len(residual))
-    frequency = np.pi * np.arange(len(spectrum))
+    mass /= len(residual)
 
     def error(width: float) -> float:
-        smoothed = np.fft.irfft(spectrum * np.exp(-0.5 * (frequency * width) ** 2), 2 * cells)[:_GRID]
-        gaps = np.abs(smoothed)
-        return float(gaps.sum() - (gaps[0] + gaps[-1]) / 2)  # trapezoids
+        return float(np.abs(_smoothed(mass, width)) @ _TRAPEZOIDS)
 
-    if width is not None:
-        return error(width)
-    low_width, high_width = 0.0, 1.0
+    found = _own_width(error) if width is None else width
+    # The kernel is symmetric, so the sum over t can come first.
+    kernel = _smoothed(np.sign(_smoothed(mass, found)) * _TRAPEZOIDS, found)
+    terms = np.asarray(residual * ((1 - share) * kernel[low] + share * kernel[low + 1]))
+    if width is not None or found <= _SMALLEST_WIDTH:
+        return terms
+    # A larger error widens the kernel, which lowers the error: the differential of error(width) = width.
+    slope = (error(1.01 * found) - error(0.99 * found)) / (0.02 * found)
+    return terms.mean() + (terms - terms.mean()) / (1 - min(slope, 0.0))
+
+
+def _own_width(error: Callable[[float], float]) -> float:
+    """The width that equals the error which it gives, by bisection."""
+    low, high = 0.0, 1.0
     for _ in range(30):
-        middle = (low_width + high_width) / 2
+        middle = (low + high) / 2
         if middle < max(_SMALLEST_WIDTH, error(middle)):
-            low_width = middle
+            low = middle
         else:
-            high_width = middle
-    return error(high_width)
+            high = middle
+    return high
+
+
+def _smoothed(mass: Array, width: float) -> Array:
+    """Masses at the points of the grid, smoothed by the reflected kernel."""
+    even = np.concatenate([mass, mass[-2:0:-1]])
+    even[[0, _GRID - 1]] *= 2  # what lies on a boundary is its own mirror image
+    spectrum = np.fft.rfft(even)
+    damping = np.exp(-0.5 * (np.pi * np.arange(len(spectrum)) * width) ** 2)
+    return np.fft.irfft(spectrum * damping, len(even))[:_GRID]
 
 
 def mutual_information(terms: Array) -> Array:
@@ -123,8 +209,13 @@ def mutual_information(terms: Array) -> Array:
     ...     mutual_information(np.log([[[1.0, 0.0]], [[0.0, 1.0]]])).round(4).tolist()
     [0.6931]
     """
-    probs = np.exp(np.asarray(terms, np.float64))
-    return np.clip(_entropy(probs.mean(0)) - _entropy(probs).mean(0), 0.0, None)
+
+
+    def of_block(terms: Array) -> Array:
+        probs = np.exp(terms.astype(np.float64))
+        return np.clip(_entropy(probs.mean(1)) - _entropy(probs).mean(1), 0.0, None)
+
+    return by_example(of_block, np.asarray(terms).transpose(1, 0, 2))
 
 
 def _entropy(probs: Array) -> Array:
@@ -138,11 +229,12 @@ def disagreement(terms: Array) -> Array:
     >>> disagreement(np.array([[[2.0, 1.0]], [[2.0, 1.0]], [[1.0, 2.0]]])).round(4).tolist()
     [0.6667]
     """
-    members, _, classes = terms.shape
+    members = len(terms)
     if members == 1:
         return np.full(terms.shape[1], np.nan)
-    votes = (terms.argmax(-1)[..., None] == np.arange(classes)).sum(0)
-    return np.asarray(1 - (votes * (votes - 1)).sum(-1) / (members * (members - 1)))
+    votes = np.asarray(terms).argmax(-1)
+    agreeing = (votes[:, None] == votes[None]).sum((0, 1)) - members  # ordered pairs
+    return np.asarray(1 - agreeing / (members * (members - 1)))
 
 
 def conformal_threshold(scores: Array, error: float) -> float:
@@ -175,4 +267,5 @@ def conformal_sets(calibration: Array, labels: Array, log_probs: Array, error: f
     [[True, True, False]]
     """
     scores = 1 - np.exp(np.asarray(calibration, np.float64)[np.arange(len(labels)), labels])
-    return np.asarray(1 - np.exp(np.asarray(log_probs, np.float64)) <= conformal_threshold(scores, error))
+    threshold = conformal_threshold(scores, error)
+    return by_example(lambda block: 1 - np.exp(block) <= threshold, np.asarray(log_probs, np.float64))

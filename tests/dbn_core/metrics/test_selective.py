@@ -13,14 +13,18 @@ from dbn_core.metrics import selective
 from dbn_core.metrics.calibration import apply_temperature, confidence_and_hit
 from dbn_core.metrics.selective import (
     augrc,
+    augrc_terms,
     aurc,
+    aurc_terms,
     conformal_sets,
     conformal_threshold,
     disagreement,
     mutual_information,
     risk_at_coverage,
+    risk_at_coverage_terms,
     selective_risks,
     smooth_calibration_error,
+    smooth_calibration_terms,
 )
 
 CONFIDENCE = np.array([0.9, 0.9, 0.8, 0.7, 0.7, 0.7, 0.6, 0.5])
@@ -86,6 +90,67 @@ def test_a_temperature_of_two_classes_does_not_change_selection():
     log_probs = log_softmax(log_probs[:, :2], axis=1)
     cases = [confidence_and_hit(x, labels % 2) for x in (log_probs, apply_temperature(log_probs, 1.7))]
     assert augrc(*cases[0]) == pytest.approx(augrc(*cases[1]))
+
+
+# ------------------------------------------------------------------------------------------- terms of the examples
+
+TERMS = [
+    (aurc, aurc_terms),
+    (augrc, augrc_terms),
+    (risk_at_coverage, risk_at_coverage_terms),
+    (smooth_calibration_error, smooth_calibration_terms),
+]
+
+
+def by_definition(confidence, hit):
+    """AURC, AUGRC and risk at 80 % coverage by loops over thresholds and pairs, ties in expectation."""
+    n, wrong = len(hit), 1 - hit
+    expected = []
+    for k in range(1, n + 1):
+        threshold = np.sort(confidence)[::-1][k - 1]
+        sure, tied = confidence > threshold, confidence == threshold
+        expected.append((wrong[sure].sum() + wrong[tied].mean() * (k - sure.sum())) / k)
+    pairs = [wrong[i] * (1.0 if a > b else 0.5 if a == b else 0.0) for i, a in enumerate(confidence) for b in confidence]
+    return np.mean(expected), sum(pairs) / n**2, expected[math.ceil(0.8 * n) - 1]
+
+
+@pytest.mark.parametrize("digits", [2, 16])
+def test_terms_sum_up_to_the_scores_of_the_definition(digits):
+    confidence, hit = confidence_and_hit(*random_case(5, 90))
+    confidence = confidence.round(digits)  # with and without ties
+    expected = [*by_definition(confidence, hit), smooth_calibration_error(confidence, hit)]
+    for (score, terms), value in zip(TERMS, expected, strict=True):
+        assert terms(confidence, hit).mean() == pytest.approx(value, rel=1e-12)
+        assert score(confidence, hit) == pytest.approx(value, rel=1e-12)
+
+
+def test_terms_of_the_worked_example_have_its_scores():
+    assert aurc_terms(CONFIDENCE, HIT).mean() == pytest.approx(0.407738, abs=1e-6)
+    assert augrc_terms(CONFIDENCE, HIT).mean() == pytest.approx(0.195312, abs=1e-6)
+    assert risk_at_coverage_terms(CONFIDENCE, HIT).mean() == pytest.approx(3 / 7)
+    assert risk_at_coverage_terms(CONFIDENCE, HIT, 1.0).mean() == pytest.approx(0.5)
+    assert smooth_calibration_terms(CONFIDENCE, HIT, 0.02).mean() == pytest.approx(0.273360, abs=2e-5)
+
+
+@pytest.mark.parametrize(("score", "terms"), TERMS, ids=lambda function: function.__name__)
+def test_the_spread_of_terms_is_the_standard_error_of_the_bootstrap(score, terms):
+    confidence, hit = confidence_and_hit(*random_case(7, 1000))
+    rng = np.random.default_rng(0)
+    again = [score(confidence[chosen], hit[chosen]) for chosen in rng.integers(0, 1000, (300, 1000))]
+    ratio = terms(confidence, hit).std() / math.sqrt(1000) / np.std(again)
+    assert 0.87 < ratio < 1.15  # 300 samples know their spread to 4 %
+
+
+def test_terms_of_two_methods_give_the_error_of_their_difference():
+    """The paired difference of two noisy versions of one network varies less than either."""
+    log_probs, labels = random_case(8, 1000)
+    noise = 0.3 * np.random.default_rng(1).normal(size=(2, *log_probs.shape))
+    cases = [confidence_and_hit(log_softmax(log_probs + each, axis=1), labels) for each in noise]
+    chosen = np.random.default_rng(2).integers(0, 1000, (300, 1000))
+    again = [augrc(cases[0][0][i], cases[0][1][i]) - augrc(cases[1][0][i], cases[1][1][i]) for i in chosen]
+    gap = augrc_terms(*cases[0]) - augrc_terms(*cases[1])
+    assert 0.87 < gap.std() / math.sqrt(1000) / np.std(again) < 1.15
+    assert gap.std() < augrc_terms(*cases[0]).std() / 2
 
 
 # --------------------------------------------------------------------------------------------- smooth calibration
