@@ -69,6 +69,8 @@ class Evaluation:
         dee: deep-ensemble equivalent on NLL, in members of this suite.
         dee_interval: its 95 % interval, for these predictions on other test examples.
         calibrated_dee: the equivalent on NLL after temperature scaling; None without validation predictions.
+        augrc: area under the generalised risk-coverage curve, a fraction.
+        augrc_dee: the equivalent on it, which a temperature hardly changes.
         macs: multiply-adds of one prediction; None where only predictions were given.
     """
 
@@ -79,6 +81,8 @@ class Evaluation:
     dee: float
     dee_interval: tuple[float, float]
     calibrated_dee: float | None
+    augrc: float
+    augrc_dee: float
     macs: float | None = None
 
 
@@ -185,6 +189,8 @@ def evaluate(
         raw.value,
         (raw.low, raw.high),
         calibrated.value if calibrated else None,
+        float(scores.values("augrc").mean()),
+        found["AUGRC"].value,
         macs,
     )
 

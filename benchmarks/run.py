@@ -283,7 +283,7 @@ def write_results(folder: Path, tables: ResultTables, meta: dict[str, Any]) -> N
 
         contents["exhibits.safetensors"] = save(tables.exhibits)
     contents["rows.parquet"] = tables.rows.to_parquet(index=False)
-    for name in ("rows", "summary", "comparisons", "reliability", "records", "shifts"):
+    for name in ("rows", "summary", "comparisons", "reliability", "records", "shifts", "risk_coverage"):
         frame: pd.DataFrame | None = getattr(tables, name)
         if frame is not None and not (name == "records" and frame.empty):
             contents[f"{name}.csv"] = frame.to_csv(index=False, float_format="%.6g").encode()

@@ -269,10 +269,11 @@ def _print_suite(task: Task, result: Mapping[str, Any]) -> None:
     if "suite" in result and "report" not in result:
         echo("To add a row to the suite's tables and figures, give --label and --size.")
     if row := result.get("row"):
-        known = {"dee_raw": "Deep-ensemble equivalent, raw", "dee_cal": "Deep-ensemble equivalent, calibrated"}
+        known = {"dee_raw": "raw", "dee_cal": "calibrated", "dee_augrc": "AUGRC"}
         for column in task.curves:
             value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-            name = known.get(column, f"Equivalent members of {task.reference_label}")
+            own = f"Equivalent members of {task.reference_label}"
+            name = f"Deep-ensemble equivalent, {known[column]}" if column in known else own
             echo(f"{name}: {dee_text(value, low, high, result['max_size'])}")
         echo(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
     if result.get("replaced"):

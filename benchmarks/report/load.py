@@ -27,9 +27,10 @@ _REMEDY = "run `dbn-bench run SUITE` to write it again"
 def load_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv` and `meta.json` of `rows_dir`, and what else there is.
 
-    `reliability.csv` belongs to suites that classify, `records.csv` to methods that recorded something in training,
-    `shifts.csv` to suites that test shifted images (:mod:`benchmarks.results.shifts`), and `exhibits.safetensors` to
-    tasks that store samples.  If the suite names a data set of the papers, their figures come along.
+    `reliability.csv` and `risk_coverage.csv` belong to suites that classify, `records.csv` to methods that recorded
+    something in training, `shifts.csv` to suites that test shifted images (:mod:`benchmarks.results.shifts`), and
+    `exhibits.safetensors` to tasks that store samples.  If the suite names a data set of the papers, their figures come
+    along.
 
     The summary starts with the reference, then each other label in order of appearance, by size.  Controls are last,
     marked by the column `control`; the column `added` marks rows that are not of the suite's file.
@@ -40,8 +41,6 @@ def load_results(rows_dir: Path) -> Results:
     """
     meta = read_meta(rows_dir / "meta.json")
     task = TaskInfo.model_validate(meta.get("task") or classification())
-    curves = [f"{curve}{end}" for curve in task.curves for end in ENDS]
-    fitted = [f"{curve}_fit{end}" for curve in task.curves for end in ENDS]
     # Rows may be older than a score; one that is there is there whole, and the headline always is.
     known = _columns(rows_dir / "summary.csv")
     there = {
@@ -50,6 +49,8 @@ def load_results(rows_dir: Path) -> Results:
         if name == task.headline or any(f"{name}_{end}" in known for end in (*_ENDS, "mark"))
     }
     scores = [f"{name}_{end}" for name in there for end in _ENDS]
+    curves = [f"{curve}{end}" for curve, score in task.curves.items() if score in there for end in ENDS]
+    fitted = [f"{curve}_fit{end}" for curve in task.curves for end in ENDS]
     summary = _read(
         rows_dir / "summary.csv",
         text=(*_NAMES, *(f"{name}_mark" for name, score in there.items() if score.better)),
@@ -78,19 +79,22 @@ def load_results(rows_dir: Path) -> Results:
     if task.name == "classification":
         bins = ("size", "bin", "lower", "upper", "count", "confidence", "accuracy")
         reliability = _read(rows_dir / "reliability.csv", text=_NAMES, numbers=bins, flags=("calibrated",))
-    records = shifts = None
+    records = shifts = risk_coverage = None
     if (path := rows_dir / "records.csv").is_file():
         records = _read(path, text=(*_NAMES, "part", "training", "name"), numbers=("size", "repetition", "value"))
     if (path := rows_dir / "shifts.csv").is_file():
         numbers = ("size", "level", "n", "mean", "low", "high")
         shifts = _read(path, text=(*_NAMES, "set", "metric"), numbers=numbers)
+    if (path := rows_dir / "risk_coverage.csv").is_file():
+        risk_coverage = _read(path, text=_NAMES, numbers=("size", "coverage", "risk"))
     summary["control"] = summary["label"].isin(meta.get("controls") or [])
     if summary.loc[summary["family"] != task.reference, "control"].all():
         summary["control"] = False  # a run of controls alone is about them
     summary["added"] = _added(summary, str(meta.get("command") or ""))
     # Labels that two methods share give way to the methods' full specs.
     shared = set(summary.loc[summary.duplicated(["label", "size"], keep=False), "label"])
-    for frame in (summary, rows, comparisons, reliability, *(f for f in (records, shifts) if f is not None)):
+    some = [frame for frame in (records, shifts, risk_coverage) if frame is not None]
+    for frame in (summary, rows, comparisons, reliability, *some):
         frame["label"] = frame["label"].where(~frame["label"].isin(shared), frame["method"])
     if (twice := summary.duplicated(["label", "size"])).any():
         label, size = summary.loc[twice, ["label", "size"]].iloc[0]
@@ -98,7 +102,7 @@ def load_results(rows_dir: Path) -> Results:
     summary = _ordered(summary, task.reference)
     published = _published(meta, rows_dir / "meta.json")
     exhibits = _exhibits(summary, rows_dir / "exhibits.safetensors")
-    return Results(summary, rows, comparisons, reliability, meta, published, records, shifts, exhibits)
+    return Results(summary, rows, comparisons, reliability, meta, published, records, shifts, exhibits, risk_coverage)
 
 
 def _columns(path: Path) -> frozenset[str]:
@@ -135,7 +139,7 @@ def _read(
     frame["size"] = frame["size"].astype(int)
     for column in flags:
         frame[column] = frame[column].str.lower().isin(["true", "1", "1.0"])
-    return frame
+    return frame.copy()  # in one piece again, after columns were replaced one by one
 
 
 class Tuning(BaseModel):

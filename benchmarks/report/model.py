@@ -52,7 +52,7 @@ class TaskInfo(BaseModel):
     plotted_scores: list[str]
     axis: tuple[str, str]
     summary: str
-    curves: list[str]
+    curves: dict[str, str]
     scores: dict[str, ScoreInfo]
     sample_figures: dict[str, dict[str, str]]
 
@@ -61,8 +61,9 @@ class TaskInfo(BaseModel):
 class Results:
     """The result files of one suite, see `load_results` for their columns, and the papers' published figures.
 
-    `records` is there if a method recorded something in training, `shifts` if the suite tests shifted images, and
-    `samples` if the task stores some: arrays by method and name.
+    `records` is there if a method recorded something in training, `shifts` if the suite tests shifted images,
+    `risk_coverage` if it classifies and its rows are not older than that, and `samples` if the task stores some: arrays
+    by method and name.
     """
 
     summary: pd.DataFrame
@@ -74,6 +75,7 @@ class Results:
     records: pd.DataFrame | None = None
     shifts: pd.DataFrame | None = None
     samples: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+    risk_coverage: pd.DataFrame | None = None
 
     @cached_property
     def task(self) -> TaskInfo:
@@ -127,6 +129,19 @@ class Results:
             name: score
             for name, score in self.task.scores.items()
             if f"{name}_mean" in self.summary and self.summary[f"{name}_mean"].notna().any()
+        }
+
+    def scores_of(self, table: str) -> dict[str, ScoreInfo]:
+        """Those of them that a table of the report shows."""
+        return {name: score for name, score in self.scores.items() if score.table == table}
+
+    def curves_of(self, table: str) -> dict[str, str]:
+        """The columns of equivalents that a table of the report shows, and their scores."""
+        task = self.task
+        return {
+            curve: score
+            for curve, score in task.curves.items()
+            if task.scores[score].table == table and curve in self.summary
         }
 
     @property

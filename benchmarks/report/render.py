@@ -19,6 +19,7 @@ from benchmarks.report.tables import main
 from benchmarks.report.tables.budget import budget_frame, budget_table
 from benchmarks.report.tables.formatting import to_latex
 from benchmarks.report.tables.published import published_frame, published_table
+from benchmarks.report.tables.uncertainty import uncertainty_table
 
 
 def render(rows_dir: Path, out_dir: Path) -> list[Path]:
@@ -44,12 +45,12 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
 
 def _save_tables(results: Results, budgets: pd.DataFrame, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    scores = [f"{score}_{end}" for score in results.task.scores for end in ("mean", "low", "high", "mark")]
-    curves = [f"{curve}{fit}{end}" for curve in results.task.curves for fit in ("", "_fit") for end in ENDS]
-    known = [column for column in (*scores, *curves) if column in results.summary]
-    columns = ["label", "method", "family", "size", "n", *known, *results.costs, "latency_noisy"]
+    columns = [*_columns(results, "main"), *results.costs, "latency_noisy"]
     frames = {"main": results.summary[columns], "comparisons": results.comparisons}
     texts = {"main": main.main_table(results), "comparisons": main.comparisons_table(results)} | shift_tables(results)
+    if uncertainty := uncertainty_table(results):
+        frames["uncertainty"] = results.summary[_columns(results, "uncertainty")]
+        texts["uncertainty"] = uncertainty
     if results.classifies:
         frames["sizes"], texts["sizes"] = _wide_sizes(results.summary), main.sizes_table(results)
         if budget := budget_table(results, budgets):
@@ -62,6 +63,15 @@ def _save_tables(results: Results, budgets: pd.DataFrame, folder: Path) -> list[
     for name, table in texts.items():
         write(folder / f"{name}.tex", to_latex(table))
     return [*(folder / f"{name}.csv" for name in frames), *(folder / f"{name}.tex" for name in texts)]
+
+
+def _columns(results: Results, table: str) -> list[str]:
+    """The columns of the summary behind a table: names, scores and equivalents."""
+    names = [name for name, score in results.task.scores.items() if score.table == table]
+    scores = [f"{name}_{end}" for name in names for end in ("mean", "low", "high", "mark")]
+    curves = [f"{curve}{fit}{end}" for curve in results.curves_of(table) for fit in ("", "_fit") for end in ENDS]
+    known = [column for column in (*scores, *curves) if column in results.summary]
+    return ["label", "method", "family", "size", "n", *known]
 
 
 def _wide_sizes(summary: pd.DataFrame) -> pd.DataFrame:

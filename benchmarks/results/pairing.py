@@ -144,7 +144,7 @@ class Pairing:
                 "They speak of other pools, other trainings and other test examples, although all repetitions draw on "
                 "one pool: what a member does to deep ensembles is estimated by leaving out one after the other, and "
                 "other methods may follow their members by anything from nothing to as much. Only the KL to the "
-                "ensemble is that to this pool's."
+                "ensemble, mutual information and disagreement are those of this pool."
             )
         else:
             lines.append(

@@ -19,8 +19,9 @@ from benchmarks.statistics import LEVEL, Interval, holm
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import ArtefactError
-from dbn_core.metrics.calibration import reliability
+from dbn_core.metrics.calibration import confidence_and_hit, reliability
 from dbn_core.metrics.scores import Array
+from dbn_core.metrics.selective import places, selective_risks
 from dbn_core.tasks.base import Task
 from dbn_core.tasks.classification import ClassScores, caveats
 
@@ -37,8 +38,10 @@ class ResultTables:
     statistics: list[str]
     exhibits: dict[str, Array]  # of the first repetition, by label, size and name
     shifts: pd.DataFrame | None = None  # of a suite with [shift], see :mod:`benchmarks.results.shifts`
+    risk_coverage: pd.DataFrame | None = None  # of suites that classify
 
 
+_COVERAGES = np.arange(1, 51) / 50  # of the risk-coverage curve
 _COMPARISONS = [
     *("method", "label", "size", "reference", "metric"),
     *("difference", "low", "high", "p_value", "p_holm"),
@@ -116,6 +119,7 @@ def analyse(
         recorded(plan, [result.cell for result in results], store),
         pairing.statement(plan.suite.pool.sharing, task.name == "classification") + _caveats(groups),
         _exhibits(results),
+        risk_coverage=_risk_coverage_rows(groups),
     )
 
 
@@ -298,3 +302,15 @@ def _reliability_rows(groups: Mapping[tuple[str, int], list[CellResult]]) -> lis
                 }
                 rows.append({**identity(group[0].cell), **values})
     return rows
+
+
+def _risk_coverage_rows(groups: Mapping[Key, list[CellResult]]) -> pd.DataFrame | None:
+    """Share of errors among the most confident examples, mean over repetitions, at 50 coverages."""
+    rows = []
+    for group in groups.values():
+        classes = [result.scores for result in group if isinstance(result.scores, ClassScores)]
+        curves = [selective_risks(*confidence_and_hit(scores.log_probs, scores.labels)) for scores in classes]
+        for coverage in _COVERAGES if curves else ():
+            risk = np.mean([curve[places(len(curve), coverage) - 1] for curve in curves])
+            rows.append({**identity(group[0].cell), "coverage": coverage, "risk": risk})
+    return pd.DataFrame(rows) if rows else None

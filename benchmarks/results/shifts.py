@@ -23,14 +23,20 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.data.shifted import corrupted_name, ood_name
 from dbn_core.errors import ArtefactError
-from dbn_core.metrics.calibration import apply_temperature, calibration_error_terms, fit_temperature
-from dbn_core.metrics.detection import SCORES, detection
+from dbn_core.metrics.calibration import (
+    apply_temperature,
+    calibration_error_terms,
+    confidence_and_hit,
+    fit_temperature,
+)
+from dbn_core.metrics.detection import detection, detectors
 from dbn_core.metrics.scores import Array, correct, mixture_log_probs, negative_log_likelihood
+from dbn_core.metrics.selective import augrc_terms
 from dbn_core.tasks.base import Scores
 
 CLEAN, MEAN = "clean", "corruptions"  # the test images as they are, and the mean over all corruptions of a level
 COLUMNS = ("method", "label", "family", "size", "set", "level", "metric", "n", "mean", "low", "high")
-METRICS = ("acc", "nll", "ece", "cnll", "cece")
+METRICS = ("acc", "nll", "ece", "cnll", "cece", "augrc")
 KEPT = ("acc", "nll", "cnll")  # scores whose remaining share of the gain over one network is given
 
 
@@ -56,6 +62,7 @@ class _Predicted:
             "acc": correct(log_probs, self.labels),
             "nll": negative_log_likelihood(log_probs, self.labels),
             "ece": calibration_error_terms(log_probs, self.labels),
+            "augrc": augrc_terms(*confidence_and_hit(log_probs, self.labels)),
         }
         if self.temperature is not None:
             calibrated = apply_temperature(log_probs, self.temperature)
@@ -66,12 +73,12 @@ class _Predicted:
         return Scores(examples=examples, ids=self.ids)
 
     def detected(self, name: str) -> Scores:
-        """How well each score of confidence separates clean from out-of-distribution images."""
-        clean, shifted = mixture_log_probs(self.terms[CLEAN]), mixture_log_probs(self.terms[name])
+        """How well each score separates clean from out-of-distribution images."""
+        clean, shifted = detectors(self.terms[CLEAN]), detectors(self.terms[name])
         split = {
             f"{metric}_{score}": value
-            for score, confidence in SCORES.items()
-            for metric, value in detection(confidence(clean), confidence(shifted)).items()
+            for score, confidence in clean.items()
+            for metric, value in detection(confidence, shifted[score]).items()
         }
         return Scores(split=split, ids=self.ids)
 

@@ -14,7 +14,7 @@ from dbn_core.files import replacing, unwritable
 from dbn_core.rng import digest
 
 ROWS = ("rows.csv", "summary.csv", "comparisons.csv", "reliability.csv", "meta.json")
-SOME_ROWS = ("records.csv", "shifts.csv", "exhibits.safetensors", "rows.parquet")  # optional
+SOME_ROWS = ("records.csv", "shifts.csv", "risk_coverage.csv", "exhibits.safetensors", "rows.parquet")  # optional
 
 # Fields that define a suite; methods, sizes and repetitions may change.
 _DEFINING = {"title", "task", "seed", "data", "network", "recipe", "students"}

@@ -1,15 +1,14 @@
-"""Out-of-distribution (OOD) detection by the confidence of predictions (Hendrycks and Gimpel, 2017, 1610.02136).
+"""Out-of-distribution (OOD) detection by confidence (Hendrycks and Gimpel, 2017, 1610.02136) and by disagreement.
 
 In-distribution is the positive class: a higher score means a test image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 
-from dbn_core.metrics.scores import Array
+from dbn_core.metrics.scores import Array, mixture_log_probs
+from dbn_core.metrics.selective import mutual_information
 
 RECALL = 0.95
 
@@ -31,7 +30,14 @@ def negative_entropy(log_probs: Array) -> Array:
     return (probs * np.where(probs > 0, log_probs, 0.0)).sum(1)
 
 
-SCORES: Mapping[str, Callable[[Array], Array]] = {"msp": max_probability, "entropy": negative_entropy}
+def detectors(terms: Array) -> dict[str, Array]:
+    """Scores of M predictions [M, N, K], [N] each: ``msp``, ``entropy`` and, of two predictions or more, ``mi``.
+
+    The last is minus their mutual information: members agree on images that are like those of training.
+    """
+    log_probs = mixture_log_probs(terms)
+    scores = {"msp": max_probability(log_probs), "entropy": negative_entropy(log_probs)}
+    return scores | ({"mi": -mutual_information(terms)} if len(terms) > 1 else {})
 
 
 def detection(test: Array, ood: Array) -> dict[str, float]:

@@ -210,7 +210,6 @@ def mutual_information(terms: Array) -> Array:
     [0.6931]
     """
 
-
     def of_block(terms: Array) -> Array:
         probs = np.exp(terms.astype(np.float64))
         return np.clip(_entropy(probs.mean(1)) - _entropy(probs).mean(1), 0.0, None)
@@ -250,22 +249,21 @@ def conformal_threshold(scores: Array, error: float) -> float:
     return math.inf if rank > len(scores) else float(np.partition(scores, rank - 1)[rank - 1])
 
 
-def conformal_sets(calibration: Array, labels: Array, log_probs: Array, error: float = 0.05) -> Array:
-    """Prediction sets of the least ambiguous kind (LAC: Sadinle et al., 2019, arXiv 1609.00451); bool [N, K].
+def conformal_scores(log_probs: Array, labels: Array) -> Array:
+    """One minus the probability of the label, [N]: what :func:`conformal_threshold` takes of validation examples."""
+    return 1 - np.exp(np.asarray(log_probs, np.float64)[np.arange(len(labels)), labels])
 
-    A class is in the set where one minus its probability is at most :func:`conformal_threshold` of the labels' ones.
 
-    Args:
-        calibration: log-probabilities [n, K] of examples that are exchangeable with the test examples: validation.
-        labels: their labels [n].
-        log_probs: of the test examples, [N, K].
-        error: share of sets that may miss the label.
+def conformal_sets(log_probs: Array, threshold: float) -> Array:
+    """Prediction sets of the least ambiguous kind (LAC: Sadinle et al., 2019, arXiv 1609.00451); [N, K] to bool [N, K].
+
+    A class is in the set where one minus its probability is at most the threshold.  Of examples that are exchangeable
+    with those of the threshold, the sets hold the label as often as promised.
 
     >>> import numpy as np
-    >>> calibration = np.log(np.tile([[0.6, 0.3, 0.1]], (20, 1)))
-    >>> conformal_sets(calibration, np.repeat([0, 1], 10), np.log([[0.5, 0.35, 0.15]])).tolist()
+    >>> validation = np.log(np.tile([[0.6, 0.3, 0.1]], (20, 1)))
+    >>> threshold = conformal_threshold(conformal_scores(validation, np.repeat([0, 1], 10)), 0.05)
+    >>> conformal_sets(np.log([[0.5, 0.35, 0.15]]), threshold).tolist()
     [[True, True, False]]
     """
-    scores = 1 - np.exp(np.asarray(calibration, np.float64)[np.arange(len(labels)), labels])
-    threshold = conformal_threshold(scores, error)
-    return by_example(lambda block: 1 - np.exp(block) <= threshold, np.asarray(log_probs, np.float64))
+    return np.asarray(1 - np.exp(np.asarray(log_probs, np.float64)) <= threshold)

@@ -41,6 +41,7 @@ class Score:
         percent: whether it is a fraction that is printed in %.
         meaning: a sentence for the report.
         words: its name in sentences; the title by default.
+        table: the table of the report that shows it.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Score:
     percent: bool = False
     meaning: str = ""
     words: str = ""
+    table: Literal["main", "uncertainty"] = "main"
 
     @property
     def name(self) -> str:
@@ -114,7 +116,7 @@ class Task(KeyedOptions, ABC):
         tested_scores: those whose paired differences are tested and listed, in that order.
         plotted_scores: those that the report draws.
         axis: the column against which it draws them, and its title.
-        curves: scores with a curve over the sizes of the reference, by the column of the equivalent.
+        curves: scores with a curve over the sizes of the reference, by the column of the equivalent; lower is better.
         sample_figures: figures of :attr:`Scores.samples`, by name.
         reference: name of the reference method: methods are compared with it at size 1 and at their own size, and its
             curve gives equivalents.
@@ -170,7 +172,7 @@ class Task(KeyedOptions, ABC):
         return {
             **{word: getattr(self, word) for word in words},
             "summary": self.summary(),
-            "curves": list(self.curves),
+            "curves": dict(self.curves),
             "scores": {name: asdict(score) for name, score in self.scores.items()},
             "sample_figures": {name: asdict(figure) for name, figure in self.sample_figures.items()},
         }

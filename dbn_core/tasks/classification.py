@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dbn_core.nets.network import Network
     from dbn_core.train.recipe import Recipe
 
+_COVERAGE = 0.8  # of the selective risk
+_MISSED = 0.05  # share of conformal sets that may miss the label
+
 # Log-probabilities must sum to one within float32 rounding of a softmax over many classes.
 _NORMALISED = 1e-3
 
@@ -40,12 +43,73 @@ class Classification(Task):
         "ece_debiased": Score("ECE debiased", percent=True, words="debiased ECE"),
         "cece_debiased": Score("cECE debiased", percent=True, words="calibrated debiased ECE"),
         "temperature": Score("temperature", None),
+        "augrc": Score(
+            "AUGRC",
+            percent=True,
+            table="uncertainty",
+            meaning="area under the generalised risk-coverage curve (Traub et al., 2024): the share of all examples "
+            "that are both wrong and accepted, mean over all coverages.",
+        ),
+        "aurc": Score(
+            "AURC",
+            percent=True,
+            table="uncertainty",
+            meaning="area under the risk-coverage curve (Geifman and El-Yaniv, 2017): the share of errors among the "
+            "accepted examples, mean over all coverages.",
+        ),
+        "risk80": Score(
+            "risk at 80 % coverage",
+            percent=True,
+            table="uncertainty",
+            meaning="share of errors among the 80 % most confident examples.",
+        ),
+        "smece": Score(
+            "smECE",
+            percent=True,
+            table="uncertainty",
+            words="smooth ECE",
+            meaning="smooth ECE (Błasiok and Nakkiran, 2024): without bins.",
+        ),
+        "csmece": Score("csmECE", percent=True, table="uncertainty", words="calibrated smooth ECE"),
+        "mutual_information": Score(
+            "MI",
+            better=None,
+            table="uncertainty",
+            words="mutual information",
+            meaning="mutual information of class and member in nats: entropy of the mean prediction minus mean entropy "
+            "of the members. It grows with their number.",
+        ),
+        "disagreement": Score(
+            "disagreement",
+            better=None,
+            percent=True,
+            table="uncertainty",
+            meaning="share of the pairs of members whose top classes differ.",
+        ),
+        "lac_size": Score(
+            "set size",
+            table="uncertainty",
+            words="size of conformal sets",
+            meaning="mean number of classes in conformal sets (LAC; Sadinle et al., 2019), calibrated on validation to "
+            "hold the label in 95 %.",
+        ),
+        "lac_coverage": Score(
+            "coverage of sets",
+            better=None,
+            percent=True,
+            table="uncertainty",
+            words="coverage of conformal sets",
+            meaning="share of these sets that hold the label, on test.",
+        ),
     }
     headline: ClassVar[str] = "nll"
-    tested_scores: ClassVar[tuple[str, ...]] = ("nll", "cnll", "acc", "ece", "cece")
+    tested_scores: ClassVar[tuple[str, ...]] = (
+        *("nll", "cnll", "acc", "ece", "cece"),
+        *("augrc", "aurc", "risk80", "smece", "csmece", "lac_size"),
+    )
     reference: ClassVar[str] = "de"
     reference_label: ClassVar[str] = "DE"
-    curves: ClassVar[Mapping[str, str]] = {"dee_raw": "nll", "dee_cal": "cnll"}
+    curves: ClassVar[Mapping[str, str]] = {"dee_raw": "nll", "dee_cal": "cnll", "dee_augrc": "augrc"}
     networks: ClassVar[Any] = NetworkSpec
     stored_views: ClassVar[bool] = True
     validates: ClassVar[bool] = True
@@ -235,22 +299,44 @@ def score_arrays(arrays: Mapping[str, Array], terms: int | None = None) -> Class
             ``test_ids`` [N] where each repetition has a test split of its own.
         terms: number of terms to use, from the first; all if None.
     """
+
     from dbn_core.metrics.calibration import search_temperature
     from dbn_core.metrics.scores import LOG_FLOOR, by_example, mixture_log_probs, negative_log_likelihood
+    from dbn_core.metrics.selective import conformal_scores, conformal_threshold, disagreement, mutual_information
 
-    log_probs, labels = mixture_log_probs(arrays["test"][:terms]), arrays["test_labels"]
+    members = arrays["test"][:terms]
+    log_probs, labels = mixture_log_probs(members), arrays["test_labels"]
     result = ClassScores(log_probs=log_probs, labels=labels, ids=arrays.get("test_ids"))
     result.zeros = int(by_example(lambda block: (block == LOG_FLOOR).sum(1), log_probs).sum())
     result.zero_labels = int((negative_log_likelihood(log_probs, labels) == -LOG_FLOOR).sum())
     result.examples = _examples(log_probs, labels)
+    if len(members) > 1:
+        result.examples |= {"mutual_information": mutual_information(members), "disagreement": disagreement(members)}
     if "validation" in arrays:
-        temperature, result.determined = search_temperature(
-            mixture_log_probs(arrays["validation"][:terms]), arrays["validation_labels"]
-        )
+        validation, known = mixture_log_probs(arrays["validation"][:terms]), arrays["validation_labels"]
+        temperature, result.determined = search_temperature(validation, known)
+        threshold = conformal_threshold(conformal_scores(validation, known), _MISSED)
+        del validation  # no more is needed of it, and the rest needs memory
         result.split = {"temperature": temperature}
         scaled = _examples(log_probs, labels, temperature)
         result.examples |= {f"c{name}": values for name, values in scaled.items() if name != "acc"}
+        result.examples |= _sets(log_probs, labels, threshold)
     return result
+
+
+def _sets(log_probs: Array, labels: Array, threshold: float) -> dict[str, Array]:
+    """Sizes of the conformal sets, and whether they hold the label; [N] each, computed in blocks to save memory."""
+    import numpy as np
+
+    from dbn_core.metrics.scores import by_example
+    from dbn_core.metrics.selective import conformal_sets
+
+    def of_block(log_probs: Array, labels: Array) -> Array:
+        sets = conformal_sets(log_probs, threshold)
+        return np.stack([sets.sum(1), sets[np.arange(len(labels)), labels]], 1).astype(np.float64)
+
+    size, held = np.ascontiguousarray(by_example(of_block, log_probs, labels).T)
+    return {"lac_size": size, "lac_coverage": held}
 
 
 def _examples(log_probs: Array, labels: Array, temperature: float | None = None) -> dict[str, Array]:
@@ -259,6 +345,12 @@ def _examples(log_probs: Array, labels: Array, temperature: float | None = None)
 
     from dbn_core.metrics.calibration import apply_temperature, calibration_terms, confidence_and_hit
     from dbn_core.metrics.scores import brier, by_example, negative_log_likelihood
+    from dbn_core.metrics.selective import (
+        augrc_terms,
+        aurc_terms,
+        risk_at_coverage_terms,
+        smooth_calibration_terms,
+    )
 
     def of_block(log_probs: Array, labels: Array) -> Array:
         block = log_probs if temperature is None else apply_temperature(log_probs, temperature)
@@ -266,10 +358,18 @@ def _examples(log_probs: Array, labels: Array, temperature: float | None = None)
         return np.stack(scores, 1)
 
     nll, brier_score, confidence, hit = np.ascontiguousarray(by_example(of_block, log_probs, labels).T)
-    return {
+    scores = {
         "acc": hit,
         "nll": nll,
         "brier": brier_score,
         "ece": calibration_terms(confidence, hit),
         "ece_debiased": calibration_terms(confidence, hit, debiased=True),
+        "smece": smooth_calibration_terms(confidence, hit),
     }
+    if temperature is None:  # which hardly changes the order of confidences
+        scores |= {
+            "augrc": augrc_terms(confidence, hit),
+            "aurc": aurc_terms(confidence, hit),
+            "risk80": risk_at_coverage_terms(confidence, hit, _COVERAGE),
+        }
+    return scores

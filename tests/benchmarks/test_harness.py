@@ -17,6 +17,7 @@ from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
 from benchmarks.work.planning import suite_status
 from benchmarks.work.schedule import Event
+from dbn_core.tasks.classification import Classification
 from tests.support import tiny
 
 Finished = tuple[Path, RunResult, pd.DataFrame]
@@ -70,8 +71,16 @@ def test_a_run_writes_rows_and_report(finished: Finished) -> None:
     assert summary[summary.family == "ed"].macs_rel.tolist() == [1.0]
     assert summary[summary.family == "ed"][["ece_debiased_mean", "dee_raw_fit", "dee_cal_fit"]].notna().all(axis=None)
     comparisons = pd.read_csv(folder / "rows" / "comparisons.csv")
-    assert set(comparisons.metric) == {"nll", "cnll", "acc", "ece", "cece"}
+    assert set(comparisons.metric) == {*Classification.tested_scores}
     assert (comparisons.p_holm >= comparisons.p_value).all()
+    assert summary[summary.family == "ed"][["augrc_low", "smece_high", "lac_size_mean"]].notna().all(axis=None)
+    assert summary.mutual_information_mean.notna().tolist() == [False, True, True, False]  # of several members
+    risks = pd.read_csv(folder / "rows" / "risk_coverage.csv").pivot(
+        index=["family", "size"], columns="coverage", values="risk"
+    )
+    by_method = summary.set_index(["family", "size"]).loc[risks.index]
+    assert risks[1.0].tolist() == pytest.approx((1 - by_method.acc_mean).tolist(), abs=1e-5)
+    assert risks[0.8].tolist() == pytest.approx(by_method.risk80_mean.tolist(), abs=1e-5)
     assert any("other pools" in line for line in json.loads((folder / "rows" / "meta.json").read_text())["statistics"])
     # One student of two teachers: an epoch of whole batches of 144 images, each seen by both.
     passes = (144 // 32) * 32

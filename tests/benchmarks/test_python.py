@@ -50,6 +50,7 @@ def test_evaluation_of_an_ensemble_is_its_row() -> None:
     found = evaluate({"test": given.log_probs, "validation": given.validation_log_probs}, SUITE, repetition=1)
     assert found.dee == pytest.approx(2.0, abs=1e-6)
     assert found.calibrated_dee == pytest.approx(2.0, abs=1e-6)
+    assert found.augrc_dee == pytest.approx(2.0, abs=1e-6)
     assert found.dee_interval[0] <= 2 <= found.dee_interval[1]
 
 

@@ -52,8 +52,8 @@ def figures(results: Results, names: Iterable[str], folder: Path) -> dict[str, d
     # The key covers what the figures are given: the rest of `meta.json` changes with every run.
     meta = {name: results.meta.get(name) for name in ("dee", "task", "series")}
     shown = replace(drawn(results), comparisons=results.comparisons.iloc[:0], meta=meta)
-    frames = [shown.summary, shown.rows, shown.reliability, *(() if shown.shifts is None else (shown.shifts,))]
-    tables = [frame.to_csv().encode() for frame in frames]
+    frames = [shown.summary, shown.rows, shown.reliability, shown.shifts, shown.risk_coverage]
+    tables = [b"" if frame is None else frame.to_csv().encode() for frame in frames]
     arrays = [array.tobytes() for named in shown.samples.values() for array in named.values()]
     key = key_of(DRAWN_BY, *tables, *arrays, repr((shown.meta, shown.published, [*shown.samples])).encode())
 

@@ -17,6 +17,8 @@ from benchmarks.report.figures.ranges import MIN_BIN_COUNT
 from benchmarks.report.figures.style import FAINT, LineStyle, legend, literal, open_frame
 from benchmarks.report.model import Results
 
+_ENSEMBLES = (":", "--", "-")  # of the smallest reference, and so on to the largest
+
 
 def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:
     """Return for each label the size that most labels have, or else its own nearest to that one."""
@@ -24,6 +26,27 @@ def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:
     counts = Counter(size for own in sizes.values() for size in own)
     common = max(counts, key=lambda size: (counts[size], size), default=0)
     return {str(label): min(own, key=lambda size: (abs(size - common), size)) for label, own in sizes.items()}
+
+
+def representative_lines(results: Results, style: dict[str, LineStyle]) -> dict[tuple[str, int], tuple[LineStyle, str]]:
+    """Return the style and the dashes of each label's representative size, and of the reference's ends, by both.
+
+    Of the reference there are the smallest size, that of the methods, and the largest.
+    """
+    lines = {}
+    for label, size in representative_sizes(results.main).items():
+        mark = style[label]
+        own = results.reference["size"]
+        sizes = sorted({int(own.min()), size, int(own.max())}) if mark.reference else [size]
+        for one, dash in zip(sizes, _ENSEMBLES[-len(sizes) :], strict=True):
+            lines[label, one] = mark, dash
+    return lines
+
+
+def line_handle(label: str, size: int, mark: LineStyle, dash: str) -> Line2D:
+    """Return the legend's entry of such a line."""
+    name = f"{label}-{size}" if mark.reference else f"{label}, size {size}"
+    return Line2D([], [], color=mark.colour, marker=mark.marker, linestyle=dash, label=literal(name))
 
 
 def reliability(results: Results, style: dict[str, LineStyle]) -> Figure:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from benchmarks.report.figures.dee import dee_vs_flops
 from benchmarks.report.figures.diagnostics import reliability, training_cost
 from benchmarks.report.figures.fronts import pareto_flops, pareto_training
+from benchmarks.report.figures.risk_coverage import risk_coverage
 from benchmarks.report.figures.samples import samples
 from benchmarks.report.figures.scores import acc_vs_size, nll_vs_size, scores_vs_cost, scores_vs_size
 from benchmarks.report.figures.severity import severity
@@ -68,6 +69,7 @@ FIGURES = {
     "acc_vs_size": acc_vs_size,
     "reliability": reliability,
     "training_cost": training_cost,
+    "risk_coverage": risk_coverage,
     "severity": severity,
     "scores_vs_cost": scores_vs_cost,
     "scores_vs_size": scores_vs_size,

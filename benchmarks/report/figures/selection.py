@@ -30,6 +30,7 @@ def drawn(results: Results) -> Results:
         rows=kept(results.rows),
         reliability=kept(results.reliability),
         shifts=None if results.shifts is None else kept(results.shifts),
+        risk_coverage=None if results.risk_coverage is None else kept(results.risk_coverage),
     )
 
 

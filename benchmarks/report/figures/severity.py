@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from benchmarks.report.figures.diagnostics import representative_sizes
-from benchmarks.report.figures.style import LineStyle, legend, literal, open_frame
+from benchmarks.report.figures.diagnostics import line_handle, representative_lines
+from benchmarks.report.figures.style import LineStyle, legend, open_frame
 from benchmarks.report.model import Results
 from benchmarks.report.tables.shift import CLEAN, MEAN, Values, levels
 
 _PANELS = {"acc": "accuracy (%)", "nll": "NLL", "ece": "ECE (%)", "dee_raw": "DEE on NLL"}
-_ENSEMBLES = (":", "--", "-")  # of one network, and so on to the largest
 
 
 def severity(results: Results, style: dict[str, LineStyle]) -> Figure:
@@ -23,11 +21,7 @@ def severity(results: Results, style: dict[str, LineStyle]) -> Figure:
     assert results.shifts is not None
     figure = Figure(figsize=(8.6, 6.4), layout="constrained")
     values, at = Values(results.shifts), [0, *levels(results)]
-    lines = _lines(results, style)
-    handles = []
-    for method, (mark, dash) in lines.items():
-        name = f"{method[0]}-{method[1]}" if mark.reference else f"{method[0]}, size {method[1]}"
-        handles.append(Line2D([], [], color=mark.colour, marker=mark.marker, linestyle=dash, label=literal(name)))
+    lines = representative_lines(results, style)
     for ax, (metric, title) in zip(figure.subplots(2, 2).ravel(), _PANELS.items(), strict=True):
         for place, (method, (mark, dash)) in enumerate(lines.items()):
             if metric != "dee_raw" or not mark.reference:  # the reference is worth its size everywhere
@@ -45,20 +39,8 @@ def severity(results: Results, style: dict[str, LineStyle]) -> Figure:
             ax.axhline(1, color="#888888", linewidth=0.8)
         ax.set(title=title, xticks=at, xlabel="severity (0: clean)")
         open_frame(ax)
-    legend(figure, handles)
+    legend(figure, [line_handle(*method, *look) for method, look in lines.items()])
     return figure
-
-
-def _lines(results: Results, style: dict[str, LineStyle]) -> dict[tuple[str, int], tuple[LineStyle, Any]]:
-    """Each method but controls at one size, and deep ensembles of one, of that size, and the largest."""
-    lines = {}
-    for label, size in representative_sizes(results.main).items():
-        mark = style[label]
-        own = results.reference["size"]
-        sizes = sorted({int(own.min()), size, int(own.max())}) if mark.reference else [size]
-        for one, dash in zip(sizes, _ENSEMBLES[-len(sizes) :], strict=True):
-            lines[label, one] = mark, dash
-    return lines
 
 
 def _line(ax: Axes, x: np.ndarray, found: np.ndarray, mark: LineStyle, dash: Any) -> None:

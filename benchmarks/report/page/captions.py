@@ -53,7 +53,7 @@ def _classification(results: Results) -> dict[str, Caption]:
     left_out = " Controls are left out; the tables have them." if controls else ""
     censored = "The grey band at the bottom holds methods whose NLL is worse than one network's (DEE < 1)"
     known = results.others[results.others["macs_rel"].notna()]
-    if (known[["dee_raw", "dee_cal"]] == float("inf")).any().any():
+    if (known[list(results.curves_of("main"))] == float("inf")).any().any():
         censored += f", the one at the top those better than the largest ensemble (DEE > {results.max_size})"
     enlarged = " The right panel enlarges the crowded range of costs." if spans(results)[1] else ""
     unknown = _not_drawn(results.others, "macs_rel", "the cost is not known")
@@ -115,6 +115,15 @@ def _classification(results: Results) -> dict[str, Caption]:
             f"Stacked bars of training time and example-passes for {labels}.",
         ),
     }
+    if results.risk_coverage is not None:
+        found["risk_coverage"] = Caption(
+            "Errors that confidence does not catch",
+            "Left: the share of errors (lower is better) among the accepted test images, where the most confident ones "
+            "are accepted first. Right: the share of all images that are both wrong and accepted, minus that of one "
+            "network; the area under this curve is the difference in AUGRC. Means over repetitions; the table has "
+            "intervals." + left_out,
+            f"Two line plots of errors against coverage for {labels}.",
+        )
     if levels(results):
         found["severity"] = Caption(
             "Quality under corruption",

@@ -11,13 +11,14 @@ import pandas as pd
 
 from benchmarks.report.model import Results
 from benchmarks.report.page.captions import Caption
-from benchmarks.report.page.summary import summary
+from benchmarks.report.page.summary import selection_summary, summary
 from benchmarks.report.tables import main, shift
 from benchmarks.report.tables.budget import budget_note, budget_table
 from benchmarks.report.tables.formatting import ReportTable
 from benchmarks.report.tables.published import published_notes, published_table
 from benchmarks.report.tables.records import recorded_tables
 from benchmarks.report.tables.runtimes import runtimes_table, slower_than_flops
+from benchmarks.report.tables.uncertainty import uncertainty_table
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def sections(results: Results, budgets: pd.DataFrame, captions: Mapping[str, Cap
         _times(results),
         _equal_cost(results, budgets),
         _sizes(results),
+        _uncertainty(results),
         _differences(results),
         *_shifted(results),
         _published(results),
@@ -151,6 +153,25 @@ def _sizes(results: Results) -> Section:
     return Section("Ensemble size, calibration and training", parts)
 
 
+def _uncertainty(results: Results) -> Section:
+    title = "Selective prediction and uncertainty"
+    if not results.classifies:
+        return Section(title, [])
+    table = uncertainty_table(results)
+    if table is None:
+        return Section(title, [_text("Not computed: the predictions behind these rows are not stored.")])
+    note = (
+        "AUGRC, AURC and risk rate the order of confidences together with accuracy; a temperature hardly changes them, "
+        "so the DEE on AUGRC cannot be earned by calibration. smECE is a smooth ECE, csmECE that after temperature "
+        "scaling. MI and disagreement are between the members of a prediction, and empty for one; compare MI at equal "
+        "size. Smaller sets are better where their coverage is near 95 %. Bold and underlined as above; definitions "
+        "are below."
+    )
+    parts = [_text(selection_summary(results)), *_figures(*["risk_coverage"] * (results.risk_coverage is not None))]
+    parts += [_table(table, title, note, "uncertainty.csv uncertainty.tex")]
+    return Section(title, parts)
+
+
 def _differences(results: Results) -> Section:
     table = main.comparisons_table(results)
     note = (
@@ -192,10 +213,10 @@ def _shifted(results: Results) -> list[Section]:
         blocks = tables["outside"].blocks
         only = f" ({blocks[0].title})" if len(blocks) == 1 else ""
         note = (
-            "Detection of as many out-of-distribution images as there are test images, by the largest probability and "
-            "by the predictive entropy. Clean test images are the positive class; FPR95 is the share of the others "
-            "that pass at the threshold that 95 % of the test images pass. The scores are of whole sets, so their "
-            "intervals cover other trainings and not other images."
+            "Detection of as many out-of-distribution images as there are test images, by the largest probability, by "
+            "the predictive entropy and, of several members, by their mutual information. Clean test images are the "
+            "positive class; FPR95 is the share of the others that pass at the threshold that 95 % of the test images "
+            "pass. The scores are of whole sets, so their intervals cover other trainings and not other images."
         )
         parts += [_text(f"Out-of-distribution images{only}:")]
         parts += [_table(tables["outside"], "Detection of out-of-distribution images", note)]
@@ -268,7 +289,8 @@ def conventions(results: Results) -> list[str]:
         "A leading c marks a score after temperature scaling, fitted on the validation split.",
         "KL to ensemble: mean Kullback-Leibler divergence from the full ensemble's prediction to the method's.",
         "DEE (deep-ensemble equivalent): the number of members, linearly interpolated, at which a deep ensemble of "
-        "this suite has the method's NLL; (calibrated) uses NLL after temperature scaling. It is censored outside the "
+        "this suite has the method's NLL; (calibrated) uses NLL after temperature scaling, (AUGRC) the AUGRC. It is "
+        "censored outside the "
         f"measured curve: < 1 is worse than one network, > {results.max_size or 'M'} is better than the largest "
         "ensemble. Its interval includes the uncertainty of the curve. Fitted: on the curve that least squares, "
         "weighted by M², fit to the ensembles of M members, where the measured curve is censored.",

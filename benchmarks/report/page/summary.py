@@ -35,6 +35,18 @@ def summary(results: Results) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
+def selection_summary(results: Results) -> str:
+    """A sentence on selective prediction: the method with the best AUGRC, and its worth."""
+    others = results.others[~results.others["control"] & results.others["augrc_mean"].notna()]
+    if others.empty:
+        return ""
+    best = _best(others, results, "augrc")
+    return (
+        f"Among the other methods {_name(best)} has the best AUGRC, {_value(best, results, 'augrc')}"
+        f"{_worth(best, results, 'dee_augrc', '; on this score its')}."
+    )
+
+
 def _name(row: pd.Series) -> str:
     return f"{row['label']} (size {row['size']})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -26,12 +26,13 @@ from benchmarks.report.tables.formatting import (
     significant,
 )
 
-DEE_NAMES = {"dee_raw": "DEE (raw) ↑", "dee_cal": "DEE (calibrated) ↑"}
+DEE_NAMES = {"dee_raw": "DEE (raw) ↑", "dee_cal": "DEE (calibrated) ↑", "dee_augrc": "DEE (AUGRC) ↑"}
 _CHOSEN = {"validation": "validation", "test": "test (!)", "paper": "the paper"}
 # Of classification: the scores of the tables, in this order; those after the costs are details.
 _FIRST, _SECOND = ("acc", "nll", "cnll"), ("brier", "ece", "ece_debiased", "cece", "cece_debiased", "kl_to_ensemble")
 _OMITTED = ("cbrier",)
-_SIZES = _COMPARED = ("acc", "nll", "cnll")
+_SIZES = ("acc", "nll", "cnll")
+_COMPARED = (*_SIZES, "augrc")
 _LEAST_DIGITS = 3  # of scores that are no percentages
 
 
@@ -47,24 +48,24 @@ def class_digits(results: Results, name: str) -> tuple[int, int] | None:
 
 def main_table(results: Results) -> ReportTable:
     """Return the table of scores and cost: the reference first, then the other methods."""
-    frame, scores = results.summary, results.scores
+    scores = results.scores_of("main")
     first = [name for name in scores if name in _FIRST] if results.classifies else list(scores)
     rest = [name for name, score in scores.items() if score.better and name not in (*_FIRST, *_SECOND, *_OMITTED)]
     second = [*(name for name in _SECOND if name in scores), *rest] if results.classifies else []
     costs, details = _costs(results)
-    columns: dict[str, list[TableCell]] = {
-        "Method": [TableCell(label) for label in frame["label"]],
-        "Size": [TableCell(str(size)) for size in frame["size"]],
-    }
-    columns |= {
-        scores[name].heading: score_cells(frame, name, scores[name], class_digits(results, name)) for name in first
-    }
-    columns |= _equivalents(results) | costs
-    more = {
-        scores[name].heading: score_cells(frame, name, scores[name], class_digits(results, name)) for name in second
-    }
+    columns = score_columns(results, first) | equivalents(results, results.curves_of("main")) | costs
+    more = score_columns(results, second)
     more |= {name: cells for name, cells in details.items() if any(cell.text != MISSING for cell in cells)}
-    columns |= more
+    return in_blocks(results, columns | more, frozenset(more))
+
+
+def in_blocks(
+    results: Results, columns: dict[str, list[TableCell]], details: frozenset[str] = frozenset()
+) -> ReportTable:
+    """Return a table of columns with a cell for each row of the summary, the reference first."""
+    frame = results.summary
+    labels, sizes = ([TableCell(str(value)) for value in frame[name]] for name in ("label", "size"))
+    columns = {"Method": labels, "Size": sizes} | columns
     blocks = [
         TableBlock("Reference"),
         TableBlock("Other methods"),
@@ -75,15 +76,24 @@ def main_table(results: Results) -> ReportTable:
     for row, family, control in zip(rows, frame["family"], frame["control"], strict=True):
         place = 0 if family == results.task.reference else 3 if family == EXTERNAL_FAMILY else 2 if control else 1
         blocks[place].rows.append(list(row))
-    added = frame[frame["added"]]
-    names = frozenset(zip(added["label"], added["size"].astype(str), strict=True))
-    return ReportTable(list(columns), [block for block in blocks if block.rows], details=frozenset(more), added=names)
+    chosen = frame[frame["added"]]
+    added = frozenset(zip(chosen["label"], chosen["size"].astype(str), strict=True))
+    return ReportTable(list(columns), [block for block in blocks if block.rows], details=details, added=added)
 
 
-def _equivalents(results: Results) -> dict[str, list[TableCell]]:
+def score_columns(results: Results, names: Iterable[str]) -> dict[str, list[TableCell]]:
+    """The columns of scores, by heading."""
+    known = {name: results.scores[name] for name in names}
+    return {
+        score.heading: score_cells(results.summary, name, score, class_digits(results, name))
+        for name, score in known.items()
+    }
+
+
+def equivalents(results: Results, curves: Iterable[str]) -> dict[str, list[TableCell]]:
     """The columns of equivalents, each followed by that on the fitted curve if it says something."""
     frame, columns = results.summary, {}
-    for curve in results.task.curves:
+    for curve in curves:
         columns[dee_name(curve)] = dee_cells(frame, curve, results.max_size)
         # Within the measured sizes the fitted curve would contradict the measured one.
         beyond = np.isinf(frame[curve])

@@ -26,9 +26,10 @@ from benchmarks.report.tables.main import DEE_NAMES
 CLEAN, MEAN, OOD = "clean", "corruptions", "ood/"
 _PERCENT = ("acc", "ece", "cece")
 _SCORES = ("acc", "nll", "ece", "cnll", "cece")
+_CURVES = ("dee_raw", "dee_cal")
 _BY_CORRUPTION = ("acc", "nll")
 _DETECTION = {"auroc": "AUROC % ↑", "aupr": "AUPR % ↑", "fpr95": "FPR95 % ↓"}
-_CONFIDENCE = {"msp": "max. probability", "entropy": "entropy"}
+_CONFIDENCE = {"msp": "max. probability", "entropy": "entropy", "mi": "mutual information"}
 _Values = tuple[float, float, float]
 
 
@@ -73,13 +74,13 @@ def severity_table(results: Results) -> ReportTable | None:
         return None
     values, methods = Values(results.shifts), tabulated(results)
     names = [results.task.scores[score].heading for score in _SCORES]
-    header = ["Method", "Size", *names, *DEE_NAMES.values(), "Gain in NLL kept % ↑"]
+    header = ["Method", "Size", *names, *(DEE_NAMES[curve] for curve in _CURVES), "Gain in NLL kept % ↑"]
     blocks = []
     for level in dict.fromkeys((0, every[0], every[len(every) // 2], every[-1])):
         name, title = (MEAN, f"Level {level}") if level else (CLEAN, "Clean")
         columns = [_column(values, methods, name, level, score) for score in _SCORES]
-        for kind in ("raw", "cal"):
-            found = [values.of(method, name, level, f"dee_{kind}") for method in methods]
+        for curve in _CURVES:
+            found = [values.of(method, name, level, curve) for method in methods]
             columns.append([TableCell(dee_text(*value, results.max_size)) for value in found])
         columns.append([TableCell(share_text(values.of(method, name, level, "kept_nll"))) for method in methods])
         blocks.append(_block(title, methods, columns))
@@ -117,6 +118,7 @@ def detection_table(results: Results) -> ReportTable | None:
         f"{metric}_{score}": f"{title[:-2]}, {by} {title[-1]}"
         for score, by in _CONFIDENCE.items()
         for metric, title in _DETECTION.items()
+        if f"{metric}_{score}" in set(results.shifts["metric"])
     }
     blocks = [
         _block(set_title(name), methods, [_column(values, methods, name, -1, metric) for metric in metrics])

@@ -87,7 +87,10 @@ class Comparison:
         over += [f"{self.examples} {'test ' if over else ''}examples"] if by_example else []
         alone = f"; {self._listed(self.whole)}: over repetitions alone" if by_example and self.whole else ""
         if self.repetitions > 1:
-            return f"Paired Student's t over {' and '.join(over)}{alone}; p corrected by Holm for the number of scores."
+            families = {self.task.scores[row.metric].table for row in self.rows}
+            apart = ", those of uncertainty apart" if len(families) > 1 else ""
+            corrected = f"p corrected by Holm for the number of scores{apart}."
+            return f"Paired Student's t over {' and '.join(over)}{alone}; {corrected}"
         tested = f"Paired Student's t over {over[0]}. " if over else ""
         if tested and "acc" in (row.metric for row in self.rows):
             tested += "Accuracy: the exact sign test too; the larger p-value and the wider interval count. "
@@ -97,12 +100,17 @@ class Comparison:
         )
 
     def fill(self, tests: Mapping[str, tuple[Array, Array, Tested]]) -> None:
-        """Add a row for each score, from its values [R, N] for A and B and the test."""
+        """Add a row for each score, from its values [R, N] for A and B and the test.
+
+        The scores of one table of the report are a family, so that those of uncertainty do not weaken the main ones.
+        """
         self.whole += [metric for metric, (a, *_) in tests.items() if a.shape[1] == 1]
-        corrected = holm(np.array([test.p_value for *_, test in tests.values()]))
-        for (metric, (a, b, gap)), p in zip(tests.items(), corrected, strict=True):
-            ends = (gap.value, gap.low, gap.high, gap.p_value)
-            self.rows.append(ScoreDifference(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
+        for family in dict.fromkeys(self.task.scores[metric].table for metric in tests):
+            some = {metric: test for metric, test in tests.items() if self.task.scores[metric].table == family}
+            corrected = holm(np.array([test.p_value for *_, test in some.values()]))
+            for (metric, (a, b, gap)), p in zip(some.items(), corrected, strict=True):
+                ends = (gap.value, gap.low, gap.high, gap.p_value)
+                self.rows.append(ScoreDifference(metric, float(a.mean()), float(b.mean()), *ends, float(p)))
 
 
 def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values: str) -> Comparison:
@@ -170,7 +178,7 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
 def ensemble_equivalents(
     plan: Plan, store: Store, arrays: Mapping[str, Array], repetition: int, source: str
 ) -> dict[str, Interval]:
-    """Deep-ensemble equivalents, ``raw`` and ``calibrated``, of predictions that are not added to the suite.
+    """Deep-ensemble equivalents, ``raw``, ``calibrated`` and ``AUGRC``, of predictions that are not in the suite.
 
     They are paired with the suite's deep ensembles of one repetition, example by example: the intervals speak of these
     predictions and ensembles on other test examples, not of other trainings.
@@ -193,7 +201,7 @@ def ensemble_equivalents(
         )
     mine, sizes = score_arrays(arrays), sorted(ensembles)
     found = {}
-    for name, score in (("raw", "nll"), ("calibrated", "cnll")):
+    for name, score in (("raw", "nll"), ("calibrated", "cnll"), ("AUGRC", "augrc")):
         if score in mine:
             gaps = np.stack([mine.values(score) - ensembles[size].values(score) for size in sizes])
             found[name] = equivalent(Means(gaps[:, :, None]), sizes)

@@ -45,6 +45,9 @@ def _summary_row(row: tuple, n: int) -> dict[str, object]:
     means = {"acc": acc, "nll": nll, "brier": nll * 0.45, "ece": 0.004 + nll * 0.05, "cnll": cnll}
     means |= {"ece_debiased": nll * 0.05, "cece_debiased": -0.001}
     means |= {"cbrier": cnll * 0.45, "cece": 0.004, "temperature": 1.1, "kl_to_ensemble": nll / 3}
+    means |= {"augrc": 0.15 * nll, "aurc": 0.18 * nll, "risk80": 0.3 * nll, "smece": 0.05 * nll, "csmece": 0.003}
+    means |= {"mutual_information": NAN if size == 1 else 0.05, "disagreement": NAN if size == 1 else 0.08}
+    means |= {"lac_size": 1 + 0.2 * nll, "lac_coverage": 0.951}
     half = {"acc": 0.0012, "ece": 0.0006, "cece": 0.0005, "temperature": 0.02}
     out: dict[str, object] = {"method": method, "label": label, "family": family, "size": size, "n": n}
     for score, about in classification()["scores"].items():
@@ -56,7 +59,8 @@ def _summary_row(row: tuple, n: int) -> dict[str, object]:
         }
         if about["better"]:
             out[f"{score}_mark"] = {"DBN (fixed)5": "best", "DBN (paper)5": "tied"}.get(f"{label}{size}", "")
-    for kind, value, curve in (("raw", nll, DE_NLL), ("cal", cnll, [v * 0.97 for v in DE_NLL])):
+    curves = {"raw": (nll, DE_NLL), "cal": (cnll, [v * 0.97 for v in DE_NLL]), "augrc": (nll, DE_NLL)}
+    for kind, (value, curve) in curves.items():
         out[f"dee_{kind}"] = float(size) if family == "de" else _dee(value, curve)
         for end, shift in (("low", 0.0021), ("high", -0.0021)):
             out[f"dee_{kind}_{end}"] = NAN if family == "de" or n == 1 else _dee(value + shift, curve)
@@ -111,6 +115,11 @@ def write_results(folder: Path, methods: list[tuple] = METHODS, n: int = 3) -> P
     ]
     tables = {"summary": summary, "rows": pd.DataFrame(rows), "comparisons": pd.DataFrame(comparisons)}
     tables["reliability"] = pd.DataFrame([line for row in methods for line in _reliability(row, rng)])
+    tables["risk_coverage"] = pd.DataFrame(
+        {"method": m, "label": label, "family": f, "size": size, "coverage": c / 10, "risk": (1 - acc) * (c / 10) ** 3}
+        for label, m, f, size, _, _, acc, _ in methods
+        for c in range(1, 11)
+    )
     for name, frame in tables.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     meta = {

@@ -20,6 +20,7 @@ from benchmarks.report.page.captions import captions
 from benchmarks.report.page.explorer import chart, chart_data, quantities, switches
 from benchmarks.report.page.pages import sort_key
 from benchmarks.report.tables.main import comparisons_table, main_table, sizes_table
+from benchmarks.report.tables.uncertainty import uncertainty_table
 from tests.benchmarks.report.made_up import METHODS, change_meta, write_results
 
 GENERATION = Path(__file__).resolve().parents[3] / "results/reference/digits-diffusion"
@@ -63,8 +64,9 @@ class Page(HTMLParser):
 def test_the_page_holds_every_table_and_figure_without_its_scripts(report: Path) -> None:
     page, results = Page((report / "out/report.html").read_text()), load_results(report / "rows")
     assert page.images == len(captions(results))
-    tables = main_table(results), sizes_table(results), comparisons_table(results)
+    tables = main_table(results), sizes_table(results), uncertainty_table(results), comparisons_table(results)
     for (head, *rows), table in zip(page.tables, tables, strict=True):
+        assert table is not None
         assert head == table.header
         expected = []
         for block in table.blocks:
@@ -123,7 +125,7 @@ def test_every_row_made_elsewhere_has_a_switch_of_its_own_and_stands_out(tmp_pat
     }
     assert main_table(results).added == {("Mine", "1"), ("Theirs", "1")}
     render(tmp_path / "rows", tmp_path / "out")
-    assert (tmp_path / "out/report.html").read_text().count('<tr class="added">') == 2
+    assert (tmp_path / "out/report.html").read_text().count('<tr class="added">') == 2 * 2  # in two tables
 
 
 def test_another_task_starts_at_its_headline_against_its_axis() -> None:
@@ -143,7 +145,7 @@ def test_scores_in_per_cent_and_equivalents_are_those_of_the_task() -> None:
     known = load_results(GENERATION)
     task = json.loads(json.dumps(known.meta["task"]))
     task["scores"]["energy"]["percent"] = True
-    task |= {"curves": ["worth"], "axis": ["size", "trees"]}
+    task |= {"curves": {"worth": "energy"}, "axis": ["size", "trees"]}
     values = {f"worth{end}": 1.5 for end in ENDS}
     results = replace(known, meta=known.meta | {"task": task}, summary=known.summary.assign(**values))
     titles = quantities(results)

@@ -83,6 +83,17 @@ def test_every_point_of_the_dee_figure_stands_at_its_cost_and_its_equivalent(res
         assert {x for x, _ in panels[2 * row + 1]} == {1.0, 1.17, 1.21, 1.33}
 
 
+def test_the_risk_coverage_figure_draws_the_rows(results: Results) -> None:
+    left, right = FIGURES["risk_coverage"](results, styles(results)).axes
+    assert results.risk_coverage is not None
+    curves = {key: part["risk"].to_numpy() for key, part in results.risk_coverage.groupby(["label", "size"])}
+    names = [("DE", 1), ("DE", 5), ("DE", 8), ("ED", 5), ("END²", 5), ("BN", 5)]
+    for line, difference, key in zip(left.lines, right.lines, names, strict=False):
+        assert line.get_ydata() == pytest.approx(100 * curves[key])
+        coverage = line.get_xdata() / 100
+        assert difference.get_ydata() == pytest.approx(100 * coverage * (curves[key] - curves["DE", 1]))
+
+
 def test_controls_are_grey_dots(tmp_path: Path) -> None:
     results = load_results(change_meta(write_results(tmp_path), controls=["DBN (paper)", ODD]))
     with matplotlib.rc_context(RC):
@@ -164,8 +175,8 @@ def test_of_more_methods_figures_draw_the_front_and_the_best_and_tables_have_all
         assert set(frame["label"]) == {"DE", "M59", *(f"M{i}" for i in range(MOST - 1))}
     render(rows, tmp_path / "out")
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count(f"The figure shows {MOST} of 60 methods: those on the Pareto front of cost and cNLL") == 7
+    assert page.count(f"The figure shows {MOST} of 60 methods: those on the Pareto front of cost and cNLL") == 8
     for name in ("main", "sizes"):
         assert {f"M{i}" for i in range(60)} < set(pd.read_csv(tmp_path / "out/tables" / f"{name}.csv")["label"])
-    assert page.count('<th scope="row" class="text">M47</th>') == 1 + 3 + 3  # in tables of scores, sizes, differences
+    assert page.count('<th scope="row" class="text">M47</th>') == 2 + 3 + 3  # in tables of scores, sizes, differences
     assert {f"M{i}" for i in range(60)} < {row["label"] for row in chart_data(results)}

@@ -21,7 +21,7 @@ from tests.support.sketches import explorable
 REFERENCE = Path(__file__).resolve().parents[3] / "results/reference"
 FIGURES = (
     *("dee_vs_flops", "pareto_flops", "pareto_training", "nll_vs_size", "acc_vs_size", "reliability"),
-    "training_cost",
+    *("training_cost", "risk_coverage"),
 )
 
 
@@ -38,7 +38,7 @@ def test_writes_every_file_twice_with_the_same_bytes(report: Path, tmp_path: Pat
         names = {path.relative_to(tmp_path).as_posix() for path in render(report / "rows", tmp_path)}
     assert names == {
         *("report.md", "report.html"),
-        *(f"tables/{name}.{end}" for name in ("main", "sizes", "comparisons") for end in ("csv", "tex")),
+        *(f"tables/{name}.{end}" for name in ("main", "uncertainty", "sizes", "comparisons") for end in ("csv", "tex")),
         *(f"figures/{name}.{end}" for name in FIGURES for end in ("png", "pdf")),
     }
     for name in names:
@@ -72,9 +72,10 @@ def test_markdown_shows_gaps_figures_and_the_footer(report: Path) -> None:
     assert "None" not in page
     assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", page.lower().replace("&lt;nan>", ""))
     assert "They speak of other pools." in page
+    assert "Among the other methods a\\_b & c% (size 5) has the best AUGRC, 0.99 %" in page
     assert "by &lt;Student>." in page
     rows = [line for line in page.splitlines() if line.startswith("| ")]
-    assert {line.count("|") - line.count(r"\|") for line in rows} == {21, 10, 5}
+    assert {line.count("|") - line.count(r"\|") for line in rows} == {21, 14, 10, 5}
 
 
 # ------------------------------------------------------------------------------------------------- what rows may hold
@@ -91,7 +92,7 @@ def test_controls_have_a_block_of_their_own(tmp_path: Path) -> None:
     render(folder, tmp_path / "out")
     page = (tmp_path / "out/report.md").read_text()
     assert "Grey dots are the controls" in page
-    assert page.count("Controls are left out") == 3
+    assert page.count("Controls are left out") == 4
 
 
 def test_a_run_of_controls_alone_is_about_them(tmp_path: Path) -> None:

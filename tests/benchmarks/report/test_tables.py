@@ -14,7 +14,9 @@ from benchmarks.report.figures.figures import FIGURES
 from benchmarks.report.figures.style import styles
 from benchmarks.report.model import Results
 from benchmarks.report.page.captions import captions
+from benchmarks.report.page.sections import sections
 from benchmarks.report.page.summary import summary
+from benchmarks.report.tables.budget import budget_frame
 from benchmarks.report.tables.formatting import (
     ReportTable,
     TableBlock,
@@ -32,6 +34,7 @@ from benchmarks.report.tables.formatting import (
 )
 from benchmarks.report.tables.main import comparisons_table, fewer_repetitions, main_table, sizes_table
 from benchmarks.report.tables.runtimes import BestRuntime, best_runtime, runtimes_table, slower_than_flops
+from benchmarks.report.tables.uncertainty import uncertainty_table
 from dbn_core.errors import ArtefactError
 from dbn_core.tasks.base import Score
 from dbn_core.tasks.classification import Classification
@@ -154,15 +157,47 @@ def test_a_fitted_equivalent_that_says_nothing_has_no_column(tmp_path: Path) -> 
 
 def test_a_new_score_needs_no_new_rows_and_becomes_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = write_results(tmp_path / "rows")
-    monkeypatch.setattr(Classification, "scores", {**Classification.scores, "augrc": Score("AUGRC")})
-    assert "AUGRC ↓" not in main_table(load_results(rows)).header
+    monkeypatch.setattr(Classification, "scores", {**Classification.scores, "novel": Score("NOVEL")})
+    assert "NOVEL ↓" not in main_table(load_results(rows)).header
     summary = pd.read_csv(rows / "summary.csv")
-    new = {"augrc_mean": 0.02, "augrc_low": 0.01, "augrc_high": 0.03, "augrc_mark": ""}
+    new = {"novel_mean": 0.02, "novel_low": 0.01, "novel_high": 0.03, "novel_mark": ""}
     summary.assign(**new).to_csv(rows / "summary.csv", index=False)
-    assert "AUGRC ↓" in main_table(load_results(rows)).header
-    summary.assign(augrc_mean=0.02).to_csv(rows / "summary.csv", index=False)
-    with pytest.raises(ArtefactError, match="lacks the columns augrc_mark, augrc_low, augrc_high"):
+    assert "NOVEL ↓" in main_table(load_results(rows)).header
+    summary.assign(novel_mean=0.02).to_csv(rows / "summary.csv", index=False)
+    with pytest.raises(ArtefactError, match="lacks the columns novel_mark, novel_low, novel_high"):
         load_results(rows)
+
+
+UNCERTAINTY = [name for name, score in Classification.scores.items() if score.table == "uncertainty"]
+
+
+def test_uncertainty_has_a_table_of_its_own_and_the_main_one_keeps_its_columns(results: Results) -> None:
+    table = uncertainty_table(results)
+    assert table is not None
+    headings = [Classification.scores[name].heading for name in UNCERTAINTY]
+    assert [name for name in table.header[2:] if "DEE" not in name] == headings
+    assert not {*headings, "DEE (AUGRC) ↑"} & set(main_table(results).header)
+    assert [*results.curves_of("main")] == ["dee_raw", "dee_cal"]
+    place = table.header.index("AUGRC % ↓")
+    assert table.header[place + 1] == "DEE (AUGRC) ↑"
+    cells = {(row[0].text, row[1].text): [cell.text for cell in row] for block in table.blocks for row in block.rows}
+    assert cells["ED", "3"][place : place + 2] == ["1.92 ± 0.21", "< 1"]
+    assert cells["DE", "1"][table.header.index("MI")] == "–"
+    assert cells["DE", "2"][table.header.index("MI")] == "0.0500 ± 0.0021"
+
+
+def test_rows_without_scores_of_uncertainty_say_so(tmp_path: Path) -> None:
+    rows = write_results(tmp_path)
+    (rows / "risk_coverage.csv").unlink()
+    summary = pd.read_csv(rows / "summary.csv")
+    new = [column for column in summary if column.startswith((*UNCERTAINTY, "dee_augrc"))]
+    summary.drop(columns=new).to_csv(rows / "summary.csv", index=False)
+    results = load_results(rows)
+    assert uncertainty_table(results) is None
+    found = {each.title: each.parts for each in sections(results, budget_frame(results), captions(results))}
+    [part] = found["Selective prediction and uncertainty"]
+    assert part.text == "Not computed: the predictions behind these rows are not stored."
+    assert "risk_coverage" not in captions(results)
 
 
 def timed(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss
 from benchmarks.results.external.cells import load_external
 from benchmarks.results.external.comparing import Comparison
 from benchmarks.run import Options, plan_suite, run_suite
-from benchmarks.statistics import Means
+from benchmarks.statistics import Means, holm
 from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import collect, verify_store
 from benchmarks.suite.load import load_suite
@@ -103,6 +103,7 @@ def test_predictions_join_a_suite_as_what_they_are(finished: tuple[Path, Suite],
     assert copy["student_passes"] == 640
     assert np.isnan(copy["train_seconds"])
     assert "Deep-ensemble equivalent, raw: 2.00" in out
+    assert "Deep-ensemble equivalent, AUGRC: " in out
 
     code, out, _ = joined("compare", "A copy@2", "DE@1", "--json")
     assert code == 0
@@ -112,7 +113,7 @@ def test_predictions_join_a_suite_as_what_they_are(finished: tuple[Path, Suite],
         for _, stored in table[table.metric == row["metric"]].iterrows():
             for name in ("difference", "low", "high", "p_value"):
                 assert row[name] == pytest.approx(stored[name], rel=1e-4)
-    assert {row["metric"] for row in found["rows"]} == set(table.metric) == {"acc", "nll", "cnll", "ece", "cece"}
+    assert {row["metric"] for row in found["rows"]} == set(table.metric) == {*Classification.tested_scores}
     assert found["repetitions"] == 2
     for row in found["rows"]:
         significant = row["p_holm"] <= 0.05
@@ -146,7 +147,7 @@ def test_a_row_without_cost_or_validation_is_reported_replaced_and_removed(
     assert "predictions that were made elsewhere (raw.npz" in report.replace("\\", "")
     assert "their cost is not stated. A note." in report
     assert "Not drawn, since the cost is not known: Bare." in report
-    assert len(list((folder / "reports" / "tiny" / "figures").glob("*.png"))) == 7
+    assert len(list((folder / "reports" / "tiny" / "figures").glob("*.png"))) == 8
 
     # Predictions that were lost are a failure with a remedy, and harm nothing else.
     store = Store(folder / "store")
@@ -218,7 +219,8 @@ def test_compare_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbn_
     code, out, _ = dbn_bench("compare", a, b, "--labels", labels)
     assert "…" not in out  # a narrow terminal cuts no digits off
     assert code == 0
-    assert "is significantly better in NLL, accuracy and ECE (5 %, Holm)." in out
+    better = "NLL, accuracy, ECE, AUGRC, AURC and risk at 80 % coverage"
+    assert f"is significantly better in {better}; the difference in smooth ECE is not significant (5 %, Holm)." in out
     assert "One repetition: it speaks of these two sets of predictions on other examples" in out
     code, out, _ = dbn_bench("compare", a, b, "--labels", labels, "--json")
     nll = {row["metric"]: row for row in json.loads(out)["rows"]}["nll"]
@@ -229,8 +231,13 @@ def test_compare_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbn_
     right = np.arange(N), LABELS
     gaps = np.log(softmax(LOGITS, -1).mean(0)[right]) - np.log(softmax(good, -1)[right])
     assert nll["p_value"] == pytest.approx(ttest_1samp(gaps, 0).pvalue, rel=1e-6)
+    for names in (["nll", "acc", "ece"], ["augrc", "aurc", "risk80", "smece"]):  # corrected apart
+        family = [row for row in json.loads(out)["rows"] if row["metric"] in names]
+        assert [row["metric"] for row in family] == names
+        corrected = holm(np.array([row["p_value"] for row in family]))
+        assert [row["p_holm"] for row in family] == pytest.approx(corrected.tolist())
     _, out, _ = dbn_bench("compare", b, b, "--labels", labels)
-    assert "The difference in NLL, accuracy and ECE is not significant (5 %, Holm)." in out
+    assert "The difference in NLL, accuracy, ECE, AUGRC, AURC, risk at 80 % coverage and smooth ECE is not" in out
 
 
 def test_five_examples_prove_no_difference_and_infinity_is_none(tmp_path: Path, dbn_bench: DbnBench) -> None:

@@ -17,6 +17,8 @@ from benchmarks.results.rows import _corrected, _mark_best, add_equivalents
 from benchmarks.statistics import Means, holm
 from dbn_core.errors import ArtefactError
 from dbn_core.metrics.calibration import expected_calibration_error
+from dbn_core.metrics.dee import deep_ensemble_equivalent
+from dbn_core.metrics.selective import augrc, augrc_terms
 from dbn_core.tasks.base import Scores
 from dbn_core.tasks.classification import Classification, score_arrays
 
@@ -130,7 +132,8 @@ def test_effects_of_a_pool_come_from_its_largest_stored_ensemble() -> None:
     assert pool_effects(plan("independent"), store) == {}
     effects = pool_effects(plan("shared"), store)
     assert loaded == ["lost", "p"]
-    assert set(effects) == {*Classification.scores} - {"kl_to_ensemble"}
+    between = {"kl_to_ensemble", "mutual_information", "disagreement"}  # no member has them alone
+    assert set(effects) == {*Classification.scores} - between
     probs = np.exp(log_probs[0])
     right = np.arange(n), labels
     alone = np.stack([-np.log(p[right]) for p in probs])
@@ -204,6 +207,31 @@ def test_equivalents_of_the_summary_are_those_of_the_engine() -> None:
         assert got == pytest.approx([expected.value, expected.low, expected.high])
     assert frame.loc[("de", 4), ["dee_raw", "dee_raw_low", "dee_raw_high"]].tolist() == [4, 4, 4]
     assert frame["dee_cal"].isna().all()
+
+
+def test_an_equivalent_on_augrc_is_read_off_the_areas_of_the_ensembles() -> None:
+    """By the terms of examples, whose means are the areas."""
+
+    def confident(noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        skill = np.random.default_rng(7).normal(1, 1.5, 400)  # of the same examples in each repetition
+        score = skill + noise * rng.normal(size=400)
+        return 1 / (1 + np.exp(-np.abs(score))), (score > 0).astype(float)
+
+    noises = {("de", 1): 1.6, ("de", 2): 1.2, ("de", 4): 0.9, ("a", 2): 1.05}
+    areas, cells = {}, []
+    for (method, size), noise in noises.items():
+        found = [confident(noise, 10 * size + r + 100 * (method == "a")) for r in range(3)]
+        areas[method, size] = np.mean([augrc(*each) for each in found])
+        cells += [result(method, size, r, {"augrc": augrc_terms(*each)}) for r, each in enumerate(found)]
+    groups = by_method(cells)
+    summary = [{"method": method, "size": size} for method, size in groups]
+    add_equivalents(Classification(), summary, groups, Pairing(groups))
+    row = pd.DataFrame(summary).set_index(["method", "size"]).loc[("a", 2)]
+    curve = [areas["de", size] for size in (1, 2, 4)]
+    assert row["dee_augrc"] == pytest.approx(deep_ensemble_equivalent(areas["a", 2], [1, 2, 4], curve))
+    assert 1 < row["dee_augrc_low"] < row["dee_augrc"] < row["dee_augrc_high"]
+    assert np.isnan(row["dee_raw"])
 
 
 def test_scores_hold_the_calibration_error_and_the_ids() -> None:

@@ -139,8 +139,10 @@ def test_the_mean_over_corruptions_is_the_mean(made: Path) -> None:
 
 def test_detection_has_scores_within_bounds_and_the_reports_show_all(made: Path) -> None:
     outside = pick(shifts(made), set="ood/uniform")
-    names = {"auroc_msp", "aupr_msp", "fpr95_msp", "auroc_entropy", "aupr_entropy", "fpr95_entropy"}
+    names = {f"{metric}_{by}" for metric in ("auroc", "aupr", "fpr95") for by in ("msp", "entropy", "mi")}
     assert set(outside["metric"]) == names
+    by_members = outside[outside["metric"] == "auroc_mi"]
+    assert list(zip(by_members["label"], by_members["size"], strict=True)) == [("DE", 2)]  # the others predict once
     assert outside["mean"].between(0, 1).all()
     assert max_probability(np.log([[0.25, 0.75]]))[0] == pytest.approx(np.log(0.75))
     report = made / "reports" / "tiny"

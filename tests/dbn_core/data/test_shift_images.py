@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_images
 from dbn_core.data.corruptions import CORRUPTIONS, DEFOCUS, LEVELS, NOISE_STD, corrupt, defocus_kernel
 from dbn_core.data.ood import OOD_SETS, ood_images
 from dbn_core.errors import DataError, SpecError
-from dbn_core.metrics.detection import detection, max_probability, negative_entropy
+from dbn_core.metrics.detection import detection, detectors, max_probability, negative_entropy
 
 
 def images(count: int = 4, channels: int = 3, size: int = 12) -> torch.Tensor:
@@ -165,3 +165,14 @@ def test_scores_order_predictions_by_how_sure_they_are() -> None:
     assert np.argsort(negative_entropy(log_probs)).tolist() == [0, 2, 1, 3]  # entropy sees all classes
     with np.errstate(divide="ignore"):
         assert negative_entropy(np.log([[1.0, 0.0]])).tolist() == [0.0]
+
+
+def test_members_that_disagree_give_images_away_by_their_mutual_information() -> None:
+    """Two sure members that contradict each other, and two that are unsure alike: the mean predictions are equal."""
+    sure, other, unsure = (0.98, 0.02), (0.02, 0.98), (0.5, 0.5)
+    found = detectors(np.log([[sure, sure, unsure], [sure, other, unsure]]))
+    assert found["msp"] == pytest.approx(np.log([0.98, 0.5, 0.5]))
+    assert found["entropy"][1] == pytest.approx(found["entropy"][2])
+    entropy = -(0.98 * np.log(0.98) + 0.02 * np.log(0.02))
+    assert found["mi"] == pytest.approx([0, entropy - np.log(2), 0])
+    assert set(detectors(np.log([[sure]]))) == {"msp", "entropy"}

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
+from scipy.special import entr, log_softmax, logsumexp
 from scipy.stats import norm
 
 from dbn_core.metrics import calibration, scores
+from dbn_core.metrics.selective import smooth_calibration_error
 from dbn_core.tasks.classification import caveats, score_arrays
 
 BINS = 15
@@ -66,6 +67,35 @@ def plain_scores(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
+def plain_uncertainty(arrays: dict[str, np.ndarray], log_probs: np.ndarray, scaled: np.ndarray) -> dict[str, float]:
+    """Every score of uncertainty by loops over thresholds, pairs and members, from given mixtures [N, K]."""
+    labels, terms = arrays["test_labels"], arrays["test"].astype(np.float64)
+    confidence, hit = calibration.confidence_and_hit(log_probs, labels)
+    n, wrong, risks = len(labels), 1 - hit, []
+    for k in range(1, n + 1):
+        threshold = np.sort(confidence)[n - k]
+        sure, tied = confidence > threshold, confidence == threshold
+        risks.append((wrong[sure].sum() + (k - sure.sum()) * wrong[tied].mean()) / k)
+    more = (confidence[:, None] > confidence) + 0.5 * (confidence[:, None] == confidence)
+    held = np.exp(scores.mixture_log_probs(arrays["validation"]))[np.arange(40), arrays["validation_labels"]]
+    sets = 1 - np.exp(log_probs) <= np.sort(1 - held)[39 - 1]  # ceil(0.95 * 41) = 39
+    found = {
+        "aurc": np.mean(risks),
+        "augrc": (wrong[:, None] * more).mean(),
+        "risk80": risks[-(-4 * n // 5) - 1],
+        "smece": smooth_calibration_error(confidence, hit),
+        "csmece": smooth_calibration_error(*calibration.confidence_and_hit(scaled, labels)),
+        "lac_size": sets.sum(1).mean(),
+        "lac_coverage": sets[np.arange(n), labels].mean(),
+    }
+    if (members := len(terms)) > 1:
+        probs, votes = np.exp(terms), terms.argmax(2)
+        within, mixed = entr(probs).sum(2).mean(0), entr(probs.mean(0)).sum(1)
+        found["mutual_information"] = np.maximum(mixed - within, 0).mean()
+        found["disagreement"] = np.mean([votes[i] != votes[j] for i in range(members) for j in range(i)])
+    return {name: float(value) for name, value in found.items()}
+
+
 def predictions(seed: int, members: int, examples: int, classes: int, kind: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     arrays: dict[str, np.ndarray] = {}
@@ -88,7 +118,10 @@ kinds = st.sampled_from(["any", "ties", "equal members", "impossible classes"])
 def test_scores_are_those_of_plain_formulas(seed: int, members: int, examples: int, classes: int, kind: str) -> None:
     arrays = predictions(seed, members, examples, classes, kind)
     found, truth = score_arrays(arrays), plain_scores(arrays)
-    assert {*found.examples, *found.split} == set(truth)
+    means = plain_uncertainty(arrays, found.log_probs, found.calibrated)
+    assert {*found.examples, *found.split} == {*truth, *means}
+    for name, value in means.items():
+        assert found.values(name).mean() == pytest.approx(value, rel=1e-6, abs=1e-6), name
     for name, values in truth.items():
         assert found.values(name) == pytest.approx(values, rel=1e-9, abs=1e-12), name
 

@@ -16,6 +16,7 @@ from dbn_core.metrics.selective import (
     augrc_terms,
     aurc,
     aurc_terms,
+    conformal_scores,
     conformal_sets,
     conformal_threshold,
     disagreement,
@@ -110,7 +111,9 @@ def by_definition(confidence, hit):
         threshold = np.sort(confidence)[::-1][k - 1]
         sure, tied = confidence > threshold, confidence == threshold
         expected.append((wrong[sure].sum() + wrong[tied].mean() * (k - sure.sum())) / k)
-    pairs = [wrong[i] * (1.0 if a > b else 0.5 if a == b else 0.0) for i, a in enumerate(confidence) for b in confidence]
+    pairs = [
+        wrong[i] * (1.0 if a > b else 0.5 if a == b else 0.0) for i, a in enumerate(confidence) for b in confidence
+    ]
     return np.mean(expected), sum(pairs) / n**2, expected[math.ceil(0.8 * n) - 1]
 
 
@@ -214,17 +217,22 @@ LABELS = np.array([0, 0, 1, 1, 1, 0, 2, 2, 1, 0])
 TEST = np.log([(0.55, 0.35, 0.1), (0.34, 0.33, 0.33), (0.97, 0.02, 0.01)])
 
 
+def sets_of(calibration, labels, test, error):
+    return conformal_sets(test, conformal_threshold(conformal_scores(calibration, labels), error))
+
+
 def test_sets_of_the_worked_example():
-    sets = conformal_sets(CALIBRATION, LABELS, TEST, 0.2)
+    assert conformal_threshold(conformal_scores(CALIBRATION, LABELS), 0.2) == pytest.approx(0.65)
+    sets = sets_of(CALIBRATION, LABELS, TEST, 0.2)
     assert [np.flatnonzero(row).tolist() for row in sets] == [[0, 1], [], [0]]
 
 
 def test_sets_follow_a_permutation_of_the_classes_and_hold_everything_without_error():
     order = np.array([2, 0, 1])
-    moved = conformal_sets(CALIBRATION[:, order], np.argsort(order)[LABELS], TEST[:, order], 0.2)
-    assert np.array_equal(moved, conformal_sets(CALIBRATION, LABELS, TEST, 0.2)[:, order])
-    assert conformal_sets(CALIBRATION, LABELS, TEST, 1e-6).all()
-    assert conformal_sets(CALIBRATION[:8], LABELS[:8], TEST, 0.1).all()  # eight scores cannot promise 90 %
+    moved = sets_of(CALIBRATION[:, order], np.argsort(order)[LABELS], TEST[:, order], 0.2)
+    assert np.array_equal(moved, sets_of(CALIBRATION, LABELS, TEST, 0.2)[:, order])
+    assert sets_of(CALIBRATION, LABELS, TEST, 1e-6).all()
+    assert sets_of(CALIBRATION[:8], LABELS[:8], TEST, 0.1).all()  # eight scores cannot promise 90 %
 
 
 def test_coverage_is_the_promised_one():
