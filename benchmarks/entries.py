@@ -18,7 +18,8 @@ from dbn_core.errors import ArtefactError, SpecError, did_you_mean
 
 FOLDER = Path("results/entries")
 FILE, PREDICTIONS = "entry.json", "predictions.safetensors"
-FIGURES = ("acc", "nll", "cnll", "dee_raw", "dee_cal")  # accuracy a fraction, NLL in nats, DEE in members
+# Accuracy is a fraction, NLL in nats, a DEE in members.
+FIGURES = ("acc", "nll", "cnll", "dee_raw", "dee_cal", "dee_augrc")
 NONE = "none"  # in the place of a paper or of code that does not exist
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, ser_json_inf_nan="strings")

@@ -159,7 +159,7 @@ def evaluate(
         DataError: the predictions are of another number of examples or classes.
     """
     from benchmarks.results.external.comparing import ensemble_equivalents
-    from dbn_core.tasks.classification import score_arrays
+    from dbn_core.tasks.class_scores import score_arrays
 
     plan, the_store = _plan(suite, store)
     reference = load_predictions(suite, _smallest_ensemble(plan), repetition, store)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.commands.common import load_plan
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.class_scores import score_arrays
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -21,7 +21,7 @@ from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.dataset import Split
 from dbn_core.errors import SpecError
 from dbn_core.methods.evaluation import predict_split
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.class_scores import score_arrays
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("suite", help="a built-in suite, or the path of a TOML file; of classification")

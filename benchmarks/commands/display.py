@@ -24,6 +24,12 @@ ArrayKey = Annotated[str | None, typer.Option(help="The array of an .npz that ha
 Values = Annotated[str, typer.Option(help="auto, probabilities, log-probabilities or logits.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
+EQUIVALENTS = {
+    "dee_raw": "Deep-ensemble equivalent, raw",
+    "dee_cal": "Deep-ensemble equivalent, calibrated",
+    "dee_augrc": "Deep-ensemble equivalent, AUGRC",
+}
+
 
 def score_names(task: Task) -> Mapping[str, str]:
     """Names of the scores of a task, in the order of tables."""

@@ -26,6 +26,7 @@ from benchmarks.commands.common import (
     overrides,
 )
 from benchmarks.commands.display import (
+    EQUIVALENTS,
     ArrayKey,
     Json,
     Labels,
@@ -219,7 +220,7 @@ def _row(rows: Path, label: str, size: int) -> dict[str, Any]:
 
 def _scored(task: Task, predictions: Predictions) -> dict[str, Any]:
     from benchmarks.statistics import Means
-    from dbn_core.tasks.classification import ClassScores, caveats
+    from dbn_core.tasks.class_scores import ClassScores, caveats
 
     scores, notes = task.score(predictions.arrays), predictions.notes
     metrics: dict[str, dict[str, float | None]] = {}
@@ -269,11 +270,9 @@ def _print_suite(task: Task, result: Mapping[str, Any]) -> None:
     if "suite" in result and "report" not in result:
         echo("To add a row to the suite's tables and figures, give --label and --size.")
     if row := result.get("row"):
-        known = {"dee_raw": "raw", "dee_cal": "calibrated", "dee_augrc": "AUGRC"}
         for column in task.curves:
             value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-            own = f"Equivalent members of {task.reference_label}"
-            name = f"Deep-ensemble equivalent, {known[column]}" if column in known else own
+            name = EQUIVALENTS.get(column, f"Equivalent members of {task.reference_label}")
             echo(f"{name}: {dee_text(value, low, high, result['max_size'])}")
         echo(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
     if result.get("replaced"):

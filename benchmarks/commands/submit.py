@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.commands.common import STORE, DataRoot, StoreDir, SuiteName, echo, load_plan
-from benchmarks.commands.display import ArrayKey, Values, print_table
+from benchmarks.commands.display import EQUIVALENTS, ArrayKey, Values, print_table
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ _ASKED = {
     "who": "Who submits it, a name or an account",
     "name": "There is an entry of this name; another name for its folder",
 }
-_NAMES = {"acc": "Accuracy", "nll": "NLL", "cnll": "NLL, calibrated"}
-_NAMES |= {"dee_raw": "Deep-ensemble equivalent, raw", "dee_cal": "Deep-ensemble equivalent, calibrated"}
+_NAMES = {"acc": "Accuracy", "nll": "NLL", "cnll": "NLL, calibrated"} | EQUIVALENTS
 
 
 def submit(
@@ -89,7 +88,7 @@ def submit(
     stated: Annotated[
         list[str] | None,
         typer.Option(
-            help="A figure of a paper, in the place of predictions: acc, nll, cnll, dee_raw or dee_cal, for example "
+            help="A figure of a paper, in the place of predictions: acc, nll, cnll or a DEE, for example "
             "acc=0.93; may be repeated.",
             metavar="NAME=VALUE",
         ),

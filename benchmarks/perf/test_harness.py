@@ -80,7 +80,7 @@ def test_store(benchmark: Any, tmp_path: Path, what: str) -> None:
 SCORES = f"""
 import resource, time
 import numpy as np
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.class_scores import score_arrays
 
 rng = np.random.default_rng(0)
 def predictions(n):

@@ -24,7 +24,7 @@ from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import SpecError
 from dbn_core.metrics.scores import Array, mixture_log_probs
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.class_scores import score_arrays
 
 _DRAWS = 40  # of the greedy selection: the smallest weight is 1 / 40
 _REPETITIONS = 3  # a result with fewer is not selected

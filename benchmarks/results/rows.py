@@ -23,7 +23,7 @@ from dbn_core.metrics.calibration import confidence_and_hit, reliability
 from dbn_core.metrics.scores import Array
 from dbn_core.metrics.selective import places, selective_risks
 from dbn_core.tasks.base import Task
-from dbn_core.tasks.classification import ClassScores, caveats
+from dbn_core.tasks.class_scores import ClassScores, caveats
 
 
 @dataclass

@@ -19,12 +19,13 @@ import numpy as np
 from benchmarks.results.equivalents import equivalent
 from benchmarks.results.pools import MemberEffects, member_effects, shared_members
 from benchmarks.statistics import Interval, Means, Shared
-from dbn_core.metrics.calibration import calibration_error_terms
+from dbn_core.metrics.calibration import calibration_error_terms, confidence_and_hit
 from dbn_core.metrics.dee import deep_ensemble_equivalent
 from dbn_core.metrics.scores import correct, mixture_log_probs, negative_log_likelihood
+from dbn_core.metrics.selective import augrc_terms
 
 REPETITIONS = (2, 3, 5, 10)
-SCORES = ("NLL", "ACC", "ECE")
+SCORES = ("NLL", "ACC", "ECE", "AUGRC")
 SIZES = (1, 2, 3, 4)
 TAUGHT = 3
 
@@ -95,14 +96,19 @@ class Draw:
         return mixture_log_probs(self.log_probs[members])
 
     def scores(self, log_probs: np.ndarray) -> np.ndarray:
-        """Per-example scores [3, N]."""
-        terms = (negative_log_likelihood, correct, calibration_error_terms)
+        """Per-example scores [4, N]."""
+        terms = (negative_log_likelihood, correct, calibration_error_terms, selection_terms)
         return np.stack([score(log_probs, self.labels) for score in terms])
+
+
+def selection_terms(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Terms of AUGRC."""
+    return augrc_terms(*confidence_and_hit(log_probs, labels))
 
 
 @dataclass
 class Suite:
-    """Scores of one simulated suite: [3, R, N] by method, and what Shared needs."""
+    """Scores of one simulated suite: [4, R, N] by method, and what Shared needs."""
 
     scores: dict[str, np.ndarray]
     members: dict[str, list[tuple[tuple[int, int], ...]]]

@@ -21,7 +21,8 @@ from benchmarks.suite.plan import Plan
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 from dbn_core.tasks.base import Task
-from dbn_core.tasks.classification import Classification, score_arrays
+from dbn_core.tasks.class_scores import score_arrays
+from dbn_core.tasks.classification import Classification
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def ensemble_equivalents(
     predictions and ensembles on other test examples, not of other trainings.
 
     Args:
-        arrays: as :func:`dbn_core.tasks.classification.score_arrays` takes them.
+        arrays: as :func:`dbn_core.tasks.class_scores.score_arrays` takes them.
         source: the name of the predictions in error messages.
 
     Raises:

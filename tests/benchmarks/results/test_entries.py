@@ -139,7 +139,7 @@ def test_one_repetition_has_intervals_over_examples_and_asks_on_a_terminal(
     assert "not of other trainings" in said
     entry = read_entry(FOLDER / SUITE / "theirs-jax-3")
     assert (entry.paper, entry.code, entry.repetitions) == ("none", "none", 1)
-    assert set(entry.scores) == {"acc", "nll", "dee_raw"}  # nothing calibrated without validation
+    assert set(entry.scores) == {"acc", "nll", "dee_raw", "dee_augrc"}  # nothing calibrated without validation
     n, acc = len(arrays["labels"]), entry.scores["acc"]
     assert acc.low == pytest.approx(acc.value - 1.96 * np.sqrt(acc.value * (1 - acc.value) / n), abs=1e-4)
 

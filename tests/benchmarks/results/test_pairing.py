@@ -20,7 +20,8 @@ from dbn_core.metrics.calibration import expected_calibration_error
 from dbn_core.metrics.dee import deep_ensemble_equivalent
 from dbn_core.metrics.selective import augrc, augrc_terms
 from dbn_core.tasks.base import Scores
-from dbn_core.tasks.classification import Classification, score_arrays
+from dbn_core.tasks.class_scores import score_arrays
+from dbn_core.tasks.classification import Classification
 
 RNG = np.random.default_rng(0)
 

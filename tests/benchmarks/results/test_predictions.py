@@ -17,7 +17,7 @@ from sklearn.metrics import log_loss
 from benchmarks.results.external.predictions import check_classes, load_predictions
 from dbn_core.errors import DataError
 from dbn_core.metrics.scores import LOG_FLOOR
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.class_scores import score_arrays
 from tests.support.command import DbnBench
 
 N, K = 60, 4

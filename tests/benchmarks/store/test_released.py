@@ -26,7 +26,7 @@ from benchmarks.work.make import Options
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.errors import SpecError, StoreError
 from dbn_core.methods.evaluation import predict_split
-from dbn_core.tasks.classification import score_arrays
+from dbn_core.tasks.class_scores import score_arrays
 from dbn_core.tensors import in_bf16, in_fp16, pack
 from tests.support import tiny
 from tests.support.command import DbnBench

@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from dbn_core.metrics import calibration, scores
 from dbn_core.metrics.selective import smooth_calibration_error
-from dbn_core.tasks.classification import caveats, score_arrays
+from dbn_core.tasks.class_scores import caveats, score_arrays
 
 BINS = 15
 
