@@ -161,8 +161,8 @@ def smooth_calibration_terms(confidence: Array, hit: Array, width: float | None 
     residual, place = confidence - np.asarray(hit, np.float64), np.asarray(confidence, np.float64) * cells
     low = np.clip(place.astype(int), 0, cells - 1)
     share = place - low
-    mass = np.bincount(low, (1 - share) * residual, _GRID) + np.bincount(low + 1, share * residual, _GRID)
-    mass /= len(residual)
+    sums = np.bincount(low, (1 - share) * residual, _GRID) + np.bincount(low + 1, share * residual, _GRID)
+    mass = sums / len(residual)
 
     def error(width: float) -> float:
         return float(np.abs(_smoothed(mass, width)) @ _TRAPEZOIDS)

@@ -28,7 +28,7 @@ def representative_sizes(frame: pd.DataFrame) -> dict[str, int]:
     return {str(label): min(own, key=lambda size: (abs(size - common), size)) for label, own in sizes.items()}
 
 
-def representative_lines(results: Results, style: dict[str, LineStyle]) -> dict[tuple[str, int], tuple[LineStyle, str]]:
+def representative_lines(results: Results, style: dict[str, LineStyle]) -> dict[tuple[str, int], tuple[LineStyle, Any]]:
     """Return the style and the dashes of each label's representative size, and of the reference's ends, by both.
 
     Of the reference there are the smallest size, that of the methods, and the largest.
@@ -43,7 +43,7 @@ def representative_lines(results: Results, style: dict[str, LineStyle]) -> dict[
     return lines
 
 
-def line_handle(label: str, size: int, mark: LineStyle, dash: str) -> Line2D:
+def line_handle(label: str, size: int, mark: LineStyle, dash: Any) -> Line2D:
     """Return the legend's entry of such a line."""
     name = f"{label}-{size}" if mark.reference else f"{label}, size {size}"
     return Line2D([], [], color=mark.colour, marker=mark.marker, linestyle=dash, label=literal(name))

@@ -181,7 +181,7 @@ def test_marks_take_the_number_of_rivals_into_account() -> None:
                 for score, known in Classification.scores.items()
                 if known.better and score != "nll"
             }
-        _mark_best(Classification(), summary, chosen, Pairing(chosen))
+        _mark_best(Classification(), summary, chosen, Pairing(chosen), ranked=True)
         return {row["method"]: row["nll_mark"] for row in summary}
 
     assert marks(["best", "m0"]) == {"best": "best", "m0": ""}
