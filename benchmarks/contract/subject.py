@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -30,6 +30,17 @@ State = dict[str, torch.Tensor]
 RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, ema_decay=0.5)
 LARGEST_SIZE = 9
 _CPU = torch.device("cpu")
+# Global settings of torch, how they are read, and how they are restored (the seed: by whoever seeds next).
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "the global seed": (torch.initial_seed, lambda seed: None),
+    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "the default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "whether gradients are recorded": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "whether algorithms are deterministic": (
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+}
 
 
 class Interrupted(Exception):
@@ -98,25 +109,14 @@ class Subject:
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Note in ``disturbed`` which global settings of torch change, and restore them."""
-        seed, threads, dtype = torch.initial_seed(), torch.get_num_threads(), torch.get_default_dtype()
-        gradients, deterministic = torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()
+        before = {name: read() for name, (read, _) in _SETTINGS.items()}
         try:
             yield
         finally:
-            if torch.initial_seed() != seed:
-                self.disturbed.add("the global seed")
-            if torch.get_num_threads() != threads:
-                self.disturbed.add("the number of threads")
-                torch.set_num_threads(threads)
-            if torch.get_default_dtype() != dtype:
-                self.disturbed.add("the default dtype")
-                torch.set_default_dtype(dtype)
-            if torch.is_grad_enabled() != gradients:
-                self.disturbed.add("whether gradients are recorded")
-                torch.set_grad_enabled(gradients)
-            if torch.are_deterministic_algorithms_enabled() != deterministic:
-                self.disturbed.add("whether algorithms are deterministic")
-                torch.use_deterministic_algorithms(deterministic)
+            for name, (read, restore) in _SETTINGS.items():
+                if read() != before[name]:
+                    self.disturbed.add(name)
+                    restore(before[name])
 
     def again(self) -> Method:
         """Another instance, as another process would make it."""
