@@ -34,13 +34,18 @@ from dbn_core.methods.registry import canonical
 
 @dataclass
 class RunResult:
-    """What a run leaves behind."""
+    """What a run leaves behind.
+
+    Attributes:
+        gone: rows, as ``label@size``, that were there before the run and are not any more.
+    """
 
     plan: Plan
     outcome: Outcome
     failures: list[dict[str, str]] = field(default_factory=list)
     rows: Path | None = None
     report: list[Path] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
 
 def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], None]) -> RunResult:
@@ -85,6 +90,7 @@ def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[s
     tables = analyse(plan, results, store, latency["predictors"], contrasts(CLAIMS), ranked=not options.lite)
     tables.shifts = shifts
     rows = options.rows_of(suite)
+    gone = _gone(rows, tables.summary)
     meta = _meta(plan, options, latency, failures, outcome) | {"statistics": tables.statistics}
     if len(tables.records):
         meta["recorded"] = meanings(tables.records, plan.cells)
@@ -93,7 +99,17 @@ def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[s
     report("Rendering tables and figures")
     from benchmarks.report import render
 
-    return RunResult(plan, outcome, failures, rows, render(rows, options.reports / suite.name))
+    return RunResult(plan, outcome, failures, rows, render(rows, options.reports / suite.name), gone)
+
+
+def _gone(rows: Path, summary: pd.DataFrame) -> list[str]:
+    """The rows of a folder that a new summary lacks, as ``label@size``."""
+    try:
+        before = pd.read_csv(rows / "summary.csv", dtype=str, keep_default_na=False, usecols=["label", "size"])
+    except (OSError, ValueError):  # no rows, or unreadable ones
+        return []
+    now = set(summary["label"] + "@" + summary["size"].astype(str))
+    return [name for name in before["label"] + "@" + before["size"] if name not in now]
 
 
 def _why_absent(key: str, left_out: set[str], reason: str) -> str:

@@ -136,6 +136,8 @@ def run(
     written = reports / chosen.name / "report.html"
     made, left = len(result.outcome.made), len(result.outcome.left)
     console.print(f"{made} artefacts made in {result.outcome.seconds:.0f} s, everything else was in the store.")
+    if result.gone:
+        echo(f"No longer in the rows: {', '.join(result.gone)} (still in the store; the same --add shows them again).")
     if lite:
         echo(TRUST)
     if failures := result.outcome.failures or (result.failures if not left and only is None else []):

@@ -82,6 +82,13 @@ def test_a_suite_goes_on_with_more_of_the_same(finished: Path, folder: Path, run
     assert run(folder, finished / "tiny.toml", *words).code == 0
 
 
+def test_a_run_names_the_rows_that_are_not_there_any_more(finished: Path, folder: Path, run: Run) -> None:
+    added = run(folder, finished / "tiny.toml", "--add", "ts@1")
+    assert "No longer" not in added.out
+    label = "Single (temperature-scaled)"
+    assert f"No longer in the rows: {label}@1 (still in the store" in run(folder, finished / "tiny.toml").out
+
+
 def test_a_suite_file_that_was_changed_replaces_its_own_rows(finished: Path, folder: Path, run: Run) -> None:
     suite = finished / "tiny.toml"
     try:
