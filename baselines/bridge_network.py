@@ -42,7 +42,9 @@ class BridgeNetworkConfig(method.Config):
     split_at: str = Field("block12", description="block whose output the bridge reads")
     width: float = Field(1.0, gt=0, description="multiplier of the bridge's channels: 1 medium, 0.5 small")
     align: bool = Field(False, description="permute the far end of each curve to match the near one first")
-    mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while the bridge is trained")
+    mixup: float = Field(
+        0.4, ge=0, allow_inf_nan=False, description="alpha of per-example mixup while the bridge is trained"
+    )
     lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
     bridge_weight_decay: float = Field(0.0, ge=0, description="L2 on the bridge")
     curve_weight_decay: float | None = Field(None, ge=0, description="L2 on the curve; default: the members'")

@@ -48,7 +48,9 @@ class FlowMatchingDistillation(Method):
         noise: float = Field(4.0, gt=0, description="standard deviation of the noise that a flow starts from")
         data_std: float = Field(1.0, gt=0, description="standard deviation that the logits are taken to have")
         target: Literal["member", "mean"] = Field("member", description="what is drawn: one teacher, or their mean")
-        flow_mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while the flow is trained")
+        flow_mixup: float = Field(
+            0.4, ge=0, allow_inf_nan=False, description="alpha of per-example mixup while the flow is trained"
+        )
         flow_lr: float = Field(1e-3, gt=0, description="peak learning rate of the flow (AdamW, no weight decay)")
         flow_epochs: int | None = Field(None, ge=1, description="length; default: the suite's student budget")
 

@@ -58,7 +58,9 @@ class StudentBridge(Method):
         score_network: str = Field("v1.1.8", description="architecture of a bridge, as in dbn")
         score_width: float = Field(1.0, gt=0, description="multiplier of its channels")
         temperature: float = Field(1.0, gt=0, description="t, by which a bridge divides the source's logits")
-        bridge_mixup: float = Field(0.4, ge=0, description="alpha of per-example mixup while bridges are trained")
+        bridge_mixup: float = Field(
+            0.4, ge=0, allow_inf_nan=False, description="alpha of per-example mixup while bridges are trained"
+        )
         bridge_lr: float = Field(2.5e-4, gt=0, description="peak learning rate of bridges (AdamW, no weight decay)")
         bridge_epochs: int | None = Field(None, ge=2, description="length; default: the suite's student budget")
 

@@ -103,7 +103,7 @@ class PaperOptions(PresetOptions):
     loss: Literal["mse", "kl"] = Field("mse", description="squared error on logits, or KL of the predictions")
     lr: float = Field(2.5e-4, gt=0, description="peak learning rate (AdamW, no weight decay)")
     batch_size: int = Field(128, ge=2)
-    mixup: float = Field(0.4, ge=0, description="alpha of mixup")
+    mixup: float = Field(0.4, ge=0, allow_inf_nan=False, description="alpha of mixup")
     cosine_length: float = Field(1.0, ge=1, description="length of the bridge's cosine in runs; 2 stops at half")
     epochs: int | None = Field(None, ge=2, description="bridge and distillation together; default: student budget")
     # Distillation to one step: equation (6).

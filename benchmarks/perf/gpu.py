@@ -52,7 +52,7 @@ def context(spec: NetworkSpec, device: torch.device, images: int) -> FitContext:
         torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8, generator=draw), torch.arange(images) % 10
     ).to(device)
     names = tuple("abcdefghij")
-    data = Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, True, "random")
+    data = Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, True)
     return FitContext(data, spec, device, {})
 
 

@@ -14,7 +14,7 @@ from benchmarks.results.equivalents import equivalent
 from benchmarks.statistics import Means
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.data.augment import mix, mixup_coefficients, random_crop
+from dbn_core.data.augment import crop, draw_offsets, mix, mixup_coefficients
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.measure.cost import count_in_torch
@@ -190,7 +190,7 @@ def test_bridge_epoch(benchmark: Any, precision: str, taught: str, teachers: int
     drawn = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
     split, constants = Split(drawn, torch.arange(count) % 10), ((0.5,) * 3, (0.25,) * 3)
     names = tuple(str(k) for k in range(10))
-    data = Dataset("random", "random", split, split, split, names, *constants, True, "random")
+    data = Dataset("random", "random", split, split, split, names, *constants, True)
     spec = NetworkSpec(name="resnet8", channels=48, width=1.0, norm="batchnorm", bias=False, stem="3x3/2")
     context = FitContext(data, spec, torch.device("cpu"), {}, recipe=Recipe(crop_pad=0, precision=precision))
     context.members = [context.new_network(f"member {m}").eval() for m in range(teachers)]
@@ -207,7 +207,7 @@ def test_augmentation(benchmark: Any) -> None:
     x, generator = images("cifar", 128), torch.Generator().manual_seed(0)
 
     def augment() -> torch.Tensor:
-        cropped = random_crop(x, 4, generator)
+        cropped = crop(x, 4, draw_offsets(len(x), 4, generator))
         return mix(cropped, cropped[torch.randperm(128)], mixup_coefficients(128, 0.4, generator, True))
 
     benchmark.extra_info["bytes"] = 5 * x.nbytes  # read and written cropped; then two read, and one written

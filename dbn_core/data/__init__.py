@@ -1,6 +1,6 @@
 """Data sources: digits, CIFAR (one copy comes with the package), Parquet files and image folders.
 
-``DataSpec`` is what a suite file may say of its data.  Checking one imports neither torch nor a reader of any format.
+Checking the options of a source imports neither torch nor the readers of file formats.
 """
 
 from dbn_core.data.sources import SOURCES

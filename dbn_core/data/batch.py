@@ -1,4 +1,4 @@
-"""One mini-batch as a training step sees it, and how it is made online."""
+"""One mini-batch as a training step gets it, and its online augmentation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dbn_core.data.augment import mix, mixup_coefficients, random_crop, random_flip, to_float
+from dbn_core.data.augment import crop, draw_flips, draw_offsets, mirror, mix, mixup_coefficients, to_float
 from dbn_core.data.dataset import Split
 from dbn_core.train.recipe import Recipe
 
@@ -18,11 +18,11 @@ class Batch:
     Attributes:
         images: float [B, C, H, W] in [0, 1], cropped, flipped and mixed.
         labels: int64 [B], of the images before mixing.
-        partner_labels: int64 [B], of the images mixed in (equal to ``labels`` without any).
-        lam: float [B, 1], the weight of the partner.
+        partner_labels: int64 [B], of the images mixed in; equal to ``labels`` without mixup.
+        lam: float [B, 1], the weight of the partner; 0 without mixup.
         indices: int64 [B], positions in the training split.
-        mixed: the two images of each mixture, float [B, C, H, W] each: its own and its partner's; None without any.
-        view: which view of the training split this is, None for a batch augmented online.
+        mixed: the images before mixing and their partners, float [B, C, H, W] each; None without mixup.
+        view: number of the stored view; None for a batch that was augmented online.
     """
 
     images: torch.Tensor
@@ -38,15 +38,15 @@ class Batch:
 
     @property
     def dominant(self) -> torch.Tensor:
-        """Of each mixture the image with the larger share, float [B, C, H, W]; ``images`` without mixtures."""
+        """The image with the larger weight in each mixture, float [B, C, H, W]; ``images`` without mixup."""
         if self.mixed is None:
             return self.images
         own, other = self.mixed
         return torch.where(self.lam[:, :, None, None] > 0.5, other, own)
 
     def mixed_labels(self, classes: int) -> torch.Tensor:
-        """Label probabilities [B, K] of the mixed images: one-hot without mixtures."""
-        # Not torch's one_hot, which looks at the largest label and so waits for the device.
+        """Label probabilities [B, K] of the mixed images; one-hot without mixup."""
+        # torch's one_hot reads the largest label and so waits for the device.
         zeros = self.lam.new_zeros(len(self), classes)
         own, partner = (zeros.scatter(1, y[:, None], 1.0) for y in (self.labels, self.partner_labels))
         return (1 - self.lam) * own + self.lam * partner
@@ -55,12 +55,12 @@ class Batch:
 def make_batch(
     split: Split, indices: torch.Tensor, recipe: Recipe, flip: bool, generator: torch.Generator, device: torch.device
 ) -> Batch:
-    """Cut, augment and mix one batch; every random number comes from ``generator``."""
+    """Crop, flip and mix one batch; every random number comes from ``generator``."""
     images, labels = to_float(split.images[indices].to(device)), split.labels[indices].to(device)
     if recipe.crop_pad:
-        images = random_crop(images, recipe.crop_pad, generator)
+        images = crop(images, recipe.crop_pad, draw_offsets(len(images), recipe.crop_pad, generator))
     if flip:
-        images = random_flip(images, generator)
+        images = mirror(images, draw_flips(len(images), generator))
     lam, partners, mixed = torch.zeros(len(labels), 1, device=device), labels, None
     if recipe.mixup:
         weights = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")

@@ -28,8 +28,8 @@ class CifarSource(ImageSource):
     """50,000 training and 10,000 test images of 32x32 pixels; validation is cut out of train.
 
     Attributes:
-        root: folder that holds, or receives, torchvision's ``cifar-10-batches-py`` or ``cifar-100-python``.
-        download: fetch the data when they are missing; never done unasked.
+        root: folder with torchvision's ``cifar-10-batches-py`` or ``cifar-100-python``, or where to download them.
+        download: whether to download missing data.
         validation_from: ``stratified`` draws validation class by class; ``tail`` takes the last examples of the stored
             order, as the authors of Diffusion Bridge Networks do.
     """
@@ -42,11 +42,11 @@ class CifarSource(ImageSource):
     validation_from: Literal["stratified", "tail"] = "stratified"
 
     def identity(self) -> dict[str, Any]:
-        """Options alone: torchvision refuses any file whose published checksum differs, so they determine the data."""
+        """Options only: they determine the data, since torchvision refuses files with other checksums."""
         return {**self.model_dump(mode="json", exclude={"root", "download", "title"}), "version": self.version}
 
     def load(self) -> Dataset:
-        """Read, and download first where that was asked for."""
+        """Read the data, and download them first if ``download`` is set."""
         train, test = self._open(train=True), self._open(train=False)
         classes = tuple(train.classes)
         return self._assemble(self.source, _TITLES[self.source], classes, _records(train), None, _records(test))

@@ -1,4 +1,4 @@
-"""CIFAR-10 as JPEG images, which come with the package in ``cifar10_jpeg/``, with a NOTICE."""
+"""CIFAR-10 as JPEG images, which come with the package in ``cifar10_jpeg/``; see the NOTICE there."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Cifar10JpegSource(ImageSource):
     source: Literal["cifar10-jpeg"] = "cifar10-jpeg"
 
     def identity(self) -> dict[str, Any]:
-        """Options and checksums: the same wherever the package is, so that trained artefacts can be shared.
+        """Options and checksums, which do not depend on the folder, so that trained artefacts can be shared.
 
-        Not the version of the JPEG decoder, although releases may differ in a pixel by a unit here and there.
+        The version of the JPEG decoder is left out, although releases of it may decode a pixel differently by 1.
         """
         return {**self.model_dump(mode="json", exclude={"title"}), "version": self.version, "sha256": _SHA256}
 
     def load(self) -> Dataset:
-        """Check and decode the two files; raises :class:`DataError` when one is missing or damaged."""
+        """Check and decode the two files; raises :class:`DataError` if one is missing or damaged."""
         for name, expected in _SHA256.items():
             path = _FOLDER / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:

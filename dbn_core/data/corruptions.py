@@ -1,11 +1,11 @@
 """Corruptions of test images at five levels, computed on the fly (Hendrycks and Dietterich, 2019, arXiv 1903.12261).
 
-Each takes uint8 images [N, C, H, W] and gives such images.  The constants of each level are those by which the authors
-made CIFAR-10-C (github.com/hendrycks/robustness, ``make_cifar_c.py``): in pixels, for images of 32x32, and applied to
-other sizes as they are.  Results are rounded to the next level of grey, where the authors cut off.
+Each maps uint8 images [N, C, H, W] to such images.  The constants of each level are those of CIFAR-10-C
+(github.com/hendrycks/robustness, ``make_cifar_c.py``): in pixels, for images of 32x32, and unchanged for other sizes.
+Results are rounded to the nearest level of grey, where the authors truncate.
 
-A further corruption is a function with the arguments of these, and an entry of :data:`CORRUPTIONS`.  Imports no torch,
-so that suites can be checked without it.
+To add a corruption, write a function with these arguments and an entry of :data:`CORRUPTIONS`.  Imports no torch, so
+that suites can be checked without it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEVELS = (1, 2, 3, 4, 5)
 NOISE_STD = (0.04, 0.06, 0.08, 0.09, 0.10)  # of intensities in [0, 1]
 DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))  # radius of the disk, sigma of its edge; pixels
-CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # what is left of the distance to the mean
+CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # factor of the distance to the mean
 JPEG_QUALITY = (80, 65, 58, 50, 40)
 
 
@@ -37,16 +37,17 @@ def gaussian_noise(images: Tensor, level: int, draws: Iterable[torch.Generator])
 
 
 def defocus_blur(images: Tensor, level: int, draws: Iterable[torch.Generator]) -> Tensor:
-    """Convolution with a disk whose edge is smoothed; images are mirrored about their outermost pixels.
+    """Convolution with a disk whose edge is smoothed; images are reflected at their outermost pixels.
 
     Raises:
-        DataError: images of fewer than 3x3 pixels, which have no room for the kernel.
+        DataError: images of fewer than 3x3 pixels, which are smaller than the padding.
     """
     from torch.nn import functional as F
 
     if min(images.shape[2:]) < 3:
         raise DataError(
-            f"defocus_blur needs images of 3x3 pixels or more, not {images.shape[2]}x{images.shape[3]}: take it out."
+            f"defocus_blur needs images of 3x3 pixels or more, not {images.shape[2]}x{images.shape[3]}: remove it "
+            "from `corruptions`."
         )
     channels = images.shape[1]
     kernel = defocus_kernel(*DEFOCUS[level - 1]).expand(channels, 1, 5, 5)
@@ -54,10 +55,7 @@ def defocus_blur(images: Tensor, level: int, draws: Iterable[torch.Generator]) -
 
 
 def defocus_kernel(radius: float, sigma: float) -> Tensor:
-    """The pixels with centres in a disk of ``radius`` < 2, weighted alike and blurred by 3x3 Gaussian taps; [5, 5].
-
-    Sums to one.
-    """
+    """A disk of ``radius`` < 2 pixels, blurred by 3x3 Gaussian taps: float [5, 5] with sum 1."""
     import torch
     from torch.nn import functional as F
 
@@ -76,7 +74,7 @@ def contrast(images: Tensor, level: int, draws: Iterable[torch.Generator]) -> Te
 
 
 def jpeg(images: Tensor, level: int, draws: Iterable[torch.Generator]) -> Tensor:
-    """Written as JPEG by Pillow, and read again.
+    """JPEG compression by Pillow.
 
     Raises:
         DataError: images that are neither grey nor RGB.
@@ -86,7 +84,7 @@ def jpeg(images: Tensor, level: int, draws: Iterable[torch.Generator]) -> Tensor
     from PIL import Image
 
     if images.shape[1] not in (1, 3):
-        raise DataError(f"jpeg needs images of 1 or 3 channels, not {images.shape[1]}: take it out.")
+        raise DataError(f"jpeg needs images of 1 or 3 channels, not {images.shape[1]}: remove it from `corruptions`.")
     pixels = images.permute(0, 2, 3, 1).numpy()
     read = np.empty_like(pixels)
     for index, image in enumerate(pixels):
@@ -108,19 +106,19 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 
 
 def corrupt(images: Tensor, name: str, level: int, ids: Sequence[int] | None = None, **axes: Any) -> Tensor:
-    """Images under a corruption, by its name.
+    """Apply a corruption to images.
 
-    Each image has a generator of its own, seeded by ``axes``, the corruption and the image's number: what comes of it
-    does not depend on the others.  The level is no axis, so that more noise is the same noise, larger.
+    Each image has its own generator, seeded by ``axes``, the corruption and the image's number, so that the result for
+    an image does not depend on the others.  The level is not an axis: a higher level scales the same noise.
 
     Args:
         images: uint8 [N, C, H, W].
         level: 1 to 5.
-        ids: number of each image, by which its draws are named; None: 0 to N - 1.
+        ids: number of each image, which seeds its draws; None: 0 to N - 1.
 
     Raises:
-        SpecError: no such corruption or level.
-        DataError: images to which the corruption cannot be applied.
+        SpecError: unknown corruption or level.
+        DataError: the corruption cannot be applied to these images.
     """
     import torch
 
@@ -130,7 +128,7 @@ def corrupt(images: Tensor, name: str, level: int, ids: Sequence[int] | None = N
         raise SpecError(f"Corruptions have levels 1 to 5, not {level}.")
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(
-            f"Images are corrupted as uint8 [N, C, H, W], not as {images.dtype} {list(images.shape)}: convert them."
+            f"Corruptions take uint8 images [N, C, H, W], not {images.dtype} {list(images.shape)}: convert them."
         )
     images, ids = images.cpu(), range(len(images)) if ids is None else ids
     if not len(images):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dbn_core.errors import DataError, SpecError
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 class Split:
     """Labelled images: ``images`` uint8 [N, C, H, W], ``labels`` int64 [N].
 
-    What is no image has ``images`` in float32, of any range: a table's rows are [N, D, 1, 1].
+    Examples that are not images are float32 of any range; rows of a table are [N, D, 1, 1].
 
     Raises:
-        DataError: when a shape or a type is another one.
+        DataError: for other shapes or types.
     """
 
     images: Tensor = field(repr=False)
@@ -34,7 +35,7 @@ class Split:
         if self.images.dtype not in (torch.uint8, torch.float32) or self.images.ndim != 4:
             raise DataError(
                 f"Images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}: convert them "
-                "(float32 is for what is no image)."
+                "(float32 is accepted only for non-image data)."
             )
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise DataError(
@@ -52,7 +53,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Three disjoint splits and what a network must know of them.
+    """Three disjoint splits, and the constants of them that networks use.
 
     Attributes:
         name: short name for keys and file names.
@@ -61,13 +62,12 @@ class Dataset:
         mean: per channel, for images scaled to [0, 1]; networks subtract it themselves.
         std: per channel, for images scaled to [0, 1]; networks divide by it themselves.
         flip: whether a horizontal flip keeps the label.
-        fingerprint: SHA-256 of everything above that training can notice; see :func:`fingerprint`.
-        unseen: images that belong to no split, for students alone to be taught on; most data have none.
-        truth: the law that the data were drawn from, where it is known.
-        test_ids: index of each test example in the whole source, int64 [N], where splits may be drawn anew.
+        unseen: images that belong to no split; only students are taught on them.  Most data have none.
+        test_ids: index of each test example in the whole source, int64 [N], where each repetition draws its own split.
+        truth: the distribution that the data were drawn from, where it is known.
 
     Raises:
-        DataError: when a split is empty, image shapes differ, or a label has no class name.
+        DataError: a split is empty, image shapes differ, or a label has no class name.
     """
 
     name: str
@@ -79,7 +79,6 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     flip: bool
-    fingerprint: str
     unseen: Split | None = None
     test_ids: Tensor | None = None
     truth: Any = None
@@ -126,34 +125,18 @@ class Dataset:
         """Number of classes."""
         return len(self.classes)
 
-    @classmethod
-    def build(
-        cls,
-        *,
-        name: str,
-        title: str,
-        train: Split,
-        validation: Split,
-        test: Split,
-        classes: tuple[str, ...],
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        flip: bool,
-        unseen: Split | None = None,
-        test_ids: Tensor | None = None,
-        truth: Any = None,
-    ) -> Dataset:
-        """A dataset with its fingerprint computed."""
-        mark = fingerprint((train, validation, test), classes, mean, std, flip)
-        return cls(name, title, train, validation, test, classes, mean, std, flip, mark, unseen, test_ids, truth)
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that training depends on; see :func:`fingerprint`."""
+        return fingerprint(self.splits.values(), self.classes, self.mean, self.std, self.flip)
 
 
 def fingerprint(
     splits: Iterable[Split], classes: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...], flip: bool
 ) -> str:
-    """SHA-256 over images and labels (order matters), class names, normalisation and flip.
+    """SHA-256 over images and labels in order, class names, normalisation and flip.
 
-    Names and titles are left out: renaming a dataset must not retrain its networks.
+    The name and the title are left out, so that renaming a dataset does not retrain its networks.
     """
     hasher = hashlib.sha256()
     for split in splits:
@@ -169,8 +152,8 @@ def stratified_split(
 ) -> tuple[Tensor, Tensor]:
     """Choose a share of the examples at random, class by class.
 
-    The total is exact: the count, or the fraction of N rounded half up.  It is dealt to the classes by largest
-    remainders, ties at random, so that each class gets its proportional share to within one example.
+    The total is exact: the count, or the fraction of N rounded half up.  Largest remainders distribute it over the
+    classes, ties at random, so that each class gets its proportional share to within one example.
 
     Args:
         labels: int64 [N].
@@ -181,7 +164,7 @@ def stratified_split(
         Indices of the chosen examples and of the rest, each sorted, int64.
 
     Raises:
-        SpecError: when the fraction or the count is out of range.
+        SpecError: the fraction or the count is out of range.
     """
     import torch
 
@@ -209,5 +192,5 @@ def example_count(fraction_or_count: float | int, n: int) -> int:
             raise SpecError(f"A fraction of a split must lie in 0..1, not {fraction_or_count}.")
         return int(fraction_or_count * n + 0.5)
     if not 0 <= fraction_or_count <= n:
-        raise SpecError(f"{fraction_or_count} examples were asked of {n}: ask for at most {n}.")
+        raise SpecError(f"A split of {fraction_or_count} examples cannot be taken from {n}: take at most {n}.")
     return fraction_or_count

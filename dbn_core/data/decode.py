@@ -1,4 +1,4 @@
-"""Encoded images to one uint8 tensor."""
+"""Decode images into one uint8 tensor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-# Pillow knows some forty formats more, and hands PostScript to Ghostscript, which runs it as a program.
+# Pillow reads some forty other formats, too, and passes PostScript to Ghostscript, which executes it.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
 
 
@@ -23,15 +23,15 @@ def decode_images(
     """Decode ``count`` images to uint8 [count, channels, H, W].
 
     Args:
-        encoded: a place to name in errors, and the bytes or the file of one image.
-        count: how many there are.
+        encoded: for each image a name for error messages, and its bytes or its file.
+        count: number of images.
         channels: 3 for RGB, 1 for grey.
-        image_size: side of a square in pixels: the short side is resized to it and the long side cropped about the
-            centre; ``None`` keeps the size, which all images must then share.
+        image_size: side of a square in pixels: the short side is resized to it and the long side is cropped at the
+            centre.  ``None`` keeps the size, which must be the same for all images.
 
     Raises:
-        DataError: for an image that is missing, cannot be decoded or is of none of the formats PNG, JPEG, BMP, WebP,
-            GIF, TIFF and PPM, or that differs in size, naming its place.
+        DataError: an image is missing, cannot be decoded as PNG, JPEG, BMP, WebP, GIF, TIFF or PPM, or differs in
+            size; the message names it.
     """
     import numpy as np
     import torch
@@ -59,7 +59,7 @@ def _decode(place: str, item: bytes | Path, channels: int, image_size: int | Non
 
     try:
         with Image.open(io.BytesIO(item) if isinstance(item, bytes) else item, formats=_FORMATS) as image:
-            if image.mode.startswith(("I", "F")):  # PIL clips 16-bit pixels to white without a word
+            if image.mode.startswith(("I", "F")):  # Pillow silently clips 16-bit pixels to white
                 raise DataError(f"{place} has pixels of more than 8 bits: convert it to 8 bits a channel.")
             picture: Image.Image = image.convert("RGB" if channels == 3 else "L")
     except FileNotFoundError as error:
@@ -71,7 +71,7 @@ def _decode(place: str, item: bytes | Path, channels: int, image_size: int | Non
         ) from error
     except DataError:
         raise
-    except Exception as error:  # damage shows as OSError, SyntaxError, EOFError, struct.error ... by format
+    except Exception as error:  # a damaged file raises OSError, SyntaxError, EOFError, struct.error ... by format
         raise DataError(f"{place} cannot be decoded ({reason(error)}): replace the damaged image.") from error
     if image_size is not None and picture.size != (image_size, image_size):
         picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BILINEAR)

@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits: real data that need no download."""
+"""The handwritten digits of scikit-learn: real data without a download."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dbn_core.data.dataset import Dataset, Split, stratified_split
 from dbn_core.data.sources import BundledSource, Fraction
 from dbn_core.rng import generator
 
-# Of all 1,797 images scaled to [0, 1]; constants, so that they do not move with the split.
+# Of all 1,797 images scaled to [0, 1]; constants, so that they do not depend on the split.
 MEAN, STD = (0.3053,), (0.3759,)
 
 
 class DigitsSource(BundledSource):
-    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of what is left, both stratified.
+    """The 1,797 digits of 8x8 pixels; test is cut first, then validation out of the rest, both stratified.
 
     Attributes:
-        validation_fraction: share of what is left after test is cut.
+        validation_fraction: share of the rest after test is cut.
     """
 
     summary: ClassVar[str] = "scikit-learn's 1,797 handwritten digits of 8x8 pixels; needs no download"
@@ -25,7 +25,7 @@ class DigitsSource(BundledSource):
     validation_fraction: Fraction = 0.2
 
     def load(self) -> Dataset:
-        """Pixel values 0..16 become 0..255."""
+        """Scale pixel values from 0..16 to 0..255, and split."""
         if self.resplits:
             return self.for_repetition(0).load()
         import torch
@@ -38,7 +38,7 @@ class DigitsSource(BundledSource):
         held_out, train = stratified_split(
             labels[rest], self.validation_fraction, generator(purpose="split/validation", seed=self.split_seed)
         )
-        return Dataset.build(
+        return Dataset(
             name="digits",
             title="Handwritten digits (8x8)",
             train=Split(images[rest[train]], labels[rest[train]]),

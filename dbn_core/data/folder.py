@@ -21,8 +21,8 @@ class FolderSource(FileSource):
     """Images in ``root/train/<class>/``, and likewise under ``val`` (or ``validation``) and ``test``, at any depth.
 
     The classes are the folders of ``train`` in sorted order.  TinyImageNet's ``val/images`` with its annotations is
-    understood.  A ``test`` without class folders has no labels and is ignored; without a labelled test the validation
-    images serve as test, and validation is cut from train.
+    read, too.  A ``test`` without class folders has no labels and is ignored.  Without a labelled test split the
+    validation images serve as test, and validation is cut from train.
     """
 
     summary: ClassVar[str] = "a folder of images for each class, TinyImageNet's layout included"
@@ -39,7 +39,7 @@ class FolderSource(FileSource):
         return {**identity, "file_count": len(files), "files": digest(files)}
 
     def load(self) -> Dataset:
-        """List all files, then decode the images that splits and limits keep."""
+        """List all files, then decode the images that the splits and limits keep."""
         root = self._folder()
         classes, splits = self._find(root)
         records = {name: self._records(examples) for name, examples in splits.items()}
@@ -85,7 +85,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _is_labelled(folder: Path, classes: tuple[str, ...]) -> bool:
-    """Whether there are class folders; TinyImageNet's test has a single folder ``images``."""
+    """Whether there are class folders; TinyImageNet's test has only a folder ``images``."""
     names = {path.name for path in _folders(folder)} if folder.is_dir() else set()
     return bool(names) and (names != {"images"} or "images" in classes)
 
@@ -95,7 +95,7 @@ def _by_class(folder: Path, classes: tuple[str, ...]) -> _Examples:
     labels = {name: label for label, name in enumerate(classes)}
     for class_folder in _folders(folder):
         if class_folder.name not in labels:
-            raise DataError(f"{class_folder} is no class of the train folder: rename or remove it.")
+            raise DataError(f"{class_folder} is not a class of the train folder: rename or remove it.")
         files = sorted(path for path in class_folder.rglob("*") if _is_image(path))
         if not files:
             raise DataError(f"{class_folder} holds no images: add some or remove the folder.")
@@ -104,12 +104,12 @@ def _by_class(folder: Path, classes: tuple[str, ...]) -> _Examples:
 
 
 def _is_image(path: Path) -> bool:
-    # Names that start with a dot are litter of file managers, with the extensions of real images.
+    # File managers leave files whose names start with a dot and have the extensions of images.
     return path.suffix.lower() in _EXTENSIONS and not path.name.startswith(".")
 
 
 def _is_file(path: Path) -> bool:
-    """Whether the file is there; a name that is too long for the system is no file."""
+    """Whether the file exists; a name that is too long for the system does not."""
     try:
         return path.is_file()
     except OSError:
@@ -126,10 +126,12 @@ def _by_annotation(folder: Path, classes: tuple[str, ...]) -> _Examples:
         name, _, rest = line.partition("\t")
         wanted = rest.split("\t")[0].strip()
         if wanted not in labels:
-            raise DataError(f"{notes}, line {number} names no class of the train folder: '{wanted}'; correct the line.")
+            raise DataError(
+                f"{notes}, line {number} names '{wanted}', not a class of the train folder: correct the line."
+            )
         if Path(name).name != name:
             raise DataError(
-                f"{notes}, line {number} names '{name}', which is no plain file name: write that of a file in "
+                f"{notes}, line {number} names '{name}', which is not a plain file name: name a file in "
                 f"{folder / 'images'}."
             )
         path = folder / "images" / name

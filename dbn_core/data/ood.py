@@ -1,7 +1,7 @@
 """Out-of-distribution (OOD) images of any size, generated or cropped from images that come with scikit-learn.
 
 They replace the usual sets of OOD detection, which need a download: ``svhn-like`` replaces SVHN, ``patches`` and
-``textures`` replace scenes and textures.  A further set is a function that draws one image, and an entry of
+``textures`` replace scenes and textures.  To add a set, write a function that draws one image and an entry of
 :data:`OOD_SETS`.  Torch is imported on use, so that suites can be checked without it.
 """
 
@@ -57,12 +57,12 @@ def patches(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Ten
 
 
 def textures(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
-    """A grating of any direction and phase, or noise whose amplitude falls as 1 / f; in two colours."""
+    """A grating of random direction and phase, or noise with an amplitude of 1 / f, in two colours."""
     import torch
 
     rows, columns = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])
     if torch.rand((), generator=draws) < 0.5:
-        period = 2 + torch.rand((), generator=draws) * (max(size) / 2 - 2)  # pixels; two are the finest there are
+        period = 2 + torch.rand((), generator=draws) * (max(size) / 2 - 2)  # pixels; 2 is the shortest possible
         angle, phase = 2 * torch.pi * torch.rand(2, generator=draws)
         along = torch.arange(size[0])[:, None] * torch.sin(angle) + torch.arange(size[1]) * torch.cos(angle)
         field = 0.5 + 0.5 * torch.cos(2 * torch.pi * along / period + phase)
@@ -75,13 +75,13 @@ def textures(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Te
 
 
 def uniform(draws: torch.Generator, channels: int, size: tuple[int, int]) -> Tensor:
-    """Every pixel and channel drawn independently."""
+    """Each pixel and channel is drawn independently."""
     import torch
 
     return torch.rand(channels, *size, generator=draws)
 
 
-# Draws one image, float [C, H, W] in [0, 1], from its own generator.
+# Draws one image, float [C, H, W] in [0, 1], from a generator.
 Maker: TypeAlias = "Callable[[torch.Generator, int, tuple[int, int]], Tensor]"
 OOD_SETS: Mapping[str, Maker] = {
     "svhn-like": svhn_like,
@@ -89,16 +89,16 @@ OOD_SETS: Mapping[str, Maker] = {
     "textures": textures,
     "uniform": uniform,
 }
-OOD_SET_FROM_SOURCE: Mapping[str, str] = {"digits": "svhn-like"}  # by data source: the set made of its images
+OOD_SET_FROM_SOURCE: Mapping[str, str] = {"digits": "svhn-like"}  # the set that is made of a source's images
 
 
 def ood_images(name: str, count: int, channels: int, size: tuple[int, int], **axes: Any) -> Tensor:
     """``count`` images of a set, uint8 [count, channels, H, W].
 
-    Image i has a generator of its own, seeded by ``axes``, the name of the set and i.
+    Image i has its own generator, seeded by ``axes``, the name of the set and i.
 
     Raises:
-        SpecError: no such set.
+        SpecError: unknown set.
         DataError: the set has no images of this size.
     """
     import torch
@@ -112,11 +112,11 @@ def ood_images(name: str, count: int, channels: int, size: tuple[int, int], **ax
 
 
 def _in_two_colours(field: Tensor, draws: torch.Generator, channels: int) -> Tensor:
-    """A field [1, H, W] of values in [0, 1] as a blend of two colours that differ."""
+    """Blend two colours by a field [1, H, W] of values in [0, 1]."""
     import torch
 
     dark, bright = torch.rand(2, channels, 1, 1, generator=draws)
-    # One channel takes the further extreme, so that the two colours always differ visibly.
+    # One channel is set to the extreme that is further away, so that the colours always differ visibly.
     one = int(torch.randint(channels, (), generator=draws))
     bright[one] = torch.where(dark[one] < 0.5, 1.0, 0.0)
     return dark + field * (bright - dark)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dbn_core.data.dataset import Dataset
 from dbn_core.data.decode import decode_images
@@ -28,12 +27,12 @@ class ParquetSource(FileSource):
 
     Or ``*.arrow`` in folders of these names, as ``datasets.DatasetDict.save_to_disk`` writes them.
 
-    Test files with the label -1 throughout are unlabelled and ignored.  Without labelled test files the validation
-    files serve as test.  Without validation files left, validation is cut from train.
+    Test files in which every label is -1 are ignored.  Without labelled test files the validation files serve as test.
+    Without other validation files, validation is cut from train.
 
     Attributes:
-        image: the image column; found from the schema when not given.
-        label: the label column; found from the Hugging Face metadata, or as the only integer column, when not given.
+        image: the image column; by default the one that the schema says holds images.
+        label: the label column; by default that of the Hugging Face metadata, or else the only integer column.
     """
 
     summary: ClassVar[str] = "Parquet or Arrow files in the Hugging Face layouts, images encoded as PNG, JPEG ..."
@@ -101,7 +100,7 @@ class ParquetSource(FileSource):
 
 @dataclass(frozen=True)
 class _Columns:
-    """What the schema says: the two columns, and the class names where it has them."""
+    """The two columns, and the class names if the schema has them."""
 
     image: str
     label: str
@@ -124,23 +123,8 @@ class _Shard:
         return value
 
 
-class _Info(BaseModel):
-    """The part of the metadata that describes columns."""
-
-    features: dict[str, Any] | None = None
-
-
-class _Metadata(BaseModel):
-    """What is read of the metadata that the Hugging Face libraries write into the schema."""
-
-    info: _Info | None = None
-
-
-_NAMES: TypeAdapter[list[str | int] | None] = TypeAdapter(list[str | int] | None)
-
-
 def _check_shards(paths: list[Path]) -> None:
-    """A lost shard would go unnoticed as a smaller training set."""
+    """Raise for a missing shard, which would only make the training set smaller."""
     present = {path.name for path in paths}
     for match in filter(None, map(_SHARD.fullmatch, sorted(present))):
         for number in range(int(match["count"])):
@@ -150,16 +134,11 @@ def _check_shards(paths: list[Path]) -> None:
 
 
 def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
-    """Find the columns in the schema of one file; an option given wins over what the schema suggests."""
+    """Find the columns in the schema of one file; the options take precedence over the schema."""
     import pyarrow as pa
 
     schema = _schema(path)
-    try:
-        metadata = _Metadata.model_validate_json((schema.metadata or {}).get(b"huggingface", b"{}"))
-    except ValidationError as error:
-        raise _other_layout(path, error) from error
-    found = (metadata.info and metadata.info.features) or {}
-    features = {name: feature for name, feature in found.items() if isinstance(feature, dict)}
+    features = _features(path, schema)
 
     def of_type(kind: str) -> list[str]:
         return [name for name in schema.names if features.get(name, {}).get("_type") == kind]
@@ -171,18 +150,25 @@ def _columns(path: Path, image: str | None, label: str | None) -> _Columns:
     labels = of_type("ClassLabel") or [field.name for field in schema if pa.types.is_integer(field.type)]
     image = _pick(path, "image", image, images, schema.names)
     label = _pick(path, "label", label, labels, schema.names)
+    names = features.get(label, {}).get("names") or []
+    if not (isinstance(names, list) and all(isinstance(name, str | int) for name in names)):
+        raise _unknown_layout(path)
+    return _Columns(image, label, tuple(map(str, names)) or None)
+
+
+def _features(path: Path, schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Descriptions of the columns that the Hugging Face libraries write into the schema, by column."""
     try:
-        names = _NAMES.validate_python(features.get(label, {}).get("names"))
-    except ValidationError as error:
-        raise _other_layout(path, error) from error
-    return _Columns(image, label, tuple(str(name) for name in names) if names else None)
+        info = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info")
+        found = None if info is None else info.get("features")
+        features = {} if found is None else dict(found.items())
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise _unknown_layout(path) from error
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 
-def _other_layout(path: Path, error: ValidationError) -> DataError:
-    return DataError(
-        f"{path} has Hugging Face metadata in an unknown layout ({error.errors()[0]['msg']}): fetch it again, or "
-        "remove the metadata."
-    )
+def _unknown_layout(path: Path) -> DataError:
+    return DataError(f"{path} has Hugging Face metadata in an unknown layout: fetch it again, or remove the metadata.")
 
 
 def _pick(path: Path, option: str, given: str | None, candidates: list[str], names: list[str]) -> str:
@@ -199,7 +185,7 @@ def _pick(path: Path, option: str, given: str | None, candidates: list[str], nam
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into an error that names it."""
+    """Turn the errors of pyarrow for a damaged file into one that names the file."""
     import pyarrow as pa
 
     try:
@@ -239,13 +225,13 @@ def _read(path: Path, columns: _Columns) -> _Shard:
 
 
 def _classes(columns: _Columns, shards: list[_Shard]) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """Class names, and the label of each value of the column: the metadata's, else the values in sorted order."""
+    """Class names, and the label of each value of the column: from the metadata, or else the values in sorted order."""
     if columns.names is not None:
         return columns.names, {number: number for number in range(len(columns.names))}
     values = [value for shard in shards for value in shard.labels]
     for kind in (int, str):
         if all(isinstance(value, kind) and not isinstance(value, bool) for value in values):
-            # A negative number marks an unlabelled row; it is no class of its own.
+            # A negative number marks an unlabelled row; it is not a class.
             known = sorted({value for value in values if kind is str or value >= 0})
             return tuple(str(value) for value in known), {value: label for label, value in enumerate(known)}
     raise DataError(

@@ -1,4 +1,4 @@
-"""Images moved to where a network's prediction changes fast: output diversified sampling."""
+"""Output diversified sampling: move images in the direction in which a network's prediction changes fast."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ def diversified(
 ) -> torch.Tensor:
     """``x + step g / RMS(g)`` with ``g`` the gradient of ``w . softmax(network(x) / tau)`` in x.
 
-    Tashiro et al., 2020, arXiv 2003.06878; scaled by the confidence as in Nam et al., 2021, arXiv 2110.14149.
+    Tashiro et al., 2020, arXiv 2003.06878; with ``by_confidence`` as in Nam et al., 2021, arXiv 2110.14149.
 
     Args:
-        images: float [B, C, H, W] in [0, 1]; what comes back may leave that range by ``step``-sized amounts.
-        network: images to logits [B, K]; its examples do not depend on each other.
+        images: float [B, C, H, W] in [0, 1]; results may leave that range by amounts of the size of ``step``.
+        network: images to logits [B, K], each example independent of the others.
         weights: w, float [B, K], on any device.
         step: root mean square change of a pixel.
-        by_confidence: scale the change of each image by ``max_k softmax(network(x) / tau)_k``.
+        by_confidence: whether to scale the change of each image by ``max_k softmax(network(x) / tau)_k``.
 
     Returns:
-        [B, C, H, W], without a gradient; an image whose gradient is zero stays as it is.
+        [B, C, H, W], without a gradient; an image whose gradient is zero is unchanged.
     """
     with torch.enable_grad():
         x = images.detach().requires_grad_()
         probabilities = (network(x) / tau).softmax(-1)
         (gradient,) = torch.autograd.grad((weights.to(probabilities) * probabilities).sum(), x)
-    # Gradients of confident networks are so small that their squares would vanish.
+    # Gradients of confident networks are so small that their squares underflow.
     smallest = torch.finfo(gradient.dtype).tiny
     gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(smallest)
     length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(smallest)

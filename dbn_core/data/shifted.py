@@ -1,4 +1,4 @@
-"""Shifted images for a predictor: corrupted test images and out-of-distribution images, one set after the other."""
+"""Shifted images: sets of corrupted test images and of out-of-distribution images."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def shifted_sets(
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and images, uint8 [N, C, H, W], of each set.
 
-    A test image is corrupted alike in whichever split it is (by its number in the whole source, where it has one).
+    The draws for a test image depend on its number in the whole source, if it has one, and so not on the split.
 
     Args:
         ood: names of sets of out-of-distribution images.
-        images: N, number of test images, from the first, and of out-of-distribution images in each set.
-        axes: of all seeds.
+        images: N, the number of images in each set; corrupted are the first N test images.
+        axes: seed axes.
 
     Raises:
-        DataError: a corruption does not apply to these images, or a set has none of this size.
+        DataError: a corruption cannot be applied to these images, or a set has no images of this size.
     """
     test = dataset.test.images[:images]
     ids = None if dataset.test_ids is None else dataset.test_ids[:images].tolist()

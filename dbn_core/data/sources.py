@@ -1,4 +1,4 @@
-"""What every data source shares: its contract, limits, and cutting validation out of train."""
+"""Base classes of data sources: the contract, limits, and cutting validation out of train."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ S = TypeVar("S", bound="type[Source]")
 
 
 def register_source(name: str) -> Callable[[S], S]:
-    """Class decorator that makes a source known to suite files as ``source = "name"``.
+    """Class decorator that registers a source for suite files as ``source = "name"``.
 
-    The class has a field ``source: Literal[name]``.
+    The class needs a field ``source: Literal[name]``.
     """
 
     def decorate(cls: S) -> S:
@@ -46,7 +46,7 @@ def register_source(name: str) -> Callable[[S], S]:
 
 
 class _ByName:
-    """Makes pydantic check ``[data]`` by the class that its ``source`` names, of all that are known by then."""
+    """Makes pydantic check ``[data]`` with the registered class that its ``source`` names."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -56,11 +56,11 @@ class _ByName:
 class Source(BaseModel, ABC):
     """Options of a data source.  Frozen; unknown options are errors.
 
-    ``version`` is part of the identity: raise it when a change of code changes the data.
+    ``version`` is part of the identity: raise it when a change of the code changes the data.
     """
 
     if TYPE_CHECKING:
-        source: str  # the name in the suite file; every class narrows it to its own
+        source: str  # the name in the suite file; each class narrows it to its own
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     summary: ClassVar[str] = ""  # one line for a listing
@@ -68,32 +68,32 @@ class Source(BaseModel, ABC):
 
     @abstractmethod
     def load(self) -> Dataset:
-        """Read the data; raises :class:`DataError` when they are missing, damaged or not in the expected layout."""
+        """Read the data; raises :class:`DataError` if they are missing, damaged or not in the expected layout."""
 
     @property
     def resplits(self) -> bool:
-        """Whether every repetition of a suite draws a train, validation and test split of its own."""
+        """Whether each repetition of a suite draws its own train, validation and test split."""
         return False
 
     def for_repetition(self, repetition: int, seed: int = 0) -> Source:
-        """The source of one repetition's split: this one, unless it :attr:`resplits`.
+        """The source for the split of one repetition: this source, unless it :attr:`resplits`.
 
         Args:
             repetition: from 0.
-            seed: of the suite; 0 is that of the built-in ones.
+            seed: of the suite; built-in suites have 0.
         """
         return self
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """A JSON value that changes when the data may have changed, found without reading them."""
+        """A JSON value that changes whenever the data may have changed, computed without reading them."""
 
 
 @dataclass(frozen=True)
 class Records:
-    """Labelled images, not decoded yet: splits and limits choose first, so that only what is kept is decoded.
+    """Labelled images that are not decoded yet: splits and limits are applied first, and only the rest is decoded.
 
-    ``index`` [n] are the positions chosen so far, ``labels`` [n] theirs; ``read`` maps positions to images, uint8.
+    ``index`` [n] are the kept positions, ``labels`` [n] their labels; ``read`` maps positions to uint8 images.
     """
 
     labels: Tensor
@@ -108,26 +108,26 @@ class Records:
         return cls(labels, torch.arange(len(labels)), read)
 
     def take(self, chosen: Tensor) -> Records:
-        """The chosen records, by their place among these."""
+        """Some of the records, by their place among these."""
         return Records(self.labels[chosen], self.index[chosen], self.read)
 
     def split(self) -> Split:
-        """Decode."""
+        """The decoded images with their labels."""
         return Split(self.read(self.index), self.labels)
 
 
 class ImageSource(Source):
-    """A source with official splits; validation is cut out of train unless the data bring their own.
+    """A source with official splits; validation is cut out of train unless the data have a validation split.
 
     Attributes:
-        validation_fraction: share of train to cut off for validation; 0.1 when no count is given either.
-        validation_count: the same as a number; where the data have a validation split, at most that many of it.
-        train_limit: keep a stratified subset of at most that many training images, after validation is cut.
-        unseen_limit: keep that many of the training images that ``train_limit`` left out, to teach students on images
+        validation_fraction: share of train to use for validation; 0.1 unless this or ``validation_count`` is given.
+        validation_count: the same as a number; if the data have a validation split, the most images to keep of it.
+        train_limit: keep a stratified subset of at most this many training images, after validation is cut.
+        unseen_limit: keep this many of the training images that ``train_limit`` leaves out, to teach students on images
             that their teachers never saw (``teachers = "views(V, unseen)"``).
-        test_limit: keep a stratified subset of at most that many test images.
+        test_limit: keep a stratified subset of at most this many test images.
         split_seed: seed of all these choices.
-        mean: per channel, for images scaled to [0, 1]; the papers' constants when not given.
+        mean: per channel, for images scaled to [0, 1]; by default the papers' constants.
         std: per channel, likewise.
         flip: whether a horizontal flip keeps the label.
         title: name for tables and figures.
@@ -166,7 +166,7 @@ class ImageSource(Source):
             return example_count(self.validation_fraction or 0.1, n)
         if self.validation_count >= n:
             raise SpecError(
-                f"validation_count = {self.validation_count} leaves nothing of {n} training images: lower it."
+                f"validation_count = {self.validation_count} leaves none of the {n} training images: lower it."
             )
         return self.validation_count
 
@@ -187,7 +187,7 @@ class ImageSource(Source):
         validation: Records | None,
         test: Records | None,
     ) -> Dataset:
-        """Cut, limit and decode.  Without a test split the official validation split serves as test."""
+        """Cut, limit and decode.  Without a test split, the official validation split serves as test."""
         if test is None:
             test, validation = validation, None
         if test is None:
@@ -199,7 +199,7 @@ class ImageSource(Source):
             validation = self._limited(validation, self.validation_count, "validation")
         kept = self._limited(train, self.train_limit, "train")
         default_mean, default_std = (PAPER_MEAN, PAPER_STD) if self._channels == 3 else ((0.5,), (0.25,))
-        return Dataset.build(
+        return Dataset(
             name=name,
             title=self.title or title,
             train=kept.split(),
@@ -220,19 +220,19 @@ class ImageSource(Source):
         left = train.take(~torch.isin(train.index, kept.index))
         if self.unseen_limit > len(left.labels):
             raise DataError(
-                f"unseen_limit = {self.unseen_limit}, but {len(left.labels)} training images of {name} are left out: "
-                "lower it, or train_limit."
+                f"unseen_limit = {self.unseen_limit}, but train_limit leaves out {len(left.labels)} images of {name}: "
+                "lower unseen_limit, or set train_limit lower."
             )
         return self._limited(left, self.unseen_limit, "unseen").split()
 
 
 class BundledSource(Source):
-    """A set that scikit-learn brings, which has no official splits.
+    """A data set that comes with scikit-learn, without official splits.
 
     Attributes:
-        test_fraction: share of the examples, cut off first.
-        split: ``repetition`` cuts anew for every repetition of a suite, so that results speak of all such splits.
-        split_seed: seed of the cuts.
+        test_fraction: share of the examples for the test split, which is cut first.
+        split: ``repetition`` draws a new split in each repetition of a suite, so that intervals cover the choice of it.
+        split_seed: seed of the splits.
     """
 
     test_fraction: Fraction = 0.5
@@ -241,18 +241,18 @@ class BundledSource(Source):
 
     @property
     def resplits(self) -> bool:
-        """As ``split`` says."""
+        """Whether ``split`` is ``repetition``."""
         return self.split == "repetition"
 
     def for_repetition(self, repetition: int, seed: int = 0) -> Self:
-        """The source with the seed of the repetition's own split."""
+        """The source with the seed of the repetition's split."""
         if not self.resplits:
             return self
         own = seed_for(purpose="split", split_seed=self.split_seed, seed=seed, repetition=repetition)
         return self.model_copy(update={"split": "fixed", "split_seed": own})
 
     def identity(self) -> dict[str, Any]:
-        """Options and the version of scikit-learn, which carries the data."""
+        """Options and the version of scikit-learn, which contains the data."""
         from importlib.metadata import version
 
         return {**self.model_dump(mode="json"), "version": self.version, "scikit-learn": version("scikit-learn")}
@@ -263,9 +263,9 @@ class FileSource(ImageSource):
 
     Attributes:
         root: folder of the data; ``~`` is the home folder.
-        image_size: side of a square to resize to, in pixels; needed when the images differ in size.
+        image_size: side of a square to resize to, in pixels; required if the images differ in size.
         channels: 3 decodes to RGB, 1 to grey.
-        obtain: how to get the data and what ``root`` then holds, in a sentence; shown when they are missing.
+        obtain: how to get the data and what ``root`` must contain, in a sentence that is shown if they are missing.
     """
 
     root: Path | None = None
@@ -290,7 +290,7 @@ class FileSource(ImageSource):
         return DataError(f"{message} {self.obtain}" if self.obtain else message)
 
     def _identity(self, root: Path, files: Iterable[Path]) -> dict[str, Any]:
-        """Options, files and the decoder: Pillow releases differ in JPEG pixels by a unit here and there."""
+        """Options, files and the version of Pillow, since releases of it decode some JPEG pixels differently by 1."""
         from importlib.metadata import version
 
         stats = [(path, path.stat()) for path in files]

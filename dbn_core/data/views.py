@@ -1,8 +1,8 @@
-"""Views: whole augmented copies of a training split that a seed rebuilds, so that what teachers say of them is kept.
+"""Views: augmented copies of a training split that a seed reproduces, so that teachers' logits on them can be stored.
 
 Teachers that run online see new crops, flips and mixtures in every epoch, and M of them run at every step of every
-student.  With V views the students see V fixed augmented copies of the split in turn, and the logits of a teacher on
-them are computed once, for every method, size and repetition that has this teacher.
+student.  With V views a student sees V fixed augmented copies of the split in turn.  The logits of a teacher on them
+are computed once, for every method, size and repetition with this teacher.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbn_core.data.augment import crop, draw_flips, draw_offsets, flip, mix, mixup_coefficients, to_float
+from dbn_core.data.augment import crop, draw_flips, draw_offsets, mirror, mix, mixup_coefficients, to_float
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Split
-from dbn_core.errors import SpecError
 from dbn_core.rng import generator
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How the images of a view are made: padding of the crop in pixels, mirroring, alpha of mixup."""
+    """How the images of a view are made: padding of the crop in pixels, whether to flip, alpha of mixup."""
 
     crop_pad: int
     flip: bool
@@ -47,23 +46,17 @@ class _Draws:
 class Views:
     """V augmented and mixed copies of a split.
 
-    View v does not depend on V, so a larger V starts with the views of a smaller one.  The numbers are drawn on the CPU
-    and the images made where the split lies, so that every device sees the same ones.
+    View v does not depend on V, so a larger V starts with the views of a smaller one.  Numbers are drawn on the CPU and
+    images are made on the device of the split, so that every device sees the same views.
 
     Args:
         split: the training split.
-        augmentation: crop, flip and mixup of the views; each example has a weight of its own, and its partner is any
-            other of the split.
-        count: V.
-        axes: seed axes; they and ``augmentation`` fix every random number.
-
-    Raises:
-        SpecError: V is below 1.
+        augmentation: crop, flip and mixup; each example has its own mixup weight, and a partner from the whole split.
+        count: V, at least 1.
+        axes: seed axes; together with ``augmentation`` they determine every random number.
     """
 
     def __init__(self, split: Split, augmentation: Augmentation, count: int, axes: Mapping[str, Any]) -> None:
-        if count < 1:
-            raise SpecError(f"Teachers need at least one view, not {count}.")
         self.split, self.augmentation, self.count, self.axes = split, augmentation, count, dict(axes)
         self._current: tuple[int, _Draws] | None = None
 
@@ -82,10 +75,10 @@ class Views:
         how, images = self.augmentation, self.split.images[indices]
         if how.crop_pad:
             images = crop(images, how.crop_pad, draws.offsets[:, indices])
-        return to_float(flip(images, draws.mirrored[indices]) if how.flip else images)
+        return to_float(mirror(images, draws.mirrored[indices]) if how.flip else images)
 
     def batch(self, epoch: int, indices: Tensor, device: torch.device | str = "cpu") -> Batch:
-        """The examples ``indices`` [B] as view ``epoch mod V`` shows them."""
+        """The examples ``indices`` [B] of view ``epoch mod V``."""
         view = epoch % self.count
         draws, indices = self._draws(view), indices.to(self.split.images.device)
         own = self._own(indices, draws).to(device)

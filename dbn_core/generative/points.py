@@ -44,7 +44,7 @@ class Mixture2dSource(Source):
             points, modes = truth.labelled_sample(count, generator(purpose=f"mixture/{name}", seed=self.split_seed))
             return Split(points[:, :, None, None], modes)
 
-        return Dataset.build(
+        return Dataset(
             name="mixture2d",
             title=f"{self.modes} modes in the plane",
             train=split("train", self.train_count),
@@ -92,7 +92,7 @@ class TableSource(BundledSource):
         test, train = stratified_split(labels, self.test_fraction, draws)
         parts = {"train": train, "validation": train[:1], "test": test}
         last = table.columns[-1]
-        return Dataset.build(
+        return Dataset(
             name=self.name,
             title=f"{self.name} ({len(table)} rows of {len(table.columns)})",
             **{part: Split(rows[index], labels[index]) for part, index in parts.items()},

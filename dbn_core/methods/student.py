@@ -16,7 +16,9 @@ from dbn_core.methods.method import Config
 class StudentOptions(Config):
     """Training of a student that is a network of the suite's own kind."""
 
-    mixup: float = Field(0.0, ge=0, description="alpha of per-example mixup of the student's images")
+    mixup: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="alpha of per-example mixup of the student's images"
+    )
     lr_scale: float = Field(1.0, gt=0, description="learning rate relative to the members'")
     batch_size: int | None = Field(None, ge=2, description="default: the members'")
     weight_decay: float | None = Field(None, ge=0, description="L2; default: the members'")

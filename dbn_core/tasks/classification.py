@@ -133,7 +133,7 @@ class Classification(Task):
                 images[labels == k, :, (k // 2) * 4 : (k // 2) * 4 + 4, (k % 2) * 4 : (k % 2) * 4 + 4] += 100
             return Split(images.to(torch.uint8), labels)
 
-        data = Dataset.build(
+        data = Dataset(
             name="check",
             title="Contract check",
             train=split(48),

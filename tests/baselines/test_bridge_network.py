@@ -45,7 +45,7 @@ def data() -> Dataset:
         return Split(images, torch.arange(count) % 4)
 
     cut = {"train": split(40, 1), "validation": split(12, 2), "test": split(8, 3)}
-    return Dataset.build(name="noise", title="Noise", classes=tuple("abcd"), mean=(0.5,), std=(0.3,), flip=False, **cut)
+    return Dataset(name="noise", title="Noise", classes=tuple("abcd"), mean=(0.5,), std=(0.3,), flip=False, **cut)
 
 
 def member(seed: int, norm: str = "frn") -> Classifier:

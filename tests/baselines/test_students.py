@@ -36,7 +36,7 @@ def normal(*shape: int, seed: int = 0) -> torch.Tensor:
 def dataset() -> Dataset:
     images = torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8, generator=generator(purpose="students"))
     split, names = Split(images, torch.arange(24) % 4), tuple("abcd")
-    return Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, False, "random")
+    return Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, False)
 
 
 def plan(folder: Path, entries: str, members: int = 8) -> Plan:

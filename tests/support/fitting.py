@@ -37,7 +37,7 @@ def data(flip: bool = False) -> Dataset:
         return Split(images.to(torch.uint8), labels)
 
     cut = {"train": split(64, 1), "validation": split(40, 2), "test": split(12, 3)}
-    return Dataset.build(name="noise", title="Noise", classes=tuple("abcd"), mean=(0.5,), std=(0.3,), flip=flip, **cut)
+    return Dataset(name="noise", title="Noise", classes=tuple("abcd"), mean=(0.5,), std=(0.3,), flip=flip, **cut)
 
 
 def spec(norm: str = "frn", channels: int = 4) -> NetworkSpec:

@@ -67,7 +67,7 @@ def data_of(name: str) -> Dataset:
     paper = PAPER[name]
     split = Split(torch.zeros(256, 3, paper.side, paper.side, dtype=torch.uint8), torch.zeros(256, dtype=torch.int64))
     classes = tuple(map(str, range(paper.classes)))
-    return Dataset(name, name, split, split, split, classes, (0.5,) * 3, (0.2,) * 3, True, "0")
+    return Dataset(name, name, split, split, split, classes, (0.5,) * 3, (0.2,) * 3, True)
 
 
 # -------------------------------------------------------------------------------------------------------- the plans

@@ -440,9 +440,7 @@ def dataset(examples, side=8):
         images = torch.randint(0, 256, (count, 1, side, side), generator=generator(seed=seed), dtype=torch.uint8)
         return Split(images, torch.arange(count) % 4)
 
-    return Dataset(
-        "toy", "Toy", split(examples, 0), split(8, 1), split(8, 2), tuple("abcd"), (0.5,), (0.2,), False, "0"
-    )
+    return Dataset("toy", "Toy", split(examples, 0), split(8, 1), split(8, 2), tuple("abcd"), (0.5,), (0.2,), False)
 
 
 def context(data, **fields):

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dbn_core.data.dataset import Split
-from dbn_core.data.augment import batches, mix, mixup_coefficients, random_crop, random_flip, to_float
-from dbn_core.errors import SpecError
+from dbn_core.data.augment import batches, crop, draw_flips, draw_offsets, mirror, mix, mixup_coefficients, to_float
 from dbn_core.rng import generator
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
@@ -29,7 +28,7 @@ def test_to_float_spans_zero_to_one():
 @settings(max_examples=60, deadline=None)
 def test_crop_equals_a_loop_over_examples(shape, pad, seed, as_float):
     images = to_float(images_of(shape)) if as_float else images_of(shape)
-    got = random_crop(images, pad, generator(seed=seed))
+    got = crop(images, pad, draw_offsets(len(images), pad, generator(seed=seed)))
     n, channels, height, width = shape
     tops, lefts = torch.randint(0, 2 * pad + 1, (2, n, 1), generator=generator(seed=seed))
     for i in range(n):
@@ -44,7 +43,7 @@ def test_crop_equals_a_loop_over_examples(shape, pad, seed, as_float):
 def test_crop_offsets_are_uniform_and_independent():
     images = torch.zeros(5000, 1, 5, 5, dtype=torch.uint8)
     images[:, :, 2, 2] = 1  # its place after the crop tells the offset
-    places = random_crop(images, 2, generator(seed=0)).flatten(1).argmax(1).bincount(minlength=25)
+    places = crop(images, 2, draw_offsets(5000, 2, generator(seed=0))).flatten(1).argmax(1).bincount(minlength=25)
     assert stats.chisquare(places.numpy()).pvalue > 0.001
 
 
@@ -52,7 +51,7 @@ def test_crop_offsets_are_uniform_and_independent():
 @settings(max_examples=40, deadline=None)
 def test_flip_equals_a_loop_over_examples(shape, seed):
     images = images_of(shape)
-    got = random_flip(images, generator(seed=seed))
+    got = mirror(images, draw_flips(len(images), generator(seed=seed)))
     draws = torch.rand(shape[0], generator=generator(seed=seed))
     for i, draw in enumerate(draws.tolist()):
         assert torch.equal(got[i], images[i].flip(-1) if draw < 0.5 else images[i])
@@ -60,7 +59,7 @@ def test_flip_equals_a_loop_over_examples(shape, seed):
 
 def test_half_of_the_examples_are_flipped():
     images = torch.tensor([1, 2], dtype=torch.uint8).expand(4000, 1, 1, 2)
-    flipped = int((random_flip(images, generator(seed=0))[:, 0, 0, 0] == 2).sum())
+    flipped = int((mirror(images, draw_flips(4000, generator(seed=0)))[:, 0, 0, 0] == 2).sum())
     assert stats.binomtest(flipped, 4000).pvalue > 0.001
 
 
@@ -85,9 +84,6 @@ def test_one_coefficient_for_a_batch():
     assert lam.shape == (5,)
     assert lam.unique().numel() == 1
     assert not mixup_coefficients(5, 0.0, generator(seed=0), per_example=True).any()
-    for wrong in (-0.1, float("nan"), float("inf")):
-        with pytest.raises(SpecError, match="alpha of mixup"):
-            mixup_coefficients(5, wrong, generator(seed=0), per_example=True)
 
 
 @given(shape=shapes, seed=seeds)
@@ -112,10 +108,6 @@ def test_mixup_equals_a_loop_over_examples(shape, seed):
 @settings(max_examples=80, deadline=None)
 def test_an_epoch_visits_every_example_once(n, batch_size, seed, drop_last):
     split = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64))
-    if drop_last and batch_size > n:
-        with pytest.raises(SpecError, match="exceeds"):
-            batches(split, batch_size, generator(seed=seed), drop_last)
-        return
     epoch = [batch.tolist() for batch in batches(split, batch_size, generator(seed=seed), drop_last)]
     seen = [i for batch in epoch for i in batch]
     assert len(set(seen)) == len(seen)

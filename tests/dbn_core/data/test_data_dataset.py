@@ -57,7 +57,7 @@ def some_split(n: int = 4, size: int = 3, fill: int = 0) -> Split:
 def some_dataset(**changes):
     parts = {name: some_split(fill=i) for i, name in enumerate(("train", "validation", "test"))}
     options = {"name": "a", "title": "A", "classes": ("x", "y"), "mean": (0.5,), "std": (0.25,), "flip": True}
-    return Dataset.build(**{**options, **parts, **changes})
+    return Dataset(**{**options, **parts, **changes})
 
 
 

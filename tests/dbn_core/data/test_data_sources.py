@@ -133,7 +133,7 @@ def test_limits_do_not_move_the_validation_split(monkeypatch):
 
 def test_a_validation_count_that_takes_all_is_refused(monkeypatch):
     fake_cifar(monkeypatch)
-    with pytest.raises(SpecError, match="validation_count = 60 leaves nothing"):
+    with pytest.raises(SpecError, match="validation_count = 60 leaves none"):
         CifarSource(source="cifar10", validation_count=60).load()
 
 

@@ -66,7 +66,7 @@ MINI = "split_at=block2,score_network=mini"
 )
 def test_teachers_see_the_pixels_of_the_student(spec: str) -> None:
     data = split()
-    dataset = Dataset("random", "random", data, data, data, tuple("abcd"), (0.5,) * 3, (0.25,) * 3, False, "random")
+    dataset = Dataset("random", "random", data, data, data, tuple("abcd"), (0.5,) * 3, (0.25,) * 3, False)
     recipe, network = Recipe(epochs=2, batch_size=12, lr=0.01, crop_pad=2, flip=True), NetworkSpec(name="resnet8", channels=4)
     context = FitContext(dataset, network, torch.device("cpu"), {}, recipe=recipe, student_epochs=2)
     method, make = parse_method(spec), context.new_network

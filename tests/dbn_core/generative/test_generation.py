@@ -310,7 +310,7 @@ def test_images_are_standardised_and_come_back() -> None:
 def test_colour_images_are_drawn_in_their_colours(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     split = Split(images, torch.arange(12) % 2)
-    data = Dataset("random", "random", split, split, split, ("a", "b"), (0.5,) * 3, (0.25,) * 3, False, "random")
+    data = Dataset("random", "random", split, split, split, ("a", "b"), (0.5,) * 3, (0.25,) * 3, False)
     task, spec = Generation(samples=12, draws=1), Generation.networks(name="unet", width=8, resolutions=3)
     member = task.new_network(spec, 3, data.image_size, 2, data.mean, data.std)
     arrays = task.predict(SamplingPredictor([member], steps=2), data, CPU, torch.Generator().manual_seed(0), "one")

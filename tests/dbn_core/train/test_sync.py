@@ -72,7 +72,7 @@ def waits(spec: str, epochs: int, taught: str) -> tuple[Counter[str], int, int]:
     draw = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8, generator=draw)
     split, names = Split(images, torch.arange(24) % 5), tuple("abcde")
-    data = Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, True, "random")
+    data = Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, True)
     network = NetworkSpec(name="resnet8", channels=4, width=1.0)
     recipe = Recipe(epochs=epochs, batch_size=8, lr=0.01, crop_pad=1, mixup=0.0)
     context = FitContext(data, network, torch.device("cpu"), {}, recipe=recipe, student_epochs=epochs)
