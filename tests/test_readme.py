@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 import tomllib
 from pathlib import Path
 
@@ -13,13 +12,14 @@ import pandas as pd
 import pytest
 import typer
 
-from benchmarks.cli import application, main
+from benchmarks.cli import application
 from benchmarks.commands.common import load_plan
 from benchmarks.report.tables.formatting import dee_text
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from dbn_core.data.sources import SOURCES
+from tests.support.command import DbnBench
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +28,11 @@ GUIDE = "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README + GUIDE, re.DOTALL)
+
+
+def words_of(line: str) -> list[str]:
+    """What follows ``dbn-bench``."""
+    return shlex.split(line, comments=True)[1:]
 
 
 def test_the_readme_is_short() -> None:
@@ -69,28 +74,21 @@ methods = [{ use = "de", sizes = [1, 2] }, { use = "logit-matching", sizes = [2]
 
 @pytest.mark.usefixtures("clean_registry")
 def test_the_example_baseline_and_the_example_predictions_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbn_bench: DbnBench
 ) -> None:
     example = blocks("python")[0]
     assert len(example.splitlines()) <= 40
     monkeypatch.chdir(tmp_path)
     Path("logit_matching.py").write_text(example)
     Path("mine.toml").write_text(SUITE)
-    for words in (
-        ["check", "logit-matching", "--plugin", "logit_matching.py"],
-        ["run", "mine.toml", "--plugin", "logit_matching.py", "--jobs", "0"],
-    ):
-        monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
-        code = exit_code()
-        assert code == 0, capsys.readouterr()
+    assert dbn_bench("check", "logit-matching", "--plugin", "logit_matching.py").code == 0
+    assert dbn_bench("run", "mine.toml", "--plugin", "logit_matching.py", "--jobs", "0").code == 0
     assert "Logit matching" in Path("reports/runs/mine/report.md").read_text()
-    use_own_predictions(monkeypatch, capsys)
+    use_own_predictions(dbn_bench)
 
 
 @pytest.mark.usefixtures("clean_registry")
-def test_the_reference_table_is_joined(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_reference_table_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbn_bench: DbnBench) -> None:
     """Nothing of it is trained, a file is scored against it, and a baseline would train itself alone."""
     monkeypatch.setenv("DBN_RELEASED", str(ROOT / "results" / "released"))
     monkeypatch.chdir(tmp_path)
@@ -103,9 +101,9 @@ def test_the_reference_table_is_joined(
     assert check.startswith("dbn-bench check logit-matching ")
 
     def said(line: str, *more: str) -> str:
-        monkeypatch.setattr(sys, "argv", [*shlex.split(line, comments=True), *more])
-        assert exit_code() == 0, (line, capsys.readouterr())
-        return capsys.readouterr().out
+        code, out, error = dbn_bench(*words_of(line), *more)
+        assert code == 0, (line, error)
+        return out
 
     assert "Nothing is left to train." in said(run, "--dry-run")
     plan, store = load_plan("cifar10-cpu", Path("results/store"), None, None, None)
@@ -115,7 +113,7 @@ def test_the_reference_table_is_joined(
     assert f"and {plan.suite.repetitions} parts" in said(join, "--dry-run")
 
 
-def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def use_own_predictions(dbn_bench: DbnBench) -> None:
     """Every line of that section, with the suite above in the place of ``digits``."""
     store = Store("results/store")
     plan = plan_suite(load_suite("mine.toml"), store)
@@ -129,12 +127,11 @@ def use_own_predictions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     lines = [line.replace('"DE@3"', '"DE@2"') for line in lines]  # the suite above has two members
     assert len(lines) == 4
     for line in lines:
-        monkeypatch.setattr(sys, "argv", shlex.split(line, comments=True))
-        assert exit_code() == 0, (line, capsys.readouterr())
+        assert dbn_bench(*words_of(line)).code == 0, line
     assert "MIMO (JAX)" in Path("reports/runs/mine/report.md").read_text()
 
 
-def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_options_and_commands_that_are_named_exist() -> None:
     known = dict(typer.main.get_command(application()).commands.items())  # type: ignore[attr-defined]
     text = README + GUIDE
     named = set(re.findall(r"`dbn-bench (?!--)([a-z]+)", text)) | set(re.findall(r"^dbn-bench ([a-z]+)", text, re.M))
@@ -145,17 +142,9 @@ def test_the_options_and_commands_that_are_named_exist(capsys: pytest.CaptureFix
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
 
 
-def test_the_simulation_that_is_named_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_simulation_that_is_named_runs(dbn_bench: DbnBench) -> None:
     (line,) = re.findall(r"`(dbn-bench simulate SUITE [^`]*)`", GUIDE)
-    monkeypatch.setattr(sys, "argv", shlex.split(line.replace("SUITE", "digits")))
-    assert exit_code() == 0
-    assert "Bottleneck" in capsys.readouterr().out
-
-
-def exit_code() -> int:
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
+    assert "Bottleneck" in dbn_bench(*words_of(line.replace("SUITE", "digits"))).out
 
 
 def test_the_data_tables_are_valid() -> None:

@@ -109,7 +109,7 @@ def test_the_parts_are_those_of_the_analysis_of_variance():
     assert examples == pytest.approx((ms_columns - ms_rest) / (r * n))
     assert members == 0
     # And without bias: the mean over many data sets is the variance of the mean.
-    many = [rng.normal(size=(r, 1)) + 2 * rng.normal(size=n) + rng.normal(size=(r, n)) for _ in range(3000)]
+    many = [rng.normal(size=(r, 1)) + 2 * rng.normal(size=n) + rng.normal(size=(r, n)) for _ in range(1500)]
     parts = np.mean([Means(each[None]).variances(np.ones((1, 1)))[0] for each in many], 0)
     assert parts[:2].tolist() == pytest.approx([(1 + 1 / n) / r, 4 / n], rel=0.05)
     assert np.var([each.mean() for each in many]) == pytest.approx(parts.sum(), rel=0.08)
@@ -122,11 +122,6 @@ def test_combinations_of_means_are_means_of_combinations():
     combined = Means(np.einsum("k,krn->rn", weights, scores)[None]).test()
     got = Means(scores).test(weights)
     assert vars(got) == pytest.approx(vars(combined))
-
-
-def test_repetitions_without_common_examples_are_independent_values():
-    means = np.random.default_rng(3).normal(size=5)
-    assert vars(Means(means[None, :, None]).test()) == pytest.approx(vars(independent(means)))
 
 
 def test_identical_methods_do_not_differ():
@@ -167,12 +162,12 @@ def test_member_effects_are_covariances_without_what_these_examples_add():
     rng = np.random.default_rng(0)
     p, n = 6, 15
     found = []
-    for _ in range(3000):
+    for _ in range(1500):
         skill = rng.normal(size=(p, 1))
         alone = skill + 2 * rng.normal(size=(p, n)) + rng.normal(size=n)
         others = -0.5 * skill + rng.normal(size=(p, n))
         found.append(member_effects(alone, others).covariance)
-    np.testing.assert_allclose(np.mean(found, 0), [[1, -0.5], [-0.5, 0.25]], atol=0.06)
+    np.testing.assert_allclose(np.mean(found, 0), [[1, -0.5], [-0.5, 0.25]], atol=0.08)
     assert member_effects(alone, others).members == p
 
 
@@ -186,17 +181,17 @@ def linear_pool(rng, p):
 def test_shared_members_give_the_covariance_of_overlapping_means():
     rng, p = np.random.default_rng(0), 8
     sets = [(0, 1, 2), (3, 1, 4), (5, 6, 0)]  # overlaps of 1, 1 and 0 members
-    found = np.mean([shared_members([sets], [True], linear_pool(rng, p)[1]).variances[0, 0, 0] for _ in range(2000)])
-    assert found == pytest.approx((1 + 1 + 0) / 3 / 9, rel=0.05)
+    found = np.mean([shared_members([sets], [True], linear_pool(rng, p)[1]).variances[0, 0, 0] for _ in range(1000)])
+    assert found == pytest.approx((1 + 1 + 0) / 3 / 9, rel=0.07)
     # The whole variance of the mean, from what one suite shows.
     truth, estimate = [], []
-    for _ in range(4000):
+    for _ in range(2000):
         skill, effects = linear_pool(rng, p)
         scores = np.array([[skill[list(members)].mean()] for members in sets])
         means = Means(scores[None], shared_members([sets], [True], effects))
         truth.append(means.mean[0])
         estimate.append(means.variances(np.ones((1, 1))).sum())
-    assert np.mean(estimate) == pytest.approx(np.var(truth), rel=0.08)
+    assert np.mean(estimate) == pytest.approx(np.var(truth), rel=0.1)
 
 
 def test_a_pool_that_all_repetitions_use_whole_has_the_jackknifes_variance():

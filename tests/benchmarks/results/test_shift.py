@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.report.load import load_results
-from benchmarks.run import run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
-from benchmarks.work.make import Options
 from benchmarks.work.planning import plan_suite
 from dbn_core.data.corruptions import corrupt
 from dbn_core.errors import SpecError
@@ -22,7 +20,7 @@ from dbn_core.metrics.scores import mixture_log_probs
 from tests.support import tiny
 
 ROOT = Path(__file__).resolve().parents[3]
-IMAGES = 300
+IMAGES = 150
 SHIFT = f"""
 [shift]
 corruptions = ["contrast", "gaussian_noise"]
@@ -34,19 +32,15 @@ TWICE = tiny.HEAD.replace("repetitions = 1", "repetitions = 2")
 
 
 def suite(folder: Path, text: str) -> Suite:
+    folder.mkdir(exist_ok=True)
     (folder / "tiny.toml").write_text(text)
     return load_suite(str(folder / "tiny.toml"))
-
-
-def options(folder: Path) -> Options:
-    return Options(folder / "store", folder / "rows", folder / "reports", jobs=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shift")
-    result = run_suite(suite(folder, TWICE + SHIFT + tiny.DE + tiny.ED + tiny.TS), options(folder), lambda event: None)
-    assert not result.failures
+    tiny.run(folder, TWICE + SHIFT + tiny.DE + tiny.ED + tiny.TS)
     return folder
 
 
@@ -63,7 +57,6 @@ def pick(rows: pd.DataFrame, **values: object) -> pd.DataFrame:
 def test_a_shift_changes_no_key_of_what_was_there(made: Path) -> None:
     store = Store(made / "store")
     shifted = plan_suite(load_suite(str(made / "tiny.toml")), store)
-    (made / "plain").mkdir(exist_ok=True)
     plain = plan_suite(suite(made / "plain", TWICE + tiny.DE + tiny.ED + tiny.TS), store)
     added = {key: node for key, node in shifted.nodes.items() if key not in plain.nodes}
     assert set(plain.nodes) <= set(shifted.nodes)
@@ -75,11 +68,10 @@ def test_a_shift_changes_no_key_of_what_was_there(made: Path) -> None:
 def test_other_images_are_other_predictions(made: Path) -> None:
     text = (made / "tiny.toml").read_text()
     store, keys = Store(made / "store"), {}
-    (made / "other").mkdir(exist_ok=True)
     for name, other in {
         "same": text,
         "levels": text.replace("[1, 5]", "[5]"),
-        "count": text.replace("300", "200"),
+        "count": text.replace("150", "100"),
     }.items():
         plan = plan_suite(suite(made / "other", other), store)
         keys[name] = {key for key, node in plan.nodes.items() if node.kind == "shifts"}
@@ -89,8 +81,7 @@ def test_other_images_are_other_predictions(made: Path) -> None:
 
 def test_a_second_run_makes_nothing(made: Path) -> None:
     before = (made / "rows" / "shifts.csv").read_bytes()
-    result = run_suite(load_suite(str(made / "tiny.toml")), options(made), lambda event: None)
-    assert (result.outcome.made, result.failures) == ([], [])
+    assert tiny.run(made, (made / "tiny.toml").read_text()).outcome.made == []
     assert (made / "rows" / "shifts.csv").read_bytes() == before
 
 
@@ -156,19 +147,11 @@ def test_detection_has_scores_within_bounds_and_the_reports_show_all(made: Path)
 
 def test_a_single_set_of_images_of_no_class_is_named(made: Path, tmp_path: Path) -> None:
     one = SHIFT.replace('["contrast", "gaussian_noise"]', "[]").replace('["uniform", "textures"]', '["textures"]')
-    places = Options(made / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
-    run_suite(suite(tmp_path, TWICE + one + tiny.DE), places, lambda event: None)
+    tiny.run(tmp_path, TWICE + one + tiny.DE, store=made / "store")
     for page in ("report.md", "report.html"):
         assert "Out-of-distribution images (textures):" in (tmp_path / "reports" / "tiny" / page).read_text()
-
-
-def test_without_the_table_nothing_of_it_is_left(made: Path, tmp_path: Path) -> None:
-    text = TWICE + tiny.DE + tiny.ED + tiny.TS
-    places = Options(made / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
-    (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "shifts.csv").write_text("old")
-    result = run_suite(suite(tmp_path, text), places, lambda event: None)
-    assert result.outcome.made == []
+    # Without the table nothing of it is left.
+    assert tiny.run(tmp_path, TWICE + tiny.DE, store=made / "store", source="").outcome.made == []
     assert not (tmp_path / "rows" / "shifts.csv").exists()
     assert load_results(tmp_path / "rows").shifts is None
     assert "Under shift" not in (tmp_path / "reports" / "tiny" / "report.md").read_text()

@@ -42,6 +42,15 @@ def test_a_larger_pool_keeps_what_its_first_members_made() -> None:
     assert set(build_plan(suite, FACTS).nodes) == set(build_plan(larger, FACTS).nodes)
 
 
+def test_a_field_that_is_given_its_default_changes_no_key() -> None:
+    plain, same, other = (
+        {node.key for node in build_plan(load_suite("smoke", changes), FACTS).nodes.values() if node.kind == "member"}
+        for changes in ({}, {"recipe.cosine_length": 1.0}, {"recipe.cosine_length": 2.0})
+    )
+    assert same == plain
+    assert not other & plain
+
+
 def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
     suite = load_suite("digits", {"repetitions": 3})
     ed = next(index for index, entry in enumerate(suite.methods) if entry.use == "ed")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines.dbn.training import bridge_recipe, distillation_recipe
-from benchmarks.cli import main
 from benchmarks.suite.builtin import available
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
@@ -29,6 +27,7 @@ from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.train.loop import learning_rate
 from dbn_core.train.recipe import Recipe
+from tests.support.command import DbnBench
 
 # Of each data set: classes, side of an image, training images, members, epochs, batch, L2, warm-up iterations.
 PAPER = {
@@ -317,23 +316,19 @@ def test_every_ablation_is_ready_to_use(name: str, tmp_path: Path) -> None:
         ("imagenet64", ["imagenet-1k-64x64", "train-*.parquet", "validation-*.parquet", "--data-root"]),
     ],
 )
-@pytest.mark.parametrize("command", [["run"], ["status"], ["status", "--data-root=."]])
+@pytest.mark.parametrize("command", [["run"], ["status", "--data-root=."]])
 def test_missing_data_are_one_sentence_with_files_and_source(
     name: str,
     words: list[str],
     command: list[str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    dbn_bench: DbnBench,
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["dbn-bench", command[0], name, *command[1:]])
-    with pytest.raises(SystemExit) as end:
-        main()
-    error = capsys.readouterr().err
-    assert end.value.code == 1
+    code, _, error = dbn_bench(command[0], name, *command[1:])
+    assert code == 1
     assert error.startswith("Error: ")
-    assert "Traceback" not in error
     for word in [*words, str(tmp_path)]:
         assert word in error
 
@@ -397,59 +392,6 @@ def test_imagenet64_tests_on_official_validation_and_holds_its_own_out_of_train(
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 4, "validation": 2, "test": 2}
     assert data.validation.images.max() < 10
     assert sorted(data.test.images.amax((1, 2, 3)).tolist()) == [101, 102]
-
-
-# ------------------------------------------------------------------------------------------------ recipes and keys
-
-
-MEMBER = """
-title = "Keys"
-[data]
-source = "digits"
-[network]
-name = "resnet8"
-channels = 16
-width = 1.0
-norm = "frn"
-[pool]
-members = 2
-[recipe]
-epochs = 30
-batch_size = 32
-optimizer = "sgd"
-lr = 0.1
-weight_decay = 5e-4
-warmup_epochs = 3
-crop_pad = 1
-[students]
-epochs = 30
-[[methods]]
-use = "de"
-sizes = [1]
-"""
-
-
-def member_key(folder: Path, text: str) -> str:
-    (folder / "keys.toml").write_text(text)
-    digits = DataFacts(
-        "f7eed2b033c8b92c3c50174066fad591b9956e33052a8514d80148c0073a826d",
-        "digits",
-        1,
-        (8, 8),
-        tuple("0123456789"),
-        {"train": 718, "validation": 180, "test": 899},
-    )
-    plan = build_plan(load_suite(str(folder / "keys.toml")), digits)
-    return next(node.key for node in plan.nodes.values() if node.kind == "member")
-
-
-def test_fields_added_to_recipes_leave_stored_members_where_they_are(tmp_path: Path) -> None:
-    # The first member of the digits suite.  Its key changes with FORMAT alone.
-    assert member_key(tmp_path, MEMBER) == "0c90c6baf23ac2a635d7db98c47501effa22e9d5"
-    said = MEMBER.replace("crop_pad = 1", "crop_pad = 1\ncosine_length = 1.0")
-    assert member_key(tmp_path, said) == member_key(tmp_path, MEMBER)
-    longer = MEMBER.replace("crop_pad = 1", "crop_pad = 1\ncosine_length = 2.0")
-    assert member_key(tmp_path, longer) != member_key(tmp_path, MEMBER)
 
 
 def test_a_longer_cosine_stops_on_its_way() -> None:

@@ -102,7 +102,7 @@ def test_overrides_change_one_key(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, len(GOOD)), st.text(max_size=12), st.integers(0, 12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_damage_to_a_suite_is_more_than_one_sentence(
     tmp_path_factory: pytest.TempPathFactory, at: int, text: str, cut: int
 ) -> None:

@@ -70,27 +70,12 @@ def test_what_needs_a_node_that_was_stopped_is_left() -> None:
     assert {left.key for left in outcome.left} == {"a", "b"}
 
 
-@pytest.mark.parametrize("shape", ["alone", "chain", "one need"])
-def test_scheduling_thousands_of_nodes_takes_seconds(shape: str) -> None:
-    keys = [f"{index:05d}" for index in range(4000)]
-    needs: dict[str, Any] = {
-        "alone": lambda i: (),
-        "chain": lambda i: keys[i - 1 : i],
-        "one need": lambda i: keys[: i > 0],
-    }
-    started = time.process_time()
-    outcome, order = schedule([node(key, *needs[shape](index)) for index, key in enumerate(keys)])
-    assert time.process_time() - started < 5
-    assert order == keys
-    assert len(outcome.made) == len(keys)
-
-
 def test_the_time_left_is_the_mean_of_what_was_made() -> None:
     events: list[Event] = []
 
     def submit(executor: object, one: Node) -> Future[str]:
         future: Future[str] = Future()
-        time.sleep(0.05)
+        time.sleep(0.02)
         future.set_result("made")
         return future
 
@@ -100,7 +85,7 @@ def test_the_time_left_is_the_mean_of_what_was_made() -> None:
     left = [event.eta_s for event in events if event.what == "done"]
     assert left[-1] == 0
     assert left[0] is not None
-    assert left[0] < 3  # three nodes of about 0.05 s each, on a busy machine
+    assert left[0] < 3  # three nodes of about 0.02 s each, on a busy machine
 
 
 def attempts(folder: Path) -> Counter[str]:
@@ -128,8 +113,8 @@ def test_a_training_that_fails_is_tried_once_while_a_damaged_member_is_made_agai
 
     monkeypatch.setattr(ArtefactBuilder, "_fit_part", fit)
     monkeypatch.setattr(ArtefactBuilder, "_predict", predict)
-    places = {"store": tmp_path / "store", "rows": tmp_path / "rows", "reports": tmp_path / "reports"}
-    result = run_suite(load_suite(str(tmp_path / "once.toml")), Options(jobs=0, device="cpu", **places), lambda _: None)
+    options = Options(tmp_path / "store", tmp_path / "rows", tmp_path / "reports", jobs=0, device="cpu")
+    result = run_suite(load_suite(str(tmp_path / "once.toml")), options, lambda _: None)
     assert damaged
     student = next(title for title in attempts(tmp_path) if title.startswith("ED"))
     assert attempts(tmp_path)[student] == 1
