@@ -7,11 +7,10 @@ import pytest
 import torch
 from hypothesis import settings
 
-from dbn_core.methods import registry
-from dbn_core.tables import TABLES
 from tests.stress.figures import pytest_runtest_logreport as pytest_runtest_logreport
 from tests.stress.figures import pytest_terminal_summary as pytest_terminal_summary
 from tests.support.command import DbnBench, runner
+from tests.support.registered import forgetting
 from tests.support.sketches import sketches
 
 # What the repository has released is no part of a test's store, unless the test says so.
@@ -35,23 +34,15 @@ def dbn_bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     return runner(monkeypatch, capsys)
 
 
-def _forgetting() -> Iterator[None]:
-    registry.methods()
-    before, loaded = {id(table): dict(table.entries) for table in TABLES}, dict(registry._LOADED)
-    yield
-    for table in TABLES:
-        table.entries = before.get(id(table), table.entries)
-    registry._LOADED.clear()
-    registry._LOADED.update(loaded)
-
-
 @pytest.fixture
 def clean_registry() -> Iterator[None]:
     """Forget the methods that a test registers."""
-    yield from _forgetting()
+    with forgetting():
+        yield
 
 
 @pytest.fixture(scope="module")
 def clean_registry_of_module() -> Iterator[None]:
     """Forget the methods that a module of tests registers."""
-    yield from _forgetting()
+    with forgetting():
+        yield

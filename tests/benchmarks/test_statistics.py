@@ -23,7 +23,7 @@ values = st.lists(st.floats(-100, 100), min_size=2, max_size=10)
 
 @pytest.fixture(scope="module")
 def covered():
-    suites = 250
+    suites = 150
     return suites, coverage(WORLDS["students that hear a little"], suites)
 
 

@@ -16,9 +16,8 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, settings
 
 from benchmarks import cli
-from dbn_core.methods import registry
-from dbn_core.tables import TABLES
 from tests.stress.figures import STRESS, Tally
+from tests.support.registered import forgetting
 
 BAD_INPUTS = "bad inputs refused in a sentence"
 HARMLESS = "damaged inputs that proved harmless"
@@ -81,10 +80,8 @@ def tries(full: int, short: int) -> Callable[[Callable[..., None]], Callable[...
 @contextlib.contextmanager
 def sandbox() -> Iterator[Box]:
     """A fresh box as the working folder; methods that a command registers are forgotten again."""
-    registry.methods()
-    known, loaded = {id(table): dict(table.entries) for table in TABLES}, dict(registry._LOADED)
     before = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, forgetting():
         box = Box(Path(folder))
         box.cwd.mkdir()
         os.chdir(box.cwd)
@@ -92,10 +89,6 @@ def sandbox() -> Iterator[Box]:
             yield box
         finally:
             os.chdir(before)
-            for table in TABLES:
-                table.entries = known.get(id(table), table.entries)
-            registry._LOADED.clear()
-            registry._LOADED.update(loaded)
 
 
 def ask(*words: str) -> Answer:

@@ -51,7 +51,9 @@ teachers = "online"
 
 # Children are forked from a process that has imported everything, so that a kill costs no start-up.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["benchmarks.run", "benchmarks.work.worker", "benchmarks.report", "baselines.dbn"])
+_CONTEXT.set_forkserver_preload(
+    ["benchmarks.run", "benchmarks.work.worker", "benchmarks.report.figures.figures", "baselines.dbn"]
+)
 
 
 def write_suite(folder: Path, text: str = SUITE) -> Path:
@@ -62,7 +64,7 @@ def write_suite(folder: Path, text: str = SUITE) -> Path:
 
 
 def run(folder: Path, kill_at_write: int = 0, log_made: Path | None = None, **options: Any) -> None:
-    """Run the suite of a folder in this process; trainings write checkpoints all the time.
+    """Run the suite of a folder in this process; trainings write checkpoints all the time, and no figure is drawn.
 
     ``kill_at_write`` kills the process while it writes its n-th file: the bytes are out, the name is not there yet.
     ``log_made`` gets a line for every artefact that this process made.
@@ -74,6 +76,7 @@ def run(folder: Path, kill_at_write: int = 0, log_made: Path | None = None, **op
     from benchmarks.run import run_suite
     from benchmarks.suite.load import load_suite
     from benchmarks.work.make import Options
+    from tests.support.sketches import sketches
 
     torch.set_num_threads(1)
     loop.CHECKPOINT_SECONDS = loop.MONITOR_SECONDS = 0.0
@@ -91,7 +94,8 @@ def run(folder: Path, kill_at_write: int = 0, log_made: Path | None = None, **op
     places = {"store": folder / "store", "rows": folder / "rows", "reports": folder / "reports"}
     options = {"jobs": 0, "device": "cpu", **places, **options}
     suite = load_suite(str(folder / "stress.toml"))
-    result = run_suite(suite, Options(**options), lambda event: None)
+    with sketches():
+        result = run_suite(suite, Options(**options), lambda event: None)
     if log_made is not None:
         with log_made.open("a") as file:
             for node in result.outcome.made:

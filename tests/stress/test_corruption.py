@@ -15,7 +15,7 @@ from benchmarks.store.storage import verify_store
 from benchmarks.suite.load import load_suite
 from benchmarks.work.make import Options
 from tests.stress.figures import STRESS
-from tests.stress.support import assert_same_rows, finish, write_suite
+from tests.stress.support import assert_same_rows, write_suite
 
 
 def truncate(path: Path) -> None:
@@ -52,12 +52,9 @@ ALL = [(kind, suffix, how) for kind, suffixes in KINDS.items() for suffix in suf
 TRIED = ALL if STRESS else [ALL[4 * i + i % 4] for i in range(len(ALL) // 4)]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reference")
-    write_suite(folder)
-    finish(folder)
-    return folder
+@pytest.fixture
+def reference(undisturbed: tuple[Path, float]) -> Path:
+    return undisturbed[0]
 
 
 @pytest.mark.parametrize(("kind", "suffix", "how"), TRIED)
@@ -66,10 +63,8 @@ def test_damage_is_named_and_made_again(
 ) -> None:
     write_suite(tmp_path)
     shutil.copytree(reference / "store", tmp_path / "store")
-    store, plan = (
-        Store(tmp_path / "store"),
-        plan_suite(load_suite(str(tmp_path / "stress.toml")), Store(tmp_path / "store")),
-    )
+    store = Store(tmp_path / "store")
+    plan = plan_suite(load_suite(str(tmp_path / "stress.toml")), store)
     key = next((n.key for n in plan.nodes.values() if n.kind == kind), None) or next(store.artefacts(kind))[1]
     DAMAGE[how](store.sidecar_path(kind, key) if suffix == ".json" else store.tensors_path(kind, key))
     gone = {key}

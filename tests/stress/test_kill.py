@@ -16,18 +16,7 @@ import pytest
 from benchmarks.store.artefacts import Store
 from tests.stress.figures import STRESS
 from tests.stress.support import SUITE, assert_same_rows, finish, start, start_process, worker_processes, write_suite
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A run that nobody disturbs, and the seconds it took."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    write_suite(folder)
-    finish(folder)  # the first also starts the fork server
-    shutil.rmtree(folder / "store")
-    started = time.monotonic()
-    finish(folder)
-    return folder, time.monotonic() - started
+from tests.support.command import DbnBench
 
 
 def kill(process: object, after_s: float) -> bool:
@@ -134,7 +123,8 @@ def test_a_killed_worker_and_a_killed_run_with_workers(
     tally("kills survived", good=2, of=2)  # type: ignore[operator]
 
 
-def test_a_node_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("clean_registry")
+def test_a_node_that_kills_its_worker_fails_alone(tmp_path: Path, dbn_bench: DbnBench) -> None:
     """The others finish, the exit code tells, and the reason is in the report."""
     plugin = tmp_path / "deadly.py"
     plugin.write_text(
@@ -153,11 +143,9 @@ def test_a_node_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
     text = head + '[[methods]]\nuse = "de"\nsizes = [1]\n[[methods]]\nuse = "deadly"\nsizes = [1]\n'
     suite = write_suite(tmp_path, text)
     places = [f"--{name}={tmp_path / name}" for name in ("store", "rows", "reports")]
-    command = [sys.executable, "-m", "benchmarks.cli", "run", str(suite), *places, f"--plugin={plugin}", "--jobs=2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-    assert done.returncode == 1
-    assert "its worker process died" in done.stderr
-    assert "Traceback" not in done.stderr + done.stdout
+    done = dbn_bench("run", suite, *places, f"--plugin={plugin}", "--jobs=2")
+    assert done.code == 1
+    assert "its worker process died" in done.err
     assert "its worker process died" in (tmp_path / "reports" / "stress" / "report.md").read_text()
 
 
@@ -167,7 +155,7 @@ def _render(rows: Path, out: Path) -> None:
     render(rows, out)
 
 
-@pytest.mark.parametrize("kills", [6 if STRESS else 2])
+@pytest.mark.parametrize("kills", [6 if STRESS else 1])
 def test_a_report_that_is_killed_leaves_each_file_old_or_new(
     undisturbed: tuple[Path, float], tmp_path: Path, kills: int, tally: object
 ) -> None:

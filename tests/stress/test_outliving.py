@@ -16,7 +16,7 @@ from tests.benchmarks.store.test_changed import CONSTANT, PLUGIN, folder_suite, 
 from tests.support.tiny import DE, HEAD
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     from dask.distributed import LocalCluster
 

@@ -12,15 +12,16 @@ import pytest
 from benchmarks.store.artefacts import Store
 from benchmarks.store.storage import cleaning, collect, remove
 from dbn_core.errors import StoreError
-from tests.stress.support import assert_same_rows, finish, rows, run, start, write_suite
+from tests.stress.support import assert_same_rows, rows, run, start, write_suite
 from tests.support.tiny import DE, ED, HEAD
 
 
-def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: object) -> None:
-    alone, first, second = (tmp_path / name for name in ("alone", "first", "second"))
-    for folder in (alone, first, second):
+def test_two_runs_on_one_store_make_everything_once(
+    undisturbed: tuple[Path, float], tmp_path: Path, tally: object
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
         write_suite(folder)
-    finish(alone)
     store = tmp_path / "shared"
     log = store.parent / "made.jsonl"
     processes = [start(folder, store=store, log_made=log) for folder in (first, second)]
@@ -28,7 +29,7 @@ def test_two_runs_on_one_store_make_everything_once(tmp_path: Path, tally: objec
         process.join(180)
         assert process.exitcode == 0
     for folder in (first, second):
-        assert_same_rows(folder, alone)
+        assert_same_rows(folder, undisturbed[0])
     made = [json.loads(line) for line in log.read_text().splitlines()]
     times = Counter(entry["key"] for entry in made)
     assert set(times.values()) == {1}, "an artefact was made twice"

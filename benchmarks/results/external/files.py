@@ -132,6 +132,10 @@ def _table(path: Path) -> pd.DataFrame:
         frame = frame.iloc[:, 1:]
     if any(name.startswith("Unnamed: ") for name in frame.columns):
         raise DataError(f"'{path}' has a column without a name: save it without the index (index=False).")
+    if twice := [name for name in frame.columns if list(frame.columns).count(name) > 1]:
+        raise DataError(f"'{path}' has two columns called '{twice[0]}': give each column a name of its own.")
+    if "member" in frame and frame["member"].isna().any():
+        raise DataError(f"'{path}' has rows without a member: name the member of each row.")
     if any(_is_fraction(name) for name in frame.columns):
         raise DataError(f"'{path}' has no header line: name the columns, for example by class.")
     return frame

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.cli import main
 from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from dbn_core.nets.spec import ModuleSpec
+from tests.support.command import DbnBench
 
 HEAD = """
 title = "Networks"
@@ -99,26 +99,24 @@ def test_a_network_of_a_library_is_part_of_keys(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("clean_registry")
 @pytest.mark.parametrize(
-    ("network", "options", "at"),
+    ("network", "jobs", "options", "at"),
     [
-        ("small-cnn", "options = { width = 8 }", "0"),
+        ("small-cnn", 1, "options = { width = 8 }", "0"),
         (
             "timm:convnext_atto",
+            0,
             "input_size = 32\noptions = { depths = [1, 1, 1, 1], dims = [8, 16, 24, 32] }",
             "stages.0",
         ),
     ],
 )
 def test_members_a_student_and_a_bridge_on_a_network_of_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, options: str, at: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbn_bench: DbnBench, network: str, jobs: int, options: str, at: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cnn.py").write_text(PLUGIN)
     suite(tmp_path, network, options, BRIDGES.format(at=at))
-    monkeypatch.setattr("sys.argv", ["dbn-bench", "run", "own.toml", "--plugin", "cnn.py", "--jobs", "1"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
+    assert dbn_bench("run", "own.toml", "--plugin", "cnn.py", "--jobs", jobs).code == 0
     summary = pd.read_csv("results/runs/own/summary.csv").set_index(["family", "size"])
     assert {("de", 1), ("de", 2), ("ed", 2), ("dbn", 2)} <= set(summary.index)
     assert summary.loc[("ed", 2), "macs_rel"] == 1.0
