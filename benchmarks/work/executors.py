@@ -20,6 +20,7 @@ from dbn_core.errors import SpecError
 
 # How long a pool may take to notice that its process died, or a process to end when asked.
 LOST_SECONDS = 10.0
+CONNECT_SECONDS = 10.0  # until a Dask scheduler has to answer
 
 
 class Workers(Executor):
@@ -184,7 +185,7 @@ class Dask(Workers):
                 security=security,
             )
         try:
-            self.client = Client(address or self._cluster, timeout="10s")
+            self.client = Client(address or self._cluster, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise SpecError(
                 f"No Dask scheduler answers at '{address}': start one (`dask scheduler`), or correct the address."

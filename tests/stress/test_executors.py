@@ -58,7 +58,8 @@ def test_a_dask_cluster_of_two_processes_loses_one_and_gives_the_same_bits(
     tally("kills survived", good=1, of=1)  # type: ignore[operator]
 
 
-def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
+def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
     with pytest.raises(SpecError, match="No Dask scheduler answers"):
         Dask("tcp://127.0.0.1:1", 1, 1)
 
@@ -177,6 +178,7 @@ def test_a_future_left_open_by_a_dead_process_is_closed_and_its_work_done_by_ano
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(executors, "LOST_SECONDS", 0.2)
+    others = set(active_children())
     context = multiprocessing.get_context("spawn")
     kinds = iter([Deaf, ProcessPoolExecutor])
     pools = Processes([lambda: next(kinds)(1, context)])
@@ -189,9 +191,9 @@ def test_a_future_left_open_by_a_dead_process_is_closed_and_its_work_done_by_ano
     assert isinstance(lost.exception(), BrokenProcessPool)
     assert pools.submit(slow_node).result(60) == "made"
     pools.shutdown()
-    for child in active_children():
-        child.join(10)
-    assert not active_children()
+    for child in set(active_children()) - others:
+        child.join(30)
+    assert set(active_children()) <= others
 
 
 def test_no_processes_means_this_one() -> None:
