@@ -43,7 +43,7 @@ def run(
     rows: RowsDir = None,
     reports: ReportsDir = None,
     executor: Annotated[
-        str, typer.Option(help="processes, inline, dask (a cluster on this machine), or dask://HOST:PORT.")
+        str, typer.Option(help="processes, inline (this process), or dask://HOST:PORT (a Dask cluster).")
     ] = "processes",
     jobs: Annotated[
         int, typer.Option(help="Worker processes; -1: four per GPU, or one per core; 0: work in this process.")

@@ -96,16 +96,24 @@ def pool_effects(plan: Plan, store: Store) -> dict[str, MemberEffects]:
     for cell in sorted(cells, key=lambda cell: -cell.size):
         if store.has("predictions", cell.predictions):
             try:
-                return _effects(plan.suite.task, store.arrays("predictions", cell.predictions), cell.size)
+                arrays = store.arrays("predictions", cell.predictions)
             except ArtefactError:  # a lost artefact is reported with its cell; use another repetition
                 continue
+            alone, others = (
+                [_scored(plan.suite.task, arrays, members) for members in each] for each in leave_one_out(cell.size)
+            )
+            return effects(alone, others)
     return {}
 
 
-def _effects(task: Task, arrays: Mapping[str, Array], size: int) -> dict[str, MemberEffects]:
-    everyone = list(range(size))
-    alone = [_scored(task, arrays, [member]) for member in everyone]
-    others = [_scored(task, arrays, [other for other in everyone if other != member]) for member in everyone]
+def leave_one_out(size: int) -> tuple[list[list[int]], list[list[int]]]:
+    """The members of a pool one by one, and for each all others."""
+    members = range(size)
+    return [[member] for member in members], [[other for other in members if other != member] for member in members]
+
+
+def effects(alone: Sequence[Scores], others: Sequence[Scores]) -> dict[str, MemberEffects]:
+    """Effects by score, from the scores of each member alone and of the ensemble of all others."""
     return {
         name: member_effects(*(np.stack([scores.values(name) for scores in each]) for each in (alone, others)))
         for name in [*alone[0].examples, *alone[0].split]

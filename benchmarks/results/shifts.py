@@ -7,7 +7,7 @@ intervals are over repetitions alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.results.equivalents import kept_share
 from benchmarks.results.pairing import CellResult, Key, Pairing, by_method, identity
-from benchmarks.results.pools import MemberEffects, member_effects
+from benchmarks.results.pools import effects, leave_one_out
 from benchmarks.results.rows import add_equivalents, reference_keys
 from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
@@ -83,12 +83,8 @@ class _Predicted:
         return Scores(split=split, ids=self.ids)
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """Members of a shared pool one by one, and all but one, from which their effect on scores is estimated."""
-
-    alone: Sequence[_Predicted]
-    others: Sequence[_Predicted]
+# Members of a shared pool one by one, and for each all others, from which their effect on scores is estimated.
+_Pool = tuple[list[_Predicted], list[_Predicted]]
 
 
 def shift_table(plan: Plan, results: Sequence[CellResult], store: Store) -> tuple[pd.DataFrame | None, dict[str, str]]:
@@ -142,7 +138,7 @@ def _pool(plan: Plan, predicted: Sequence[tuple[Cell, _Predicted]], store: Store
     if plan.suite.pool.sharing != "shared" or not ensembles:
         return None
     cell, all_of_it = max(ensembles, key=lambda pair: (pair[0].size, -pair[0].repetition))
-    known, everyone = store.arrays("predictions", cell.predictions), list(range(cell.size))
+    known = store.arrays("predictions", cell.predictions)
 
     def some(members: list[int]) -> _Predicted:
         terms = {name: values[members] for name, values in all_of_it.terms.items()}
@@ -150,8 +146,8 @@ def _pool(plan: Plan, predicted: Sequence[tuple[Cell, _Predicted]], store: Store
         temperature = fit_temperature(validation, known["validation_labels"])
         return _Predicted(terms, all_of_it.labels, all_of_it.ids, temperature)
 
-    others = [[other for other in everyone if other != member] for member in everyone]
-    return _Pool([some([member]) for member in everyone], [some(members) for members in others])
+    alone, others = leave_one_out(cell.size)
+    return list(map(some, alone)), list(map(some, others))
 
 
 def _scores(
@@ -165,20 +161,13 @@ def _scores(
     groups = by_method([CellResult(cell, score(of)) for cell, of in predicted])
     if pool is None:
         return groups, Pairing(groups)
-    return groups, Pairing(groups, _effects(map(score, pool.alone), map(score, pool.others)))
+    alone, others = pool
+    return groups, Pairing(groups, effects(list(map(score, alone)), list(map(score, others))))
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:
     examples = {name: np.mean([one.examples[name] for one in scores], axis=0) for name in scores[0].examples}
     return Scores(examples=examples, ids=scores[0].ids)
-
-
-def _effects(alone: Iterable[Scores], others: Iterable[Scores]) -> dict[str, MemberEffects]:
-    each = list(alone), list(others)
-    names = [*each[0][0].examples, *each[0][0].split]
-    return {
-        name: member_effects(*(np.stack([scores.values(name) for scores in some]) for some in each)) for name in names
-    }
 
 
 def _severity_rows(

@@ -144,48 +144,28 @@ class Processes(Workers):
 
 
 class Dask(Workers):
-    """A Dask cluster: a running one, or processes on this machine.
+    """A running Dask cluster; when a worker dies, Dask repeats its task on another.
 
-    When a worker dies, Dask repeats its task on another.  Anyone who can connect to a scheduler can run code as its
-    user.  A cluster that is started here therefore encrypts its connections with its own certificate; those to another
-    cluster are encrypted if Dask's configuration sets ``distributed.comm.require-encryption``.
+    Anyone who can connect to a scheduler can run code as its user.  Connections are encrypted if Dask's configuration
+    sets ``distributed.comm.require-encryption``.
 
     Args:
-        address: of a scheduler, such as ``tcp://host:8786``; None starts a cluster of ``count`` processes here.
-        count: workers of a cluster that is started here.
-        threads: torch threads of each of those.
+        address: of a scheduler, such as ``tcp://host:8786``.
 
     Raises:
-        SpecError: Dask or cryptography is not installed, or no scheduler answers at the address.
+        SpecError: Dask is not installed, or no scheduler answers at the address.
     """
 
-    def __init__(self, address: str | None, count: int, threads: int) -> None:
+    def __init__(self, address: str) -> None:
         try:
             from dask import config
-            from dask.distributed import Client, LocalCluster, Security
+            from dask.distributed import Client
         except ImportError as error:
             raise SpecError("The executor 'dask' needs Dask: run `pip install -e '.[dask]'` in the clone.") from error
-        self._cluster = None
-        if address is not None:
-            encrypted = config.get("distributed.comm.require-encryption", False)
-            address = address.replace("tcp://", "tls://", 1) if encrypted else address
-        else:
-            try:
-                security = Security.temporary()
-            except ImportError as error:
-                raise SpecError(
-                    "A Dask cluster on this machine needs the package cryptography, which keeps other users out: "
-                    "run `pip install -e '.[dask]'` in the clone, or use --executor processes."
-                ) from error
-            self._cluster = LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                dashboard_address=None,
-                env={"OMP_NUM_THREADS": str(threads)},
-                security=security,
-            )
+        if config.get("distributed.comm.require-encryption", False):
+            address = address.replace("tcp://", "tls://", 1)
         try:
-            self.client = Client(address or self._cluster, timeout=CONNECT_SECONDS)
+            self.client = Client(address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError) as error:
             raise SpecError(
                 f"No Dask scheduler answers at '{address}': start one (`dask scheduler`), or correct the address."
@@ -202,24 +182,22 @@ class Dask(Workers):
         return max(1, sum(self.client.nthreads().values()))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Disconnect, and end the cluster if it was started here."""
+        """Disconnect."""
         self._executor.shutdown(wait=wait)
         self.client.close()
-        if self._cluster is not None:
-            self._cluster.close()
 
 
-def parse_executor(text: str) -> tuple[str, str | None]:
-    """(kind, address) of ``processes``, ``inline``, ``dask`` or ``dask://host:port``.
+def parse_executor(text: str) -> tuple[str, str]:
+    """(kind, address) of ``processes``, ``inline`` or ``dask://host:port``.
 
     Raises:
         SpecError: none of these.
     """
     if text.startswith("dask://") and text.removeprefix("dask://"):
         return "dask", text.replace("dask://", "tcp://", 1)
-    if text in ("processes", "inline", "dask"):
-        return text, None
-    raise SpecError(f"Unknown executor '{text}': choose processes, inline, dask or dask://HOST:PORT.")
+    if text in ("processes", "inline"):
+        return text, ""
+    raise SpecError(f"Unknown executor '{text}': choose processes, inline or dask://HOST:PORT.")
 
 
 def cuda_devices(device: str) -> tuple[str, ...]:
@@ -247,7 +225,7 @@ def make_executor(executor: str, jobs: int, threads: int, devices: tuple[str, ..
     if kind == "inline" or (kind == "processes" and count == 0):
         return Inline()
     if kind == "dask":
-        return Dask(address, max(1, count), threads)
+        return Dask(address)
     from benchmarks.work.job import start_worker
 
     # spawn: a forked child of a process that has used torch's thread pool can hang.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -61,59 +59,12 @@ def test_a_dask_cluster_of_two_processes_loses_one_and_gives_the_same_bits(
 def test_a_cluster_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
     with pytest.raises(SpecError, match="No Dask scheduler answers"):
-        Dask("tcp://127.0.0.1:1", 1, 1)
+        Dask("tcp://127.0.0.1:1")
 
 
-def certified(folder: Path) -> Any:
-    """What ``Security.temporary`` makes, by way of openssl: the tests do without the package cryptography."""
-    from dask.distributed import Security
-
-    key, certificate = str(folder / "key.pem"), str(folder / "certificate.pem")
-    words = ["-subj", "/CN=dask-internal", "-addext", "subjectAltName=DNS:dask-internal", "-keyout", key]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *words, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    roles = {f"tls_{role}_{what}": {"key": key, "cert": certificate}[what]
-             for role in ("client", "scheduler", "worker") for what in ("key", "cert")}  # fmt: skip
-    return Security(require_encryption=True, tls_ca_file=certificate, **roles)
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-def test_nobody_without_the_certificate_runs_code_on_a_cluster_of_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dask.distributed import Client, Security
-
-    security = certified(tmp_path)
-    monkeypatch.setattr(Security, "temporary", lambda: security)
-    cluster = Dask(None, 1, 1)
-    try:
-        address = cluster._cluster.scheduler_address
-        assert address.startswith("tls://")
-        assert cluster.submit(os.getpid).result(60) != os.getpid()
-        for other in (address, address.replace("tls://", "tcp://")):
-            with pytest.raises((OSError, TypeError, RuntimeError)):
-                Client(other, security=Security(), timeout="2s")
-    finally:
-        cluster.shutdown()
-
-
-def test_a_cluster_of_this_machine_without_cryptography_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dask.distributed import Security
-
-    def missing() -> None:
-        raise ImportError("No module named 'cryptography'")
-
-    monkeypatch.setattr(Security, "temporary", missing)
-    with pytest.raises(SpecError, match=r"needs the package cryptography.*pip install -e '\.\[dask\]'"):
-        Dask(None, 1, 1)
-
-
-@pytest.mark.parametrize("text", ["", "dask://", "ray", "tcp://host:1"])
+@pytest.mark.parametrize("text", ["", "dask", "dask://", "ray", "tcp://host:1"])
 def test_an_unknown_executor_is_one_sentence(text: str) -> None:
-    with pytest.raises(SpecError, match="choose processes, inline, dask"):
+    with pytest.raises(SpecError, match="choose processes, inline or dask"):
         parse_executor(text)
 
 
