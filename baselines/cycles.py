@@ -12,7 +12,7 @@ its end is saved.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -49,7 +49,6 @@ class Cycles(Method):
         lr_scale: float = Field(0.5, gt=0, description="peak rate relative to the members'")
         temperature: float = Field(0.0, ge=0, description="T of Langevin noise; 0: none")
         noise_share: float = Field(0.1, gt=0, le=1, description="last part of a cycle, in which there is noise")
-        start: Literal["source", "random"] = Field("source", description="weights at the beginning of the first cycle")
 
     def check_size(self, size: int) -> None:
         """As many as are saved."""
@@ -58,11 +57,7 @@ class Cycles(Method):
 
     def parts(self, size: int) -> list[Part]:
         """All networks, which serve every size."""
-        return [Part("networks", members=(0,) if self.config.start == "source" else ())]
-
-    def terms(self, size: int) -> int:
-        """One for each network."""
-        return size
+        return [Part("networks", members=(0,))]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """One training for each cycle, on the same network."""
@@ -73,8 +68,7 @@ class Cycles(Method):
         from dbn_core.train.weights import Langevin
 
         config = self.config
-        network = copy.deepcopy(context.members[0]) if context.members else context.new_network()
-        network.requires_grad_(True)
+        network = copy.deepcopy(context.members[0]).requires_grad_(True)
         noise: Any = {"momentum": 0.0, "nesterov": False} if config.temperature else {}
         recipe = context.student_recipe(
             epochs=config.cycle_epochs,

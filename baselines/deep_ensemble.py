@@ -27,10 +27,6 @@ class DeepEnsemble(Method):
         """All of them."""
         return tuple(range(size))
 
-    def terms(self, size: int) -> int:
-        """One for each member."""
-        return size
-
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The members side by side."""
         from dbn_core.methods.predictors import Mixture

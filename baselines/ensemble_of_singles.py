@@ -40,10 +40,6 @@ class EnsembleOfSingles(Method):
         """A network for each term; those of a smaller size come first."""
         return [Part(f"network-{index}") for index in range(1, size + 1)]
 
-    def terms(self, size: int) -> int:
-        """One for each network."""
-        return size
-
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Cross-entropy on the mixed labels."""
         from torch.nn import functional as F

@@ -52,10 +52,6 @@ class MonteCarloBatchNorm(Method):
         """The source alone."""
         return (0,)
 
-    def terms(self, size: int) -> int:
-        """One for each mini-batch."""
-        return size
-
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
         """A few mini-batches."""
         return TrainingCost(0, recipe.batch_size)

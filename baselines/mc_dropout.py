@@ -57,10 +57,6 @@ class MonteCarloDropout(Method):
         """One network, for any number of passes."""
         return [Part("network")]
 
-    def terms(self, size: int) -> int:
-        """One for each pass."""
-        return size
-
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Cross-entropy of one pass."""
         from torch.nn import functional as F

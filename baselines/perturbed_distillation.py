@@ -42,7 +42,6 @@ class PerturbedDistillation(Hydra):
 
         student: Literal["heads", "one"] = Field("heads", description="a head for each teacher, or one of their mean")
         step: float = Field(1 / 255, ge=0, description="root mean square change of a pixel, for images in [0, 1]")
-        confidence: bool = Field(True, description="scale the change by the teacher's largest probability")
 
     def parts(self, size: int) -> list[Part]:
         """One student; its images depend on its training's draws, so that the teachers run online."""
@@ -70,9 +69,7 @@ class PerturbedDistillation(Hydra):
             teacher = int(torch.randint(len(context.members), (), generator=generator))
             weights = 2 * torch.rand(len(batch), context.classes, generator=generator) - 1
             context.teacher_passes += len(batch)
-            images = diversified(
-                batch.images, context.members[teacher], weights, config.step, config.tau, config.confidence
-            )
+            images = diversified(batch.images, context.members[teacher], weights, config.step, config.tau)
             return self.loss(student(images), context.teach_images(images))
 
         self.train(student, step, context, generator)

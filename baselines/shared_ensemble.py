@@ -52,10 +52,6 @@ class SharedEnsemble(Method):
         """The source, whose early blocks are shared."""
         return (0,)
 
-    def terms(self, size: int) -> int:
-        """The source and its branches."""
-        return size
-
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
         """A branch has no teacher."""
         return dataclasses.replace(super().training_cost(part, recipe, student_epochs), teachers=0)

@@ -52,7 +52,6 @@ class StudentBridge(Method):
         bridge_from: int | None = Field(
             None, ge=0, description="position of the first member that teaches a bridge; default: after the source's"
         )
-        source_term: bool = Field(True, description="average the source's own prediction in")
         joint: bool = Field(False, description="train the source on, together with its bridges")
         split_at: str = Field("block1", description="block whose output the bridges read")
         score_network: str = Field("v1.1.8", description="architecture of a bridge, as in dbn")
@@ -96,7 +95,7 @@ class StudentBridge(Method):
         (student,) = distillation.parts(config.source_members)
         parts = [dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)]
         # The members of a part and the key of the student identify the teachers.
-        settings = config.key(exclude={"source_term", "source_members", "bridge_from", "members_per_bridge"})
+        settings = config.key(exclude={"source_members", "bridge_from", "members_per_bridge"})
         if config.joint:
             members = tuple(sorted({*student.members, *(member for group in groups for member in group)}))
             settings["groups"] = [list(group) for group in groups]
@@ -197,7 +196,7 @@ class StudentBridge(Method):
         from dbn_core.methods.predictors import BridgedSource
 
         config = self.config
-        return BridgedSource(source, config.split_at, bridges, config.temperature, own_term=config.source_term)
+        return BridgedSource(source, config.split_at, bridges, config.temperature, own_term=True)
 
     def _distillation(self) -> EnsembleDistillation:
         """ED with the options of the source."""

@@ -47,10 +47,6 @@ class TestTimeAugmentation(Method):
         """The source alone."""
         return (0,)
 
-    def terms(self, size: int) -> int:
-        """One for each view."""
-        return size
-
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The member, run once for each view."""
         return _on_views([context.members[0]], size, context)

@@ -58,10 +58,6 @@ class StochasticWeightAveraging(Method):
         """All networks, which serve every size."""
         return [Part("networks", members=(0,))]
 
-    def terms(self, size: int) -> int:
-        """One for each network."""
-        return size
-
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train at a constant rate, collect weights, and draw."""
         from torch import nn

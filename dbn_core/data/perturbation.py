@@ -7,23 +7,17 @@ from torch import nn
 
 
 def diversified(
-    images: torch.Tensor,
-    network: nn.Module,
-    weights: torch.Tensor,
-    step: float,
-    tau: float = 1.0,
-    by_confidence: bool = True,
+    images: torch.Tensor, network: nn.Module, weights: torch.Tensor, step: float, tau: float
 ) -> torch.Tensor:
-    """``x + step g / RMS(g)`` with ``g`` the gradient of ``w . softmax(network(x) / tau)`` in x.
+    """``x + step max_k p_k g / RMS(g)``, ``p = softmax(network(x) / tau)``, ``g`` the gradient of ``w . p`` in x.
 
-    Tashiro et al., 2020, arXiv 2003.06878; with ``by_confidence`` as in Nam et al., 2021, arXiv 2110.14149.
+    Tashiro et al., 2020, arXiv 2003.06878; scaled by the confidence as in Nam et al., 2021, arXiv 2110.14149.
 
     Args:
         images: float [B, C, H, W] in [0, 1]; results may leave that range by amounts of the size of ``step``.
         network: images to logits [B, K], each example independent of the others.
         weights: w, float [B, K], on any device.
-        step: root mean square change of a pixel.
-        by_confidence: whether to scale the change of each image by ``max_k softmax(network(x) / tau)_k``.
+        step: root mean square change of a pixel where the network is certain.
 
     Returns:
         [B, C, H, W], without a gradient; an image whose gradient is zero is unchanged.
@@ -36,5 +30,5 @@ def diversified(
     smallest = torch.finfo(gradient.dtype).tiny
     gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(smallest)
     length = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(smallest)
-    scale = step * probabilities.detach().amax(-1) if by_confidence else probabilities.new_full((len(x),), step)
+    scale = step * probabilities.detach().amax(-1)
     return (x + scale[:, None, None, None] * gradient / length).detach()

@@ -222,8 +222,8 @@ class Method(ABC):
         return ()
 
     def terms(self, size: int) -> int:
-        """How many terms [M, B, K] the predictor returns; only asked of methods that are ``nested``."""
-        return 1
+        """How many terms [M, B, K] the predictor returns; only used for methods that are ``nested``."""
+        return size
 
     def fit(self, part: Part, context: FitContext) -> torch.nn.Module | Mapping[str, torch.Tensor]:
         """Train one part; return the module (its state is stored) or the tensors to store."""

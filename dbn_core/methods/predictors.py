@@ -139,9 +139,6 @@ class PairMixture(nn.Module):
         at: block whose outputs the heads read.
         heads: one for each pair, in the order 01, 02, 12, 03, ...; each reads the two feature maps concatenated along
             the channels, [B, 2C, H, W].
-
-    Raises:
-        ValueError: the number of heads is not n (n - 1) / 2.
     """
 
     def __init__(self, networks: Iterable[Classifier], at: str, heads: Iterable[nn.Module]) -> None:
@@ -150,11 +147,6 @@ class PairMixture(nn.Module):
         self.features = nn.ModuleList(features for features, _ in splits)
         self.own_heads = nn.ModuleList(head for _, head in splits)
         self.heads = nn.ModuleList(heads)
-        pairs = len(splits) * (len(splits) - 1) // 2
-        if len(self.heads) != pairs:
-            raise ValueError(
-                f"{len(splits)} networks make {pairs} pairs, not {len(self.heads)}: give one head for each pair"
-            )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to [n (n + 1) / 2, B, K]."""

@@ -1,7 +1,7 @@
-"""The one registry of methods, and the spec strings that address them.
+"""The registry of methods, and the spec strings that name them.
 
-A method is found in the table ``METHODS`` (``baselines`` fills it), in the entry-point group ``dbn_bench.methods``,
-and in files named with ``--plugin``.  A plugin that fails to import is an error that shows the reason.
+Methods come from the table ``METHODS``, which ``baselines`` fills, from the entry-point group ``dbn_bench.methods`` and
+from files given with ``--plugin``.  If a plugin fails to import, the error states the reason.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from dbn_core.tables import TABLES, LazyTable
 ENTRY_POINT_GROUP = "dbn_bench.methods"
 
 METHODS: LazyTable[Method] = LazyTable("Method")
-# What is imported: plugin files with their SHA-256, entry points and the built-ins with the version of their package.
+# What is imported: plugin files with their SHA-256; entry points and the built-ins with the version of their package.
 _LOADED: dict[str, str] = {}
-_OF_FILE: dict[str, dict[str, set[str]]] = {}  # what a plugin file registered: names by kind of table
+_OF_FILE: dict[str, dict[str, set[str]]] = {}  # names that a plugin file registered, by kind of table
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<options>.*)\])?")
 
@@ -37,11 +37,11 @@ M = TypeVar("M", bound=type[Method])
 
 
 def register(name: str) -> Callable[[M], M]:
-    """Class decorator that makes a method known as ``name`` (lower case, digits, hyphens).
+    """Class decorator that registers a method as ``name`` (lower case, digits, hyphens).
 
     Raises:
-        PluginError: the name is malformed or taken by another class, or the class is no method with options that all
-            have defaults.
+        PluginError: the name is malformed or taken by another class, the class is not a :class:`Method`, or an option
+            has no default.
     """
     if not _NAME.fullmatch(name):
         raise PluginError(f"Method name '{name}' must be lower-case letters and digits, with hyphens between words.")
@@ -58,18 +58,14 @@ def register(name: str) -> Callable[[M], M]:
 
 def _check_class(name: str, cls: Any) -> None:
     if not (isinstance(cls, type) and issubclass(cls, Method)):
-        raise PluginError(f"Method '{name}' is no subclass of dbn_core.Method: derive the class from it.")
+        raise PluginError(f"Method '{name}' is not a subclass of dbn_core.Method: derive the class from it.")
     if not (isinstance(cls.Config, type) and issubclass(cls.Config, Config)):
-        raise PluginError(f"Method '{name}': its Config is no subclass of dbn_core.Config: derive it from that.")
-    try:
-        words = (cls.title, cls.reference, cls.summary())
-    except Exception as error:
-        raise PluginError(f"Method '{name}': its summary() fails ({error}): leave it out, or mend it.") from error
-    if not all(isinstance(word, str) for word in words):
-        raise PluginError(f"Method '{name}': title, reference and summary() must be text.")
+        raise PluginError(f"Method '{name}': its Config is not a subclass of dbn_core.Config: derive it from that.")
     records = cls.records
     if not (isinstance(records, Mapping) and all(isinstance(word, str) for item in records.items() for word in item)):
-        raise PluginError(f"Method '{name}': records must map names of recorded numbers to what they mean, as text.")
+        raise PluginError(
+            f"Method '{name}': records must map the name of each recorded number to its meaning, as text."
+        )
     required = [option for option, field in cls.Config.model_fields.items() if field.is_required()]
     if required:
         raise PluginError(f"Method '{name}': option '{required[0]}' has no default: give it the paper's value.")
@@ -77,18 +73,18 @@ def _check_class(name: str, cls: Any) -> None:
         cls.Config()
     except ValidationError as error:
         message = error.errors()[0]["msg"]
-        raise PluginError(f"Method '{name}': its default options are refused ({message}): mend them.") from error
+        raise PluginError(f"Method '{name}': its default options are invalid ({message}): correct them.") from error
 
 
 def load_plugin(path: str | Path, sha256: str | None = None) -> None:
-    """Import one plugin file; the methods it registers become known.  A file that was edited is imported again.
+    """Import a plugin file and register its methods.  A file that was edited since is imported again.
 
     Args:
         path: the file.
-        sha256: of the content that is wanted; None: the content as it is now.
+        sha256: expected hash of the content; None accepts any content.
 
     Raises:
-        PluginError: the file is missing, is not the one that is wanted, fails to import, or registers nothing.
+        PluginError: the file is missing, has another hash, fails to import, or registers nothing.
     """
     file = Path(path).resolve()
     known = _LOADED.get(str(file))
@@ -123,7 +119,7 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
     module.__file__ = str(file)
     sys.modules[module.__name__] = module
     try:
-        # From these bytes: cached bytecode may be that of a file with the same size that was written a moment before.
+        # Compile these bytes: cached bytecode may belong to an earlier file of the same size and time.
         _import(
             lambda: exec(compile(source, str(file), "exec", dont_inherit=True), module.__dict__),
             f"Plugin file '{path}'",
@@ -149,14 +145,14 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
 
 
 def loaded(plugins: Iterable[str | Path] = ()) -> dict[str, str]:
-    """Where the methods of this process come from, so that another process can compare.
+    """The origin of this process's methods, for comparison in another process by :func:`load_same`.
 
     Args:
-        plugins: plugin files; those that are not imported yet are imported.
+        plugins: plugin files; they are imported if necessary.
 
     Returns:
-        The SHA-256 of each of these files, by absolute path; for the built-in methods and every installed plugin the
-        version of the package, as it was when that was imported.
+        The SHA-256 of each file by absolute path, and the version of the package of the built-in methods and of every
+        installed plugin, all as of the import.
 
     Raises:
         PluginError: a plugin does not import.
@@ -170,10 +166,10 @@ def loaded(plugins: Iterable[str | Path] = ()) -> dict[str, str]:
 
 
 def load_same(wanted: Mapping[str, str]) -> None:
-    """Import plugin files as another process did, and check that packages have the versions that it has.
+    """Import the plugin files of another process, and check that packages have the same versions as there.
 
     Args:
-        wanted: what :func:`loaded` gave there.
+        wanted: the result of :func:`loaded` there.
 
     Raises:
         PluginError: a file or a version differs, or a plugin does not import.
@@ -190,7 +186,7 @@ def load_same(wanted: Mapping[str, str]) -> None:
 
 
 def plugin_of(name: str) -> tuple[str, str] | None:
-    """The plugin file that a method comes from and the SHA-256 of what was imported; None for any other method."""
+    """The plugin file of a method and the SHA-256 of the imported content; None for methods of packages."""
     for file, names in _OF_FILE.items():
         if name in names[METHODS.kind] and file in _LOADED:
             return file, _LOADED[file]
@@ -198,7 +194,7 @@ def plugin_of(name: str) -> tuple[str, str] | None:
 
 
 def load_all() -> None:
-    """Import every installed plugin (once).
+    """Import all installed plugins, once.
 
     Raises:
         PluginError: an installed plugin does not import, or registers nothing.
@@ -220,7 +216,7 @@ def _home(entry: type[Method] | str) -> str:
 
 @cache
 def _installed(find: Callable[..., Iterable[EntryPoint]], path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Entry points of the packages on ``path``: to read what all packages offer takes longer than to plan a method."""
+    """Entry points of the packages on ``path``; cached, since reading them takes longer than planning a method."""
     return tuple(find(group=ENTRY_POINT_GROUP))
 
 
@@ -233,18 +229,18 @@ def _import(load: Callable[[], Any], what: str) -> None:
         if isinstance(error, KeyboardInterrupt):
             raise
         raise PluginError(
-            f"{what} does not import: {type(error).__name__}: {error}. Mend it, or leave it out."
+            f"{what} does not import: {type(error).__name__}: {error}. Correct it, or leave it out."
         ) from error
 
 
 def methods() -> dict[str, type[Method]]:
-    """All known methods by name, sorted."""
+    """All methods by name, sorted."""
     load_all()
     return dict(METHODS)
 
 
 def method_named(name: str) -> type[Method]:
-    """The class of a method; raises SpecError when there is none of that name."""
+    """The class of a method; raises SpecError for an unknown name."""
     if name not in METHODS:
         load_all()
     if name not in METHODS:
@@ -257,10 +253,10 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
 
     Args:
         spec: name, with options in brackets.
-        options: further options, as a suite file gives them; they must not repeat one of the spec.
+        options: further options, as in a suite file; they must not repeat those of the spec.
 
     Raises:
-        SpecError: unknown method or option, or a value that the option does not take.
+        SpecError: unknown method or option, or an invalid value.
         PluginError: the method's constructor fails.
     """
     match = _SPEC.fullmatch(spec.strip())
@@ -288,7 +284,7 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
     except Exception as error:
         raise PluginError(
             f"Method '{name}' cannot be built from its options ({type(error).__name__}: {error}): let __init__ take "
-            "the config alone and hand it on, or leave it out."
+            "the config alone and pass it on, or leave it out."
         ) from error
 
 
@@ -310,7 +306,7 @@ def _config(cls: type[Method], values: Mapping[str, Any]) -> Any:
 def canonical(method: Method) -> str:
     """The spec in canonical form: options that differ from the defaults, in alphabetical order.
 
-    Two specs that mean the same give the same text; keys, tables and file names all use it.
+    Specs with the same meaning have the same canonical form; keys, tables and file names use it.
     """
     body = ",".join(f"{key}={_text(value)}" for key, value in sorted(method.config.spec_options().items()))
     return f"{method.name}[{body}]" if body else method.name

@@ -33,13 +33,13 @@ from dbn_core.train.recipe import Recipe
 
 # Seconds between checkpoints: short enough to lose little, long enough to cost nothing.
 CHECKPOINT_SECONDS = 30.0
-# Seconds between two looks at the monitor.
+# Seconds between two calls of the monitor.
 MONITOR_SECONDS = 1.0
 
 
 @dataclass
 class TrainLog:
-    """What a training run did and cost."""
+    """Length, cost and losses of a training run."""
 
     epochs: int = 0
     steps: int = 0
@@ -51,9 +51,9 @@ class TrainLog:
 
 
 def learning_rate(step: int, total: int, warmup: int, recipe: Recipe) -> float:
-    """Linear warm-up from 1 % of the peak, then cosine to zero over what is left (or constant).
+    """Linear warm-up from 1 % of the peak, then a cosine to zero over the remaining steps, or a constant rate.
 
-    With ``cosine_length`` above 1 the cosine is that much longer than the run, which so ends above zero.
+    With ``cosine_length`` above 1 the cosine is longer than the run by that factor, so that the run ends above zero.
     """
     if step < warmup:
         return recipe.lr * (0.01 + 0.99 * step / warmup)
@@ -94,35 +94,37 @@ def train(
     monitor: Monitor | None = None,
     run_name: str = "training",
 ) -> TrainLog:
-    """Train ``module`` in place by the recipe; on return it holds the weights to keep and is in evaluation mode.
+    """Train ``module`` in place by the recipe; afterwards it has the weights to keep and is in evaluation mode.
 
-    What ``step`` and ``module`` draw from the global generators (dropout) is resumed from the checkpoint like all the
-    rest; the caller seeds them, and sees to it that ``evaluate`` draws from others (:func:`dbn_core.rng.seeded`).
+    The checkpoint includes the global generators, from which ``step`` and ``module`` may draw (dropout).  The caller
+    seeds them and makes sure that ``evaluate`` does not draw from them (:func:`dbn_core.rng.seeded`).
 
     Args:
         module: its trainable parameters are optimised; it is put into training mode.
-        step: maps a :class:`Batch` to a scalar loss; runs under autocast where the recipe says bf16.
+        step: maps a :class:`Batch` to a scalar loss; runs under autocast if the recipe says bf16.
         split: training images and labels.
-        flip: whether mirrored images are allowed, when the recipe leaves it to the data.
-        generator: drives order, augmentation and mixup, and the draws of ``step`` from it.
-        views: take the images from these views, one view an epoch, instead of augmenting online.
-        evaluate: validation (accuracy, NLL) of a module; needed when ``recipe.keep`` is not ``last``.
-        checkpoint: file to resume from and to write to every half minute, also in the middle of an epoch.  The caller
-            removes it once the result is safe.  One that is damaged, or of another module or recipe, counts as none.
-        counters: what ``step`` counts; kept in the checkpoint, so that a resumed run counts on.
-        monitor: receives the progress; may ask the training to stop.
+        flip: whether to flip images if the recipe leaves that to the data.
+        generator: source of the order, the augmentation and mixup; ``step`` may draw from it, too.
+        views: take the images from these views, one view per epoch, instead of augmenting online.
+        evaluate: validation accuracy and NLL of a module; required unless ``recipe.keep`` is ``last``.
+        checkpoint: file to resume from, which is written every half minute, also within an epoch.  The caller removes
+            it after storing the result.  A damaged one, or one of another module or recipe, is ignored.
+        counters: numbers that ``step`` counts; the checkpoint includes them.
+        monitor: receives the progress and may stop the training.
         run_name: name of the run in error messages.
 
     Raises:
         TrainingDivergedError: the loss became NaN or infinite.
-        TrainingStoppedError: the monitor asked for it; the checkpoint is written.
-        PluginError: the module has state that no checkpoint can hold.
+        TrainingStoppedError: the monitor stopped the training; the checkpoint is written.
+        PluginError: the module has state that cannot be stored in a checkpoint.
     """
     if checkpoint:
-        check_storable(module.state_dict())  # now, and not after the first half minute
+        check_storable(module.state_dict())  # fail now rather than after half a minute
     module.to(device).to(memory_format=torch.channels_last)
     optimizer, log, watch = make_optimizer(module, recipe), TrainLog(), monitor or Monitor()
-    average = AveragedModel(module, multi_avg_fn=_ema(recipe.ema_decay), use_buffers=True) if recipe.ema_decay else None
+    average = None
+    if recipe.ema_decay:
+        average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
     state = _State(module, optimizer, average, generator, recipe, device, log, {} if counters is None else counters)
     if checkpoint and (found := read_checkpoint(checkpoint)) and state.fits(*found):
         state.restore(*found)
@@ -171,13 +173,13 @@ def train(
                 last_seen, current = now, float(state.losses[-1])
                 watch.update(progress(current))
                 stop = watch.should_stop()
-                # Never keep weights that a diverged loss has spoilt: the last checkpoint is better than those.
+                # Weights of a diverged training must not replace the last checkpoint.
                 if math.isfinite(current) and (stop or now - last_saved > CHECKPOINT_SECONDS):
                     save()
                     last_saved = time.monotonic()
                 if stop:
                     raise TrainingStoppedError(
-                        f"{run_name} was stopped: run it again, and it goes on from its checkpoint."
+                        f"{run_name} was stopped: run it again to resume it from its checkpoint."
                     )
         log.loss = float(torch.stack(state.losses).mean())
         if not math.isfinite(log.loss):
@@ -210,7 +212,7 @@ def train(
 
 @dataclass
 class _State:
-    """State of a training between steps, as stored in a checkpoint."""
+    """State of a training between two steps, as a checkpoint stores it."""
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
@@ -222,11 +224,11 @@ class _State:
     counters: dict[str, int]
     best: tuple[float, dict[str, torch.Tensor]] | None = None
     losses: list[torch.Tensor] = field(default_factory=list)  # of the steps of the current epoch
-    _begin: torch.Tensor | None = None  # state of the generator when the current epoch began
-    _resume: torch.Tensor | None = None  # state to go on with, in the middle of an epoch
+    _begin: torch.Tensor | None = None  # state of the generator at the beginning of the current epoch
+    _resume: torch.Tensor | None = None  # state of the generator at which to resume within an epoch
 
     def order(self, split: Split, batch_size: int) -> Iterator[torch.Tensor]:
-        """The remaining batches of the current epoch, the same as without an interruption."""
+        """The remaining batches of the current epoch, equal to those of an uninterrupted run."""
         if self._resume is not None:
             assert self._begin is not None
             self.generator.set_state(self._begin)
@@ -256,7 +258,7 @@ class _State:
         write_checkpoint(path, groups, meta)
 
     def fits(self, groups: dict[str, dict[str, torch.Tensor]], meta: dict[str, Any]) -> bool:
-        """Whether a checkpoint has this recipe and the shapes of this module, which an edited method may not have."""
+        """Whether a checkpoint has this recipe and the shapes of this module; the method may have been edited."""
         wanted = {"module": self.module.state_dict()}
         wanted |= {"average": self.average.state_dict()} if self.average is not None else {}
         return meta.get("recipe") == self.recipe.key() and all(
@@ -282,7 +284,3 @@ class _State:
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _ema(decay: float | None) -> Callable[..., Any] | None:
-    return get_ema_multi_avg_fn(decay) if decay is not None else None
