@@ -20,6 +20,7 @@ from dbn_core.metrics.scores import Array, by_example
 _GRID = 2001  # points of the smooth calibration error, on [0, 1]
 _TRAPEZOIDS = np.r_[0.5, np.ones(_GRID - 2), 0.5]  # weights of its integral, in grid steps
 _SMALLEST_WIDTH = 1e-3  # of its kernel
+_LEAST = -750.0  # of log-probabilities: its exponential is 0, and a product with that is not NaN
 _NEAR = 0.05  # share of the examples that estimates the error rate at a threshold
 
 
@@ -211,14 +212,13 @@ def mutual_information(terms: Array) -> Array:
     """
 
     def of_block(terms: Array) -> Array:
-        probs = np.exp(terms.astype(np.float64))
-        return np.clip(_entropy(probs.mean(1)) - _entropy(probs).mean(1), 0.0, None)
+        logs = np.maximum(terms.astype(np.float64), _LEAST)
+        probs = np.exp(logs)
+        mean = probs.mean(1)
+        own = np.multiply(probs, logs, out=probs).sum(-1).mean(1)
+        return np.clip(own - (mean * np.log(np.where(mean > 0, mean, 1.0))).sum(-1), 0.0, None)
 
     return by_example(of_block, np.asarray(terms).transpose(1, 0, 2))
-
-
-def _entropy(probs: Array) -> Array:
-    return -(probs * np.log(np.where(probs > 0, probs, 1.0))).sum(-1)
 
 
 def disagreement(terms: Array) -> Array:

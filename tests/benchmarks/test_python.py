@@ -16,6 +16,7 @@ from dbn_core.data import sources
 from dbn_core.data.augment import to_float
 from dbn_core.data.cifar10_jpeg import Cifar10JpegSource
 from dbn_core.errors import DataError, SpecError
+from dbn_core.tasks.class_scores import score_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = "cifar10-cpu"
@@ -52,6 +53,25 @@ def test_evaluation_of_an_ensemble_is_its_row() -> None:
     assert found.calibrated_dee == pytest.approx(2.0, abs=1e-6)
     assert found.augrc_dee == pytest.approx(2.0, abs=1e-6)
     assert found.dee_interval[0] <= 2 <= found.dee_interval[1]
+
+
+def test_scores_of_uncertainty_are_those_that_dense_kernels_and_counting_gave() -> None:
+    """Computed from the released predictions by other code: smooth ECE and AUGRC in %, MI in nats, sizes of sets."""
+    given = load_predictions(SUITE, "DE@8")
+    arrays = {"test": given.log_probs, "test_labels": given.labels}
+    arrays |= {"validation": given.validation_log_probs, "validation_labels": given.validation_labels}
+    for size, (smooth, information) in {1: (5.60, None), 2: (2.35, 0.046), 4: (1.37, 0.073), 8: (1.08, 0.089)}.items():
+        found = {name: values.mean() for name, values in score_arrays(arrays, size).examples.items()}
+        assert 100 * found["smece"] == pytest.approx(smooth, abs=0.006)
+        assert found.get("mutual_information") == (information and pytest.approx(information, abs=6e-4))
+        if size > 1:
+            assert found["disagreement"] == pytest.approx(0.109, abs=5e-4)
+    rows = load_results(SUITE).set_index(["family", "size"]).sort_index()
+    sizes = [rows.loc[("de", size), "lac_size_mean"] for size in (1, 2, 4, 8)]
+    assert sizes == pytest.approx([1.279, 1.213, 1.173, 1.130], abs=6e-4)
+    curve = [100 * rows.loc[("de", size), "augrc_mean"] for size in range(1, 9)]
+    assert curve == pytest.approx([1.767, 1.410, 1.294, 1.238, 1.199, 1.169, 1.151, 1.136], abs=6e-4)
+    assert rows.loc[("ts", 1), "dee_augrc"] == -np.inf  # a temperature is not worth a member
 
 
 def test_a_member_and_a_method_predict_as_stored(monkeypatch: pytest.MonkeyPatch) -> None:

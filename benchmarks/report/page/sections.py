@@ -212,9 +212,11 @@ def _shifted(results: Results) -> list[Section]:
     if "outside" in tables:
         blocks = tables["outside"].blocks
         only = f" ({blocks[0].title})" if len(blocks) == 1 else ""
+        by = ["by the largest probability", "by the predictive entropy"]
+        by += ["of several members by their mutual information"] * any("mutual" in x for x in tables["outside"].header)
         note = (
-            "Detection of as many out-of-distribution images as there are test images, by the largest probability, by "
-            "the predictive entropy and, of several members, by their mutual information. Clean test images are the "
+            "Detection of as many out-of-distribution images as there are test images, "
+            f"{', '.join(by[:-1])} and {by[-1]}. Clean test images are the "
             "positive class; FPR95 is the share of the others that pass at the threshold that 95 % of the test images "
             "pass. The scores are of whole sets, so their intervals cover other trainings and not other images."
         )
@@ -289,8 +291,8 @@ def conventions(results: Results) -> list[str]:
         "A leading c marks a score after temperature scaling, fitted on the validation split.",
         "KL to ensemble: mean Kullback-Leibler divergence from the full ensemble's prediction to the method's.",
         "DEE (deep-ensemble equivalent): the number of members, linearly interpolated, at which a deep ensemble of "
-        "this suite has the method's NLL; (calibrated) uses NLL after temperature scaling, (AUGRC) the AUGRC. It is "
-        "censored outside the "
+        "this suite has the method's NLL; (calibrated) uses NLL after temperature "
+        f"scaling{', (AUGRC) the AUGRC' if results.curves_of('uncertainty') else ''}. It is censored outside the "
         f"measured curve: < 1 is worse than one network, > {results.max_size or 'M'} is better than the largest "
         "ensemble. Its interval includes the uncertainty of the curve. Fitted: on the curve that least squares, "
         "weighted by M², fit to the ensembles of M members, where the measured curve is censored.",
