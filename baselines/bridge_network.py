@@ -72,7 +72,7 @@ class BridgeNetwork(Method):
     title = "BN"
     reference = "Yun et al., 2023, arXiv 2306.11304"
     nested = True
-    version = 2  # BatchNorm statistics are refreshed on augmented images
+    version = 2  # BatchNorm statistics are refreshed on augmented images, and curves see no cutmix
 
     class Config(BridgeNetworkConfig):
         """See :class:`BridgeNetworkConfig`."""
@@ -177,7 +177,8 @@ class BridgeNetwork(Method):
         recipe = context.student_recipe(
             **self._solver("best_accuracy"),
             epochs=self.config.curve_epochs or context.recipe.epochs,
-            mixup=0.0,  # the labels are those of whole images
+            mixup=0.0,
+            cutmix=0.0,  # the labels are those of whole images
             weight_decay=self.config.curve_weight_decay,
         )
         context.train(curve, step, recipe, predict=predict, step_generator=generator)

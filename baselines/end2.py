@@ -39,7 +39,8 @@ class EnsembleDistributionDistillation(Method):
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers; how it predicts does not change how it is trained."""
         config, members = self.config, tuple(range(size))
-        return [Part("student", members, settings=config.key(exclude={"prediction"}), teacher_mixup=config.mixup)]
+        settings, images = config.key(exclude={"prediction"}), config.augmentation()
+        return [Part("student", members, (), settings, teacher_mixup=config.mixup, teacher_augmentation=images)]
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train the student on the proxy Dirichlet of the teachers."""

@@ -69,7 +69,7 @@ class EnsembleDistillation(Method):
         config = self.config
         members = tuple(range(size))
         shown = config.mixup if config.teachers_per_image is None else None  # drawn teachers always run online
-        return [Part("student", members, teacher_mixup=shown)]
+        return [Part("student", members, teacher_mixup=shown, teacher_augmentation=config.augmentation())]
 
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
         """That of a student of as many teachers as answer for each image."""

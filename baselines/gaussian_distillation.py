@@ -48,6 +48,7 @@ class GaussianDistillation(Method):
                 tuple(range(size)),
                 settings=config.key(exclude={"draws"}),
                 teacher_mixup=config.mixup,
+                teacher_augmentation=config.augmentation(),
             )
         ]
 

@@ -63,7 +63,7 @@ class Hydra(Method):
     def parts(self, size: int) -> list[Part]:
         """One student of all teachers."""
         config, members = self.config, tuple(range(size))
-        return [Part("student", members, teacher_mixup=config.mixup)]
+        return [Part("student", members, teacher_mixup=config.mixup, teacher_augmentation=config.augmentation())]
 
     def heads(self, size: int) -> int:
         """How many heads learn from ``size`` teachers."""

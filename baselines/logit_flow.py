@@ -103,6 +103,7 @@ class FlowMatchingDistillation(Method):
             weight_decay=0.0,
             epochs=config.flow_epochs,
             mixup=config.flow_mixup,
+            **config.augmentation(),
         )
         predictor = self._predictor(student, flow, context)
         context.train(

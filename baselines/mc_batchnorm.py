@@ -65,7 +65,7 @@ class MonteCarloBatchNorm(Method):
         from dbn_core.train.statistics import batch_statistics
 
         config, train, draws = self.config, context.data.train, context.generator("batches")
-        recipe = context.recipe.replace(mixup=0.0)
+        recipe = context.recipe.replace(mixup=0.0, cutmix=0.0)
         mirrored = context.data.flip if recipe.flip is None else recipe.flip
         count, found = min(config.batch_size, len(train)), []
         for _ in range(config.samples):

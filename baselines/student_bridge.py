@@ -96,14 +96,14 @@ class StudentBridge(Method):
         parts = [dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)]
         # The members of a part and the key of the student identify the teachers.
         settings = config.key(exclude={"source_members", "bridge_from", "members_per_bridge"})
+        shown: dict[str, Any] = {"teacher_mixup": config.bridge_mixup, "teacher_augmentation": config.augmentation()}
         if config.joint:
             members = tuple(sorted({*student.members, *(member for group in groups for member in group)}))
             settings["groups"] = [list(group) for group in groups]
-            return [*parts, Part("joint", members, (student.name,), settings, teacher_mixup=config.bridge_mixup)]
-        return parts + [
-            Part(f"bridge-{index}", group, (student.name,), settings, teacher_mixup=config.bridge_mixup)
-            for index, group in enumerate(groups, 1)
-        ]
+            return [*parts, Part("joint", members, (student.name,), settings, **shown)]
+        names = [f"bridge-{index}" for index in range(1, len(groups) + 1)]
+        needs = (student.name,)
+        return parts + [Part(name, group, needs, settings, **shown) for name, group in zip(names, groups, strict=True)]
 
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
         """The student is ED's, a bridge that of ``direct``; together they cost as much as the network."""
@@ -141,7 +141,6 @@ class StudentBridge(Method):
         """
         import torch
 
-        from baselines.dbn.training import bridge_recipe
         from dbn_core.bridge.denoiser import kl_to
         from dbn_core.bridge.process import target_logits
         from dbn_core.distillation import ed_loss
@@ -166,8 +165,14 @@ class StudentBridge(Method):
             ends = (current["source"], current["bridges"]) if joint else (source, current)
             return self._predictor(*ends)(images).logsumexp(0)
 
-        # As of `direct`: AdamW and an average of the weights.
-        context.train(trained, step, bridge_recipe(self._direct().config, context), predict=predict)
+        context.train(trained, step, self._recipe(context), predict=predict)
+
+    def _recipe(self, context: FitContext) -> Recipe:
+        """As of ``direct``: AdamW and an average of the weights."""
+        from baselines.dbn.training import bridge_recipe
+
+        recipe = context.recipe.replace(**self.config.augmentation())
+        return bridge_recipe(self._direct().config, dataclasses.replace(context, recipe=recipe))
 
     def _direct(self) -> DirectRegression:
         """The method whose recipe bridges follow."""

@@ -98,6 +98,10 @@ def _check_part(part: Part, size: int, seen: set[str]) -> None:
     if part.settings is not None:
         _json(f"the settings of part '{name}'", dict(part.settings))
     require(part.teacher_mixup is None or part.teacher_mixup >= 0, f"part '{name}': teacher_mixup must be at least 0")
+    if unknown := set(part.teacher_augmentation) - {"crop_pad", "flip", "cutmix"}:
+        raise ContractError(
+            f"part '{name}': teacher_augmentation takes crop_pad, flip and cutmix, not '{min(unknown)}'"
+        )
     require(not (part.owner and part.settings is None), f"part '{name}' has an owner: give it the owner's settings")
 
 

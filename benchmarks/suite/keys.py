@@ -19,7 +19,7 @@ from dbn_core.methods.method import Method, Part
 
 FORMAT = 2
 # The fields of a training recipe on which stored views depend, and the teachers' logits on them.
-_OF_VIEWS = ("crop_pad", "flip", "mixup", "precision")
+_OF_VIEWS = ("crop_pad", "flip", "mixup", "cutmix", "precision")
 
 
 def base_recipe(suite: Suite, data: DataFacts, repetition: int) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def build_predictor(method: Method, size: int, context: PredictContext) -> nn.Mo
 def make_views(split: Split, recipe: Recipe, flip: bool, count: int, axes: Mapping[str, object]) -> Views:
     """``count`` augmented copies of a split, as the recipe says; ``flip`` where it leaves that to the data."""
     flip = flip if recipe.flip is None else recipe.flip
-    return Views(split, Augmentation(recipe.crop_pad, flip, recipe.mixup), count, axes)
+    return Views(split, Augmentation(recipe.crop_pad, flip, recipe.mixup, recipe.cutmix), count, axes)
 
 
 @torch.no_grad()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from dbn_core.data.augment import crop, draw_flips, draw_offsets, mirror, mix, mixup_coefficients, to_float
+from dbn_core.data.augment import crop, draw_flips, draw_offsets, mirror, to_float
 from dbn_core.data.dataset import Split
+from dbn_core.data.mixing import draw_mixtures
 from dbn_core.train.recipe import Recipe
 
 
@@ -18,8 +19,8 @@ class Batch:
     Attributes:
         images: float [B, C, H, W] in [0, 1], cropped, flipped and mixed.
         labels: int64 [B], of the images before mixing.
-        partner_labels: int64 [B], of the images mixed in; equal to ``labels`` without mixup.
-        lam: float [B, 1], the weight of the partner; 0 without mixup.
+        partner_labels: int64 [B], of the images mixed in; equal to ``labels`` without mixing.
+        lam: float [B, 1], the share of the partner: its weight in mixup, its part of the pixels in cutmix.
         indices: int64 [B], positions in the training split.
         mixed: the images before mixing and their partners, float [B, C, H, W] each; None without mixup.
         view: number of the stored view; None for a batch that was augmented online.
@@ -62,11 +63,12 @@ def make_batch(
     if flip:
         images = mirror(images, draw_flips(len(images), generator))
     lam, partners, mixed = torch.zeros(len(labels), 1, device=device), labels, None
-    if recipe.mixup:
-        weights = mixup_coefficients(len(labels), recipe.mixup, generator, recipe.mixup_per == "example")
+    if recipe.mixup or recipe.cutmix:
+        size, alphas = (images.shape[-2], images.shape[-1]), (recipe.mixup, recipe.cutmix)
+        mixtures = draw_mixtures(len(labels), size, *alphas, generator, recipe.mixup_per == "example")
         permutation = torch.randperm(len(labels), generator=generator).to(device)
-        lam, partners = weights.to(device)[:, None], labels[permutation]
+        lam, partners = mixtures.lam.to(device)[:, None], labels[permutation]
         mixed = images, images[permutation]
-        images = mix(*mixed, weights)
+        images = mixtures.apply(*mixed)
     images = images.contiguous(memory_format=torch.channels_last)
     return Batch(images, labels, partners, lam, indices, mixed)

@@ -14,19 +14,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dbn_core.data.augment import crop, draw_flips, draw_offsets, mirror, mix, mixup_coefficients, to_float
+from dbn_core.data.augment import crop, draw_flips, draw_offsets, mirror, to_float
 from dbn_core.data.batch import Batch
 from dbn_core.data.dataset import Split
+from dbn_core.data.mixing import Mixtures, draw_mixtures
 from dbn_core.rng import generator
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How the images of a view are made: padding of the crop in pixels, whether to flip, alpha of mixup."""
+    """How the images of a view are made: padding of the crop in pixels, whether to flip, alphas of mixup and cutmix."""
 
     crop_pad: int
     flip: bool
     mixup: float
+    cutmix: float = 0.0
+
+    def axes(self) -> dict[str, Any]:
+        """Seed axes; cutmix came later, so that views without it have the seeds that they had before."""
+        return {name: value for name, value in vars(self).items() if value or name != "cutmix"}
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,14 @@ class _Draws:
 
     offsets: Tensor  # int64 [2, N]
     mirrored: Tensor  # bool [N]
-    lam: Tensor  # float [N], the partner's weight
+    mixtures: Mixtures  # of all N
     partner: Tensor  # int64 [N]
 
     def to(self, device: torch.device) -> _Draws:
         """The same draws on ``device``."""
-        return _Draws(*(draws.to(device) for draws in vars(self).values()))
+        return _Draws(
+            self.offsets.to(device), self.mirrored.to(device), self.mixtures.to(device), self.partner.to(device)
+        )
 
 
 class Views:
@@ -51,9 +59,13 @@ class Views:
 
     Args:
         split: the training split.
-        augmentation: crop, flip and mixup; each example has its own mixup weight, and a partner from the whole split.
-        count: V, at least 1.
-        axes: seed axes; together with ``augmentation`` they determine every random number.
+        augmentation: crop, flip and mixtures of the views; each example is mixed by a draw of its own, and its partner
+            is any other of the split.
+        count: V.
+        axes: seed axes; they and ``augmentation`` fix every random number.
+
+    Raises:
+        SpecError: V is below 1.
     """
 
     def __init__(self, split: Split, augmentation: Augmentation, count: int, axes: Mapping[str, Any]) -> None:
@@ -63,10 +75,11 @@ class Views:
     def _draws(self, view: int) -> _Draws:
         if self._current is None or self._current[0] != view:
             how, n = self.augmentation, len(self.split)
-            draw = generator(**self.axes, purpose="view", view=view, augmentation=vars(how))
+            draw = generator(**self.axes, purpose="view", view=view, augmentation=how.axes())
             offsets, mirrored = draw_offsets(n, how.crop_pad, draw), draw_flips(n, draw)
-            lam = mixup_coefficients(n, how.mixup, draw, per_example=True)
-            draws = _Draws(offsets, mirrored, lam, torch.randperm(n, generator=draw))
+            size = self.split.images.shape[-2], self.split.images.shape[-1]
+            mixtures = draw_mixtures(n, size, how.mixup, how.cutmix, draw)
+            draws = _Draws(offsets, mirrored, mixtures, torch.randperm(n, generator=draw))
             self._current = view, draws.to(self.split.images.device)
         return self._current[1]
 
@@ -84,10 +97,10 @@ class Views:
         own = self._own(indices, draws).to(device)
         labels = self.split.labels[indices].to(device)
         images, mixed, partner_labels, lam = own, None, labels, torch.zeros(len(indices), 1, device=device)
-        if self.augmentation.mixup:
-            partners, weights = draws.partner[indices], draws.lam[indices]
+        if self.augmentation.mixup or self.augmentation.cutmix:
+            partners, mixtures = draws.partner[indices], draws.mixtures[indices]
             mixed = own, self._own(partners, draws).to(device)
             partner_labels = self.split.labels[partners].to(device)
-            images, lam = mix(*mixed, weights), weights.to(device)[:, None]
+            images, lam = mixtures.apply(*mixed), mixtures.lam.to(device)[:, None]
         images = images.contiguous(memory_format=torch.channels_last)
         return Batch(images, labels, partner_labels, lam, indices, mixed, view)

@@ -285,12 +285,14 @@ class FitContext(Workspace):
             "crop_pad": recipe.crop_pad,
             "flip": self.data.flip if recipe.flip is None else recipe.flip,
             "mixup": recipe.mixup,
+            "cutmix": recipe.cutmix,
         }
         for name, value in vars(views.augmentation).items():
             if wanted[name] != value:
                 raise SpecError(
                     f"{self.run_name}: its recipe has {name} = {wanted[name]}, its teachers' stored views {value}: "
-                    "declare the mixup in Part(teacher_mixup=...), or use online teachers."
+                    "declare the mixup and what else differs in Part(teacher_mixup=..., teacher_augmentation=...), or "
+                    "use online teachers."
                 )
 
 

@@ -55,6 +55,8 @@ class Part:
         teacher_mixup: for parts that use :meth:`FitContext.teach`: alpha of the per-example mixup of the images that
             the members are shown, 0 for none.  A suite with ``teachers = "views(V)"`` then computes the members'
             logits beforehand, once for all parts.  ``None``: the members do not teach, or always online.
+        teacher_augmentation: ``crop_pad``, ``flip`` and ``cutmix`` of those images, where they differ from the members'
+            recipe; the recipe that the part is trained by must have the same.
         owner: the method that the part belongs to, when that is another one than lists it: results that are stored
             under either are then the same, so ``fit`` must do what the owner's does, and ``settings`` be its own.
     """
@@ -64,11 +66,12 @@ class Part:
     needs: tuple[str, ...] = ()
     settings: Mapping[str, Any] | None = field(default=None)
     teacher_mixup: float | None = None
+    teacher_augmentation: Mapping[str, Any] = field(default_factory=dict)
     owner: type[Method] | None = None
 
     def teacher_recipe(self, recipe: Recipe) -> Recipe:
         """The members' recipe with the augmentation of the images on which they teach this part."""
-        return recipe.replace(mixup=self.teacher_mixup or 0.0)
+        return recipe.replace(mixup=self.teacher_mixup or 0.0, **self.teacher_augmentation)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Options that students share: how long each is trained, at what rate, and with what mixup.  Imports no torch.
+"""Options that students share: how long each is trained, at what rate, and on which images.  Imports no torch.
 
 The members' own training stays as the suite says, so a student may be trained longer and on images mixed otherwise;
 its teachers see the very images that it sees (Beyer et al., 2022, arXiv 2106.05237: consistent and patient teaching).
@@ -13,8 +13,28 @@ from pydantic import Field
 from dbn_core.methods.method import Config
 
 
-class StudentOptions(Config):
-    """Training of a student that is a network of the suite's own kind."""
+class ImageOptions(Config):
+    """What a student sees, where that is not what the members saw in their training."""
+
+    cutmix: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="alpha of cutmix, half of the time where there is mixup too; default: as the members",
+    )
+    crop_pad: int | None = Field(
+        None, ge=0, le=1000, description="pixels of padding of the random crops; default: as the members"
+    )
+    flip: bool | None = Field(None, description="mirrored images too; default: as the members")
+
+    def augmentation(self) -> dict[str, Any]:
+        """The fields of the members' recipe that these options change, as ``Part.teacher_augmentation`` wants them."""
+        given = {"cutmix": self.cutmix, "crop_pad": self.crop_pad, "flip": self.flip}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class StudentOptions(ImageOptions):
+    """Images and training of a student that is a network of the suite's own kind."""
 
     mixup: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="alpha of per-example mixup of the student's images"
@@ -26,4 +46,5 @@ class StudentOptions(Config):
 
     def changes(self) -> dict[str, Any]:
         """Arguments for :meth:`FitContext.student_recipe`."""
-        return self.model_dump(include={"mixup", "lr_scale", "batch_size", "weight_decay", "epochs"})
+        names = {"mixup", "lr_scale", "batch_size", "weight_decay", "epochs"}
+        return self.model_dump(include=names) | self.augmentation()

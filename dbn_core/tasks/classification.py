@@ -67,7 +67,7 @@ class Classification(Task):
 
         def step(batch: Batch) -> torch.Tensor:
             logits = network(batch.images)
-            if not recipe.mixup:
+            if not (recipe.mixup or recipe.cutmix):
                 return F.cross_entropy(logits, batch.labels)
             own = F.cross_entropy(logits, batch.labels, reduction="none")
             partner = F.cross_entropy(logits, batch.partner_labels, reduction="none")

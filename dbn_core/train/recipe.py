@@ -26,7 +26,8 @@ class Recipe(KeyedOptions):
         crop_pad: zero-padding of the random crop, in pixels; 0 for no crop.
         flip: horizontal flips; not given: wherever a mirrored image of the data set keeps its label.
         mixup: alpha of Beta(alpha, alpha), 0 for none.
-        mixup_per: whether each example or each batch draws its own mixture.
+        cutmix: likewise; with both, each is used half of the time.
+        mixup_per: whether each example or each batch draws its own mixture (cutmix too).
         ema_decay: decay of an exponential moving average of the weights, which is then what is kept; none unless given.
         keep: the weights of the last epoch, or those of the best validation accuracy or NLL.
         precision: ``bf16`` trains under autocast.
@@ -45,7 +46,8 @@ class Recipe(KeyedOptions):
     crop_pad: int = Field(4, ge=0, le=1000)
     flip: bool | None = None  # None: wherever a mirrored image of the data set keeps its label
     mixup: float = Field(0.0, ge=0, allow_inf_nan=False)
-    mixup_per: Literal["example", "batch"] = "example"
+    cutmix: float = Field(0.0, ge=0, allow_inf_nan=False)
+    mixup_per: Literal["example", "batch"] = "example"  # cutmix too
     ema_decay: float | None = Field(None, ge=0, lt=1)
     keep: Literal["last", "best_accuracy", "best_nll"] = "last"
     precision: Literal["fp32", "bf16"] = "fp32"

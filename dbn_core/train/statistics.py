@@ -33,7 +33,7 @@ def refresh_statistics(
     """
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         return
-    seen = recipe.replace(mixup=0.0)
+    seen = recipe.replace(mixup=0.0, cutmix=0.0)
     mirrored = flip if recipe.flip is None else recipe.flip
     order = batches(split, min(_BATCH, len(split)), generator, drop_last=False)
     update_bn((make_batch(split, chosen, seen, mirrored, generator, device).images for chosen in order), network)

@@ -263,7 +263,7 @@ def test_batchnorm_statistics_are_those_of_augmented_images():
     """Crops of white images have black margins: in the input to the first convolution, whose mean then is known."""
     white = Split(torch.full((64, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(64) % 4)
     network = nn.Sequential(nn.BatchNorm2d(1))
-    recipe = RECIPE.replace(crop_pad=4, mixup=0.4)
+    recipe = RECIPE.replace(crop_pad=4, mixup=0.4, cutmix=1.0)
     refresh_statistics(network, white, recipe, False, generator(seed=0), torch.device("cpu"))
     kept = sum(8 - abs(offset - 4) for offset in range(9)) / 9 / 8  # share of rows of a crop that are in the image
     assert float(network[0].running_mean) == pytest.approx(kept**2, abs=0.05)
@@ -275,9 +275,10 @@ def test_batchnorm_statistics_are_those_of_augmented_images():
 
 
 def test_a_curve_is_trained_on_whole_images_with_their_labels(trainings):
-    fit(bn(), 2, recipe=RECIPE.replace(mixup=0.7))
+    fit(bn(), 2, recipe=RECIPE.replace(mixup=0.4, cutmix=1.0))
     curve, bridge = trainings[:2]
-    assert (curve.recipe.mixup, bridge.recipe.mixup) == (0, 0.4)
+    assert (curve.recipe.mixup, curve.recipe.cutmix) == (0, 0)
+    assert bridge.recipe.cutmix == 1
 
 
 def test_a_curve_is_validated_halfway_with_statistics_of_its_own(trainings):

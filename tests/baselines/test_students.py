@@ -16,9 +16,11 @@ from benchmarks.suite.plan import Plan, build_plan
 from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss
+from dbn_core.errors import SpecError
 from dbn_core.methods.context import FitContext, PredictContext, freeze
 from dbn_core.methods.method import Part
-from dbn_core.methods.registry import parse_method
+from dbn_core.methods.registry import methods, parse_method
+from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.spec import NetworkSpec
 from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
@@ -56,12 +58,12 @@ use = "ed"
 label = "Patient ED"
 sizes = [8]
 teachers = "views(30)"
-options = { tau = 1, epochs = 60, mixup = 0.4, lr_scale = 2, width = 2.0 }
+options = { tau = 1, epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
 [[methods]]
 use = "ensemble-of-singles"
 label = "The same without teachers"
 sizes = [1, 4]
-options = { epochs = 60, mixup = 0.4, lr_scale = 2, width = 2.0 }
+options = { epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
 """
 
 
@@ -70,10 +72,31 @@ def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: P
     patient, *alone = made.cells
     views = [made.nodes[key].recipe for key in patient.views]
     assert len(views) == 8
-    assert {(r["count"], r["recipe"]["mixup"]) for r in views} == {(30, 0.4)}
+    assert {(r["count"], r["recipe"]["mixup"], r["recipe"]["cutmix"]) for r in views} == {(30, 0.4, 1.0)}
     assert [len(cell.parts) for cell in alone] == [1, 4]
     assert set(alone[0].parts) < set(alone[1].parts)
     assert not any(cell.members or cell.views for cell in alone)
+
+
+@pytest.mark.parametrize("name", [n for n, cls in methods().items() if issubclass(cls.Config, ImageOptions)])
+def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name: str) -> None:
+    options = {"crop_pad": 3, "flip": False, "cutmix": 0.7}
+    method = parse_method(name, options)
+    assert method.config.augmentation() == options
+    assert parse_method(name).config.augmentation() == {}
+    for part in method.parts(next(s for s in range(1, 9) if _serves(name, s))):
+        if part.teacher_mixup is not None:
+            shown = part.teacher_recipe(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
+            assert (shown.crop_pad, shown.flip, shown.cutmix) == (3, False, 0.7)
+            assert shown.mixup == part.teacher_mixup
+
+
+def _serves(name: str, size: int) -> bool:
+    try:
+        parse_method(name).check_size(size)
+    except SpecError:
+        return False
+    return True
 
 
 # ----------------------------------------------------------------------------------------------------------- heads
@@ -158,16 +181,16 @@ def test_a_saturated_network_moves_nothing_or_as_far_as_asked() -> None:
 
 SHARED = """
 [[methods]]
-use = "ed[epochs=4,mixup=0.4]"
+use = "ed[epochs=4,mixup=0.4,cutmix=1]"
 sizes = [2]
 [[methods]]
-use = "student-bridge[epochs=4,mixup=0.4,bridge_mixup=0]"
+use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,bridge_mixup=0]"
 sizes = [4, 6]
 [[methods]]
 use = "student-bridge[epochs=5]"
 sizes = [4]
 [[methods]]
-use = "student-bridge[epochs=4,mixup=0.4,joint=true]"
+use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,joint=true]"
 sizes = [4]
 """
 
@@ -254,7 +277,7 @@ def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> Non
 
 def test_a_bridge_nears_its_teacher() -> None:
     # One bridge from a student of member 0 to member 1: long trained, it is nearer to that than the student is.
-    method = parse_method(BRIDGE + ",mixup=0,bridge_mixup=0,bridge_lr=0.005,bridge_epochs=60,batch_size=12]")
+    method = parse_method(BRIDGE + ",mixup=0,bridge_mixup=0,bridge_lr=0.005,bridge_epochs=60,batch_size=12,crop_pad=0]")
     parts: dict[str, dict[str, torch.Tensor]] = {}
     recipe, images = Recipe(epochs=2, batch_size=12, lr=0.01, crop_pad=0), dataset().train.images / 255
     for part in method.parts(2):

@@ -28,7 +28,7 @@ MINI = "split_at=block2,score_network=mini,batch_size=8"
 # Without BN: its curve reads one number a step from a generator, which lives on the CPU.
 SPECS = [
     ("ed[mixup=0.4,alpha=0.5]", "stored"),
-    ("hydra[split_at=block2,mixup=0.4]", "online"),
+    ("hydra[split_at=block2,mixup=0.4,cutmix=1]", "online"),
     ("end2", "stored"),
     (f"direct[{MINI},loss=kl]", "online"),
     (f"dbn[{MINI}]", "stored"),
@@ -80,7 +80,8 @@ def waits(spec: str, epochs: int, taught: str) -> tuple[Counter[str], int, int]:
     part: Part = method.parts(3)[0]
     context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
     if taught == "stored" and part.teacher_mixup is not None:
-        context.stored_views = Views(split, Augmentation(1, True, part.teacher_mixup), 2, {})
+        cutmix = part.teacher_recipe(recipe).cutmix
+        context.stored_views = Views(split, Augmentation(1, True, part.teacher_mixup, cutmix), 2, {})
         context.stored_logits = [torch.randn(2, 24, 5, generator=draw).half() for _ in part.members]
     with Waits() as seen:
         method.fit(part, context)
