@@ -34,7 +34,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError
-from dbn_core.metrics.scores import Array, mixture_log_probs
+from dbn_core.metrics.scores import Array
 
 if TYPE_CHECKING:
     from torch import nn
@@ -184,7 +184,7 @@ def evaluate(
     return Evaluation(
         float(scores.values("acc").mean()),
         float(scores.values("nll").mean()),
-        _ece(full["test"], full["test_labels"]),
+        float(scores.values("ece").mean()),
         mean("cnll"),
         raw.value,
         (raw.low, raw.high),
@@ -260,9 +260,3 @@ def _arrays(what: Any, plan: Plan, repetition: int, store: Store) -> tuple[dict[
 
 def _terms(log_probs: Array) -> Array:
     return log_probs[None] if log_probs.ndim == 2 else log_probs
-
-
-def _ece(log_probs: Array, labels: Array) -> float:
-    from dbn_core.metrics.calibration import expected_calibration_error
-
-    return float(expected_calibration_error(mixture_log_probs(log_probs), labels))

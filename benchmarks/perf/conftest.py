@@ -8,9 +8,7 @@ least their time at the rate of a copy.
 from __future__ import annotations
 
 import shlex
-import statistics
-import timeit
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import pytest
 import torch
 
 from benchmarks.environment import hardware
+from benchmarks.perf.gpu import copy_rate, matrix_rate
 
 PLAIN: Mapping[str, Any] = {
     "path": "plain",
@@ -50,28 +49,12 @@ def _said(value: Any) -> str:
     return str(value)
 
 
-def matrix_rate(precision: str, size: int = 1024, rounds: int = 10) -> float:
-    """Operations a second of a matrix product of float32 or bf16 numbers on one thread, median of rounds."""
-    a, b = torch.randn(2, size, size, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
-    return 2 * size**3 / median_seconds(lambda: torch.mm(a, b), rounds)
-
-
-def copy_rate(count: int = 1 << 28, rounds: int = 5) -> float:
-    """Bytes a second, read and written, of a copy in memory on one thread, median of rounds."""
-    source, target = torch.ones(2, count // 4)
-    return 2 * count / median_seconds(lambda: target.copy_(source), rounds)
-
-
-def median_seconds(call: Callable[[], object], rounds: int) -> float:
-    """Median of ``rounds`` calls, after one that does not count."""
-    return statistics.median(timeit.repeat(call, number=1, repeat=rounds + 1)[1:])
-
-
 def table(cases: list[Any], command: str) -> str:
     """Cases in the order in which they were timed, a block a test."""
-    rates = {precision: matrix_rate(precision) for precision in sorted({_precision(case) for case in cases} | {"fp32"})}
+    cpu, precisions = torch.device("cpu"), sorted({_precision(case) for case in cases} | {"fp32"})
+    rates = {precision: matrix_rate(precision, cpu, 1024, 10) for precision in precisions}
     said = " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {precision}" for precision, rate in rates.items())
-    copied = copy_rate()
+    copied = copy_rate(cpu, 1 << 26)
     lines = [
         f"# {hardware()['processor']}, torch {torch.__version__}, one thread",
         "",

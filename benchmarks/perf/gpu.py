@@ -75,26 +75,29 @@ def wait(device: torch.device) -> None:
 
 def ceilings(device: torch.device, size: int = 8192) -> Iterator[list[str]]:
     """Arithmetic of a matrix product, and bytes read and written by a copy."""
-    for name, rate in (
-        ("bf16", matrix_rate(torch.bfloat16, device, size)),
-        ("fp32", matrix_rate(torch.float32, device, size)),
-    ):
-        yield [f"matrix product, {name}", f"{rate / 1e12:,.0f} TFLOP/s"]
-    x = torch.randn(size * size * 4, device=device)
-    y = x.clone()
-    yield ["copy", f"{2 * x.nbytes / timed(lambda: y.copy_(x), device) / 1e9:,.0f} GB/s"]
+    for precision in ("bf16", "fp32"):
+        rate = matrix_rate(precision, device, size)
+        yield [f"matrix product, {precision}", f"{rate / 1e12:,.0f} TFLOP/s"]
+    yield ["copy", f"{copy_rate(device, 4 * size * size) / 1e9:,.0f} GB/s"]
 
 
-def matrix_rate(dtype: torch.dtype, device: torch.device, size: int = 8192) -> float:
-    """FLOP/s of a matrix product."""
-    a, b = torch.randn(2, size, size, device=device).to(dtype)
+def matrix_rate(precision: str, device: torch.device, size: int = 8192, rounds: int = 5) -> float:
+    """Operations a second of a matrix product of float32 or bf16 numbers."""
+    a, b = torch.randn(2, size, size, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
     torch.mm(a, b)
-    return 2 * size**3 / timed(lambda: torch.mm(a, b), device)
+    return 2 * size**3 / timed(lambda: torch.mm(a, b), device, rounds)
+
+
+def copy_rate(device: torch.device, count: int) -> float:
+    """Bytes a second, read and written, of a copy of ``count`` float32 numbers in memory."""
+    source, target = torch.ones(2, count, device=device)
+    target.copy_(source)
+    return 2 * source.nbytes / timed(lambda: target.copy_(source), device)
 
 
 def training(device: torch.device, steps: int = 60, rounds: int = 3) -> Iterator[list[str]]:
     """Images a second of a member's training, augmentation and optimiser included."""
-    peak = matrix_rate(torch.bfloat16, device)
+    peak = matrix_rate("bf16", device)
     for name, spec in NETWORKS.items():
         work, plain = context(spec, torch.device("cpu"), 8), None
         macs = count_in_torch(work.new_network(), torch.rand(1, 3, 32, 32)).macs

@@ -24,19 +24,32 @@ from dbn_core.errors import StoreError
 from dbn_core.methods.registry import load_same
 
 
+@dataclass(frozen=True)
+class Job:
+    """What workers need to know of a run.
+
+    Attributes:
+        suite: as JSON.
+        device: on which networks run.
+        code: sources of the methods, see :func:`dbn_core.methods.registry.loaded`.
+        threads: torch threads of each process.
+        handle: of the run.
+        released: folders of released suites.
+    """
+
+    suite: str
+    device: str
+    code: tuple[tuple[str, str], ...]
+    threads: int
+    handle: RunHandle
+    released: tuple[str, ...] = ()
+
+
 @lru_cache(maxsize=1)
-def _builder(
-    suite_json: str,
-    store: str,
-    released: tuple[str, ...],
-    device: str,
-    code: tuple[tuple[str, str], ...],
-    threads: int,
-) -> ArtefactBuilder:
-    torch.set_num_threads(threads)
-    return ArtefactBuilder(
-        Suite.model_validate_json(suite_json), Store(store, [Released(path) for path in released]), device
-    )
+def _builder(job: Job, device: str) -> ArtefactBuilder:
+    torch.set_num_threads(job.threads)
+    store = Store(job.handle.store, [Released(path) for path in job.released])
+    return ArtefactBuilder(Suite.model_validate_json(job.suite), store, device)
 
 
 def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
@@ -57,9 +70,8 @@ def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
             f"The worker on {socket.gethostname()} does not see the store '{job.handle.store}': put the store on a "
             "file system that all workers share, and give it the same path everywhere."
         )
-    device = _DEVICE or job.device
     load_same(dict(job.code))
-    builder = _builder(job.suite, job.handle.store, job.released, device, job.code, job.threads)
+    builder = _builder(job, _DEVICE or job.device)
     with builder.store.locked(node.key) as mine:
         if builder.store.has(node.kind, node.key):
             return "found"
@@ -68,27 +80,6 @@ def run_node(job: Job, node: Node, made: Sequence[tuple[str, str]] = ()) -> str:
         wait_until_seen(builder.store, made)
         builder.run(node, job.handle)
     return "made"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What workers need to know of a run.
-
-    Attributes:
-        suite: as JSON.
-        device: on which networks run.
-        code: sources of the methods, see :func:`dbn_core.methods.registry.loaded`.
-        threads: torch threads of each process.
-        handle: of the run.
-        released: folders of released suites.
-    """
-
-    suite: str
-    device: str
-    code: tuple[tuple[str, str], ...]
-    threads: int
-    handle: RunHandle
-    released: tuple[str, ...] = ()
 
 
 _DEVICE: str | None = None  # of this worker process, where each has its own

@@ -43,14 +43,8 @@ from dbn_core.train.recipe import Recipe
 
 
 @lru_cache(maxsize=1)
-def _datasets(suite_json: str) -> dict[int, Dataset]:
-    """Loaded data of one suite, by repetition; another suite replaces them."""
-    return {}
-
-
-@lru_cache(maxsize=1)
-def _on_device(suite_json: str) -> dict[int, Dataset]:
-    """As :func:`_datasets`, with the training images on the device of this process."""
+def _datasets(suite_json: str) -> dict[tuple[int, bool], Dataset]:
+    """Loaded data of one suite, by repetition and whether training images are on the device; the next replaces them."""
     return {}
 
 
@@ -72,9 +66,9 @@ class ArtefactBuilder:
 
     def _data_of(self, repetition: int) -> Dataset:
         known = _datasets(self._suite_json)
-        if repetition not in known:
-            known[repetition] = self.suite.data.for_repetition(repetition, self.suite.seed).load()
-        return known[repetition]
+        if (repetition, False) not in known:
+            known[repetition, False] = self.suite.data.for_repetition(repetition, self.suite.seed).load()
+        return known[repetition, False]
 
     def _check_data(self, node: Node) -> None:
         """Compare the data with the recipe of a node; load them again if they differ.
@@ -89,7 +83,6 @@ class ArtefactBuilder:
             if found == wanted:
                 return
             _datasets.cache_clear()
-            _on_device.cache_clear()
         forget_data(self.suite, self.store)
         raise DataError(
             f"The data on {socket.gethostname()} have {_shown(found)}, but {node.title} was planned with "
@@ -103,11 +96,11 @@ class ArtefactBuilder:
         data = self.data
         if not self._has_room(data.train.images, data.unseen.images if data.unseen else None):
             return data
-        known = _on_device(self._suite_json)
-        if self._repetition not in known:
+        known = _datasets(self._suite_json)
+        if (self._repetition, True) not in known:
             unseen = data.unseen.to(self.device) if data.unseen else None
-            known[self._repetition] = replace(data, train=data.train.to(self.device), unseen=unseen)
-        return known[self._repetition]
+            known[self._repetition, True] = replace(data, train=data.train.to(self.device), unseen=unseen)
+        return known[self._repetition, True]
 
     def _has_room(self, *tensors: torch.Tensor | None) -> bool:
         """Whether the device is a GPU with room for eight copies, since other processes may need as much."""
