@@ -1,8 +1,5 @@
 """From noise to data: DDPM, DDIM, Euler-Maruyama and Heun, each with one score or with an ensemble under a rule.
 
-Every sampler is a free function ``(estimator, x, schedule, times, generator, callback)``, as in k-diffusion: from x
-[B, ...] at the first of ``times``, falling float64 [steps + 1], to the last; those that draw noise need the generator.
-
 >>> import torch
 >>> from dbn_core.generative.diffusion.mixture import ring
 >>> from dbn_core.generative.diffusion.schedules import VP
@@ -65,29 +62,17 @@ class Ensemble:
         return result
 
 
-def _score(
-    estimator: Ensemble, x: torch.Tensor, time: torch.Tensor, step: int, callback: Callback | None
-) -> torch.Tensor:
-    if callback is not None:
-        callback(step, x)
-    return estimator(x, time.to(x.device).expand(len(x)), step)
+# One step of a sampler: (score, schedule, x [B, ...], t, s) to x at time s, and the standard deviation of the noise to
+# add to it, which is left out in the last step.
+Step: TypeAlias = Callable[[Score, VP, torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, float]]
 
 
 def euler_maruyama(
-    estimator: Ensemble,
-    x: torch.Tensor,
-    schedule: VP,
-    times: torch.Tensor,
-    generator: torch.Generator | None = None,
-    callback: Callback | None = None,
-) -> torch.Tensor:
-    """Reverse SDE, dx = (f x - g^2 s) dt + g dW (Song et al., 2021, equation 6); no noise in the last step."""
-    for i, (t, s) in enumerate(pairwise(times)):
-        f, g_squared, h = float(schedule.drift(t)), float(schedule.diffusion(t)), float(t - s)
-        x = x - h * (f * x - g_squared * _score(estimator, x, t, i, callback))
-        if i < len(times) - 2:
-            x = x + (g_squared * h) ** 0.5 * randn_like(x, generator)
-    return x
+    score: Score, schedule: VP, x: torch.Tensor, t: torch.Tensor, s: torch.Tensor
+) -> tuple[torch.Tensor, float]:
+    """Reverse SDE, dx = (f x - g^2 s) dt + g dW (Song et al., 2021, equation 6)."""
+    f, g_squared, h = float(schedule.drift(t)), float(schedule.diffusion(t)), float(t - s)
+    return x - h * (f * x - g_squared * score(x, t)), (g_squared * h) ** 0.5
 
 
 def ddim_step(schedule: VP, x: torch.Tensor, denoised: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
@@ -103,52 +88,30 @@ def ddim_coefficients(schedule: VP, t: torch.Tensor, s: torch.Tensor) -> tuple[t
 
 
 def ddim(
-    estimator: Ensemble,
-    x: torch.Tensor,
-    schedule: VP,
-    times: torch.Tensor,
-    generator: torch.Generator | None = None,
-    callback: Callback | None = None,
-    eta: float = 0.0,
-) -> torch.Tensor:
-    """DDIM; eta = 1 adds the variance of the posterior of x_s given x_t and x_0: DDPM's ancestral sampling.
-
-    There is no noise in the last step.
-    """
-    for i, (t, s) in enumerate(pairwise(times)):
-        alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-        alpha_s, sigma_s = float(schedule.alpha(s)), float(schedule.sigma(s))
-        noise = -sigma * _score(estimator, x, t, i, callback)
-        denoised = (x - sigma * noise) / alpha
-        fresh = eta**2 * (sigma_s / sigma) ** 2 * max(0.0, sigma**2 - (alpha / alpha_s * sigma_s) ** 2)
-        x = alpha_s * denoised + max(0.0, sigma_s**2 - fresh) ** 0.5 * noise
-        if eta and i < len(times) - 2:
-            x = x + fresh**0.5 * randn_like(x, generator)
-    return x
+    score: Score, schedule: VP, x: torch.Tensor, t: torch.Tensor, s: torch.Tensor, eta: float = 0.0
+) -> tuple[torch.Tensor, float]:
+    """DDIM; eta = 1 adds the variance of the posterior of x_s given x_t and x_0: DDPM's ancestral sampling."""
+    alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
+    alpha_s, sigma_s = float(schedule.alpha(s)), float(schedule.sigma(s))
+    noise = -sigma * score(x, t)
+    denoised = (x - sigma * noise) / alpha
+    fresh = eta**2 * (sigma_s / sigma) ** 2 * max(0.0, sigma**2 - (alpha / alpha_s * sigma_s) ** 2)
+    return alpha_s * denoised + max(0.0, sigma_s**2 - fresh) ** 0.5 * noise, fresh**0.5
 
 
-def heun(
-    estimator: Ensemble,
-    x: torch.Tensor,
-    schedule: VP,
-    times: torch.Tensor,
-    generator: torch.Generator | None = None,
-    callback: Callback | None = None,
-) -> torch.Tensor:
+def heun(score: Score, schedule: VP, x: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Probability-flow ODE, dx/dt = f x - g^2 s / 2, by Heun's method: two scores a step (Karras et al., 2022)."""
 
-    def velocity(x: torch.Tensor, t: torch.Tensor, step: int) -> torch.Tensor:
+    def velocity(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         half = float(schedule.diffusion(t)) / 2
-        return float(schedule.drift(t)) * x - half * _score(estimator, x, t, step, callback)
+        return float(schedule.drift(t)) * x - half * score(x, t)
 
-    for i, (t, s) in enumerate(pairwise(times)):
-        h = float(s - t)
-        first = velocity(x, t, i)
-        x = x + h / 2 * (first + velocity(x + h * first, s, i))
-    return x
+    h = float(s - t)
+    first = velocity(x, t)
+    return x + h / 2 * (first + velocity(x + h * first, s)), 0.0
 
 
-SAMPLERS: dict[str, Callable[..., torch.Tensor]] = {
+SAMPLERS: dict[str, Step] = {
     "ddpm": partial(ddim, eta=1.0),  # Ho et al., 2020
     "ddim": ddim,
     "euler-maruyama": euler_maruyama,
@@ -185,10 +148,25 @@ def sample_diffusion(
     if sampler not in SAMPLERS:
         raise SpecError(f"Unknown sampler '{sampler}'{did_you_mean(sampler, SAMPLERS)}.")
     rule = parse_rule(rule) if isinstance(rule, str) else rule
-    run, times = SAMPLERS[sampler], schedule.times(steps)
+    step, times = SAMPLERS[sampler], schedule.times(steps)
+
+    def run(estimator: Ensemble) -> torch.Tensor:
+        x = start
+        for i, (t, s) in enumerate(pairwise(times)):
+            x, std = step(partial(_score, estimator, i, callback), schedule, x, t, s)
+            if std and i < steps - 1:
+                x = x + std * randn_like(x, generator)
+        return x
+
     if rule.pools == "states":
-        estimator = Ensemble(members, rule, len(start), generator)
-        return run(estimator, start, schedule, times, generator, callback)
-    alone = [Ensemble([member], "arithmetic", len(start)) for member in members]
-    ends = [run(estimator, start, schedule, times, generator, callback) for estimator in alone]
+        return run(Ensemble(members, rule, len(start), generator))
+    ends = [run(Ensemble([member], "arithmetic", len(start))) for member in members]
     return rule(torch.stack(ends), rule.start(len(members), len(start), generator), 0)
+
+
+def _score(
+    estimator: Ensemble, step: int, callback: Callback | None, x: torch.Tensor, time: torch.Tensor
+) -> torch.Tensor:
+    if callback is not None:
+        callback(step, x)
+    return estimator(x, time.to(x.device).expand(len(x)), step)
