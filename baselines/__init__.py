@@ -27,7 +27,7 @@ METHODS.add(
         "mc-batchnorm": "baselines.mc_batchnorm:MonteCarloBatchNorm",
         "mc-dropout": "baselines.mc_dropout:MonteCarloDropout",
         "mimo": "baselines.members_in_one:MultiInputMultiOutput",
-        "null": "baselines.null:Null",
+        "null": "baselines.single_network:Null",
         "packed": "baselines.members_in_one:PackedEnsemble",
         "perturbed": "baselines.perturbed_distillation:PerturbedDistillation",
         "shared": "baselines.shared_ensemble:SharedEnsemble",

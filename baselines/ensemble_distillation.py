@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext, Workspace
+    from dbn_core.nets.network import Network
     from dbn_core.train.recipe import Recipe
 
 
@@ -58,6 +59,16 @@ class EnsembleDistillation(Method):
                 raise ValueError("mirrored_teachers needs teachers_per_image: say how many members teach each image")
             return self
 
+    @classmethod
+    def within(cls, config: Config) -> EnsembleDistillation:
+        """The method that trains the student of another one, whose options include its own."""
+        return cls(cls.Config(**config.model_dump(include=set(cls.Config.model_fields))))
+
+    def shared_part(self, size: int) -> Part:
+        """The student as a part of another method; an ``ed`` entry with the same options shares it."""
+        (student,) = self.parts(size)
+        return dataclasses.replace(student, settings=self.config.key(), owner=EnsembleDistillation)
+
     def check_size(self, size: int) -> None:
         """An image cannot ask more members than there are."""
         super().check_size(size)
@@ -80,7 +91,7 @@ class EnsembleDistillation(Method):
         """Train the student on the teachers' softened mean probabilities."""
         from dbn_core.distillation import ed_loss
 
-        student = self._student(context)
+        student = self.student(context)
         if self.config.start == "source":
             student.load_state_dict(context.members[0].state_dict())
 
@@ -105,7 +116,8 @@ class EnsembleDistillation(Method):
         """The student alone."""
         from dbn_core.methods.predictors import Mixture
 
-        return Mixture([context.load(self._student(context), "student")])
+        return Mixture([context.load(self.student(context), "student")])
 
-    def _student(self, context: Workspace) -> nn.Module:
+    def student(self, context: Workspace) -> Network:
+        """A fresh student."""
         return context.new_network(spec=context.spec.scaled(self.config.width))

@@ -12,7 +12,7 @@ should agree: what the distribution adds to its mean.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -56,9 +56,7 @@ class FlowMatchingDistillation(Method):
 
     def parts(self, size: int) -> list[Part]:
         """The student, which is ED's, then the flow."""
-        distillation = self._distillation()
-        (student,) = distillation.parts(size)
-        student = dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)
+        student = self._distillation.shared_part(size)
         flow = dataclasses.replace(
             student,
             name="flow",
@@ -78,9 +76,9 @@ class FlowMatchingDistillation(Method):
         from dbn_core.nets.logit_flow import draw_times
 
         if part.name == "student":
-            return self._distillation().fit(part, context)
+            return self._distillation.fit(part, context)
         config, draws = self.config, context.generator("train")
-        student = freeze(context.load(self._student(context), "student"))
+        student = freeze(context.load(self._distillation.student(context), "student"))
         flow, (read, _) = context.initialise(self._flow(context)), student.last_layer()
 
         def step(batch: Batch) -> torch.Tensor:
@@ -114,7 +112,9 @@ class FlowMatchingDistillation(Method):
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """The student's features once, then all draws together."""
         return self._predictor(
-            context.load(self._student(context), "student"), context.load(self._flow(context), "flow"), context
+            context.load(self._distillation.student(context), "student"),
+            context.load(self._flow(context), "flow"),
+            context,
         )
 
     def _predictor(self, student: Network, flow: LogitFlow, context: Workspace) -> nn.Module:
@@ -126,17 +126,12 @@ class FlowMatchingDistillation(Method):
         noise = torch.randn(self.config.draws, context.classes, generator=draws).to(context.device)
         return FlowingLogits(student, flow, noise, self.config.intervals)
 
+    @property
     def _distillation(self) -> EnsembleDistillation:
-        """ED with the options of the student."""
-        fields = set(EnsembleDistillation.Config.model_fields)
-        return EnsembleDistillation(EnsembleDistillation.Config(**self.config.model_dump(include=fields)))
-
-    def _student(self, context: Workspace) -> Network:
-        student: Any = self._distillation()._student(context)
-        return student
+        return EnsembleDistillation.within(self.config)
 
     def _flow(self, context: Workspace) -> LogitFlow:
         from dbn_core.nets.logit_flow import LogitFlow
 
-        config, (_, linear) = self.config, self._student(context).last_layer()
+        config, (_, linear) = self.config, self._distillation.student(context).last_layer()
         return LogitFlow(context.classes, linear.in_features, config.flow_width, config.noise, config.data_std)

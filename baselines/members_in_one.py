@@ -176,7 +176,6 @@ class MultiInputMultiOutput(MembersInOne):
         """The paper's numbers for a Wide ResNet of width 10."""
 
         repeat: int = Field(4, ge=1, description="how often each image is in a batch")
-        shared: float = Field(0.0, ge=0, le=1, description="rho, share of rows with one image for all members")
 
     def network(self, size: int, context: Workspace) -> nn.Module:
         """The suite's network with M times the input channels and M times the outputs."""
@@ -202,8 +201,7 @@ class MultiInputMultiOutput(MembersInOne):
 
         from dbn_core.nets.one_network import shuffled_rows
 
-        config = self.config
-        drawn = shuffled_rows(len(images), network.members, config.repeat, config.shared, generator)
+        drawn = shuffled_rows(len(images), network.members, self.config.repeat, generator)
         rows = [order.to(images.device) for order in drawn]
         logits = network(torch.cat([images[order] for order in rows], 1))
         return network.members * F.cross_entropy(logits.flatten(0, 1), torch.cat([labels[order] for order in rows]))

@@ -91,24 +91,23 @@ class StudentBridge(Method):
 
     def parts(self, size: int) -> list[Part]:
         """The student, which is ED's; then its bridges one by one, or all at once with the source."""
-        config, distillation, groups = self.config, self._distillation(), self._groups(size)
-        (student,) = distillation.parts(config.source_members)
-        parts = [dataclasses.replace(student, settings=distillation.config.key(), owner=EnsembleDistillation)]
+        config, groups = self.config, self._groups(size)
+        student = self._distillation.shared_part(config.source_members)
         # The members of a part and the key of the student identify the teachers.
         settings = config.key(exclude={"source_members", "bridge_from", "members_per_bridge"})
         shown: dict[str, Any] = {"teacher_mixup": config.bridge_mixup, "teacher_augmentation": config.augmentation()}
         if config.joint:
             members = tuple(sorted({*student.members, *(member for group in groups for member in group)}))
             settings["groups"] = [list(group) for group in groups]
-            return [*parts, Part("joint", members, (student.name,), settings, **shown)]
-        names = [f"bridge-{index}" for index in range(1, len(groups) + 1)]
-        needs = (student.name,)
-        return parts + [Part(name, group, needs, settings, **shown) for name, group in zip(names, groups, strict=True)]
+            return [student, Part("joint", members, (student.name,), settings, **shown)]
+        return [student] + [
+            Part(f"bridge-{index}", group, (student.name,), settings, **shown) for index, group in enumerate(groups, 1)
+        ]
 
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
         """The student is ED's, a bridge that of ``direct``; together they cost as much as the network."""
         if part.name == "student":
-            return self._distillation().training_cost(part, recipe, student_epochs)
+            return self._distillation.training_cost(part, recipe, student_epochs)
         cost = self._direct().training_cost(dataclasses.replace(part, needs=()), recipe, student_epochs)
         return dataclasses.replace(cost, share=1.0) if self.config.joint else cost
 
@@ -119,8 +118,8 @@ class StudentBridge(Method):
         from dbn_core.methods.context import freeze
 
         if part.name == "student":
-            return self._distillation().fit(part, context)
-        source = context.load(self._source(context), "student")
+            return self._distillation.fit(part, context)
+        source = context.load(self._distillation.student(context), "student")
         groups = part.settings["groups"] if self.config.joint and part.settings else [part.members]
         places = [[part.members.index(member) for member in group] for group in groups]
         bridges = nn.ModuleList(self._bridge(context, f"init-{index}") for index in range(len(groups)))
@@ -187,7 +186,7 @@ class StudentBridge(Method):
         """The source once, then every bridge on its features and logits."""
         from torch import nn
 
-        source, count = self._source(context), len(self._groups(size))
+        source, count = self._distillation.student(context), len(self._groups(size))
         bridges = [self._bridge(context) for _ in range(count)]
         if self.config.joint:
             context.load(nn.ModuleDict({"source": source, "bridges": nn.ModuleList(bridges)}), "joint")
@@ -203,13 +202,9 @@ class StudentBridge(Method):
         config = self.config
         return BridgedSource(source, config.split_at, bridges, config.temperature, own_term=True)
 
+    @property
     def _distillation(self) -> EnsembleDistillation:
-        """ED with the options of the source."""
-        fields = set(EnsembleDistillation.Config.model_fields)
-        return EnsembleDistillation(EnsembleDistillation.Config(**self.config.model_dump(include=fields)))
-
-    def _source(self, context: Workspace) -> Network:
-        return context.new_network(spec=context.spec.scaled(self.config.width))
+        return EnsembleDistillation.within(self.config)
 
     def _bridge(self, context: Workspace, purpose: str = "init") -> Denoiser:
         """A fresh score network that takes one step of displacement."""

@@ -1,8 +1,8 @@
 """Tables of what a suite can name: methods, tasks, data sources.
 
 A built-in class is an address ``"module:Class"`` until it is read, so that a name can be looked up without importing
-every module.  A decorator (``@register``, ``@register_task``, ``@register_source``) replaces the address by the class,
-or adds a class of a plugin.
+every module.  A decorator (``@register``, ``@register_task``) replaces the address by the class, or adds a class of a
+plugin.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
@@ -29,20 +29,6 @@ PAPER_MEAN, PAPER_STD = (0.49, 0.48, 0.44), (0.2, 0.2, 0.2)
 
 
 SOURCES: LazyTable[Source] = LazyTable("Data source")
-S = TypeVar("S", bound="type[Source]")
-
-
-def register_source(name: str) -> Callable[[S], S]:
-    """Class decorator that registers a source for suite files as ``source = "name"``.
-
-    The class needs a field ``source: Literal[name]``.
-    """
-
-    def decorate(cls: S) -> S:
-        SOURCES.put(name, cls)
-        return cls
-
-    return decorate
 
 
 class _ByName:

@@ -134,7 +134,7 @@ def _import_file(path: str | Path, file: Path, source: bytes) -> None:
         }
         if not any(added.values()):
             raise PluginError(
-                f"Plugin file '{path}' registers no method, network, task or data source: decorate a Method class with "
+                f"Plugin file '{path}' registers no method, network or task: decorate a Method class with "
                 "@register('name'), or a network with @register_network('name')."
             )
     except BaseException:

@@ -6,7 +6,6 @@ of member m from m B to (m + 1) B - 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -224,18 +223,11 @@ class MultiInput(nn.Module):
         return logits
 
 
-def shuffled_rows(
-    examples: int, members: int, repeat: int, shared: float, generator: torch.Generator
-) -> list[torch.Tensor]:
-    """Which images each of M members sees in a batch of MIMO: M permutations of all of them, ``repeat`` times each.
-
-    Args:
-        shared: rho, the share of rows in which all members see the same image.
-    """
+def shuffled_rows(examples: int, members: int, repeat: int, generator: torch.Generator) -> list[torch.Tensor]:
+    """Which images each of M members sees in a batch of MIMO: M permutations of all of them, ``repeat`` times each."""
     rows = torch.arange(examples).repeat(repeat)
     rows = rows[torch.randperm(len(rows), generator=generator)]
-    free = math.floor((1 - shared) * len(rows) + 0.5)
-    return [torch.cat([rows[:free][torch.randperm(free, generator=generator)], rows[free:]]) for _ in range(members)]
+    return [rows[torch.randperm(len(rows), generator=generator)] for _ in range(members)]
 
 
 class MemberTerms(nn.Module):

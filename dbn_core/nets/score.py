@@ -40,6 +40,9 @@ ARCHITECTURES = {
 }
 
 
+_LOGIT_SCALE = 3.0  # as in the released code
+
+
 def _even(channels: float) -> int:
     return max(2, 2 * round(channels / 2))
 
@@ -133,7 +136,6 @@ class ScoreNetwork(nn.Module):
         architecture: a key of :data:`ARCHITECTURES`.
         width: multiplier of all stage channels.
         sees_state: whether the logits are read, too; the released code's encoder of them gives a constant.
-        logit_scale: the logits are divided by it before anything else (3 in the released code).
 
     Raises:
         SpecError: unknown architecture.
@@ -146,13 +148,12 @@ class ScoreNetwork(nn.Module):
         architecture: str = "v1.1.8",
         width: float = 1.0,
         sees_state: bool = False,
-        logit_scale: float = 3.0,
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
             raise SpecError(f"Unknown score network '{architecture}'{did_you_mean(architecture, ARCHITECTURES)}.")
         plan = ARCHITECTURES[architecture]
-        self.sees_state, self.logit_scale = sees_state, logit_scale
+        self.sees_state = sees_state
         base = max(8, 8 * round(feature_channels / 8))
         embedding = base // 2
         self.time = TimeEmbedding(base // 4, embedding)
@@ -191,7 +192,7 @@ class ScoreNetwork(nn.Module):
 
     def forward(self, features: torch.Tensor, logits: torch.Tensor, tau: torch.Tensor) -> torch.Tensor:
         """Features [B, C, H, W], logits Z [B, K], tau [B] in [0, 1] to epsilon [B, K]."""
-        logits = logits / self.logit_scale
+        logits = logits / _LOGIT_SCALE
         condition = self.time(tau)
         h = self.stem(features)
         if not self.sees_state:

@@ -218,11 +218,6 @@ def test_mimo_has_the_size_of_the_formula():
 
 
 def test_every_member_sees_every_image_equally_often():
-    free = shuffled_rows(10, 3, 4, 0.0, generator(seed=0))
+    free = shuffled_rows(10, 3, 4, generator(seed=0))
     assert all(order.bincount().tolist() == [4] * 10 for order in free)
     assert not torch.equal(free[0], free[1])
-    same = shuffled_rows(10, 3, 4, 1.0, generator(seed=0))
-    assert torch.equal(same[0], same[1])
-    half = shuffled_rows(100, 2, 1, 0.5, generator(seed=0))
-    assert torch.equal(half[0][50:], half[1][50:])
-    assert float((half[0][:50] == half[1][:50]).float().mean()) < 0.2
