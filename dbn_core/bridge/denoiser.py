@@ -45,8 +45,8 @@ class Denoiser(nn.Module):
 
     def forward(self, features: Any, z: torch.Tensor, n: int) -> torch.Tensor:
         """Estimate of Z_0 [B, K] from Z_n at one common step n."""
-        tau = torch.full((len(z),), n / self.steps, dtype=z.dtype, device=z.device)
-        return z - float(self.scales[n]) * self.network(features, z, tau)
+        tau = torch.full_like(z[:, 0], n / self.steps)  # the tracers follow its shape
+        return z - self.scales.tolist()[n] * self.network(features, z, tau)
 
 
 def bridge_loss(

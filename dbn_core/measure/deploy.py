@@ -1,8 +1,8 @@
 """The deployable form of a predictor: the same function with constants precomputed.
 
 BatchNorms are folded into the preceding convolutions, and the time embedding of a denoiser's score network, which runs
-at T known times, becomes a constant; see :mod:`dbn_core.nets.fixed_score`.  Both are exact up to rounding and apply to
-every method.
+at T known times, becomes a constant if it does not read the logits; see :mod:`dbn_core.nets.fixed_score`.  Both are
+exact up to rounding and apply to every method.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dbn_core.bridge.denoiser import Denoiser
-from dbn_core.nets.fixed_score import at_time
+from dbn_core.nets.fixed_score import at_time, reads_logits
 from dbn_core.nets.resnet import BatchNormReLU, ResidualReLU
 from dbn_core.nets.score import ScoreNetwork
 
@@ -29,14 +29,13 @@ class FixedSteps(Denoiser):
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__(nn.Identity(), denoiser.variances)
         self.scales = denoiser.scales
-        self.step_scales = denoiser.scales.tolist()
         self.networks = nn.ModuleList(
             at_time(denoiser.network, n / denoiser.steps) for n in range(1, denoiser.steps + 1)
         )
 
     def forward(self, features: Any, z: torch.Tensor, n: int) -> torch.Tensor:
         """Estimate of Z_0 [B, K] from Z_n, as :meth:`Denoiser.forward`."""
-        return z - self.step_scales[n] * self.networks[n - 1](features, z)
+        return z - self.scales.tolist()[n] * self.networks[n - 1](features, z)
 
 
 @torch.no_grad()
@@ -137,8 +136,8 @@ def _fold_norms(module: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 def _fix_times(module: nn.Module) -> None:
-    """Replace denoisers with a :class:`ScoreNetwork` by :class:`FixedSteps`."""
+    """Replace denoisers with a :class:`ScoreNetwork` that does not read the logits by :class:`FixedSteps`."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is Denoiser and isinstance(child.network, ScoreNetwork):
+            if type(child) is Denoiser and isinstance(child.network, ScoreNetwork) and not reads_logits(child.network):
                 setattr(parent, name, FixedSteps(child))

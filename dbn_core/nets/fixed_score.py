@@ -1,6 +1,6 @@
-"""A score network at one known time, with all that does not depend on the image computed beforehand.
+"""A score network with a dead logit branch at one known time, with all that does not depend on the image precomputed.
 
-The time embedding is a constant, hence also what each stage adds to its input, and so is a dead logit branch; both join
+The time embedding is a constant, hence also what each stage adds to its input, and so is the logit branch; both join
 the bias of the 1x1 convolution that reads them.  Two 1x1 convolutions in a row become one where that is cheaper.
 Channels are filled up with zeros to whole vectors, without which depthwise convolutions run several times slower.
 """
@@ -16,14 +16,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from dbn_core.nets.precision import full_precision
-from dbn_core.nets.score import DeadLogitEncoder
 
 # Channels of one vector: inference engines lay feature maps out in blocks of 8 (AVX2) or 16 (AVX-512).
 _BLOCK = 16
 
 
 class FixedScore(nn.Module):
-    """A score network at one time whose logit branch is constant: epsilon(h) alone.
+    """A score network at one time: epsilon(h) alone.
 
     Args:
         layers: stem, stages and head in order, [B, C, H, W] to [B, C', H', W'].
@@ -37,22 +36,6 @@ class FixedScore(nn.Module):
     def forward(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Features [B, C, H, W] to epsilon [B, K]; the logits are not read."""
         return full_precision(self.out(self.layers(features).mean((2, 3))))
-
-
-class ConditionedScore(nn.Module):
-    """A score network at one time whose output depends on the logits too."""
-
-    tau: torch.Tensor
-
-    def __init__(self, network: Any, tau: float) -> None:
-        super().__init__()
-        self.register_buffer("tau", torch.tensor([tau], device=network.out.weight.device))
-        self.network = _sharing_weights(network)
-        self.network.time = _Constant(network.time(self.tau))
-
-    def forward(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Features [B, C, H, W] and logits [B, K] to epsilon [B, K]."""
-        return self.network(features, logits, self.tau)
 
 
 class Shifted(nn.Module):
@@ -71,33 +54,21 @@ class Shifted(nn.Module):
         return (F.pad(x, (0, 0, 0, 0, 0, missing)) if missing else x) + self.shift
 
 
-class _Constant(nn.Module):
-    value: torch.Tensor
-
-    def __init__(self, value: torch.Tensor) -> None:
-        super().__init__()
-        self.register_buffer("value", value)
-
-    def forward(self, _: torch.Tensor) -> torch.Tensor:
-        return self.value
+def reads_logits(network: Any) -> bool:
+    """Whether the output depends on the logits: not through the released encoder, unless it was trained otherwise."""
+    return network.sees_state or bool(network.logits.layers[-1].weight.any())
 
 
 @torch.no_grad()
-def at_time(network: Any, tau: float) -> FixedScore | ConditionedScore:
+def at_time(network: Any, tau: float) -> FixedScore:
     """A score network at the time ``tau`` in [0, 1], sharing its weights where they stay as they are.
 
     Args:
-        network: a :class:`~dbn_core.nets.score.ScoreNetwork` whose BatchNorms have been folded into the convolutions:
-            identities stand in their places.
+        network: a :class:`~dbn_core.nets.score.ScoreNetwork` that does not read the logits, and whose BatchNorms have
+            been folded into the convolutions: identities stand in their places.
         tau: the time.
     """
-    encoder, stem = network.logits, network.stem[0]
-    if not isinstance(encoder, DeadLogitEncoder):
-        return ConditionedScore(network, tau)
-    last = encoder.layers[-1]
-    assert isinstance(last, nn.Linear)
-    if last.weight.any():  # trained otherwise than as released
-        return ConditionedScore(network, tau)
+    last, stem = network.logits.layers[-1], network.stem[0]
     condition = network.time(torch.tensor([tau], device=stem.weight.device))
     layers: list[nn.Module] = [*network.stem]
     for index, (stage, project) in enumerate(zip(network.stages, network.stage_conditions, strict=True)):
@@ -177,7 +148,3 @@ def _convolution(like: nn.Conv2d, weight: torch.Tensor, bias: torch.Tensor | Non
         "bias": None if bias is None else nn.Parameter(bias, False),
     }
     return made
-
-
-def _sharing_weights(network: Any) -> Any:
-    return copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})

@@ -98,12 +98,6 @@ def test_what_a_known_time_makes_constant_is_gone(architecture: str) -> None:
     assert not [width for width in widths if width % 16]
 
 
-def test_steps_share_the_weights_that_no_time_changes() -> None:
-    folded = deployable(dbn(steps=3, sees_state=True), example())
-    first, second, _ = folded.denoisers[0].networks
-    assert first.network.stem[0].weight is second.network.stem[0].weight
-
-
 def test_noise_is_found_and_stays() -> None:
     for noisy in (dbn(noise="posterior", steps=2), dbn(temperature=None), nn.Sequential(nn.Dropout())):
         assert draws_numbers(noisy, example())
