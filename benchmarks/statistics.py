@@ -80,7 +80,7 @@ class Shared:
     """The covariance of means through members of a pool that repetitions share.
 
     Attributes:
-        variances: [V, K, K], covariances of K means in V cases, of which the widest counts.
+        variances: [V, K, K], covariances of K means in V cases; the widest interval counts.
         members: how many members they were estimated from.
     """
 

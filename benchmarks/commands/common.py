@@ -93,7 +93,7 @@ def output_dirs(suite: str, rows: Path | None, reports: Path | None, publish: bo
     """Folder of the suite's rows, and folder of the reports.
 
     Raises:
-        SpecError: ``--publish`` beside a folder of one's own.
+        SpecError: ``--publish`` with another folder.
     """
     if publish and (rows or reports):
         raise SpecError("--publish names the committed folders itself: drop it, or drop --rows and --reports.")
@@ -102,7 +102,7 @@ def output_dirs(suite: str, rows: Path | None, reports: Path | None, publish: bo
 
 
 def command_line(publish: bool = False) -> str:
-    """The command that runs, as one could type it; what is published does not say where this machine has its store."""
+    """The command line as the user typed it; published ones without the place of the store."""
     words = sys.argv[1:]
     if publish:
         words = [

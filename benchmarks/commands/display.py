@@ -45,7 +45,7 @@ def score_number(task: Task, metric: str, value: float, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f} %" if task.scores[metric].percent else f"{value:{sign}.4f}"
 
 
-def print_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table without frames or colours, its numbers to the right."""
     table = Table(show_edge=False, pad_edge=False, box=None)
     for index, column in enumerate(columns):

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from benchmarks.commands.common import Plugins, Set, SuiteName, load_plugins, overrides
+from benchmarks.commands.common import Plugins, Set, SuiteName, echo, load_plugins, overrides
+from benchmarks.commands.display import print_table
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -61,14 +62,15 @@ def simulate(
     size = f"{cost.macs / 1e9:.2f} GMACs, {cost.params / 1e6:.1f} million parameters"
     summary = [[kind, f"{len(each):,}", _hours(sum(each))] for kind, each in of_kind.items()]
     along = [*([nodes[key].title, _hours(seconds[key])] for key in chain), ["together", _hours(longest)]]
-    blocks = [
-        f"{chosen.title}: {images} images, {size}",
-        _table(["work", "nodes", "computing, h"], summary),
-        _table(["workers", "makespan, h", "lower bound, h", "speed-up", "efficiency, %"], scaling),
-        _table(["longest chain", "h"], along),
-        bottleneck,
-    ]
-    typer.echo("\n\n".join(blocks))
+    echo(f"{chosen.title}: {images} images, {size}\n")
+    for columns, rows in (
+        (["work", "nodes", "computing, h"], summary),
+        (["workers", "makespan, h", "lower bound, h", "speed-up", "efficiency, %"], scaling),
+        (["longest chain", "h"], along),
+    ):
+        print_table(columns, rows)
+        echo("")
+    echo(bottleneck)
 
 
 def facts_of(suite: Suite) -> DataFacts:
@@ -100,10 +102,3 @@ def facts_of(suite: Suite) -> DataFacts:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:,.1f}" if seconds >= 360 else f"{seconds / 3600:.2g}"
-
-
-def _table(headers: list[str], rows: list[list[str]]) -> str:
-    from tabulate import tabulate
-
-    align = ["left"] + ["right"] * (len(headers) - 1)
-    return tabulate(rows, headers, tablefmt="simple", colalign=align, disable_numparse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,43 +67,33 @@ def model_card(plan: Plan, cell: Cell, card: Card, data: Dataset, temperature: f
     """
     height, width = data.image_size
     row, folder = _row(cell, card)
-    templates = environment(Path(__file__).parent)
-    templates.filters["code"] = _code
-    text = templates.get_template("card.md.j2").render(
-        label=cell.label,
-        size=cell.size,
-        summary=cell.method.summary().rstrip("."),
-        reference=cell.method.reference,
-        spec=canonical(cell.method),
-        network=plan.suite.network.label,
-        suite=plan.suite.name,
-        repetition=cell.repetition + 1,
-        data=data.title,
-        fingerprint=data.fingerprint[:12],
-        shape=f"[B, {data.channels}, {height}, {width}]",
-        classes=data.num_classes,
-        validation=len(data.validation),
-        temperature=temperature,
-        agreement=agreement,
-        tolerance=f"{card.tolerance:g}",
-        row=row,
-        rows=folder,
-        command=card.command,
-        fence="`" * max(3, _longest_run(card.command) + 1),
-        versions=", ".join(f"{name} {version}" for name, version in versions().items()),
+    text = (
+        environment(Path(__file__).parent)
+        .get_template("card.md.j2")
+        .render(
+            label=cell.label,
+            size=cell.size,
+            summary=cell.method.summary().rstrip("."),
+            reference=cell.method.reference,
+            spec=canonical(cell.method),
+            network=plan.suite.network.label,
+            suite=plan.suite.name,
+            repetition=cell.repetition + 1,
+            data=data.title,
+            fingerprint=data.fingerprint[:12],
+            shape=f"[B, {data.channels}, {height}, {width}]",
+            classes=data.num_classes,
+            validation=len(data.validation),
+            temperature=temperature,
+            agreement=agreement,
+            tolerance=f"{card.tolerance:g}",
+            row=row,
+            rows=folder,
+            command=card.command,
+            versions=", ".join(f"{name} {version}" for name, version in versions().items()),
+        )
     )
     return text + "\n"
-
-
-def _code(text: str) -> str:
-    """A code span of Markdown, also of a text with backticks."""
-    ticks, space = "`" * (_longest_run(text) + 1), " " if "`" in text else ""
-    return f"{ticks}{space}{text}{space}{ticks}"
-
-
-def _longest_run(text: str) -> int:
-    """The length of the longest run of backticks."""
-    return max(map(len, re.findall("`+", text)), default=0)
 
 
 def _row(cell: Cell, card: Card) -> tuple[str, str]:

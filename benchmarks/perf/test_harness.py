@@ -1,4 +1,4 @@
-"""Speed of the harness around the trainings: start-up, reports, runs of which everything is stored, the store, scores.
+"""Speed of the harness around the trainings: start-up, reports, stored runs, the store, scores.
 
 The goals on two quiet cores: 0.3 s for a command that looks up, 4 s for a report, 5 s for a stored run of digits, 3 s
 and 4 GiB for the scores.  Each command is a process of its own, as a person starts it.

@@ -1,4 +1,4 @@
-"""From stored predictions to tables: ``rows``, paired comparisons (``pairing``), what shared pools add (``pools``).
+"""From stored predictions to tables: ``rows``, paired comparisons (``pairing``), effects of shared pools (``pools``).
 
 ``external`` reads predictions that were made elsewhere.  Change things here when there is a new column; the scores
 themselves belong to a task (:mod:`dbn_core.tasks.base`).

@@ -123,45 +123,46 @@ class Pairing:
             classes: whether classes are predicted, so that DEE and ECE are explained.
         """
         if len({result.cell.repetition for result in self._results}) < 2:
-            return ["There is one repetition, so no interval and no p-value: how far other trainings lie is not known."]
+            return ["There is one repetition: without others there is no interval and no p-value."]
         lines = [
-            "Intervals are of 95 %, each by itself. Means and differences: Student's t over repetitions and test "
-            "examples, which are crossed, each part of the variance with its own degrees of freedom; methods are "
-            "compared on the same examples and repetitions, so a difference can be significant although the two "
-            "intervals overlap. In simulations mostly 93 to 98 % of them cover the truth (docs/statistics.md); "
-            "with two repetitions they are wide."
+            "Intervals are pointwise, of 95 %. For means and differences they are Student's t intervals "
+            "over repetitions and test examples, which are crossed; each part of the variance has its own degrees of "
+            "freedom. Methods are compared on the same examples and repetitions, so a difference can be significant "
+            "although the two intervals overlap. In simulations 93 to 98 % of the intervals cover the truth in most "
+            "cases (docs/statistics.md); with two repetitions they are wide."
         ]
         if not self._crossed:
             lines[0] = (
-                "Intervals are of 95 %, each by itself. Each repetition splits the data anew and counts as one "
+                "Intervals are pointwise, of 95 %. Each repetition splits the data anew and counts as one "
                 "observation; means and differences within repetitions have Student's t intervals."
             )
-            lines.append("They speak of other random splits of these data and other trainings, not of other data.")
+            lines.append("They apply to other random splits of these data and other trainings, not to other data.")
         elif sharing == "independent":
-            lines.append("They speak of other pools of members, other trainings and other test examples.")
+            lines.append("They apply to other pools of members, other trainings and other test examples.")
         elif self._effects:
             lines.append(
-                "They speak of other pools, other trainings and other test examples, although all repetitions draw on "
-                "one pool: what a member does to deep ensembles is estimated by leaving out one after the other, and "
-                "other methods may follow their members by anything from nothing to as much. Only the KL to the "
-                "ensemble, mutual information and disagreement are those of this pool."
+                "They apply to other pools, other trainings and other test examples, although all repetitions share "
+                "one pool: the effect of a member on deep ensembles is estimated by leaving out each in turn. How much "
+                "other methods depend on their members is unknown; the wider of two intervals counts, for no "
+                "dependence and for that of the deep ensemble. KL to the ensemble, mutual information and disagreement "
+                "are those of this pool alone."
             )
         else:
             lines.append(
-                "They speak of other draws from this pool, other trainings and other test examples, not of other "
-                "pools: without a deep ensemble nothing shows what its members do."
+                "They apply to other draws from this pool, other trainings and other test examples, not to other "
+                "pools: the effect of members cannot be estimated without a deep ensemble."
             )
         return [*lines, *(_TESTS if classes else _TESTS[:1])]
 
 
 _TESTS = (
     "p-values are those of the same tests, corrected by Holm's method: in the table of differences over all methods "
-    "with the same score and kind of reference (one network; the ensemble of the method's size; another method), for "
-    "the marks of best and tied over all rivals of the best. The CSV file has the raw ones too.",
-    "A DEE's interval holds the sizes of deep ensemble that the same test cannot tell from the method (at 5 %), so it "
-    "carries the uncertainty of the ensembles' own curve. A fitted DEE is read off NLL = a + b / M, fitted to all "
-    "measured sizes (M counts as M squared); its interval takes that form for granted.",
-    "The interval of an ECE is about the plug-in ECE of a test split of this size, which is too large, the more so the "
-    "smaller the split and the better the calibration; the debiased ECE subtracts an estimate of that (after Kumar et "
-    "al., 2019) and may fall below zero.",
+    "with the same score and kind of reference (one network; the ensemble of the method's size; another method); for "
+    "the marks of best and tied over all rivals of the best. The CSV file has the raw p-values too.",
+    "The interval of a DEE holds the sizes of deep ensemble that the same test does not distinguish from the method "
+    "(at 5 %), so it includes the uncertainty of the ensembles' own curve. A fitted DEE uses NLL = a + b / M, fitted "
+    "to all measured sizes with the weight M squared; its interval assumes that form.",
+    "The interval of an ECE is that of the plug-in ECE of a test split of this size. The plug-in ECE is too large, "
+    "above all for small splits and good calibration; the debiased ECE subtracts an estimate of this bias (after Kumar "
+    "et al., 2019) and may be below zero.",
 )

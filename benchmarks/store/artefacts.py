@@ -156,16 +156,6 @@ class Store:
         """Whether the artefact has a sidecar; its tensors may be missing."""
         return self.sidecar_path(kind, key).is_file() or any(layer.described(kind, key) for layer in self.released)
 
-    def lost_description(self, kind: str, key: str) -> bool:
-        """Whether the sidecar of the artefact is damaged; it is then set aside."""
-        if not self.described(kind, key):
-            return False
-        try:
-            self.value(kind, key)
-        except ArtefactError:
-            return not self.described(kind, key)  # released results may describe it too
-        return False
-
     def intact(self, kind: str, key: str) -> bool:
         """Whether the artefact is complete and unaltered; reads all of it, and sets an altered one aside."""
         if not self.described(kind, key):

@@ -1,4 +1,4 @@
-"""A suite's results in one file, to read on another machine without training.
+"""Write a suite's results to one file, and read them on another machine without training.
 
 A bundle is a zip archive of artefacts, as in the store, of result rows, and of a manifest with their checksums.
 """

@@ -199,20 +199,20 @@ def _portable(suite: Suite) -> Suite:
 @contextmanager
 def stop_on_signal(handle: RunHandle) -> Iterator[list[int]]:
     """The first Ctrl-C or SIGTERM stops a run cleanly, the second at once; yields the signals received so far."""
-    came: list[int] = []
+    received: list[int] = []
 
     def on_signal(number: int, frame: Any) -> None:
-        if came:
+        if received:
             raise KeyboardInterrupt
-        came.append(number)
+        received.append(number)
         request_stop(handle)
 
     if threading.current_thread() is not threading.main_thread():
-        yield came  # signals reach the main thread alone
+        yield received  # signals reach the main thread alone
         return
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -58,7 +58,8 @@ def missing_nodes(plan: Plan, store: Store, targets: set[str]) -> dict[str, Node
     wanted: dict[str, Node] = {}
     intact: set[str] = set()
     open_ = [key for key in plan.nodes if key in targets and plan.nodes[key].kind not in TRAINED]
-    open_ += [node.key for node in plan.nodes.values() if store.lost_description(node.kind, node.key)]
+    lost = (n for n in plan.nodes.values() if store.described(n.kind, n.key) and not store.known(n.kind, n.key))
+    open_ += [node.key for node in lost]
     while open_:
         node = plan.nodes[open_.pop()]
         if node.key in wanted or node.key in intact:

@@ -91,7 +91,7 @@ class ArtefactBuilder:
         )
 
     @property
-    def _data_at_hand(self) -> Dataset:
+    def _data_on_device(self) -> Dataset:
         """The data, with the training images on the device if they fit."""
         data = self.data
         if not self._has_room(data.train.images, data.unseen.images if data.unseen else None):
@@ -184,7 +184,7 @@ class ArtefactBuilder:
 
     def _views(self, count: int, recipe: Recipe, unseen: bool = False) -> Views:
         """``count`` copies of the training split, or of unseen images, as ``recipe`` augments and mixes them."""
-        data = self._data_at_hand
+        data = self._data_on_device
         split = data.unseen if unseen else data.train
         assert split is not None, "the suite refuses unseen images where the data have none"
         # The member is no axis: all teachers see the same images.
@@ -210,7 +210,7 @@ class ArtefactBuilder:
         self, node: Node, axes: Mapping[str, Any], members: list[str], parts: Mapping[str, str]
     ) -> FitContext:
         return FitContext(
-            **self._shared(axes) | {"data": self._data_at_hand},
+            **self._shared(axes) | {"data": self._data_on_device},
             recipe=Recipe.model_validate(node.recipe["recipe"]),
             student_epochs=self.suite.students.epochs,
             members=[self.member(key) for key in members],

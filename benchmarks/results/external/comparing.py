@@ -66,7 +66,7 @@ class Comparison:
         return f"{text[0].upper()}{text[1:]} (5 %, Holm)."
 
     def _finding(self, row: ScoreDifference) -> tuple[str, str]:
-        """What is said before and after the name of the score."""
+        """The words before and after the name of the score."""
         if not np.isfinite(row.difference):
             return "the difference in ", " is not finite and has no test"
         if np.isnan(row.p_holm):

@@ -88,7 +88,7 @@ def class_numbers(path: Path, labels: Array) -> Array:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever a reader raises into a sentence that names the file."""
+    """Turn any error of a reader into a sentence that names the file."""
     if not path.is_file():
         raise DataError(f"File '{path}' does not exist: check the path.")
     try:

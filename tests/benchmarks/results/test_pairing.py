@@ -82,8 +82,8 @@ def test_the_statement_names_the_population() -> None:
     groups = by_method(cells)
     effects = {"nll": member_effects(*RNG.normal(size=(2, 4, 9)))}
     assert "other pools of members" in " ".join(Pairing(groups).statement("independent"))
-    assert "although all repetitions draw on one pool" in " ".join(Pairing(groups, effects).statement("shared"))
-    assert "not of other pools" in " ".join(Pairing(groups).statement("shared"))
+    assert "although all repetitions share one pool" in " ".join(Pairing(groups, effects).statement("shared"))
+    assert "not to other pools" in " ".join(Pairing(groups).statement("shared"))
     assert "no interval and no p-value" in " ".join(Pairing(by_method(cells[:1])).statement("independent"))
 
 

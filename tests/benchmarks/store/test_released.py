@@ -330,7 +330,7 @@ def test_what_the_store_has_itself_comes_first(home: tuple[Path, Plan], clone: P
     store.sidecar_path("cost", key).write_text("{}")
     assert not store.intact("cost", key)  # set aside, and the released one stands in for it
     assert store.value("cost", key)["value"]["params"] > 1
-    assert not store.lost_description("cost", key)
+    assert store.described("cost", key)
 
 
 def test_where_released_results_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
