@@ -19,6 +19,7 @@ from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from dbn_core.data.sources import SOURCES
+from tests.support import tiny
 from tests.support.command import DbnBench
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,17 +60,8 @@ def test_the_table_is_that_of_the_committed_rows() -> None:
         assert [str(row["n"]), *expected] == [n, *(cell.strip() for cell in cells)], label
 
 
-SUITE = """
-title = "README"
-repetitions = 2
-data = { source = "digits", test_fraction = 0.9 }
-network = { name = "resnet8", channels = 4, width = 1.0 }
-pool = { members = 2 }
-recipe = { epochs = 1, batch_size = 32, crop_pad = 1 }
-students = { epochs = 1 }
-latency = { repeats = 3, batch_repeats = 3 }
-methods = [{ use = "de", sizes = [1, 2] }, { use = "logit-matching", sizes = [2] }]
-"""
+SUITE = tiny.HEAD.replace("repetitions = 1", "repetitions = 2") + tiny.DE
+SUITE += '[[methods]]\nuse = "logit-matching"\nsizes = [2]\n'
 
 
 @pytest.mark.usefixtures("clean_registry")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmarks.cli import main
 from benchmarks.run import Options, RunResult, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
@@ -19,6 +17,7 @@ from benchmarks.work.planning import suite_status
 from benchmarks.work.schedule import Event
 from dbn_core.tasks.classification import Classification
 from tests.support import tiny
+from tests.support.command import DbnBench
 
 Finished = tuple[Path, RunResult, pd.DataFrame]
 TINY = tiny.HEAD.replace("repetitions = 1", "repetitions = 2").replace("members = 2", "members = 3")
@@ -185,9 +184,7 @@ class Bad(Method):
 
 
 @pytest.mark.usefixtures("clean_registry")
-def test_a_bad_plugin_is_one_sentence_and_an_exit_code(
-    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_plugin_is_one_sentence_and_an_exit_code(finished: Finished, tmp_path: Path, dbn_bench: DbnBench) -> None:
     folder, *_ = finished
     plugins, entries = [], ""
     for index, output in enumerate(OUTPUTS):
@@ -196,23 +193,12 @@ def test_a_bad_plugin_is_one_sentence_and_an_exit_code(
         entries += f'[[methods]]\nuse = "bad{index}"\nsizes = [1]\nrepetitions = 1\n'
     suite(folder, TINY + entries)
     places = [f"--{name}={folder / name}" for name in ("store", "rows", "reports")]
-    code = command(monkeypatch, "run", str(folder / "tiny.toml"), *places, *plugins, "--jobs=0")
-    output = capsys.readouterr()
-    assert code == 1
-    assert "Traceback" not in output.err + output.out
+    output = dbn_bench("run", folder / "tiny.toml", *places, *plugins, "--jobs=0")
+    assert output.code == 1
     assert {"de", "ed"} <= set(pd.read_csv(folder / "rows" / "summary.csv").family)
     assert all(f"Method 'bad{index}'" in output.err for index in range(len(OUTPUTS)))
-    assert command(monkeypatch, "check", "bad1") == 1
-    assert "FAIL  returns normalised log-probabilities" in capsys.readouterr().out
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["dbn-bench", *words])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    checked = dbn_bench("check", "bad1")
+    assert (checked.code, "FAIL  returns normalised log-probabilities" in checked.out) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -220,25 +206,17 @@ def command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     [
         (["run", "digit"], "did you mean 'digits'"),
         (["run", "smoke", "--plugin", "nowhere.py"], "nowhere.py"),
-        (["run", "smoke", "--set", "recipe.epochz=3"], "epochz"),
-        (["run", "smoke", "--set", "epochs"], "KEY=VALUE"),
         (["run", "smoke", "--device", "tpu"], "tpu"),
         (["report", "nosuch"], "no result rows"),
-        (["check", "dnb"], "did you mean 'dbn'"),
         (["show", "dbn[stesp=1]"], "steps"),
         (["status", "smoke", "--set", "data={source='parquet',root='/nowhere'}"], "/nowhere"),
     ],
 )
 def test_bad_commands_are_one_sentence(
-    words: list[str],
-    sentence: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    words: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, dbn_bench: DbnBench, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert command(monkeypatch, *words) == 1
-    error = capsys.readouterr().err
+    code, _, error = dbn_bench(*words)
+    assert code == 1
     assert error.startswith("Error: ")
     assert sentence in error
-    assert "Traceback" not in error

@@ -54,17 +54,6 @@ def _p(table: pd.DataFrame) -> float:
     return difference(table[NULL].to_numpy(), table["DE", 1].to_numpy()).p
 
 
-def test_a_dee_interval_covers_the_truth_in_95_of_100() -> None:
-    # The curve is linear between sizes 2 and 3, and so is the method's truth: 2.6.
-    covered = []
-    for seed in range(200):
-        table = world(6, 0.01, seed)
-        curve = table[[("DE", size) for size in SIZES]].to_numpy()
-        low, high = dee_interval(table[METHODS[0]].to_numpy(), curve)
-        covered.append(low <= 2.6 <= high)
-    assert 0.9 < np.mean(covered) < 0.99  # three standard errors of 0.95 at 200 draws, and the grid
-
-
 def test_a_method_beyond_an_end_of_the_curve_lies_there() -> None:
     curve = np.tile(0.2 + 0.2 / np.arange(1, 9), (4, 1)) + np.arange(4)[:, None] * 0.01
     noise = np.arange(4) * 0.01 + np.array([0.001, -0.001, 0.002, 0.0])

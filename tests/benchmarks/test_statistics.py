@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.results.equivalents import equivalent, fitted, kept_share
-from benchmarks.results.pools import MemberEffects, member_effects, shared_members
-from benchmarks.statistics import Means, Shared, holm, independent, paired
+from benchmarks.results.pools import member_effects, shared_members
+from benchmarks.statistics import Means, holm, independent, paired
 from tests.support.coverage_world import REPETITIONS, WORLDS, coverage
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=10)
@@ -124,11 +124,6 @@ def test_combinations_of_means_are_means_of_combinations():
     assert vars(got) == pytest.approx(vars(combined))
 
 
-def test_identical_methods_do_not_differ():
-    got = Means(np.zeros((1, 4, 50))).test()
-    assert (got.value, got.low, got.high, got.p_value) == (0, 0, 0, 1)
-
-
 def test_a_clear_difference_is_found_and_signed():
     rng = np.random.default_rng(0)
     reference = rng.exponential(1, size=(4, 50))  # examples differ by far more than the methods do: pairing removes it
@@ -202,14 +197,6 @@ def test_a_pool_that_all_repetitions_use_whole_has_the_jackknifes_variance():
     assert (got.low, got.high) == pytest.approx(expected)
 
 
-def test_without_common_members_nothing_is_shared():
-    _, effects = linear_pool(np.random.default_rng(2), 6)
-    own = [[(0, 1)], [(2, 3)]]
-    for members in ([[(0, 1), (2, 3)]], [[(), ()]], [[(0, 1)]], own):
-        shared = shared_members(members, [True] * len(members), effects)
-        assert (np.diagonal(shared.variances[0]) == 0).all()
-
-
 def test_what_a_student_takes_from_its_teachers_is_bounded():
     # Against the ensemble of its own teachers: all of the ensemble's dependence if it takes nothing, else less.
     _, effects = linear_pool(np.random.default_rng(3), 6)
@@ -221,12 +208,6 @@ def test_what_a_student_takes_from_its_teachers_is_bounded():
     assert difference.variances.min() == pytest.approx(0, abs=1e-15)
     ensembles = shared_members([sets, sets], [True, True], effects).of(minus)
     assert ensembles.variances.tolist() == [[[pytest.approx(0, abs=1e-15)]]]
-
-
-def test_the_widest_case_counts():
-    scores = np.random.default_rng(0).normal(size=(1, 3, 20))
-    cases = Shared(np.array([[[0.0]], [[0.5]], [[0.1]]]), 5)
-    assert Means(scores, cases).variances(np.ones((1, 1)))[0, 2] == 0.5
 
 
 # ----------------------------------------------------------------------------------------------------------- Holm
@@ -362,20 +343,6 @@ def test_the_fitted_interval_is_the_set_that_the_test_accepts():
             assert (p < 0.05) == told
 
 
-def test_dee_of_effects_in_a_pool():
-    # A pool whose members matter widens what is said of other pools.
-    curve = ensemble_scores(noise=0.005)
-    method = (curve[1] + curve[2]) / 2 + 0.01 * np.random.default_rng(0).normal(size=(4, 1))
-    sets = [[tuple((np.arange(size) + r) % 6) for r in range(4)] for size in (3, *SIZES)]
-    effects = MemberEffects(np.array([[0.01, -0.001], [-0.001, 0.0002]]), 6)
-    minus = np.concatenate([np.ones((4, 1)), -np.eye(4)], 1)
-    shared = shared_members(sets, [False, *[True] * 4], effects).of(minus)
-    plain, wide = (equivalent(Means(method - curve, each), SIZES) for each in (None, shared))
-    assert wide.value == plain.value
-    assert wide.low < plain.low
-    assert wide.high > plain.high
-
-
 # ----------------------------------------------------------------------------------------------- share of a gain kept
 
 
@@ -452,9 +419,3 @@ def test_accuracies_of_one_repetition_are_compared_by_the_exact_sign_test(better
     assert got.low < got.value <= got.high <= 1
     assert (turned.value, turned.low, turned.high) == pytest.approx((-got.value, -got.high, -got.low))
     assert turned.p_value == pytest.approx(got.p_value)
-
-
-def test_other_differences_are_compared_by_students_t_alone():
-    gaps = np.random.default_rng(0).normal(0.2, 1, size=30)
-    assert paired(gaps) == independent(gaps)
-    assert paired(np.zeros(4)) == independent(np.zeros(4))

@@ -10,28 +10,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-TEXTS = st.one_of(
-    st.sampled_from(
-        [
-            "",
-            " ",
-            "\x00",
-            "\x1b[31m",
-            "a\nb",
-            "..",
-            "../x",
-            "/",
-            "~nobody/x",
-            "Ω",
-            "‮",
-            "x" * 5000,
-            "[red]",
-            "nan",
-            "None",
-        ]
-    ),
-    st.text(max_size=12),
-)
+_ODD = ["", " ", "\x00", "\x1b[31m", "a\nb", "..", "../x", "/", "~nobody/x", "Ω", "\u202e", "x" * 5000, "[red]", "nan"]
+TEXTS = st.one_of(st.sampled_from([*_ODD, "None"]), st.text(max_size=12))
 # What a careless or hostile file may hold where a number, a word or a table belongs.
 JUNK = st.one_of(
     st.sampled_from([0, -1, 1, 2, 10**12, -(10**12), 2**63, 10**400, 0.0, -0.5, 1e-300, 1e308, math.nan, math.inf]),
@@ -78,21 +58,16 @@ def _damage(draw: st.DrawFn, holder: Any, key: Any) -> None:
         holder[name] = holder.pop(key) if how == "rename" else copy.deepcopy(draw(JUNK))
 
 
+_PIECES = [b"", b"\x00", b"\xff\xfe", b'"', b"'''", b"\n[", b"]]", b"=", b"[" * 3000, b"9" * 5000]
+
+
 @st.composite
 def scrambled(draw: st.DrawFn, content: bytes) -> bytes:
     """Bytes cut short, overwritten, doubled in part, or with something else put in."""
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(content)))
         end = draw(st.integers(start, min(len(content), start + 40)))
-        new = draw(
-            st.one_of(
-                st.binary(max_size=8),
-                st.sampled_from(
-                    [b"", b"\x00", b"\xff\xfe", b'"', b"'''", b"\n[", b"]]", b"=", b"[" * 3000, b"9" * 5000]
-                ),
-                st.just(content[start:end] * 2),
-            )
-        )
+        new = draw(st.one_of(st.binary(max_size=8), st.sampled_from(_PIECES), st.just(content[start:end] * 2)))
         content = content[:start] + new + content[end:] if draw(st.integers(0, 4)) else content[:start]
     return content
 

@@ -59,17 +59,9 @@ def arrays(draw: st.DrawFn, shapes: list[tuple[int, ...]] = SHAPES) -> np.ndarra
 @st.composite
 def labels(draw: st.DrawFn) -> np.ndarray:
     """Class numbers of six examples, and what people save instead."""
-    return draw(
-        st.one_of(
-            st.sampled_from(
-                [np.arange(6) % 3, np.arange(6), np.arange(6) - 1, np.eye(3)[[0, 1, 2, 0, 1, 2]], np.array(1)]
-            ),
-            st.sampled_from(
-                [np.arange(6) / 2, np.full(6, np.nan), np.full(6, 2**63, "u8"), np.array(["a"] * 6), np.zeros(0)]
-            ),
-            arrays([(6,), (5,), (6, 1)]),
-        )
-    )
+    good = [np.arange(6) % 3, np.arange(6), np.arange(6) - 1, np.eye(3)[[0, 1, 2, 0, 1, 2]], np.array(1)]
+    bad = [np.arange(6) / 2, np.full(6, np.nan), np.full(6, 2**63, "u8"), np.array(["a"] * 6), np.zeros(0)]
+    return draw(st.one_of(st.sampled_from(good), st.sampled_from(bad), arrays([(6,), (5,), (6, 1)])))
 
 
 def as_file(suffix: str, array: np.ndarray, truth: np.ndarray | None) -> bytes:
@@ -183,22 +175,11 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return rows | {f"store/cost/{KEY[:2]}/{KEY}.json": store.sidecar_path("cost", KEY).read_bytes()}
 
 
+_COST = f"cost/{KEY[:2]}/{KEY}"
 EVIL = [
     *("../x", "/tmp/x", "store/../../x.json", "rows/../../x", "store\\..\\x", "C:\\x", "store/cost/ab/../../../x.json"),
-    *(
-        f"store/../ab/{KEY}.json",
-        f"store/cost/{KEY[:2]}/{KEY}.py",
-        f"store/cost/{KEY[:2]}/{KEY}.json/",
-        "rows/rows.csv\n",
-        "rows/",
-    ),
-    *(
-        "rows/.meta.json.tmp",
-        f"STORE/cost/{KEY[:2]}/{KEY}.json",
-        f"store/cost/{KEY[:2]}/{KEY[:-1]}.json",
-        "manifest.json/x",
-        "ä",
-    ),
+    *(f"store/../ab/{KEY}.json", f"store/{_COST}.py", f"store/{_COST}.json/", f"STORE/{_COST}.json", "rows/rows.csv\n"),
+    *("rows/", "rows/.meta.json.tmp", f"store/{_COST[:-1]}.json", "manifest.json/x", "ä"),
 ]
 
 

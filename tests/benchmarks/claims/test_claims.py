@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.claims.decide import Check, Claim, Effect, Rows, Verdict, contrasts, decide
+from benchmarks.claims.decide import Check, Claim, Rows, Verdict, contrasts, decide
 from benchmarks.claims.page import load_suites, reference_folders, render_claims, suite_name, verdicts
 from benchmarks.claims.papers import CLAIMS, PAPERS
 from benchmarks.cli import application
@@ -171,15 +170,6 @@ def test_the_temperature_scaled_effect_stands_next_to_the_raw_one() -> None:
     rows = Rows(results(values))
     assert rows.gap("nll", "A@3", "DE@1").twin.startswith("after temperature scaling −0.0500 [")
     assert rows.gap("cnll", "A@3", "DE@1").twin == "raw −0.1000"
-
-
-def test_effects_in_words() -> None:
-    acc = Effect("acc", "a", -0.0067, -0.0133, -0.0004, difference=True)
-    assert str(acc) == "−0.67 [−1.33, −0.04] points"
-    assert (acc.above(-0.003).demanded, acc.below(0).demanded) == ("above −0.30 points", "below 0")
-    assert str(Effect("dee_raw", "d", 1.22, -INF, 2.06)) == "1.22 [< 1, 2.06]"
-    assert str(Effect("nll", "n", 0.01, NAN, NAN, difference=True)) == "+0.0100"
-    assert Effect("nll", "n", 0.0, -1, 1, difference=True).within(0.01).demanded == "within ±0.0100"
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -353,8 +343,3 @@ def test_folders_are_checked(tmp_path: Path) -> None:
         load_suites([REFERENCE / "digits", copy])
     with pytest.raises(ArtefactError, match="is missing"):
         load_suites([tmp_path])
-
-
-def test_a_missing_interval_is_no_verdict() -> None:
-    assert math.isnan(Effect("nll", "n").low)
-    assert Effect("nll", "n", 0.5, NAN, NAN).below(1).word == "undecided"

@@ -226,10 +226,3 @@ def test_a_budget_that_nothing_fits_says_so(tmp_path: Path) -> None:
     assert [row[2] for row in rows[:2]] == ["none", "none"]
     assert rows[0][4:] == ["–"] * 4
     assert rows[2][2] == "DE-8"
-
-
-def test_what_has_no_known_cost_is_named() -> None:
-    results = load_results(ROWS / "digits")
-    results.summary.loc[results.summary["label"] == "ED", "train_member_equivalents"] = NAN
-    assert "Left out, since their cost is not recorded: ED, 3, ED, 5." in budget_note(results)
-    assert "ED" not in set(budget_frame(results)["label"])

@@ -44,51 +44,33 @@ def find(paper: str, data: str, method: str, size: int, metric: str, **more: obj
     ("where", "value", "spread", "mark"),
     [
         ((DBN, "CIFAR-10", "de", 1, "acc"), "0.9130", "0.0010", "NB"),
-        ((DBN, "CIFAR-10", "de", 5, "nll"), "0.2005", None, "NB"),
-        ((DBN, "CIFAR-10", "de", 6, "nll"), "0.1965", None, "NB"),
         ((DBN, "CIFAR-10", "de", 9, "acc"), "0.9400", "0.0000", "NB"),
-        ((DBN, "CIFAR-10", "de", 7, "flops_rel"), "7", None, "NB"),
-        ((DBN, "CIFAR-10", "bn", 3, "acc"), "0.9191", "0.0004", "NB"),
         ((DBN, "CIFAR-10", "bn", 5, "flops_rel"), "1.822", None, "NB"),
         ((DBN, "CIFAR-10", "bn", 7, "dee_raw"), "1.940", None, "NB"),
-        ((DBN, "CIFAR-10", "bn", 7, "flops_rel"), "2.233", None, "NB"),
-        ((DBN, "CIFAR-10", "bn", 2, "acc"), "0.9177", "0.0004", "NB"),
         ((DBN, "CIFAR-10", "dbn", 3, "acc", ""), "0.9298", "0.0016", "NB"),
-        ((DBN, "CIFAR-10", "dbn", 3, "flops_rel"), "1.166", None, "NB"),
-        ((DBN, "CIFAR-10", "dbn", 3, "dee_raw", ""), "2.363", None, "NB"),
         ((DBN, "CIFAR-10", "dbn", 3, "nll", ""), "0.240", None, "DER"),
         ((DBN, "CIFAR-10", "dbn", 5, "dee_raw", ""), "3.031", None, "NB"),
-        ((DBN, "CIFAR-10", "dbn", 5, "acc", ""), "0.9323", "0.0007", "NB"),
         ((DBN, "CIFAR-10", "dbn", 7, "flops_rel"), "1.498", None, "DER"),
         ((DBN, "CIFAR-10", "dbn", 9, "dee_raw"), None, None, "?"),
         ((DBN, "CIFAR-10", "dbn", 8, "acc", "capacity"), "0.9294", "0.0006", "NB"),
-        ((DBN, "CIFAR-10", "dbn", 2, "dee_raw", "capacity"), "1.961", None, "NB"),
         ((DBN, "CIFAR-10", "dbn", 8, "nll", "capacity"), "0.2378", None, "DER"),
         ((DBN, "CIFAR-10", "ed", 3, "acc"), "0.9196", "0.0042", "NB"),
-        ((DBN, "CIFAR-10", "end2", 5, "acc"), "0.9211", "0.0021", "NB"),
         ((DBN, "CIFAR-10", "end2", 7, "acc"), "0.9197", "0.0026", "NB"),
         ((DBN, "CIFAR-10", "ed", 7, "dee_raw"), "-Infinity", None, "DER"),
-        ((DBN, "TinyImageNet", "de", 4, "nll"), "1.5096", None, "NB"),
         ((DBN, "TinyImageNet", "de", 3, "acc"), "0.6098", None, "REV"),
         ((DBN, "TinyImageNet", "dbn", 3, "acc"), "0.6215", None, "REV"),
-        ((DBN, "ImageNet 64x64", "de", 2, "nll"), "1.2746", None, "NB"),
         ((DBN, "ImageNet 64x64", "de", 3, "cnll"), "1.1969", None, "NB"),
         ((DBN, "ImageNet 64x64", "dbn", 3, "acc"), None, None, "?"),
         ((BN, "CIFAR-10", "de", 3, "cnll", "", "ResNet-32 x2 (FRN)"), "0.2156", "0.0036", "BNY"),
         ((BN, "CIFAR-10", "de", 7, "acc", "", "ResNet-32 x2 (BatchNorm)"), "0.9491", "0.0004", "BNY"),
-        ((BN, "CIFAR-10", "de", 5, "cnll", "", "ResNet-32 x2 (BatchNorm)"), "0.1602", None, "BNY"),
         ((BN, "CIFAR-100", "de", 1, "acc", "", "ResNet-32 x4 (FRN)"), "0.7406", "0.0031", "BNY"),
-        ((BN, "CIFAR-100", "de", 6, "cnll", "", "ResNet-32 x4 (FRN)"), "0.8124", "0.0025", "BNY"),
         ((BN, "TinyImageNet", "de", 2, "acc", "", "ResNet-34 (BatchNorm)"), "0.6692", "0.0022", "BNY"),
         ((BN, "ImageNet", "de", 7, "acc"), "0.7824", "0.0004", "BNY"),
         ((BN, "TinyImageNet", "bn", 4, "acc"), "0.6582", None, "REV"),
         ((BN, "TinyImageNet", "bn", 5, "cnll", "small"), "1.380", "0.001", "NB"),
-        ((BN, "TinyImageNet", "bn", 5, "dee_cal", "medium"), "5.36", None, "DER"),
         ((BN, "ImageNet", "bn", 2, "flops_rel", "medium"), "1.194", None, "NB"),
-        ((BN, "ImageNet", "bn", 4, "cnll", "medium"), "0.870", None, "NB"),
         (("arXiv 2602.15971", "CIFAR-10", "pd+b-dense", 128, "fid"), "20.81", None, "A"),
         (("arXiv 2602.15971", "ImageNet 64x64", "sfd+b-dense", 3, "fid"), "6.54", None, "A"),
-        (("arXiv 2602.15971", "CIFAR-10", "sfd", 5, "fid"), "3.06", None, "A"),
         (("arXiv 2601.11444", "FFHQ 256x256", "mixture-of-experts", 4, "fid_10k"), "20.36", None, "B"),
         (("arXiv 2601.11444", "Iris", "dominant", 100, "w1"), "0.46", None, "B"),
     ],
@@ -171,19 +153,12 @@ def write(folder: Path, *rows: dict[str, str], columns: list[str] = COLUMNS) -> 
     ("change", "words"),
     [
         ({"provenance": "BNYY"}, "unknown provenance 'BNYY' (did you mean 'BNY'?)"),
-        ({"spread": "nan"}, "spread 'nan'"),
-        ({"metric": "accuracy"}, "unknown metric 'accuracy'"),
         ({"value": "ninety"}, "value 'ninety': write a finite number"),
-        ({"value": "nan"}, "value 'nan': write a finite number"),
         ({"value": ""}, "a value is empty if, and only if, its provenance is '?'"),
         ({"value": "93.0"}, "divide a percentage by 100"),
         ({"value": "<1"}, "only dee_raw and dee_cal can be <1"),
         ({"spread": "-0.001"}, "spread '-0.001'"),
-        ({"spread_kind": ""}, "a spread needs a value and a spread_kind"),
-        ({"size": "0"}, "size '0'"),
-        ({"size_kind": "member"}, "unknown size_kind 'member' (did you mean 'members'?)"),
         ({"unit": "%"}, "the unit of acc is 'fraction', not '%'"),
-        ({"paper": " "}, "paper ' '"),
         ({}, "repeats a row of de, size 3, acc"),
     ],
 )
@@ -200,8 +175,6 @@ def test_a_wrong_row_is_refused_with_its_line(tmp_path: Path, change: dict[str, 
 def test_a_wrong_header_or_field_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"mine\.csv, line 2: metric: field required"):
         load_published(write(tmp_path, GOOD, columns=[c for c in COLUMNS if c != "metric"]))
-    with pytest.raises(ArtefactError, match=r"mine\.csv, line 2: extra '': extra inputs are not permitted"):
-        load_published(write(tmp_path, {**GOOD, "extra": ""}, columns=[*COLUMNS, "extra"]))
     (tmp_path / "mine.csv").write_text(",".join(COLUMNS) + "\n" + ",".join(GOOD.values()) + ",one too many\n")
     with pytest.raises(ArtefactError, match=r"line 2: \(a field without a column\)"):
         load_published(tmp_path)
@@ -235,17 +208,9 @@ def test_a_suite_names_its_data_set_and_the_report_hears_of_it(tmp_path: Path) -
     assert "published" not in _meta(plain, Options(), {"predictors": {}}, [], Outcome())
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"published.data": "CIFAR10"}, "did you mean 'CIFAR-10'?"),
-        ({"published.data": "CIFAR-10", "published.difference": ["x"]}, "did you mean 'differences'?"),
-        ({"published.differences": ["x"]}, "the key 'data' is missing in [published]"),
-    ],
-)
-def test_a_misspelt_data_set_or_key_is_refused_at_once(overrides: dict[str, object], words: str) -> None:
-    with pytest.raises(SpecError, match=re.escape(words)):
-        load_suite("smoke", overrides)
+def test_a_misspelt_data_set_is_refused_at_once() -> None:
+    with pytest.raises(SpecError, match="did you mean 'CIFAR-10'"):
+        load_suite("smoke", {"published.data": "CIFAR10"})
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

@@ -16,11 +16,9 @@ from benchmarks.results.pools import member_effects, pool_effects
 from benchmarks.results.rows import _corrected, _mark_best, add_equivalents
 from benchmarks.statistics import Means, holm
 from dbn_core.errors import ArtefactError
-from dbn_core.metrics.calibration import expected_calibration_error
 from dbn_core.metrics.dee import deep_ensemble_equivalent
 from dbn_core.metrics.selective import augrc, augrc_terms
 from dbn_core.tasks.base import Scores
-from dbn_core.tasks.class_scores import score_arrays
 from dbn_core.tasks.classification import Classification
 
 RNG = np.random.default_rng(0)
@@ -75,16 +73,6 @@ def test_where_each_repetition_splits_the_data_anew_repetitions_are_the_units() 
     statement = " ".join(pairing.statement("independent"))
     assert "other random splits of these data" in statement
     assert "crossed" not in statement
-
-
-def test_the_statement_names_the_population() -> None:
-    cells = [result("a", 1, r, {"nll": RNG.normal(size=9)}) for r in range(2)]
-    groups = by_method(cells)
-    effects = {"nll": member_effects(*RNG.normal(size=(2, 4, 9)))}
-    assert "other pools of members" in " ".join(Pairing(groups).statement("independent"))
-    assert "although all repetitions share one pool" in " ".join(Pairing(groups, effects).statement("shared"))
-    assert "not to other pools" in " ".join(Pairing(groups).statement("shared"))
-    assert "no interval and no p-value" in " ".join(Pairing(by_method(cells[:1])).statement("independent"))
 
 
 def test_members_in_common_widen_an_interval() -> None:
@@ -233,16 +221,3 @@ def test_an_equivalent_on_augrc_is_read_off_the_areas_of_the_ensembles() -> None
     assert row["dee_augrc"] == pytest.approx(deep_ensemble_equivalent(areas["a", 2], [1, 2, 4], curve))
     assert 1 < row["dee_augrc_low"] < row["dee_augrc"] < row["dee_augrc_high"]
     assert np.isnan(row["dee_raw"])
-
-
-def test_scores_hold_the_calibration_error_and_the_ids() -> None:
-    logits = 2 * RNG.normal(size=(1, 40, 3))
-    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    labels = RNG.integers(0, 3, 40)
-    scores = score_arrays({"test": log_probs, "test_labels": labels, "test_ids": np.arange(40) + 7})
-    assert scores.values("ece").mean() == pytest.approx(expected_calibration_error(log_probs[0], labels))
-    assert scores.ids is not None
-    assert scores.ids[0] == 7
-    assert "ece_debiased" in scores
-    assert "cece" not in scores
-    assert "temperature" not in scores

@@ -18,9 +18,7 @@ from benchmarks.run import RunResult
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
 from benchmarks.store.release import release_suite
-from dbn_core.errors import ArtefactError, PluginError
-from dbn_core.methods.method import Method
-from dbn_core.methods.registry import load_plugin, register
+from dbn_core.methods.registry import load_plugin
 from tests.benchmarks.report.made_up import METHODS, change_meta, write_results
 from tests.support import tiny
 
@@ -193,23 +191,3 @@ def test_both_pages_show_them_and_are_as_before_without(folder: Path, tmp_path: 
         without = (tmp_path / "with" / f"report.{end}").read_text()
         assert "Recorded" not in without
         assert "Recorded in training" in whole
-
-
-def test_a_file_without_a_column_is_named(folder: Path) -> None:
-    frame = pd.read_csv(folder / "records.csv")
-    frame.drop(columns="training").to_csv(folder / "records.csv", index=False)
-    with pytest.raises(ArtefactError, match=r"records\.csv lacks the column training"):
-        load_results(folder)
-
-
-@pytest.mark.usefixtures("clean_registry")
-def test_meanings_are_text_by_name() -> None:
-    for bad in (["kappa"], {"kappa": 3}):
-        with pytest.raises(PluginError, match="records must map names"):
-
-            @register("bad-records")
-            class Bad(Method):
-                records = bad  # type: ignore[assignment]
-
-                def predictor(self, size: int, context: object) -> object:  # type: ignore[override]
-                    return None

@@ -170,9 +170,3 @@ def test_wrong_tables_are_refused_in_a_sentence(tmp_path: Path, change: tuple[st
     text = (TWICE + SHIFT + tiny.DE).replace(*change)
     with pytest.raises(SpecError, match=words):
         suite(tmp_path, text)
-
-
-def test_only_classes_are_shifted(tmp_path: Path) -> None:
-    text = (ROOT / "benchmarks/suites/mixture2d.toml").read_text()
-    with pytest.raises(SpecError, match=r"\[shift\]"):
-        suite(tmp_path, text + SHIFT)

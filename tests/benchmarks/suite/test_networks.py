@@ -10,34 +10,10 @@ import pytest
 from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from dbn_core.nets.spec import ModuleSpec
+from tests.support import tiny
 from tests.support.command import DbnBench
 
-HEAD = """
-title = "Networks"
-repetitions = 1
-[data]
-source = "digits"
-split = "repetition"
-test_fraction = 0.8
-[network]
-name = "{network}"
-{options}
-[pool]
-members = 2
-[recipe]
-epochs = 1
-batch_size = 64
-lr = 0.05
-[students]
-epochs = 2
-[latency]
-batch = 8
-repeats = 3
-batch_repeats = 3
-[[methods]]
-use = "de"
-sizes = [1, 2]
-"""
+HEAD = tiny.HEAD.replace("channels = 4\nwidth = 1.0\n", "OPTIONS\n") + tiny.DE
 BRIDGES = """
 [[methods]]
 use = "ed"
@@ -47,7 +23,6 @@ use = "dbn"
 sizes = [2]
 options = {{ members_per_bridge = 2, score_network = "mini", split_at = "{at}", batch_size = 64 }}
 """
-CONVNEXT = "input_size = 32\noptions = { depths = [1, 1, 1, 1], dims = [8, 16, 24, 32] }"
 PLUGIN = """
 from torch import nn
 from dbn_core import register_network
@@ -62,7 +37,7 @@ class SmallCNN(nn.Sequential):
 
 def suite(folder: Path, network: str, options: str = "", methods: str = "") -> Path:
     path = folder / "own.toml"
-    path.write_text(HEAD.format(network=network, options=options) + methods)
+    path.write_text(HEAD.replace("resnet8", network).replace("OPTIONS", options) + methods)
     return path
 
 

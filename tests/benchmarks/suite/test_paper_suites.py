@@ -343,31 +343,6 @@ def test_how_to_get_the_data_does_not_change_what_they_are(tmp_path: Path) -> No
     assert files[0].identity() == files[1].identity()
 
 
-def picture(path: Path, grey: int) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (64, 64), (grey,) * 3).save(path)
-
-
-def test_tinyimagenet_reads_the_official_layout_and_holds_validation_out_of_train(tmp_path: Path) -> None:
-    notes = []
-    for label in range(2):
-        for image in range(4):
-            picture(tmp_path / "train" / f"n{label}" / "images" / f"n{label}_{image}.JPEG", 10 * label + image)
-            picture(tmp_path / "test" / "images" / f"test_{label}{image}.JPEG", 200)
-        picture(tmp_path / "val" / "images" / f"val_{label}.JPEG", 100 + label)
-        notes.append(f"val_{label}.JPEG\tn{label}\t0\t0\t1\t1\n")
-    (tmp_path / "val" / "val_annotations.txt").write_text("".join(notes))
-    source = load_suite("tinyimagenet").data.model_copy(update={"root": tmp_path, "validation_count": 2})
-    data = source.load()
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 6, "validation": 2, "test": 2}
-    assert data.validation.images.max() < 50, "validation must not come from the test images"
-    assert data.validation.labels.tolist() == [0, 1]
-    assert data.test.images.min() >= 90
-    assert data.test.images.max() < 150, "the unlabelled test images are not used"
-
-
 def test_imagenet64_tests_on_official_validation_and_holds_its_own_out_of_train(tmp_path: Path) -> None:
     import io
 

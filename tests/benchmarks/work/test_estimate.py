@@ -18,30 +18,10 @@ from benchmarks.work.estimate import Work, announce, duration, node_work, second
 from benchmarks.work.schedule import Event, missing_nodes
 from dbn_core.errors import PluginError
 from dbn_core.nets.resnet import Classifier
+from tests.support import tiny
 
-TINY = """
-title = "Tiny"
-repetitions = 1
-[data]
-source = "digits"
-test_fraction = 0.9
-[network]
-name = "resnet8"
-channels = 4
-width = 1.0
-[pool]
-members = 3
-[recipe]
-epochs = 2
-batch_size = 32
-crop_pad = 1
-[students]
-epochs = 3
-[latency]
-batch = 8
-repeats = 3
-batch_repeats = 3
-"""
+TINY = tiny.HEAD.replace("[recipe]\nepochs = 1", "[recipe]\nepochs = 2").replace("members = 2", "members = 3")
+TINY = TINY.replace("[students]\nepochs = 1", "[students]\nepochs = 3")
 METHODS = """
 [[methods]]
 use = "de"
