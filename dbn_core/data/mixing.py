@@ -1,4 +1,4 @@
-"""Mixtures of two images: mixup's blend of both, and cutmix's box of one in the other.
+"""Mixtures of two images: mixup blends them, cutmix puts a box of one into the other.
 
 Mixup: Zhang et al., 2018, arXiv 1710.09412.  Cutmix: Yun et al., 2019, arXiv 1905.04899.  ``lam`` is the partner's
 share of a mixture, so labels are ``(1 - lam) own + lam partner`` for both.
@@ -30,7 +30,7 @@ class Mixtures:
     cut: Tensor | None = None
 
     def __getitem__(self, indices: Tensor) -> Mixtures:
-        """Those of some examples."""
+        """The mixtures of some examples."""
         if self.boxes is None or self.cut is None:
             return Mixtures(self.lam[indices])
         return Mixtures(self.lam[indices], self.boxes[:, indices], self.cut[indices])
@@ -41,7 +41,7 @@ class Mixtures:
         return Mixtures(self.lam.to(device), boxes, cut)
 
     def apply(self, own: Tensor, other: Tensor) -> Tensor:
-        """The mixed images, float [N, C, H, W], on the device of ``own``; inside a box they are ``other`` itself."""
+        """The mixed images, float [N, C, H, W], on the device of ``own``; inside a box they equal ``other``."""
         if self.boxes is None or self.cut is None:
             return mix(own, other, self.lam)
         device, (height, width) = own.device, own.shape[-2:]
@@ -61,23 +61,20 @@ def draw_mixtures(
     generator: torch.Generator,
     per_example: bool = True,
 ) -> Mixtures:
-    """Mixtures of ``count`` examples; where both alphas are above 0, each kind comes with probability one half.
+    """Draw mixtures of ``count`` examples; if both alphas are above 0, each kind has probability one half.
 
     Args:
         count: N.
         size: height and width of the images.
-        mixup, cutmix: alphas of the two kinds; 0 for none, which draws nothing.
+        mixup, cutmix: alphas of the two kinds; 0 means none and draws nothing.
         generator: source of all numbers.
-        per_example: one mixture for each example; else one share, box and kind for the whole batch.
-
-    Raises:
-        SpecError: an alpha is negative or not finite.
+        per_example: whether each example has its own mixture; otherwise the batch has one share, box and kind.
     """
     lam = mixup_coefficients(count, mixup, generator, per_example)
     if not cutmix:
         return Mixtures(lam)
     boxes = _draw_boxes(mixup_coefficients(count, cutmix, generator, per_example), size, generator, per_example)
-    # The share of the box as it lies, since one that crosses an edge is cut off there.
+    # The share of the visible box: one that crosses an edge is cut off there.
     share = ((boxes[1] - boxes[0]) * (boxes[3] - boxes[2])).to(lam) / (size[0] * size[1])
     cut = _uniform(count, generator, per_example) < (0.5 if mixup else 1.0)
     return Mixtures(torch.where(cut, share, lam), boxes, cut)

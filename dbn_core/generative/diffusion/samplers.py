@@ -21,7 +21,6 @@ from typing import TypeAlias
 
 import torch
 
-from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.generative.aggregate import Rule, parse_rule
 from dbn_core.generative.diffusion.process import Score, append_dims, randn_like
 from dbn_core.generative.diffusion.schedules import VP
@@ -142,11 +141,9 @@ def sample_diffusion(
         callback: see :data:`Callback`; with ``mean-predictions`` it is called along each member's trajectory.
 
     Raises:
-        SpecError: unknown sampler or rule, or no step.
+        SpecError: unknown rule.
         ValueError: noise or members are drawn, and there is no generator.
     """
-    if sampler not in SAMPLERS:
-        raise SpecError(f"Unknown sampler '{sampler}'{did_you_mean(sampler, SAMPLERS)}.")
     rule = parse_rule(rule) if isinstance(rule, str) else rule
     step, times = SAMPLERS[sampler], schedule.times(steps)
 

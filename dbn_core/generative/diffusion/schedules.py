@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import torch
 
-from dbn_core.errors import SpecError
-
 
 @dataclass(frozen=True)
 class VP:
@@ -58,13 +56,7 @@ class VP:
         return self.sigma(t).log() - self.alpha(t).log()
 
     def times(self, steps: int) -> torch.Tensor:
-        """Grid from t_max to t_min, float64 [steps + 1]; that of a multiple of the steps contains this one.
-
-        Raises:
-            SpecError: fewer than one step.
-        """
-        if steps < 1:
-            raise SpecError(f"A sampler takes at least one step, not {steps}.")
+        """Grid from t_max to t_min, float64 [steps + 1]; that of a multiple of the steps contains this one."""
         grid = self.t_max + torch.arange(steps + 1, dtype=torch.float64) / steps * (self.t_min - self.t_max)
         grid[-1] = self.t_min  # without rounding
         return grid

@@ -37,7 +37,7 @@ def frechet_distance(first: Array, second: Array) -> float:
     The trace of the root is the sum of the roots of the eigenvalues of ``A S_2 A`` with A the root of S_1, which is
     symmetric, so that no complex number arises where covariances are singular.
     """
-    first, second = _check(first, second, least=2)
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     mean = first.mean(0) - second.mean(0)
     s_1, s_2 = np.atleast_2d(np.cov(first, rowvar=False)), np.atleast_2d(np.cov(second, rowvar=False))
     values, axes = scipy.linalg.eigh(s_1)
@@ -49,7 +49,7 @@ def frechet_distance(first: Array, second: Array) -> float:
 
 def kernel_distance(first: Array, second: Array) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (Binkowski et al., 2018)."""
-    first, second = _check(first, second, least=2)
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
 
     def kernel(x: Array, y: Array) -> Array:
         return (x @ y.T / x.shape[1] + 1) ** 3
@@ -66,7 +66,7 @@ def energy_distance(first: Array, second: Array) -> float:
 
     Means are over all pairs, a point with itself included, so that it is never negative.
     """
-    first, second = _check(first, second, least=1)
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
 
     def mean(x: Array, y: Array) -> float:
         return sum(cdist(x[i : i + _ROWS], y).sum() for i in range(0, len(x), _ROWS)) / (len(x) * len(y))
@@ -82,14 +82,3 @@ def features(extractor: nn.Module, samples: torch.Tensor, batch_size: int = 512)
     with torch.no_grad():
         rows = [extractor(batch).flatten(1).double().cpu() for batch in samples.split(batch_size)]
     return torch.cat(rows).numpy()
-
-
-def _check(first: Array, second: Array, least: int) -> tuple[Array, Array]:
-    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
-        raise ValueError(f"samples must be [N, D] with the same D, not {first.shape} and {second.shape}")
-    if min(len(first), len(second)) < least:
-        raise ValueError(f"at least {least} samples are needed, not {len(first)} and {len(second)}")
-    if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise ValueError("samples must be finite")
-    return first, second

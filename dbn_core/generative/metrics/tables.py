@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dbn_core.errors import DataError, SpecError
+from dbn_core.errors import SpecError
 from dbn_core.generative.tabular.coding import Coding
 from dbn_core.generative.tabular.data import Array, DataTable
 from dbn_core.rng import seed_for
@@ -66,17 +66,11 @@ def _distances(a: Array, b: Array) -> Array:
     """L1 distances [N, M]."""
     from scipy.spatial.distance import cdist
 
-    if not len(a) or not len(b):
-        raise DataError("Distances between tables need at least one row in each: pass tables with rows.")
     return cdist(a, b, "cityblock")
 
 
 def wasserstein(a: Array, b: Array) -> float:
-    """Exact Wasserstein-1 distance with L1 cost between the empirical distributions of points [N, E] and [M, E].
-
-    Raises:
-        DataError: there are no points.
-    """
+    """Exact Wasserstein-1 distance with L1 cost between the empirical distributions of points [N, E] and [M, E]."""
     try:
         import ot
     except ImportError as error:
@@ -91,9 +85,6 @@ def coverage(real: Array, fake: Array) -> float:
     """Share of real points [N, E] with a fake one [M, E] nearer than their k-th real neighbour (Naeem et al., 2020).
 
     k is the smallest for which the real points cover at least 95 % of themselves: 1, unless rows are repeated.
-
-    Raises:
-        DataError: there are no points.
     """
     nearest = _distances(real, fake).min(1)
     radii = np.sort(_distances(real, real), axis=1)  # column 0 is the point itself, column k its k-th neighbour

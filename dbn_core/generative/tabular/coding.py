@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbn_core.errors import DataError
 from dbn_core.generative.tabular.data import Array, DataTable
 
 
@@ -36,13 +35,7 @@ class Coding:
 
     @classmethod
     def of(cls, train: DataTable) -> Coding:
-        """Coding by the ranges of a training table.
-
-        Raises:
-            DataError: for a table without rows.
-        """
-        if not len(train):
-            raise DataError(f"Table '{train.name}' has no rows to take ranges from: pass a table with training rows.")
+        """Coding by the ranges of a training table."""
         return cls(train, train.values.min(0), train.values.max(0))
 
     @property

@@ -43,7 +43,7 @@ class DataTable:
         values: float64 [N, D].
 
     Raises:
-        DataError: another shape, a missing or infinite value, a fraction in an integer column, or an unknown code.
+        DataError: a missing or infinite value, a fraction in an integer column, or an unknown code.
     """
 
     name: str
@@ -51,11 +51,6 @@ class DataTable:
     values: Array
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 2 or self.values.shape[1] != len(self.columns):
-            raise DataError(
-                f"Table '{self.name}' has values of shape {self.values.shape}: give each row one number for each"
-                f" of its {len(self.columns)} columns."
-            )
         for column, values in zip(self.columns, self.values.T, strict=True):
             if wrong := _problem(column, values):
                 raise DataError(f"Table '{self.name}', column '{column.name}': {wrong}")

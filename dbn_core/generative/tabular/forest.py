@@ -85,11 +85,7 @@ class ForestDiffusion:
 
     @classmethod
     def fit(cls, train: DataTable, options: ForestOptions, *, seed: int) -> ForestDiffusion:
-        """Fit the forests of all levels.
-
-        Raises:
-            DataError: the table has no rows.
-        """
+        """Fit the forests of all levels."""
         from sklearn.ensemble import RandomForestRegressor
 
         coding = Coding.of(train)

@@ -55,8 +55,6 @@ def test_the_schedule_is_the_published_one():
 def test_a_grid_is_a_part_of_a_finer_one(steps, factor):
     torch.testing.assert_close(schedule.times(steps), schedule.times(steps * factor)[::factor], rtol=1e-12, atol=0)
     assert bool((schedule.times(steps).diff() < 0).all())
-    with pytest.raises(SpecError, match="at least one step"):
-        schedule.times(0)
 
 
 # ------------------------------------------------------------------------------------------------------- exact mixtures
@@ -197,12 +195,8 @@ def test_a_step_of_ddim_with_the_truth_lands_on_the_truth():
 def test_bad_settings_of_samplers_are_refused():
     start = torch.zeros(3, 2)
     score = [ring().score(VP())]
-    with pytest.raises(SpecError, match="did you mean 'heun'"):
-        sample_diffusion(score, start, VP(), 4, "huen")
     with pytest.raises(SpecError, match="Unknown rule"):
         sample_diffusion(score, start, VP(), 4, rule="best")
-    with pytest.raises(SpecError, match="at least one step"):
-        sample_diffusion(score, start, VP(), 0)
     for settings_ in ({"sampler": "ddpm"}, {"rule": "moe"}):
         with pytest.raises(ValueError, match="Generator"):
             sample_diffusion(score, start, VP(), 4, **settings_)
