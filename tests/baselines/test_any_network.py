@@ -86,7 +86,6 @@ CASES += [(name, "wide") for name in NAMES if name in INSIDE or refusal(name, "v
 
 @pytest.mark.parametrize(("name", "network"), CASES)
 def test_a_method_works_or_says_beforehand_that_it_does_not(name: str, network: str) -> None:
-    method = parse_method(on(name, network))
     if words := refusal(name, network):
         with pytest.raises(SpecError, match=f"{name}.*{words}.*remove the method"):
             ask(name, network)
