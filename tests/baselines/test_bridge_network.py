@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,55 +11,32 @@ from torch import nn
 
 from baselines.bridge_network import BridgeNetwork
 from dbn_core.data.batch import Batch, make_batch
-from dbn_core.data.dataset import Dataset, Split
-from dbn_core.errors import SpecError
+from dbn_core.data.dataset import Split
 from dbn_core.measure.cost import measure_cost
-from dbn_core.methods.context import FitContext, PredictContext, freeze
+from dbn_core.methods.context import FitContext, freeze
 from dbn_core.methods.predictors import Mixture, PairMixture
 from dbn_core.methods.registry import parse_method
-from dbn_core.nets import NetworkSpec
 from dbn_core.nets.heads import BridgeHead
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 from dbn_core.train.statistics import refresh_statistics
+from tests.support.fitting import CPU, RECIPE, RECIPE_PLAIN, data, fit, fresh, images, predictor, spec
 
 AT = "block2"
-RECIPE = Recipe(epochs=2, batch_size=16, lr=0.05, crop_pad=1, weight_decay=2e-3)
-
-
-def bn(**options: Any) -> Any:
-    return BridgeNetwork(BridgeNetwork.Config.model_validate({"split_at": AT, **options}))
-
-
-def spec(norm: str = "frn") -> NetworkSpec:
-    return NetworkSpec(name="resnet8", width=1, channels=4, norm=norm)
-
-
-@functools.lru_cache
-def data() -> Dataset:
-    def split(count: int, seed: int) -> Split:
-        images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator(seed=seed), dtype=torch.uint8)
-        return Split(images, torch.arange(count) % 4)
-
-    cut = {"train": split(40, 1), "validation": split(12, 2), "test": split(8, 3)}
-    return Dataset(name="noise", title="Noise", classes=tuple("abcd"), mean=(0.5,), std=(0.3,), flip=False, **cut)
 
 
 def member(seed: int, norm: str = "frn") -> Classifier:
-    network = Classifier(spec(norm), 4, 1, data().mean, data().std)
-    initialise_(network, generator(seed=seed))
-    return freeze(network)
+    return fresh(norm, seed=seed)
 
 
-def images(count: int = 5) -> torch.Tensor:
-    return data().test.images[:count].float() / 255
+def bn(*options: str) -> str:
+    return f"bn[{','.join([f'split_at={AT}', *options])}]"
 
 
 def batch() -> Batch:
-    plain, everything = RECIPE.replace(crop_pad=0), torch.arange(len(data().test))
-    return make_batch(data().test, everything, plain, False, generator(seed=0), torch.device("cpu"))
+    return make_batch(data().test, torch.arange(12), RECIPE_PLAIN, False, generator(seed=0), CPU)
 
 
 @dataclass
@@ -85,44 +61,19 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     return seen
 
 
-def fit(method: Any, size: int, norm: str = "frn", recipe: Recipe = RECIPE) -> tuple[list[Any], dict[str, Any]]:
-    """Fit all parts of one size: the contexts, and the states by part name."""
-    contexts, parts = [], {}
-    for part in method.parts(size):
-        context = FitContext(
-            data=data(),
-            spec=spec(norm),
-            device=torch.device("cpu"),
-            axes={"part": part.name},
-            recipe=recipe,
-            student_epochs=2,
-            members=[member(position, norm) for position in part.members],
-            parts={name: parts[name] for name in part.needs},
-        )
-        contexts.append(context)
-        parts[part.name] = {name: value.clone() for name, value in method.fit(part, context).state_dict().items()}
-    return contexts, parts
-
-
-def predictor(method: Any, size: int, parts: dict[str, Any]) -> nn.Module:
-    members = {position: member(position) for position in method.members(size)}
-    shared = {"data": data(), "spec": spec(), "device": torch.device("cpu"), "axes": {}}
-    return freeze(method.predictor(size, PredictContext(**shared, members=members, parts=parts)))
-
-
 # ------------------------------------------------------------------------------------------------ parts and terms
 
 
 @pytest.mark.parametrize(
     ("options", "names"),
     [
-        ({}, ["curve-1", "bridge-1", "curve-2", "bridge-2"]),
-        ({"type": 2}, ["curve-1", "bridge-1", "curve-2", "bridge-2", "curve-1-2", "bridge-1-2"]),
-        ({"align": True}, ["aligned-1", "curve-1", "bridge-1", "aligned-2", "curve-2", "bridge-2"]),
+        ([], ["curve-1", "bridge-1", "curve-2", "bridge-2"]),
+        (["type=2"], ["curve-1", "bridge-1", "curve-2", "bridge-2", "curve-1-2", "bridge-1-2"]),
+        (["align=true"], ["aligned-1", "curve-1", "bridge-1", "aligned-2", "curve-2", "bridge-2"]),
     ],
 )
 def test_parts_of_size_three(options, names):
-    method = bn(**options)
+    method = parse_method(bn(*options))
     parts = {part.name: part for part in method.parts(3)}
     assert list(parts) == names
     assert method.parts(3) == method.parts(4)[: len(parts)]
@@ -130,7 +81,7 @@ def test_parts_of_size_three(options, names):
         kind, *ends = part.name.split("-")
         assert part.members == (0, *map(int, ends))[-2:]
         pair = part.name.removeprefix(kind)
-        aligned = (f"aligned{pair}",) if options.get("align") else ()
+        aligned = (f"aligned{pair}",) if "align=true" in options else ()
         needs = {"aligned": (), "curve": aligned}.get(kind, (f"curve{pair}", *aligned))
         assert part.needs == needs
 
@@ -161,9 +112,9 @@ def test_every_option_is_in_the_table():
 
 @pytest.mark.parametrize("option", DEPENDENTS)
 def test_an_option_trains_anew_only_the_parts_that_depend_on_it(option):
-    base = {"align": True}  # so that there are aligned parts too
+    base = {"split_at": AT, "align": True}  # so that there are aligned parts too
     changed = base | {option: OTHER_VALUES.get(option, 7)}
-    old, new = ({part.name: part for part in bn(**options).parts(2)} for options in (base, changed))
+    old, new = ({part.name: part for part in parse_method("bn", each).parts(2)} for each in (base, changed))
     assert old.keys() == new.keys()
     assert {name.partition("-")[0] for name in old if old[name] != new[name]} == DEPENDENTS[option]
     assert all(part.settings is not None for part in new.values())
@@ -171,19 +122,9 @@ def test_an_option_trains_anew_only_the_parts_that_depend_on_it(option):
 
 @pytest.mark.parametrize(("kind", "count"), [(1, [2, 3, 4, 5]), (2, [3, 6, 10, 15])])
 def test_terms(kind, count):
-    method = bn(type=kind)
+    method = parse_method(bn(f"type={kind}"))
     assert [method.terms(size) for size in (2, 3, 4, 5)] == count
     assert method.members(4) == ((0,) if kind == 1 else (0, 1, 2, 3))
-
-
-def test_sizes_and_options_out_of_range_are_refused():
-    with pytest.raises(SpecError, match="the source and its bridges"):
-        bn().check_size(1)
-    with pytest.raises(SpecError, match="the base models"):
-        bn(type=2).check_size(1)
-    for wrong in ("type=3", "type=0", "width=0", "keep=first"):
-        with pytest.raises(SpecError, match=wrong.partition("=")[0]):
-            parse_method(f"bn[{wrong}]")
 
 
 # ---------------------------------------------------------------------------------------------------- predictors
@@ -206,10 +147,10 @@ def test_pair_mixture_runs_every_network_once():
 
 @pytest.mark.parametrize("kind", [1, 2])
 def test_method_puts_each_bridge_in_its_place(trainings, kind):
-    method = bn(type=kind)
-    _, parts = fit(method, 3)
-    terms = predictor(method, 3, parts)(images())
-    assert len(terms) == method.terms(3)
+    method = bn(f"type={kind}")
+    parts = fit(method, 3, member=member)
+    terms = predictor(method, 3, parts, member=member)(images())
+    assert len(terms) == 3 * kind
     ends = [member(position) for position in range(3)]
     maps = [end.split(AT)[0](images()) for end in ends]
     for place, pair in {1: {1: (0, 1), 2: (0, 2)}, 2: {2: (0, 1), 4: (0, 2), 5: (1, 2)}}[kind].items():
@@ -226,7 +167,8 @@ def test_method_puts_each_bridge_in_its_place(trainings, kind):
 
 @pytest.mark.parametrize("kind", [1, 2])
 def test_a_bridge_is_matched_to_the_middle_of_the_curve(trainings, kind):
-    contexts, parts = fit(bn(type=kind), 2)
+    contexts: list[FitContext] = []
+    parts = fit(bn(f"type={kind}"), 2, member=member, contexts=contexts)
     ends = [member(position) for position in range(2)]
     control = member(9)
     control.load_state_dict(parts["curve-1"])
@@ -263,7 +205,7 @@ def test_batchnorm_statistics_are_those_of_augmented_images():
     """Crops of white images have black margins: in the input to the first convolution, whose mean then is known."""
     white = Split(torch.full((64, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(64) % 4)
     network = nn.Sequential(nn.BatchNorm2d(1))
-    recipe = RECIPE.replace(crop_pad=4, mixup=0.4, cutmix=1.0)
+    recipe = RECIPE.replace(crop_pad=4, mixup=0.4)
     refresh_statistics(network, white, recipe, False, generator(seed=0), torch.device("cpu"))
     kept = sum(8 - abs(offset - 4) for offset in range(9)) / 9 / 8  # share of rows of a crop that are in the image
     assert float(network[0].running_mean) == pytest.approx(kept**2, abs=0.05)
@@ -274,15 +216,8 @@ def test_batchnorm_statistics_are_those_of_augmented_images():
     assert torch.equal(plain.get_state(), generator(seed=0).get_state())  # nothing to refresh, nothing drawn
 
 
-def test_a_curve_is_trained_on_whole_images_with_their_labels(trainings):
-    fit(bn(), 2, recipe=RECIPE.replace(mixup=0.4, cutmix=1.0))
-    curve, bridge = trainings[:2]
-    assert (curve.recipe.mixup, curve.recipe.cutmix) == (0, 0)
-    assert bridge.recipe.cutmix == 1
-
-
 def test_a_curve_is_validated_halfway_with_statistics_of_its_own(trainings):
-    fit(bn(), 2, "batchnorm", RECIPE.replace(crop_pad=0))
+    fit(bn(), 2, "batchnorm", member, recipe=RECIPE_PLAIN)
     training, x = trainings[0], images()
     control = training.module.control.train()
 
@@ -300,8 +235,7 @@ def test_a_curve_is_validated_halfway_with_statistics_of_its_own(trainings):
 
 
 def test_an_aligned_curve_ends_in_the_aligned_partner(trainings):
-    method = bn(align=True)
-    _, parts = fit(method, 2)
+    parts = fit(bn("align=true"), 2, member=member)
     end = {name: value.detach() for name, value in trainings[0].module.parameters_at(1.0).items()}
     assert all(torch.equal(end[name], parts["aligned-1"][name]) for name in end)
     partner = member(1)
@@ -324,38 +258,29 @@ def test_an_aligned_curve_ends_in_the_aligned_partner(trainings):
     ],
 )
 def test_which_checkpoint_is_kept(trainings, keep, members_keep, expected):
-    fit(bn(keep=keep), 2, recipe=RECIPE.replace(keep=members_keep))
+    fit(bn(*([f"keep={keep}"] if keep else [])), 2, member=member, recipe=RECIPE.replace(keep=members_keep))
     assert tuple(training.recipe.keep for training in trainings) == expected
 
 
 def test_default_recipes_are_the_members_except_for_mixup_and_weight_decay(trainings):
-    fit(bn(), 2, recipe=RECIPE.replace(mixup=0.7, epochs=5))
+    fit(bn(), 2, member=member, recipe=RECIPE.replace(mixup=0.7, epochs=5))
     curve, bridge = (training.recipe for training in trainings)
     assert curve == RECIPE.replace(epochs=5)  # its labels are not mixed, so its images are not either
     assert bridge == RECIPE.replace(epochs=2, mixup=0.4, weight_decay=0.0)
 
 
 def test_the_papers_recipe_can_be_said_over_members_trained_otherwise(trainings):
-    method = bn(
-        nesterov=True,
-        warmup_epochs=5,
-        batch_size=20,
-        lr_scale=2,
-        curve_weight_decay=1e-5,
-        bridge_weight_decay=1e-5,
-        curve_epochs=10,
-        epochs=20,
-        mixup=0,
-        keep="best",
-    )
-    fit(method, 2)
-    shared = {"nesterov": True, "warmup_epochs": 5.0, "lr": 0.1, "weight_decay": 1e-5}
-    assert trainings[0].recipe == RECIPE.replace(**shared, epochs=10, keep="best_accuracy")
-    assert trainings[1].recipe == RECIPE.replace(**shared, epochs=20, keep="best_nll", batch_size=20)
+    shared = ("nesterov=true", "warmup_epochs=5", "lr_scale=2", "keep=best")
+    own = ("batch_size=20", "curve_weight_decay=1e-5", "bridge_weight_decay=1e-5", "curve_epochs=10", "epochs=20")
+    fit(bn(*shared, *own, "mixup=0"), 2, member=member, recipe=RECIPE.replace(nesterov=False))
+    expected = RECIPE.replace(nesterov=True, warmup_epochs=5.0, lr=0.1, weight_decay=1e-5)
+    assert trainings[0].recipe == expected.replace(epochs=10, keep="best_accuracy")
+    assert trainings[1].recipe == expected.replace(epochs=20, keep="best_nll", batch_size=20)
 
 
 def test_training_a_bridge_brings_it_nearer_to_the_curve():
-    method = bn(type=2, keep="best", epochs=8, mixup=0)
-    losses = [log.history for context in fit(method, 2)[0] for log in context.logs]
+    contexts: list[FitContext] = []
+    fit(bn("type=2", "keep=best", "epochs=8", "mixup=0"), 2, member=member, contexts=contexts)
+    losses = [log.history for context in contexts for log in context.logs]
     assert losses[1][-1]["loss"] < 0.7 * losses[1][0]["loss"]
     assert all("validation_nll" in epoch for history in losses for epoch in history)

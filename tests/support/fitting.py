@@ -65,21 +65,27 @@ def trained(seed: int, norm: str) -> Classifier:
     return freeze(network)
 
 
-def fit(method: str, size: int, norm: str = "frn", **changes: Any) -> dict[str, dict[str, torch.Tensor]]:
-    """States of all parts of one size, by name."""
+def fit(
+    method: str, size: int, norm: str = "frn", member: Any = trained, contexts: Any = None, **changes: Any
+) -> dict[str, dict[str, torch.Tensor]]:
+    """States of all parts of one size, by name; ``contexts`` takes up those of the parts."""
     built, parts = parse_method(method), dict[str, dict[str, torch.Tensor]]()
     for part in built.parts(size):
-        given = {"members": [trained(position, norm) for position in part.members]} | changes
+        given = {"members": [member(position, norm) for position in part.members]} | changes
         where = context(part.name, norm, parts=parts, **given)
         made = built.fit(part, where)
         state = made.state_dict() if isinstance(made, nn.Module) else made
         parts[part.name] = {name: tensor.clone() for name, tensor in state.items()}
+        if contexts is not None:
+            contexts.append(where)
     return parts
 
 
-def predictor(method: str, size: int, parts: Any = None, norm: str = "frn", flip: bool = False) -> nn.Module:
+def predictor(
+    method: str, size: int, parts: Any = None, norm: str = "frn", flip: bool = False, member: Any = trained
+) -> nn.Module:
     built = parse_method(method)
-    members = {position: trained(position, norm) for position in built.members(size)}
+    members = {position: member(position, norm) for position in built.members(size)}
     shared: dict[str, Any] = {"data": data(flip), "spec": spec(norm), "device": CPU, "axes": {}}
     return freeze(built.predictor(size, PredictContext(**shared, members=members, parts=parts or {})))
 
