@@ -13,32 +13,19 @@ from torch import nn
 
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Plan, build_plan
-from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss
-from dbn_core.errors import SpecError
-from dbn_core.methods.context import FitContext, PredictContext, freeze
-from dbn_core.methods.method import Part
-from dbn_core.methods.registry import methods, parse_method
-from dbn_core.methods.student import ImageOptions
-from dbn_core.nets.spec import NetworkSpec
+from dbn_core.methods.registry import parse_method
+from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
-from dbn_core.train.recipe import Recipe
 from tests.benchmarks.suite.test_keys import FACTS
+from tests.support.fitting import RECIPE_PLAIN, context, data, fit, fresh, images, predictor
 
 seeds = st.integers(0, 2**32)
-CPU = torch.device("cpu")
-NETWORK = NetworkSpec(name="resnet8", channels=4, width=1.0)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=generator(seed=seed), dtype=torch.float64)
-
-
-def dataset() -> Dataset:
-    images = torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8, generator=generator(purpose="students"))
-    split, names = Split(images, torch.arange(24) % 4), tuple("abcd")
-    return Dataset("random", "random", split, split, split, names, (0.5,) * 3, (0.25,) * 3, False)
 
 
 def plan(folder: Path, entries: str, members: int = 8) -> Plan:
@@ -58,12 +45,12 @@ use = "ed"
 label = "Patient ED"
 sizes = [8]
 teachers = "views(30)"
-options = { tau = 1, epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
+options = { tau = 1, epochs = 60, mixup = 0.4, lr_scale = 2, width = 2.0 }
 [[methods]]
 use = "ensemble-of-singles"
 label = "The same without teachers"
 sizes = [1, 4]
-options = { epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
+options = { epochs = 60, mixup = 0.4, lr_scale = 2, width = 2.0 }
 """
 
 
@@ -72,31 +59,10 @@ def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: P
     patient, *alone = made.cells
     views = [made.nodes[key].recipe for key in patient.views]
     assert len(views) == 8
-    assert {(r["count"], r["recipe"]["mixup"], r["recipe"]["cutmix"]) for r in views} == {(30, 0.4, 1.0)}
+    assert {(r["count"], r["recipe"]["mixup"]) for r in views} == {(30, 0.4)}
     assert [len(cell.parts) for cell in alone] == [1, 4]
     assert set(alone[0].parts) < set(alone[1].parts)
     assert not any(cell.members or cell.views for cell in alone)
-
-
-@pytest.mark.parametrize("name", [n for n, cls in methods().items() if issubclass(cls.Config, ImageOptions)])
-def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name: str) -> None:
-    options = {"crop_pad": 3, "flip": False, "cutmix": 0.7}
-    method = parse_method(name, options)
-    assert method.config.augmentation() == options
-    assert parse_method(name).config.augmentation() == {}
-    for part in method.parts(next(s for s in range(1, 9) if _serves(name, s))):
-        if part.teacher_mixup is not None:
-            shown = part.teacher_recipe(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
-            assert (shown.crop_pad, shown.flip, shown.cutmix) == (3, False, 0.7)
-            assert shown.mixup == part.teacher_mixup
-
-
-def _serves(name: str, size: int) -> bool:
-    try:
-        parse_method(name).check_size(size)
-    except SpecError:
-        return False
-    return True
 
 
 # ----------------------------------------------------------------------------------------------------------- heads
@@ -130,14 +96,13 @@ def test_a_head_learns_from_its_own_teacher_and_one_head_alone_from_all() -> Non
 
 @pytest.mark.parametrize("at", ["block1", "block3"])
 def test_heads_start_apart_and_share_the_body(at: str) -> None:
-    context = PredictContext(dataset(), NETWORK, CPU, {})
-    student = parse_method(f"hydra[split_at={at}]").student(3, context).eval()
-    terms = student(torch.rand(2, 3, 8, 8))
+    where = context()
+    student = parse_method(f"hydra[split_at={at}]").student(3, where).eval()
+    terms = student(images(2))
     assert terms.shape == (3, 2, 4)
     assert len(terms.unique(dim=0)) == 3
     owned = sum(p.numel() for p in {id(p): p for p in student.parameters()}.values())
-    network = context.new_network()
-    body, head = (sum(p.numel() for p in half.parameters()) for half in network.split(at))
+    body, head = (sum(p.numel() for p in half.parameters()) for half in where.new_network().split(at))
     assert owned == body + 3 * head
 
 
@@ -153,16 +118,19 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.matrix
 
 
-@given(seed=seeds, tau=st.floats(0.5, 4))
+@given(seed=seeds, tau=st.floats(0.5, 4), by_confidence=st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_a_perturbation_is_the_gradient_of_a_linear_network_in_closed_form(seed: int, tau: float) -> None:
+def test_a_perturbation_is_the_gradient_of_a_linear_network_in_closed_form(
+    seed: int, tau: float, by_confidence: bool
+) -> None:
     images, matrix = normal(4, 1, 2, 3, seed=seed), normal(6, 5, seed=seed + 1)
     weights = normal(4, 5, seed=seed + 2)
     p = ((images.flatten(1) @ matrix) / tau).softmax(-1)
     gradient = (p * (weights - (p * weights).sum(1, keepdim=True))) @ matrix.T / tau
     expected = 0.01 * gradient / gradient.square().mean(1, keepdim=True).sqrt()
-    expected *= p.amax(1, keepdim=True)
-    moved = diversified(images, Linear(matrix), weights, 0.01, tau)
+    if by_confidence:
+        expected *= p.amax(1, keepdim=True)
+    moved = diversified(images, Linear(matrix), weights, 0.01, tau, by_confidence)
     torch.testing.assert_close((moved - images).flatten(1), expected, rtol=1e-6, atol=1e-9)
 
 
@@ -170,8 +138,8 @@ def test_a_saturated_network_moves_nothing_or_as_far_as_asked() -> None:
     images = torch.rand(3, 1, 2, 3, generator=generator(seed=0))
     for factor in (20.0, 80.0, 1e4):  # gradients from small to none at all in float32
         matrix = factor * normal(6, 5, seed=1).float()
-        change = diversified(images, Linear(matrix), normal(3, 5).float(), 0.01, 1.0) - images
-        length = change.square().mean((1, 2, 3)).sqrt() / Linear(matrix)(images).softmax(-1).amax(1)
+        change = diversified(images, Linear(matrix), normal(3, 5).float(), 0.01, by_confidence=False) - images
+        length = change.square().mean((1, 2, 3)).sqrt()
         assert torch.isfinite(change).all()
         assert all(x == 0 or x == pytest.approx(0.01, rel=1e-3) for x in length.tolist())
 
@@ -181,16 +149,16 @@ def test_a_saturated_network_moves_nothing_or_as_far_as_asked() -> None:
 
 SHARED = """
 [[methods]]
-use = "ed[epochs=4,mixup=0.4,cutmix=1]"
+use = "ed[epochs=4,mixup=0.4]"
 sizes = [2]
 [[methods]]
-use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,bridge_mixup=0]"
+use = "student-bridge[epochs=4,mixup=0.4,bridge_mixup=0]"
 sizes = [4, 6]
 [[methods]]
 use = "student-bridge[epochs=5]"
 sizes = [4]
 [[methods]]
-use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,joint=true]"
+use = "student-bridge[epochs=4,mixup=0.4,joint=true]"
 sizes = [4]
 """
 
@@ -229,63 +197,42 @@ def test_who_teaches_a_bridge(options: dict[str, int], size: int, groups: list[t
 BRIDGE = "student-bridge[split_at=block2,score_network=mini,source_members=1,members_per_bridge=1"
 
 
-def fitted(spec: str, size: int) -> tuple[dict[str, dict[str, torch.Tensor]], nn.Module]:
-    """The parts of a method on random members, and its predictor."""
-    method, parts = parse_method(spec), dict[str, dict[str, torch.Tensor]]()
-    recipe = Recipe(epochs=2, batch_size=12, lr=0.01, crop_pad=1)
-    for part in method.parts(size):
-        context = _context(part, recipe, parts)
-        parts[part.name] = {k: v.clone() for k, v in method.fit(part, context).state_dict().items()}
-    predict = PredictContext(dataset(), NETWORK, CPU, {}, parts=parts)
-    return parts, freeze(method.predictor(size, predict))
-
-
-def _context(part: Part, recipe: Recipe, parts: dict[str, dict[str, torch.Tensor]]) -> FitContext:
-    context = FitContext(
-        dataset(), NETWORK, CPU, {"part": part.name}, parts=dict(parts), recipe=recipe, student_epochs=2
-    )
-    context.members = [freeze(context.new_network(f"member {m}")) for m in part.members]
-    return context
+def member(seed: int, norm: str) -> Classifier:
+    return fresh(norm, seed=seed)
 
 
 @pytest.mark.parametrize("start", ["random", "source"])
 def test_where_a_student_starts(start: str) -> None:
-    method = parse_method(f"ed[start={start},lr_scale=1e-12,epochs=1]")
-    part = method.parts(2)[0]
-    context = _context(part, Recipe(epochs=1, batch_size=8), {})
-    student, source = method.fit(part, context).state_dict(), context.members[0].state_dict()
-    gaps = [float((student[name] - value).abs().max()) for name, value in source.items() if name.endswith("weight")]
-    assert all(gap < 1e-6 for gap in gaps) == (start == "source")
-    assert not any(p.requires_grad or p.grad is not None for p in context.members[0].parameters())
+    state = fit(f"ed[start={start},lr_scale=1e-12,epochs=1]", 2, member=member)["student"]
+    source = {name: tensor for name, tensor in member(0, "frn").state_dict().items() if name.endswith("weight")}
+    near = all(torch.allclose(state[name], tensor, atol=1e-6) for name, tensor in source.items())
+    assert near == (start == "source")
 
 
 def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> None:
-    images = torch.rand(5, 3, 8, 8, generator=generator(seed=0))
-    parts, predictor = fitted(BRIDGE + "]", 3)
-    student = freeze(PredictContext(dataset(), NETWORK, CPU, {}, parts=parts).new_network())
+    parts, x = fit(BRIDGE + "]", 3, member=member), images()
+    student = fresh()
     student.load_state_dict(parts["student"])
-    terms = predictor(images)
-    assert terms.shape == (3, 5, 4)
-    torch.testing.assert_close(terms[0], student(images).log_softmax(-1))
+    terms = predictor(BRIDGE + "]", 3, parts)(x)
+    torch.testing.assert_close(terms[0], student(x).log_softmax(-1))
     assert len(terms.unique(dim=0)) == 3
-    joint, together = fitted(BRIDGE + ",joint=true]", 3)
+    assert torch.equal(predictor(BRIDGE + ",source_term=false]", 3, parts)(x), terms[1:])
+    joint = fit(BRIDGE + ",joint=true]", 3, member=member)
     assert all(torch.equal(joint["student"][k], v) for k, v in parts["student"].items())
-    assert together(images).shape == (3, 5, 4)
-    moved = [k for k, v in parts["student"].items() if not torch.equal(joint["joint"][f"source.{k}"], v)]
-    assert moved
+    assert predictor(BRIDGE + ",joint=true]", 3, joint)(x).shape == terms.shape
+    assert any(not torch.equal(joint["joint"][f"source.{k}"], v) for k, v in parts["student"].items())
 
 
 def test_a_bridge_nears_its_teacher() -> None:
     # One bridge from a student of member 0 to member 1: long trained, it is nearer to that than the student is.
-    method = parse_method(BRIDGE + ",mixup=0,bridge_mixup=0,bridge_lr=0.005,bridge_epochs=60,batch_size=12,crop_pad=0]")
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    recipe, images = Recipe(epochs=2, batch_size=12, lr=0.01, crop_pad=0), dataset().train.images / 255
-    for part in method.parts(2):
-        context = _context(part, recipe, parts)
-        for member in context.members:  # untrained members all say nearly the same
-            member.head.linear.weight.data *= 5
-        parts[part.name] = {k: v.clone() for k, v in method.fit(part, context).state_dict().items()}
-    source, bridge = freeze(method.predictor(2, PredictContext(dataset(), NETWORK, CPU, {}, parts=parts)))(images)
-    target = context.members[0](images).log_softmax(-1)
+    def loud(seed: int, norm: str) -> Classifier:
+        network = member(seed, norm)
+        network.head.linear.weight.mul_(2)  # untrained members all say nearly the same
+        return network
+
+    options = ",mixup=0,bridge_mixup=0,bridge_lr=0.02,bridge_epochs=45,batch_size=16]"
+    x = data().train.images / 255
+    source, bridge = predictor(BRIDGE + options, 2, fit(BRIDGE + options, 2, member=loud, recipe=RECIPE_PLAIN))(x)
+    target = loud(1, "frn")(x).log_softmax(-1)
     gap = [float((target.exp() * (target - term)).sum(-1).mean()) for term in (source, bridge)]
     assert gap[1] < 0.5 * gap[0]
