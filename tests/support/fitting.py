@@ -66,13 +66,22 @@ def trained(seed: int, norm: str) -> Classifier:
 
 
 def fit(
-    method: str, size: int, norm: str = "frn", member: Any = trained, contexts: Any = None, **changes: Any
+    method: str,
+    size: int,
+    norm: str = "frn",
+    member: Any = trained,
+    contexts: list[FitContext] | None = None,
+    axes: str | None = None,
+    **changes: Any,
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """States of all parts of one size, by name; ``contexts`` takes up those of the parts."""
+    """States of all parts of one size, by name, whose draws differ unless ``axes`` is given.
+
+    ``contexts`` takes up those of the parts.
+    """
     built, parts = parse_method(method), dict[str, dict[str, torch.Tensor]]()
     for part in built.parts(size):
         given = {"members": [member(position, norm) for position in part.members]} | changes
-        where = context(part.name, norm, parts=parts, **given)
+        where = context(axes or part.name, norm, parts=parts, **given)
         made = built.fit(part, where)
         state = made.state_dict() if isinstance(made, nn.Module) else made
         parts[part.name] = {name: tensor.clone() for name, tensor in state.items()}

@@ -30,17 +30,14 @@ from dbn_core.bridge.distill import step_distillation_loss
 from dbn_core.bridge.process import bridge_mean_std, target_logits
 from dbn_core.bridge.sampler import trajectory
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.data.dataset import Dataset, Split
 from dbn_core.errors import SpecError
 from dbn_core.measure.cost import measure_cost
-from dbn_core.methods.context import FitContext, PredictContext
+from dbn_core.methods.context import FitContext
 from dbn_core.methods.registry import parse_method
 from dbn_core.nets.init import initialise_
-from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
-from dbn_core.nets.spec import NetworkSpec
 from dbn_core.rng import generator
-from dbn_core.train.recipe import Recipe
+from tests.support.fitting import context, fit, fresh, images, predictor
 
 FEATURES = torch.zeros(0)
 rates = st.floats(1e-3, 2.0)
@@ -204,43 +201,16 @@ def test_the_loss_is_the_weighted_sum_of_distances_in_the_networks_unit(loss: An
 
 # ---------------------------------------------------------------------------------------------------- training
 
-SPEC = NetworkSpec(name="resnet8", width=1, channels=2)
 
-
-def dataset() -> Dataset:
-    def split(count: int, seed: int) -> Split:
-        images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator(seed=seed), dtype=torch.uint8)
-        return Split(images, torch.arange(count) % 4)
-
-    return Dataset("toy", "Toy", split(32, 0), split(8, 1), split(8, 2), tuple("abcd"), (0.5,), (0.2,), False)
-
-
-def member(seed: int) -> Classifier:
-    network = Classifier(SPEC, 4, 1, (0.5,), (0.2,))
-    initialise_(network, generator(seed=seed))
-    return network.eval()
-
-
-def dbn(options: str) -> Any:
-    return parse_method(f"dbn[batch_size=16,score_network=mini,epochs=4,distill_share=0.5,{options}]")
-
-
-def fit(options: str, size: int = 3) -> tuple[Any, FitContext, dict[str, Any]]:
-    """The parts of one bridge."""
-    method = dbn(options)
-    members = [member(seed) for seed in range(size)]
-    context = FitContext(dataset(), SPEC, torch.device("cpu"), {"seed": 0}, recipe=Recipe(), members=members)
-    multi, single = method.parts(size)[:2]
-    states = {multi.name: method.fit(multi, context).state_dict()}
-    context.parts = states
-    states[single.name] = method.fit(single, context).state_dict()
-    return method, context, states
+def dbn(options: str) -> str:
+    return f"dbn[batch_size=16,score_network=mini,split_at=block2,epochs=4,distill_share=0.5,{options}]"
 
 
 @pytest.mark.parametrize("preset", ["preset=paper", "prior=gaussian"])
 def test_training_one_branch_is_the_plain_distillation_to_the_bit(preset: str) -> None:
-    *_, plain = fit(f"steps=4,{preset}")
-    *_, branch = fit(f"steps=4,distill=branches,branches=1,{preset}")
+    plain, branch = (
+        fit(dbn(f"steps=4,{preset}{more}"), 3, axes="any") for more in ("", ",distill=branches,branches=1")
+    )
     assert plain.keys() == {"bridge-1", "onestep-1"}
     for name, tensor in plain["onestep-1"].items():
         assert torch.equal(branch["branches-1"][name], tensor), name
@@ -256,31 +226,26 @@ def test_training_one_branch_is_the_plain_distillation_to_the_bit(preset: str) -
     ],
     ids=["path", "half-path", "members"],
 )
-def test_every_variant_trains_records_and_predicts_at_the_cost_of_a_plain_student(
+def test_every_variant_records_and_predicts_at_the_cost_of_a_plain_student(
     options: str, size: int, records: set[str]
 ) -> None:
-    method, context, states = fit(f"distill=branches,{options}", size)
-    assert set(context.records) == records
-    assert all(value is not None and value >= 0 for value in context.records.values())
-    assert ArtefactBuilder._training_value(context)["records"] == context.records
-    assert sum(log.epochs for log in context.logs[1:]) == 2  # as many updates for any number of branches
-    workspace = (context.data, context.spec, context.device, context.axes)
-    predict = PredictContext(*workspace, members={0: member(0)}, parts=states)
-    images = torch.rand(5, 1, 8, 8, generator=generator(seed=1))
-    with torch.no_grad():
-        predictor = method.predictor(size, predict)
-        log_probs = predictor(images)
-    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(1, 5))
-    plain = dbn("members_per_bridge=4" if size == 4 else "steps=4")
-    predict.parts = {plain.parts(size)[1].name: states[method.parts(size)[1].name]}
-    assert measure_cost(predictor, images[:1]) == measure_cost(plain.predictor(size, predict), images[:1])
-    with torch.no_grad():
-        assert torch.equal(plain.predictor(size, predict)(images), log_probs)
+    contexts: list[FitContext] = []
+    spec, plain = dbn(f"distill=branches,{options}"), dbn("members_per_bridge=4" if size == 4 else "steps=4")
+    parts = fit(spec, size, contexts=contexts)
+    assert set(contexts[1].records) == records
+    assert all(value is not None and value >= 0 for value in contexts[1].records.values())
+    assert ArtefactBuilder._training_value(contexts[1])["records"] == contexts[1].records
+    assert sum(log.epochs for log in contexts[1].logs) == 2  # as many updates for any number of branches
+    (single,) = (state for name, state in parts.items() if name.startswith("branches"))
+    alike = [predictor(spec, size, parts), predictor(plain, size, {parse_method(plain).parts(size)[1].name: single})]
+    assert torch.equal(*(each(images()) for each in alike))
+    assert len({measure_cost(each, images(1)) for each in alike}) == 1
 
 
 def test_plain_distillation_records_its_teachers_curvature_too() -> None:
-    _, context, _ = fit("steps=2")
-    assert set(context.records) == {"kappa", "branch_1_mse"}
+    contexts: list[FitContext] = []
+    fit(dbn("steps=2"), 3, contexts=contexts)
+    assert set(contexts[1].records) == {"kappa", "branch_1_mse"}
 
 
 def ends(count: int = 12) -> Ends:
@@ -289,8 +254,7 @@ def ends(count: int = 12) -> Ends:
 
 
 def trainer(options: str, weights: torch.Tensor | None = None) -> BridgeTraining:
-    context = FitContext(dataset(), SPEC, torch.device("cpu"), {"seed": 0}, members=[member(0)])
-    return BridgeTraining(dbn(f"distill=branches,{options}").config, context, weights)
+    return BridgeTraining(parse_method(dbn(f"distill=branches,{options}")).config, context(members=[fresh()]), weights)
 
 
 def test_the_targets_are_the_teachers_states() -> None:
@@ -325,7 +289,6 @@ def test_partial_ensembles_are_those_of_the_first_members() -> None:
         ("distill=branches,branches=2", "steps=5 is no multiple"),
         ("distill=branches,branch_weights=1:2", "2 weights for 5 branches"),
         ("distill=branches,branch_weights=1:2:x:1:1", "such as 1:2:4"),
-        ("distill=branches,branch_weights=0:0:0:0:0", "such as 1:2:4"),
         ("distill=branches,branch_weights=1:1:1:1:1,branch_growth=1", "give one of them"),
         ("distill=branches,branch_targets=members,branches=3", "members_per_bridge of 4 or more"),
     ],
@@ -348,8 +311,8 @@ def test_students_share_the_bridge_that_they_are_distilled_from() -> None:
 
 
 def test_records_are_numbers() -> None:
-    context = trainer("steps=4").context
-    context.record(a=torch.tensor(0.5), b=float("nan"), c=3)
-    assert context.records == {"a": 0.5, "b": None, "c": 3.0}
+    where = context()
+    where.record(a=torch.tensor(0.5), b=float("nan"), c=3)
+    assert where.records == {"a": 0.5, "b": None, "c": 3.0}
     with pytest.raises(SpecError, match="takes a number"):
-        context.record(d="many")
+        where.record(d="many")
