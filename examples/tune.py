@@ -5,6 +5,10 @@ the table gives the mean validation NLL of each, marks the lowest, and is writte
 test split is read.  What is trained lies in the store, so the suite does not train its chosen values again:
 
     python examples/tune.py digits-bridge --vary lr=3e-3,1e-2,3e-2,1e-1 --repetitions 5 --table rates.csv
+
+A name with a dot is a key of the suite, such as the members' learning rate:
+
+    python examples/tune.py digits-vit --vary recipe.lr=1e-3,3e-3,1e-2 --label DE --repetitions 2
 """
 
 from __future__ import annotations
@@ -48,15 +52,21 @@ def main() -> None:
     asked = parser.parse_args()
 
     grid = {name: values.split(",") for name, _, values in (item.partition("=") for item in asked.vary)}
-    suite = load_suite(asked.suite, {"repetitions": asked.repetitions})
-    chosen = [(entry, label) for entry, _, label in suite.entries() if not asked.label or label in asked.label]
-    if asked.without:
-        chosen = [(entry, label) for entry, label in chosen if asked.without not in label]
-    tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
-    if not tried:
-        parser.error("no method of the suite has these options, or none has this label")
-    options = Options(store=asked.store, jobs=asked.jobs)
-    table = means(pd.DataFrame(validation_rows(suite, tried, options)), list(grid))
+    keys = {name: grid.pop(name) for name in list(grid) if "." in name}
+    if keys and asked.final:
+        parser.error("--final compares options of methods: vary keys of the suite without it")
+    options, rows = Options(store=asked.store, jobs=asked.jobs), []
+    for values in product(*keys.values()):
+        changed = dict(zip(keys, values, strict=True))
+        suite = load_suite(asked.suite, {"repetitions": asked.repetitions, **changed})
+        chosen = [(entry, label) for entry, _, label in suite.entries() if not asked.label or label in asked.label]
+        if asked.without:
+            chosen = [(entry, label) for entry, label in chosen if asked.without not in label]
+        tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
+        if not tried:
+            parser.error("no method of the suite has these options, or none has this label")
+        rows += [row | changed for row in validation_rows(suite, tried, options)]
+    table = means(pd.DataFrame(rows), [*keys, *grid])
     best = table.groupby(["label", "size"], sort=False)["validation_nll"].rank(method="first")
     if asked.final:
         # The two best values of each method again, in more repetitions: close calls are not left to few of them.
@@ -91,7 +101,12 @@ def means(rows: pd.DataFrame, varied: list[str]) -> pd.DataFrame:
 
 
 def variants(entry: MethodEntry, label: str, grid: dict[str, list[str]]) -> list[Variant]:
-    """The entry with each combination of values of the varied options that its method has; none where it has none."""
+    """The entry with each combination of values of the varied options that its method has; none where it has none.
+
+    Without a varied option it is the entry itself.
+    """
+    if not grid:
+        return [Variant(label, {}, entry.model_copy(update={"label": label}))]
     fields = type(parse_method(entry.use).config).model_fields
     names = [name for name in grid if name in fields]
     found = []
@@ -117,7 +132,8 @@ def validation_rows(suite: Suite, tried: list[Variant], options: Options) -> lis
         if cell.predictions in outcome.failures:
             continue
         arrays, variant = store.arrays("predictions", cell.predictions), by_label[cell.label]
-        nll = negative_log_likelihood(mixture_log_probs(arrays["validation"]), arrays["validation_labels"]).mean()
+        terms = arrays["validation"][: cell.terms]  # those of a larger size are stored, too
+        nll = negative_log_likelihood(mixture_log_probs(terms), arrays["validation_labels"]).mean()
         row = {"entry": cell.label, "label": variant.label, "size": cell.size, **variant.given}
         rows.append(row | {"validation_nll": nll})
     return rows

@@ -88,14 +88,37 @@ def test_suites_of_the_papers_say_that_their_settings_are_the_papers(name: str) 
         assert stated == ((1, "paper") if method.competes else None), label
 
 
+def tune(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> pd.DataFrame:
+    table = folder / "rates.csv"
+    where = ["--repetitions", "1", "--jobs", "0", "--store", str(folder / "store"), "--table", str(table)]
+    monkeypatch.setattr(sys, "argv", ["tune.py", *words, *where])
+    runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "tune.py"), run_name="__main__")
+    return pd.read_csv(table)
+
+
+def test_a_key_of_the_suite_is_varied_for_members_and_each_size_counts_its_own_terms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = write(tmp_path, HEAD, DE, ED)
+    rows = tune(monkeypatch, tmp_path, suite, "--vary", "recipe.lr=0.01,0.1", "--label", "DE").set_index(
+        ["recipe.lr", "size"]
+    )
+    assert len(rows) == 4
+    for rate in ("0.01", "0.1"):
+        store = Store(tmp_path / "store")
+        plan = plan_suite(load_suite(suite, {"recipe.lr": rate}), store)
+        for cell in (cell for cell in plan.cells if cell.label == "DE"):
+            arrays = store.arrays("predictions", cell.predictions)
+            probabilities = np.exp(arrays["validation"][: cell.size].astype(float)).mean(0)
+            nll = -np.log(probabilities[np.arange(len(probabilities)), arrays["validation_labels"]]).mean()
+            assert rows.loc[(float(rate), cell.size), "validation_nll"] == pytest.approx(nll, abs=1e-5)
+
+
 def test_the_tuning_script_tries_as_many_values_for_each_method_and_reads_validation_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite, table = write(tmp_path, HEAD, DE, ED), tmp_path / "rates.csv"
-    words = [suite, "--vary", "lr_scale=0.5,1.0", "--label", "ED", "--repetitions", "1", "--jobs", "0"]
-    monkeypatch.setattr(sys, "argv", ["tune.py", *words, "--store", str(tmp_path / "store"), "--table", str(table)])
-    runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples" / "tune.py"), run_name="__main__")
-    rows = pd.read_csv(table)
+    suite = write(tmp_path, HEAD, DE, ED)
+    rows = tune(monkeypatch, tmp_path, suite, "--vary", "lr_scale=0.5,1.0", "--label", "ED")
     assert rows["lr_scale"].tolist() == [0.5, 1.0]
     assert (rows["chosen"] == "x").tolist() == (rows["validation_nll"] == rows["validation_nll"].min()).tolist()
     # The suite's own rate is one of them: its predictions are there, and give the same number.

@@ -24,6 +24,8 @@ KEYS: dict[str, tuple[int, str]] = {
     "digits-branches": (1447, "d939970a2d95107a"),
     "digits-bridge": (3049, "545e65fd3f09fd8c"),
     "digits-capacity": (2399, "849be4076406d949"),
+    "digits-convnext": (86, "b2b29b0772fe5100"),
+    "digits-vit": (86, "10f1e5644cb549ec"),
     "digits-students": (434, "c0d768fcf2217218"),
     "digits-views": (170, "d6668cd3c9ca50a9"),
     "digits-diffusion": (185, "3c1658254fec6ddd"),
