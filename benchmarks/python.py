@@ -29,7 +29,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.commands.common import REFERENCE, RUNS, STORE, load_plan
-from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
@@ -158,7 +157,7 @@ def evaluate(
         SpecError: the suite has no stored deep ensembles of this repetition.
         DataError: the predictions are of another number of examples or classes.
     """
-    from benchmarks.results.external.comparing import ensemble_equivalents
+    from benchmarks.results.external.comparing import score_against_ensembles
     from dbn_core.tasks.class_scores import score_arrays
 
     plan, the_store = _plan(suite, store)
@@ -173,24 +172,22 @@ def evaluate(
                 f"The {split} predictions have shape {full[split].shape}: give [M, "
                 f"{len(full[f'{split}_labels'])}, {len(plan.data.classes)}]."
             )
-    scores = score_arrays(full)
-    found = ensemble_equivalents(plan, the_store, full, repetition, "these predictions")
+    found = score_against_ensembles(plan, the_store, {repetition: full}, "these predictions")
+    scores, raw = score_arrays(full), found["dee_raw"]
 
-    def mean(name: str) -> float | None:
-        return float(scores.values(name).mean()) if name in scores else None
+    def value(name: str) -> float | None:
+        return found[name].value if name in found else None
 
-    raw: Interval = found["raw"]
-    calibrated = found.get("calibrated")
     return Evaluation(
-        float(scores.values("acc").mean()),
-        float(scores.values("nll").mean()),
+        found["acc"].value,
+        found["nll"].value,
         float(scores.values("ece").mean()),
-        mean("cnll"),
+        value("cnll"),
         raw.value,
         (raw.low, raw.high),
-        calibrated.value if calibrated else None,
+        value("dee_cal"),
         float(scores.values("augrc").mean()),
-        found["AUGRC"].value,
+        found["dee_augrc"].value,
         macs,
     )
 

@@ -117,7 +117,7 @@ def score(
     are printed only after all checks have passed.
     """
     from benchmarks.results.external.cells import Entry, StatedCost, add_external, own_arrays, remove_external
-    from benchmarks.results.external.comparing import ensemble_equivalents
+    from benchmarks.results.external.comparing import score_against_ensembles
     from benchmarks.store.rows import check_rows, source_of
     from dbn_core.tasks.classification import Classification
 
@@ -155,13 +155,15 @@ def score(
             entry = Entry(str(label), size or 1, repetition - 1, cost, loaded.source, note)
             result["replaced"] = add_external(plan, the_store, entry, loaded.arrays)
         elif task.name == "classification":
-            found = ensemble_equivalents(plan, the_store, loaded.arrays, repetition - 1, loaded.source)
-            result["dee"] = {name: vars(dee) for name, dee in found.items()}
+            found = score_against_ensembles(plan, the_store, {repetition - 1: loaded.arrays}, loaded.source)
+            result["dee"] = {column: vars(found[column]) for column in task.curves if column in found}
         result["max_size"] = max((cell.size for cell in plan.cells if cell.is_reference), default=None)
         if changes:
             result |= _report_again(plan, the_store, *folders, plugin or [])
         if joins:
-            result["row"] = _row(Path(result["rows"]), str(label), size or 1)
+            row = result["row"] = _row(Path(result["rows"]), str(label), size or 1)
+            ends = {"value": "", "low": "_low", "high": "_high"}
+            result["dee"] = {curve: {e: row[f"{curve}{end}"] for e, end in ends.items()} for curve in task.curves}
     if json_:
         print_json(result)
         return
@@ -259,22 +261,18 @@ def _print_suite(task: Task, result: Mapping[str, Any]) -> None:
     """The result in its suite: equivalents, the row, where the report is."""
     from benchmarks.report.tables.formatting import dee_text, ratio_text
 
-    for name, dee in result.get("dee", {}).items():
-        text = dee_text(dee["value"], dee["low"], dee["high"], result["max_size"])
-        echo(f"Deep-ensemble equivalent, {name}: {text}")
-    if "dee" in result:
+    for column, dee in result.get("dee", {}).items():
+        name = EQUIVALENTS.get(column, f"Equivalent members of {task.reference_label}")
+        echo(f"{name}: {dee_text(dee['value'], dee['low'], dee['high'], result['max_size'])}")
+    if row := result.get("row"):
+        echo(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
+    elif "dee" in result:
         echo(
             f"Paired with the deep ensembles of the suite {result['suite']} over {result['examples']} examples; the "
-            "intervals are of 95 % and speak of other examples, not of other trainings."
+            "95 % intervals apply to other examples, not to other trainings."
         )
     if "suite" in result and "report" not in result:
         echo("To add a row to the suite's tables and figures, give --label and --size.")
-    if row := result.get("row"):
-        for column in task.curves:
-            value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-            name = EQUIVALENTS.get(column, f"Equivalent members of {task.reference_label}")
-            echo(f"{name}: {dee_text(value, low, high, result['max_size'])}")
-        echo(f"Relative FLOPs: {ratio_text(row['macs_rel'])}; repetitions: {row['n']}")
     if result.get("replaced"):
         echo("These predictions replace those that this label, size and repetition had.")
     if "removed" in result:

@@ -14,20 +14,16 @@ from safetensors.numpy import load, save
 from scipy.special import log_softmax
 
 from benchmarks.entries import FILE, PREDICTIONS, Figure, LeaderboardEntry
-from benchmarks.results.equivalents import equivalent
-from benchmarks.results.external.cells import External, check_arrays, own_arrays
-from benchmarks.results.pairing import CellResult, Pairing, by_method
-from benchmarks.results.pools import pool_effects
-from benchmarks.results.rows import reference_keys, score_stored
-from benchmarks.statistics import Interval, Means
+from benchmarks.results.external.cells import check_arrays, own_arrays
+from benchmarks.results.external.comparing import score_against_ensembles
+from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import Cell, Plan
+from benchmarks.suite.plan import Plan
 from dbn_core.errors import ArtefactError, DataError, SpecError
 from dbn_core.files import atomic_write, unwritable
 from dbn_core.metrics.scores import Array, mixture_log_probs
 
 _SPLITS = ("test", "validation")
-_SPEC = "entry"
 
 
 def check_repetitions(plan: Plan, store: Store, repetitions: Sequence[Mapping[str, Array]], names: list[str]) -> None:
@@ -100,42 +96,8 @@ def unpacked(content: bytes, plan: Plan, store: Store) -> list[dict[str, Array]]
 
 
 def score_repetitions(plan: Plan, store: Store, repetitions: Sequence[Mapping[str, Array]]) -> dict[str, Figure]:
-    """Accuracy, NLL raw and calibrated, and deep-ensemble equivalents, paired by repetition and example.
-
-    The intervals are those of the suite's own rows.  With one repetition they are over test examples alone: they speak
-    of these predictions, not of other trainings.
-
-    Args:
-        repetitions: of each, arrays as :meth:`~dbn_core.tasks.base.Task.score` takes them.
-
-    Raises:
-        SpecError: the store lacks deep ensembles of these repetitions, including a single network.
-    """
-    task, count = plan.suite.task, len(repetitions)
-    cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition < count]
-    results, _ = score_stored(task, cells, store)
-    mine = [CellResult(_cell(number), task.score(arrays)) for number, arrays in enumerate(repetitions)]
-    groups = by_method([*results, *mine])
-    ensembles, key = dict(sorted(reference_keys(groups).items())), (_SPEC, 1)
-    pairing = Pairing(groups, pool_effects(plan, store))
-    everything = [key, *ensembles.values()]
-    if 1 not in ensembles or len(ensembles) < 2 or pairing.shared("nll", everything) != tuple(range(count)):
-        raise SpecError(
-            f"The store '{store.root.resolve()}' lacks deep ensembles of '{plan.suite.name}': `{plan.command} --only "
-            "de` makes them."
-        )
-    found: dict[str, Interval] = {}
-    for score in ("acc", "nll", "cnll"):
-        if score in mine[0]:
-            over_examples = Means(mine[0].values(score)[None, :, None]).interval
-            found[score] = pairing.mean(score, key) if count > 1 else over_examples()
-    for column, score in task.curves.items():
-        if score in mine[0]:
-            gaps = pairing.gaps(score, key, list(ensembles.values()), range(count))
-            if count == 1:
-                theirs = [groups[each][0].values(score) for each in ensembles.values()]
-                gaps = Means(np.stack([mine[0].values(score) - each for each in theirs])[:, :, None])
-            found[column] = equivalent(gaps, list(ensembles))
+    """The scores of an entry, see :func:`~benchmarks.results.external.comparing.score_against_ensembles`."""
+    found = score_against_ensembles(plan, store, dict(enumerate(repetitions)), "the entry")
     return {name: _figure(interval) for name, interval in found.items()}
 
 
@@ -195,11 +157,6 @@ def check_free(root: Path, suite: str, name: str, replace: bool) -> None:
     folder = root / suite / name
     if folder.exists() and not replace:
         raise SpecError(f"There is an entry '{folder}': choose another --name, or replace it with --replace.")
-
-
-def _cell(repetition: int) -> Cell:
-    """An entry's repetition as a cell of the suite, whose members and cost are unknown."""
-    return Cell(External(), _SPEC, _SPEC, 1, repetition, "", None, "", (), (), ())
 
 
 def _figure(interval: Interval) -> Figure:

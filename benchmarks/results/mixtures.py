@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results.external.cells import External
+from benchmarks.results.external.cells import External, cost_of, kind_of
 from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import add_equivalents, all_cells, score_stored
@@ -175,7 +175,8 @@ class Mixtures:
         """Results with enough repetitions, on the repetitions that all of them have."""
         groups: dict[str, dict[int, Cell]] = {}
         for cell in self._cells:
-            if self._store.has("predictions", cell.predictions) and self._store.known("cost", cell.cost):
+            stored = self._store.has(kind_of(cell), cell.predictions) and "macs" in cost_of(self._store, cell)
+            if stored and (kind_of(cell) != External.name or "validation" in self._arrays(cell)):
                 groups.setdefault(f"{cell.label}@{cell.size}", {})[cell.repetition] = cell
         least = min(_REPETITIONS, self._plan.suite.repetitions)
         groups = {name: cells for name, cells in groups.items() if len(cells) >= least}
@@ -186,9 +187,12 @@ class Mixtures:
             found[name] = _Result(cells, self._macs(cells[shared[0]]), np.stack(rows))
         return found
 
+    def _arrays(self, cell: Cell) -> Mapping[str, Array]:
+        return self._store.arrays(kind_of(cell), cell.predictions)
+
     def _log_likelihood(self, cell: Cell) -> Array:
         """Log p(label) on validation, [V]."""
-        stored = self._store.arrays("predictions", cell.predictions)
+        stored = self._arrays(cell)
         mean = mixture_log_probs(stored["validation"][: cell.terms])
         return np.take_along_axis(mean, stored["validation_labels"][:, None], 1)[:, 0]
 
@@ -197,7 +201,9 @@ class Mixtures:
         arrays: dict[str, Array] = {}
         logs: dict[str, list[Array]] = {"test": [], "validation": []}
         for cell, share in shares.values():
-            stored = self._store.arrays("predictions", cell.predictions)
+            stored = self._arrays(cell)
+            if "validation" not in stored:
+                raise SpecError(f"{cell.title} was added without validation predictions, which a mixture needs.")
             for split, terms in logs.items():
                 terms.append(mixture_log_probs(stored[split][: cell.terms]) + np.log(share))
                 arrays[f"{split}_labels"] = stored[f"{split}_labels"]
@@ -215,7 +221,7 @@ class Mixtures:
         return cell.is_reference and cell.size == size
 
     def _macs(self, cell: Cell) -> float:
-        cost = self._store.known("cost", cell.cost)
+        cost = cost_of(self._store, cell)
         if "macs" not in cost:
             raise SpecError(f"The cost of {cell.title} is not stored: `{self._plan.command}` counts it.")
         return float(cost["macs"])

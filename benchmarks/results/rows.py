@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.results.costs import cost_columns, latency_columns
 from benchmarks.results.equivalents import equivalent, fitted
-from benchmarks.results.external.cells import External, load_external
+from benchmarks.results.external.cells import External, kind_of, load_external
 from benchmarks.results.pairing import CellResult, Contrast, Key, Pairing, by_method, identity, method_name
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.records import recorded
@@ -67,8 +67,7 @@ def score_stored(task: Task, cells: Sequence[Cell], store: Store) -> tuple[list[
     for cell in cells:
         try:
             if cell.predictions not in arrays:
-                kind = External.name if cell.method.name == External.name else "predictions"
-                arrays[cell.predictions] = store.arrays(kind, cell.predictions)
+                arrays[cell.predictions] = store.arrays(kind_of(cell), cell.predictions)
             results.append(CellResult(cell, task.score(arrays[cell.predictions], cell.terms)))
         except ArtefactError as error:
             again = f"{cell.title}: its predictions are lost: add them again with `dbn-bench score`."

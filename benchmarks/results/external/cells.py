@@ -141,6 +141,16 @@ def load_external(plan: Plan, store: Store) -> list[Cell]:
     return cells
 
 
+def kind_of(cell: Cell) -> str:
+    """The kind of the artefact that holds a cell's predictions."""
+    return KIND if cell.method.name == KIND else "predictions"
+
+
+def cost_of(store: Store, cell: Cell) -> dict[str, Any]:
+    """What a prediction of a cell costs, stored or stated; empty where it is unknown."""
+    return stated_cost(store, [cell.cost]) if kind_of(cell) == KIND else store.known("cost", cell.cost)
+
+
 def stated_cost(store: Store, keys: Iterable[str]) -> dict[str, float]:
     """The cost of a method as stated with any of its repetitions; the first that states a number counts."""
     stated = [store.known(KIND, key).get("stated", {}) for key in keys]

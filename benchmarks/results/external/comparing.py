@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.results.equivalents import equivalent
-from benchmarks.results.external.cells import check_arrays
+from benchmarks.results.external.cells import External, check_arrays
 from benchmarks.results.external.predictions import load_predictions
-from benchmarks.results.pairing import Pairing, by_method
+from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
-from benchmarks.results.rows import all_cells, score_stored
+from benchmarks.results.rows import all_cells, reference_keys, score_stored
 from benchmarks.statistics import LEVEL, Interval, Means, Tested, holm, paired
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
-from benchmarks.suite.plan import Plan
+from benchmarks.suite.plan import Cell, Plan
 from dbn_core.errors import DataError, SpecError
 from dbn_core.metrics.scores import Array
 from dbn_core.tasks.base import Task
@@ -176,34 +176,58 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
     return found
 
 
-def ensemble_equivalents(
-    plan: Plan, store: Store, arrays: Mapping[str, Array], repetition: int, source: str
+def score_against_ensembles(
+    plan: Plan, store: Store, repetitions: Mapping[int, Mapping[str, Array]], source: str
 ) -> dict[str, Interval]:
-    """Deep-ensemble equivalents, ``raw``, ``calibrated`` and ``AUGRC``, of predictions that are not in the suite.
+    """Accuracy, NLL raw and calibrated, and deep-ensemble equivalents of predictions that are not in the suite.
 
-    They are paired with the suite's deep ensembles of one repetition, example by example: the intervals speak of these
-    predictions and ensembles on other test examples, not of other trainings.
+    They are paired with the suite's deep ensembles by repetition and example.  The intervals are those of the suite's
+    own rows; with one repetition they are over test examples alone, and say nothing of other trainings.
 
     Args:
-        arrays: as :func:`dbn_core.tasks.class_scores.score_arrays` takes them.
+        repetitions: of each, from 0, arrays as :func:`dbn_core.tasks.class_scores.score_arrays` takes them.
         source: the name of the predictions in error messages.
 
+    Returns:
+        By score, and by the column of each equivalent.
+
     Raises:
-        SpecError: the store has no two sizes of deep ensemble, from one network on, of this repetition.
+        SpecError: the store lacks deep ensembles of these repetitions, including a single network.
         DataError: the predictions are not of the suite's examples.
     """
-    check_arrays(plan, store, repetition, arrays, source)
-    cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition == repetition]
-    ensembles = {result.cell.size: result for result in score_stored(plan.suite.task, cells, store)[0]}
-    if len(ensembles) < 2 or 1 not in ensembles:
+    for number, arrays in repetitions.items():
+        check_arrays(plan, store, number, arrays, source)
+    task, one = plan.suite.task, len(repetitions) == 1
+    cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition in repetitions]
+    results, _ = score_stored(task, cells, store)
+    mine = [CellResult(_unplanned(number), task.score(arrays)) for number, arrays in repetitions.items()]
+    groups = by_method([*results, *mine])
+    ensembles, key = dict(sorted(reference_keys(groups).items())), (mine[0].cell.spec, 1)
+    pairing = Pairing(groups, {} if one else pool_effects(plan, store))
+    if 1 not in ensembles or len(ensembles) < 2 or pairing.shared("nll", list(groups)) != tuple(sorted(repetitions)):
+        listed = ", ".join(str(number + 1) for number in repetitions)
         raise SpecError(
-            f"The store '{store.root.resolve()}' lacks deep ensembles of repetition {repetition + 1} of "
-            f"'{plan.suite.name}', including a single network: `{plan.command} --only de` makes them."
+            f"The store '{store.root.resolve()}' lacks deep ensembles of repetition {listed} of '{plan.suite.name}', "
+            f"including a single network: `{plan.command} --only de` makes them."
         )
-    mine, sizes = score_arrays(arrays), sorted(ensembles)
-    found = {}
-    for name, score in (("raw", "nll"), ("calibrated", "cnll"), ("AUGRC", "augrc")):
-        if score in mine:
-            gaps = np.stack([mine.values(score) - ensembles[size].values(score) for size in sizes])
-            found[name] = equivalent(Means(gaps[:, :, None]), sizes)
+
+    def over_examples(values: Sequence[Array]) -> Means:
+        return Means(np.stack(values)[:, :, None])
+
+    found: dict[str, Interval] = {}
+    for score in ("acc", "nll", "cnll"):
+        if score in mine[0]:
+            found[score] = over_examples([mine[0].values(score)]).interval() if one else pairing.mean(score, key)
+    for column, score in task.curves.items():
+        if score in mine[0]:
+            gaps = pairing.gaps(score, key, list(ensembles.values()), sorted(repetitions))
+            if one:
+                theirs = [groups[each][0].values(score) for each in ensembles.values()]
+                gaps = over_examples([mine[0].values(score) - each for each in theirs])
+            found[column] = equivalent(gaps, list(ensembles))
     return found
+
+
+def _unplanned(repetition: int) -> Cell:
+    """Predictions as a cell of the suite, whose members and cost are unknown."""
+    return Cell(External(), External.name, External.name, 1, repetition, "", None, "", (), (), ())

@@ -362,7 +362,7 @@ def test_the_commands_of_a_fresh_clone(
     assert code == 0
     result = json.loads(out)
     # The released ensemble of two itself, the last one of the curve: rounding may put it beyond.
-    assert float(result["dee"]["raw"]["value"]) >= 2 - 1e-3
+    assert float(result["dee"]["dee_raw"]["value"]) >= 2 - 1e-3
     assert "Deep-ensemble equivalent, raw: " in dbn_bench("score", "mine.npz", "--suite", "tiny.toml").out
     assert dbn_bench("compare", "ED@2", "DE@2", "--suite", "tiny.toml").code == 0
     planned = dbn_bench("run", "tiny.toml", "--add", "ts@1", "--dry-run")
