@@ -42,19 +42,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say(covered):
         assert 0.94 < np.mean([share for key, share in found.items() if key[1] == shared]) < 0.98
 
 
-def test_leaving_out_what_repetitions_have_in_common_is_found_out():
-    # The same simulation refuses what was done before: repetitions alone for means, percentiles of a bootstrap.
-    rng = np.random.default_rng(0)
-    scores = rng.normal(size=(1000, 3, 1)) + 2 * rng.normal(size=(1000, 1, 40))
-    examples = 0.02 * rng.normal(size=(1000, 3, 1)) + 2 * rng.normal(size=(1000, 1, 40))
-    assert np.mean([(i := independent(each.mean(1))).low <= 0 <= i.high for each in examples]) < 0.5
-    assert np.mean([(i := Means(each[None]).test()).low <= 0 <= i.high for each in examples]) > 0.92
-    means = scores[:300].mean(2)
-    draws = rng.multinomial(3, [1 / 3] * 3, size=1000) / 3
-    low, high = np.quantile(means @ draws.T, [0.025, 0.975], axis=1)
-    assert np.mean((low <= 0) & (high >= 0)) < 0.85
-
-
 @pytest.mark.parametrize("repetitions", [2, 3, 5])
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.8, 0.95, 1.0])
 def test_the_quantiles_of_two_parts_never_cover_much_too_little(repetitions, share):

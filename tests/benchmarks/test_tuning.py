@@ -17,7 +17,6 @@ from benchmarks.report.tables.main import tuning_table
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
-from dbn_core.errors import SpecError
 from tests.support.tiny import DE, ED, HEAD
 
 ROWS = Path(__file__).resolve().parents[2] / "results" / "reference" / "cifar10-small"
@@ -36,20 +35,6 @@ def test_a_statement_changes_no_key(tmp_path: Path) -> None:
     stated = plan_suite(load_suite(write(tmp_path, HEAD, DE, ED, STATED)), store)
     assert stated.suite.methods[1].tuning is not None
     assert list(plain.nodes) == list(stated.nodes)
-
-
-@pytest.mark.parametrize(
-    ("stated", "words"),
-    [
-        ('tuning = { settings = 0, on = "test" }\n', "settings"),
-        ('tuning = { settings = 3, on = "luck" }\n', "luck"),
-        ("tuning = { settings = 3 }\n", "'on' is missing"),
-        ('tuning = { on = "test", vary = "x" }\n', "vary"),
-    ],
-)
-def test_a_wrong_statement_is_named(tmp_path: Path, stated: str, words: str) -> None:
-    with pytest.raises(SpecError, match=words):
-        load_suite(write(tmp_path, HEAD, DE, ED, stated))
 
 
 def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:

@@ -120,29 +120,6 @@ def test_files_of_predictions_that_are_damaged(tally: Tally, data: st.DataObject
         answered(tally, box, [*words, "--validation", f"validation{suffix}", "--validation-labels", f"labels{suffix}"])
 
 
-TABLES = {
-    "two columns of one name": "0, 0,1,label\n.5,.2,.5,0\n",
-    "a ragged row": "0,1,label\n.5,.5,0\n.5,.5\n.5,.5,0,0,0\n",
-    "words": "0,1,label\n.5,half,0\n",
-    "no label": "0,1\n.5,.5\n",
-    "a label that is none": "0,1,label\n.5,.5,cat\n",
-    "a label out of range": "0,1,label\n.5,.5,2\n",
-    "a member without rows": "member,0,1,label\n0,.5,.5,0\n0,.5,.5,0\n1,.5,.5,0\n",
-    "a member that is none": "member,0,1,label\n,.5,.5,0\n",
-    "one column": "0,label\n1,0\n",
-    "a null byte": "0,1,label\n.5,.\x005,0\n",
-    "an open quote": '0,1,label\n".5,.5,0\n',
-    "a header alone": "0,1,label\n",
-}
-
-
-@pytest.mark.parametrize("what", TABLES)
-def test_tables_that_cannot_be_scored(tally: Tally, what: str) -> None:
-    with sandbox() as box:
-        box.file("p.csv", TABLES[what])
-        answered(tally, box, ["score", "p.csv"], ["p.csv"], refused=True)
-
-
 def test_an_array_beyond_all_memory(tally: Tally) -> None:
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 3), }".ljust(117) + b"\n"
     with sandbox() as box:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from benchmarks import cli
 from tests.stress.asking import Box, answered, ask, judge, sandbox, tries
-from tests.stress.figures import Tally, summary
+from tests.stress.figures import Tally
 from tests.stress.mutations import JUNK, TEXTS, damaged, scrambled, toml
 
 SUITE = """
@@ -225,10 +225,3 @@ def test_files_and_silence_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "accepted" in judge(ask("show", "de"), {}, {}, refused=True)
         monkeypatch.setattr(cli, "application", lambda *_: lambda: exit(1))
         assert "no sentence" in judge(ask("show"), box.contents(), box.contents())
-
-
-def test_figures_are_lines_of_text() -> None:
-    assert summary({"kills survived": (20, 20), "inputs": (1, 1200)}) == [
-        "  kills survived      20 of 20",
-        "  inputs               1 of 1,200",
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -83,15 +82,3 @@ def test_damage_is_named_and_made_again(
         assert key in {node.key for node in result.outcome.made}
     assert sum(verify_store(store).values()) == sum(verify_store(Store(reference / "store")).values())
     tally("damaged artefacts made again", good=1, of=1)  # type: ignore[operator]
-
-
-def test_a_description_that_was_written_by_hand_is_refused(reference: Path, tmp_path: Path) -> None:
-    shutil.copytree(reference / "store", tmp_path / "store")
-    store = Store(tmp_path / "store")
-    kind, key = next(store.artefacts("predictions"))
-    path = store.sidecar_path(kind, key)
-    meta = json.loads(path.read_text())
-    meta["value"]["terms"] = 7
-    path.write_text(json.dumps(meta))
-    assert not store.intact(kind, key)
-    assert "was altered" in store.damaged[0]

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node
-from benchmarks.work.progress import Reporter, clock
+from benchmarks.work.progress import Reporter
 from benchmarks.work.run_status import (
     NodeMonitor,
     RunHandle,
@@ -171,10 +171,6 @@ def test_a_log_has_plain_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "FAILED  a student: it exploded" in text
 
 
-def test_a_clock_reads_as_people_write_it() -> None:
-    assert [clock(s) for s in (5, 65, 3600, 90061)] == ["0:05", "1:05", "1:00:00", "25:01:01"]
-
-
 def test_the_time_left_is_what_this_process_still_needs(tmp_path: Path) -> None:
     monitor = NodeMonitor(RunHandle("run", str(tmp_path)), node().key, "x")
     monitor._begun -= 10.0
@@ -192,14 +188,6 @@ def test_a_run_that_died_is_not_running(tmp_path: Path) -> None:
     assert running(store) == []
     with store.locked(node().key):
         assert [value["title"] for value in running(Store(tmp_path))] == ["x"]
-
-
-def test_a_request_to_stop_reaches_whoever_sees_the_store(tmp_path: Path) -> None:
-    handle = new_run("x", tmp_path)
-    other = RunHandle(**vars(handle))
-    assert not other.stopping()
-    request_stop(handle)
-    assert other.stopping()
 
 
 def test_a_time_limit_does_not_depend_on_the_clocks_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

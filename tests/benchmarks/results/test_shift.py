@@ -79,12 +79,6 @@ def test_other_images_are_other_predictions(made: Path) -> None:
     assert not keys["same"] & keys["count"]
 
 
-def test_a_second_run_makes_nothing(made: Path) -> None:
-    before = (made / "rows" / "shifts.csv").read_bytes()
-    assert tiny.run(made, (made / "tiny.toml").read_text()).outcome.made == []
-    assert (made / "rows" / "shifts.csv").read_bytes() == before
-
-
 def test_clean_scores_are_those_of_the_first_test_images(made: Path) -> None:
     """Computed again from the stored predictions, by hand."""
     plan, store = plan_suite(load_suite(str(made / "tiny.toml")), Store(made / "store")), Store(made / "store")

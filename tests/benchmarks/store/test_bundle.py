@@ -186,10 +186,8 @@ def test_an_import_does_not_mix_with_a_run(tiny_run: tuple[Path, Plan], bundle: 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import dbn_core.files
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import import_bundle
-from benchmarks.store.rows import write_rows
 replace, left = Path.replace, [int(sys.argv[3])]
 def replace_or_die(path, target):
     if Path(target).parent == Path(sys.argv[2]):

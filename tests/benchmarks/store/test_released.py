@@ -85,12 +85,6 @@ def test_rounding_is_part_of_the_keys_of_what_it_changes() -> None:
     assert not rounded["predictions"] & plain["predictions"]
 
 
-def test_only_classification_is_rounded() -> None:
-    for key, value in (("predictions", "fp16"), ("pool.weights", "bf16")):
-        with pytest.raises(SpecError, match="the task generation rounds nothing"):
-            load_suite("mixture2d", {key: value})
-
-
 # --------------------------------------------------------------------------------------------------------- rounding
 
 

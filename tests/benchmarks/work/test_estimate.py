@@ -14,7 +14,7 @@ from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
 from benchmarks.suite.schema import Suite
 from benchmarks.work import estimate
-from benchmarks.work.estimate import Work, announce, duration, node_work, seconds_per_pass, total_work
+from benchmarks.work.estimate import Work, announce, node_work, seconds_per_pass, total_work
 from benchmarks.work.schedule import Event, missing_nodes
 from dbn_core.errors import PluginError
 from dbn_core.nets.resnet import Classifier
@@ -166,8 +166,6 @@ class Mine(Method):
     [
         ("", Work(3 * 128, 2 * 3 * 128, 5 * 3 * 128)),
         ("TrainingCost(7, 10**9, 2.0)", Work(7 * 144, 0, 2 * 3 * 7 * 144)),
-        ("TrainingCost('seven', 1)", None),
-        ("TrainingCost(1, 0)", None),
         ("TrainingCost(1, 1, float('nan'))", None),
         ("None", None),
     ],
@@ -203,8 +201,6 @@ def test_the_cost_of_the_cifar_10_suite() -> None:
     [
         # Six members of 210 passes, each of a second.
         (0, "cpu", "roughly 21 min on 1 process"),
-        (3, "cpu", "roughly 7 min on 3 processes"),
-        (1, "cuda:1", "roughly 21 min on the GPU"),
         (2, "cuda:1", "roughly 10 min on the GPU"),
         (-1, "cuda", "roughly 4 min on 2 GPUs"),
     ],
@@ -236,11 +232,7 @@ def test_bf16_that_is_emulated_is_said(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(estimate, "computes_bf16", lambda: False)
     plan = plan_of(tmp_path, half + METHODS)
     assert "emulates bf16: --set recipe.precision=fp32" in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
-    parts = {key: node for key, node in plan.nodes.items() if node.kind != "member"}
-    assert "emulates bf16: --set students.precision=fp32" in (announce(plan, parts, 0, 1, "cpu") or "")
     assert "emulates" not in (announce(plan, plan.nodes, 0, 1, "cuda") or "")
-    plan = plan_of(tmp_path, TINY + METHODS)
-    assert "parts in fp32: " in (announce(plan, plan.nodes, 0, 1, "cpu") or "")
 
 
 def test_a_device_that_refuses_costs_the_time_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,11 +264,3 @@ def test_timing_stays_within_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
     seconds_per_pass(chosen, chosen.recipe, DIGITS, "cpu", 1)
     assert sizes == [2], "one step"
     assert torch.get_num_threads() == threads
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.1, "1 s"), (119, "119 s"), (121, "2 min"), (7_200, "2 h"), (172_800, "2 days"), (1e8, "3 years")],
-)
-def test_durations_are_in_the_unit_that_suits_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
