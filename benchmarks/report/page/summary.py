@@ -38,7 +38,7 @@ def summary(results: Results) -> list[str]:
 def selection_summary(results: Results) -> str:
     """A sentence on selective prediction: the method with the best AUGRC, and its worth."""
     others = results.others[~results.others["control"] & results.others["augrc_mean"].notna()]
-    if others.empty:
+    if others.empty or results.lite:  # methods that are only tried are not ranked
         return ""
     best = _best(others, results, "augrc")
     return (
