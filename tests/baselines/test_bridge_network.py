@@ -205,7 +205,7 @@ def test_batchnorm_statistics_are_those_of_augmented_images():
     """Crops of white images have black margins: in the input to the first convolution, whose mean then is known."""
     white = Split(torch.full((64, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(64) % 4)
     network = nn.Sequential(nn.BatchNorm2d(1))
-    recipe = RECIPE.replace(crop_pad=4, mixup=0.4)
+    recipe = RECIPE.replace(crop_pad=4, mixup=0.4, cutmix=1.0)
     refresh_statistics(network, white, recipe, False, generator(seed=0), torch.device("cpu"))
     kept = sum(8 - abs(offset - 4) for offset in range(9)) / 9 / 8  # share of rows of a crop that are in the image
     assert float(network[0].running_mean) == pytest.approx(kept**2, abs=0.05)
@@ -263,10 +263,10 @@ def test_which_checkpoint_is_kept(trainings, keep, members_keep, expected):
 
 
 def test_default_recipes_are_the_members_except_for_mixup_and_weight_decay(trainings):
-    fit(bn(), 2, member=member, recipe=RECIPE.replace(mixup=0.7, epochs=5))
+    fit(bn(), 2, member=member, recipe=RECIPE.replace(mixup=0.7, cutmix=1.0, epochs=5))
     curve, bridge = (training.recipe for training in trainings)
     assert curve == RECIPE.replace(epochs=5)  # its labels are not mixed, so its images are not either
-    assert bridge == RECIPE.replace(epochs=2, mixup=0.4, weight_decay=0.0)
+    assert bridge == RECIPE.replace(epochs=2, mixup=0.4, cutmix=1.0, weight_decay=0.0)
 
 
 def test_the_papers_recipe_can_be_said_over_members_trained_otherwise(trainings):

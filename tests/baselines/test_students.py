@@ -15,9 +15,11 @@ from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Plan, build_plan
 from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss
-from dbn_core.methods.registry import parse_method
+from dbn_core.methods.registry import methods, parse_method
+from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
+from dbn_core.train.recipe import Recipe
 from tests.benchmarks.suite.test_keys import FACTS
 from tests.support.fitting import RECIPE_PLAIN, context, data, fit, fresh, images, predictor
 
@@ -45,12 +47,12 @@ use = "ed"
 label = "Patient ED"
 sizes = [8]
 teachers = "views(30)"
-options = { tau = 1, epochs = 60, mixup = 0.4, lr_scale = 2, width = 2.0 }
+options = { tau = 1, epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
 [[methods]]
 use = "ensemble-of-singles"
 label = "The same without teachers"
 sizes = [1, 4]
-options = { epochs = 60, mixup = 0.4, lr_scale = 2, width = 2.0 }
+options = { epochs = 60, mixup = 0.4, cutmix = 1.0, lr_scale = 2, width = 2.0 }
 """
 
 
@@ -59,10 +61,23 @@ def test_patient_distillation_and_its_control_are_entries_of_a_suite(tmp_path: P
     patient, *alone = made.cells
     views = [made.nodes[key].recipe for key in patient.views]
     assert len(views) == 8
-    assert {(r["count"], r["recipe"]["mixup"]) for r in views} == {(30, 0.4)}
+    assert {(r["count"], r["recipe"]["mixup"], r["recipe"]["cutmix"]) for r in views} == {(30, 0.4, 1.0)}
     assert [len(cell.parts) for cell in alone] == [1, 4]
     assert set(alone[0].parts) < set(alone[1].parts)
     assert not any(cell.members or cell.views for cell in alone)
+
+
+@pytest.mark.parametrize("name", [n for n, cls in methods().items() if issubclass(cls.Config, ImageOptions)])
+def test_options_of_images_are_in_the_recipe_and_in_what_teachers_are_shown(name: str) -> None:
+    options = {"crop_pad": 3, "flip": False, "cutmix": 0.7}
+    method = parse_method(name, options)
+    assert method.config.augmentation() == options
+    assert parse_method(name).config.augmentation() == {}
+    for part in method.parts(3):
+        if part.teacher_mixup is not None:
+            shown = part.teacher_recipe(Recipe(crop_pad=1, cutmix=0.0, mixup=0.9))
+            assert (shown.crop_pad, shown.flip, shown.cutmix) == (3, False, 0.7)
+            assert shown.mixup == part.teacher_mixup
 
 
 # ----------------------------------------------------------------------------------------------------------- heads
@@ -118,19 +133,16 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.matrix
 
 
-@given(seed=seeds, tau=st.floats(0.5, 4), by_confidence=st.booleans())
+@given(seed=seeds, tau=st.floats(0.5, 4))
 @settings(max_examples=25, deadline=None)
-def test_a_perturbation_is_the_gradient_of_a_linear_network_in_closed_form(
-    seed: int, tau: float, by_confidence: bool
-) -> None:
+def test_a_perturbation_is_the_gradient_of_a_linear_network_in_closed_form(seed: int, tau: float) -> None:
     images, matrix = normal(4, 1, 2, 3, seed=seed), normal(6, 5, seed=seed + 1)
     weights = normal(4, 5, seed=seed + 2)
     p = ((images.flatten(1) @ matrix) / tau).softmax(-1)
     gradient = (p * (weights - (p * weights).sum(1, keepdim=True))) @ matrix.T / tau
     expected = 0.01 * gradient / gradient.square().mean(1, keepdim=True).sqrt()
-    if by_confidence:
-        expected *= p.amax(1, keepdim=True)
-    moved = diversified(images, Linear(matrix), weights, 0.01, tau, by_confidence)
+    expected *= p.amax(1, keepdim=True)
+    moved = diversified(images, Linear(matrix), weights, 0.01, tau)
     torch.testing.assert_close((moved - images).flatten(1), expected, rtol=1e-6, atol=1e-9)
 
 
@@ -138,8 +150,8 @@ def test_a_saturated_network_moves_nothing_or_as_far_as_asked() -> None:
     images = torch.rand(3, 1, 2, 3, generator=generator(seed=0))
     for factor in (20.0, 80.0, 1e4):  # gradients from small to none at all in float32
         matrix = factor * normal(6, 5, seed=1).float()
-        change = diversified(images, Linear(matrix), normal(3, 5).float(), 0.01, by_confidence=False) - images
-        length = change.square().mean((1, 2, 3)).sqrt()
+        change = diversified(images, Linear(matrix), normal(3, 5).float(), 0.01, 1.0) - images
+        length = change.square().mean((1, 2, 3)).sqrt() / Linear(matrix)(images).softmax(-1).amax(1)
         assert torch.isfinite(change).all()
         assert all(x == 0 or x == pytest.approx(0.01, rel=1e-3) for x in length.tolist())
 
@@ -149,16 +161,16 @@ def test_a_saturated_network_moves_nothing_or_as_far_as_asked() -> None:
 
 SHARED = """
 [[methods]]
-use = "ed[epochs=4,mixup=0.4]"
+use = "ed[epochs=4,mixup=0.4,cutmix=1]"
 sizes = [2]
 [[methods]]
-use = "student-bridge[epochs=4,mixup=0.4,bridge_mixup=0]"
+use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,bridge_mixup=0]"
 sizes = [4, 6]
 [[methods]]
 use = "student-bridge[epochs=5]"
 sizes = [4]
 [[methods]]
-use = "student-bridge[epochs=4,mixup=0.4,joint=true]"
+use = "student-bridge[epochs=4,mixup=0.4,cutmix=1,joint=true]"
 sizes = [4]
 """
 
@@ -216,7 +228,6 @@ def test_a_frozen_source_is_the_student_and_a_joint_one_goes_on_from_it() -> Non
     terms = predictor(BRIDGE + "]", 3, parts)(x)
     torch.testing.assert_close(terms[0], student(x).log_softmax(-1))
     assert len(terms.unique(dim=0)) == 3
-    assert torch.equal(predictor(BRIDGE + ",source_term=false]", 3, parts)(x), terms[1:])
     joint = fit(BRIDGE + ",joint=true]", 3, member=member)
     assert all(torch.equal(joint["student"][k], v) for k, v in parts["student"].items())
     assert predictor(BRIDGE + ",joint=true]", 3, joint)(x).shape == terms.shape
@@ -230,7 +241,7 @@ def test_a_bridge_nears_its_teacher() -> None:
         network.head.linear.weight.mul_(2)  # untrained members all say nearly the same
         return network
 
-    options = ",mixup=0,bridge_mixup=0,bridge_lr=0.02,bridge_epochs=45,batch_size=16]"
+    options = ",mixup=0,bridge_mixup=0,bridge_lr=0.02,bridge_epochs=45,batch_size=16,crop_pad=0]"
     x = data().train.images / 255
     source, bridge = predictor(BRIDGE + options, 2, fit(BRIDGE + options, 2, member=loud, recipe=RECIPE_PLAIN))(x)
     target = loud(1, "frn")(x).log_softmax(-1)
