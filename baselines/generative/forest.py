@@ -71,8 +71,7 @@ class _Forest(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Rows of the table, by the first ``size`` trees."""
-        from dbn_core.generative.tabular.forest import ForestDiffusion
-        from dbn_core.generative.tabular.predictor import ForestPredictor
+        from dbn_core.generative.tabular.forest import ForestDiffusion, ForestPredictor
         from dbn_core.generative.tasks.tabular import table_of
 
         table = table_of(context.data, "train")

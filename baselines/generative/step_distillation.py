@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, model_validator
 
 from dbn_core.errors import SpecError
-from dbn_core.generative.diffusion.rounds import rounds
 from dbn_core.methods import method
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
@@ -27,6 +26,32 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext
+
+
+def rounds(start: int, stop: int, substeps: int = 2) -> list[int]:
+    """Steps of the students of all rounds: start / K, start / K^2, ... down to stop.
+
+    >>> rounds(start=16, stop=2, substeps=2)
+    [8, 4, 2]
+
+    Raises:
+        SpecError: K does not divide the steps of a round, or the rounds miss ``stop``.
+    """
+    steps, found = start, []
+    while steps > stop:
+        if substeps < 2 or steps % substeps:
+            raise SpecError(
+                f"{substeps} does not divide a teacher's {steps} steps: choose a number of branches that does, 2 or "
+                "more."
+            )
+        steps //= substeps
+        found.append(steps)
+    if steps != stop or not found:
+        raise SpecError(
+            f"Rounds of {substeps} from {start} steps do not end at {stop}: start from {stop} times a power of "
+            f"{substeps}."
+        )
+    return found
 
 
 @register("step-distillation")

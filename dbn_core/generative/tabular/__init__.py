@@ -7,6 +7,5 @@ trees as members and applies each rule of :mod:`~dbn_core.generative.aggregate` 
 * ``data``: tables with kinds of columns, and those that come with scikit-learn;
 * ``coding``: between a table and numbers in [-1, 1];
 * ``trees``: a forest in flat arrays, every tree's prediction at once;
-* ``forest``: Forest-VP: fit once, then sample by any rule;
-* ``predictor``: a fitted model as a torch module.
+* ``forest``: Forest-VP: fit once, then sample by any rule; the fitted model as a torch module.
 """

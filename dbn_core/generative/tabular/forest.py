@@ -7,14 +7,14 @@ not depend on the rule: one fit serves all rules, and the first K trees are an e
 
 >>> from dbn_core.generative.aggregate import parse_rule
 >>> from dbn_core.generative.tabular.data import load_table
->>> from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
 >>> table = load_table("iris")
 >>> model = ForestDiffusion.fit(table, ForestOptions(trees=4, levels=5, duplicates=2), seed=0)
 >>> fakes = {name: model.sample(30, parse_rule(name), seed=1) for name in ("arithmetic", "dominant")}
 >>> fakes["dominant"].values.shape
 (30, 5)
->>> model.first(2).noise_error(table, parse_rule("arithmetic"), seed=1)["mse"].shape
-(5,)
+>>> predictor = ForestPredictor(model.first(2), parse_rule("median"))
+>>> predictor(torch.zeros(4, 5, 1, 1)).shape, predictor.noise_error(table)["mse"].shape
+(torch.Size([4, 5, 1, 1]), (5,))
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from dbn_core.generative.aggregate import Rule, RuleState
 from dbn_core.generative.tabular.coding import Coding
@@ -221,3 +222,21 @@ def sample_forest(
             drawn = torch.randn(x.shape, generator=generator)
             x = x + h * beta * (x / 2 - noise / sigma) + math.sqrt(beta * h) * drawn
     return (x - sigma * noise) / alpha
+
+
+class ForestPredictor(nn.Module):
+    """New rows of the table, as many as the input [B, D, 1, 1] has; torch's global generator seeds the draws."""
+
+    def __init__(self, model: ForestDiffusion, rule: Rule) -> None:
+        super().__init__()
+        self.model, self.rule = model, rule
+
+    def forward(self, examples: torch.Tensor) -> torch.Tensor:
+        """Rows [B, D, 1, 1]; the values of ``examples`` are not used."""
+        seed = int(torch.randint(2**31, (1,)))
+        rows = self.model.sample(len(examples), self.rule, seed=seed).values
+        return torch.from_numpy(rows).to(examples)[:, :, None, None]
+
+    def noise_error(self, table: DataTable) -> dict[str, Array]:
+        """As :meth:`ForestDiffusion.noise_error`."""
+        return self.model.noise_error(table, self.rule, seed=0)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from baselines.generative.step_distillation import rounds
 from dbn_core.errors import SpecError
 from dbn_core.generative.diffusion.distill import (
     branch_loss_weights,
@@ -18,7 +19,6 @@ from dbn_core.generative.diffusion.distill import (
 from dbn_core.generative.diffusion.mixture import GaussianMixture
 from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet
 from dbn_core.generative.diffusion.process import ScoreModel
-from dbn_core.generative.diffusion.rounds import rounds
 from dbn_core.generative.diffusion.samplers import sample_diffusion
 from dbn_core.generative.diffusion.schedules import VP
 from dbn_core.rng import generator
