@@ -59,7 +59,7 @@ def work_of(plan: Plan, kind: str = "part") -> Work:
     [
         # Whole batches of 144 images: 128 in batches of 32 or 64, all in batches of 48.
         ("ed[batch_size=48]", 2, 3 * 144, 2 * 3 * 144, 3 * 144),
-        ("perturbed", 2, 3 * 128, 3 * 3 * 128, 3 * 128),
+        ("perturbed[split_at=block2]", 2, 3 * 128, 3 * 3 * 128, 3 * 128),
         ("shared[split_at=block2,epochs=2]", 3, 2 * 2 * 128, 0, 2 * 2 * 128),
         ("ts", 1, 0, 0, 0),
         ("bn[split_at=block2,epochs=4]", 2, (2 + 4) * 128, 2 * 4 * 128, (2 + 0.3 * 4) * 128),

@@ -188,7 +188,7 @@ def test_a_stopped_run_writes_its_checkpoint_first_and_goes_on(tmp_path, monkeyp
 
     undisturbed, module = network(), network()
     expected = run(undisturbed, cross_entropy(undisturbed), recipe())
-    with pytest.raises(TrainingStoppedError, match="goes on"):
+    with pytest.raises(TrainingStoppedError, match="to resume it"):
         run(module, cross_entropy(module), recipe(), checkpoint=path, monitor=Impatient())
     assert not any(progress.ends_epoch for progress in seen[:3])
     assert seen[-1].fraction == pytest.approx(read_checkpoint(path)[1]["log"]["steps"] / expected.steps)
