@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dbn_core.data.dataset import Split
 from dbn_core.data.augment import batches, crop, draw_flips, draw_offsets, mirror, mix, mixup_coefficients, to_float
+from dbn_core.data.dataset import Split
 from dbn_core.rng import generator
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
@@ -36,8 +36,6 @@ def test_crop_equals_a_loop_over_examples(shape, pad, seed, as_float):
         canvas[:, pad : pad + height, pad : pad + width] = images[i]
         top, left = int(tops[i]), int(lefts[i])
         assert torch.equal(got[i], canvas[:, top : top + height, left : left + width])
-
-
 
 
 def test_crop_offsets_are_uniform_and_independent():
@@ -98,12 +96,6 @@ def test_mixup_equals_a_loop_over_examples(shape, seed):
         assert torch.allclose(got[i], expected, atol=1e-6)
 
 
-
-
-
-
-
-
 @given(n=st.integers(1, 40), batch_size=st.integers(1, 45), seed=seeds, drop_last=st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_an_epoch_visits_every_example_once(n, batch_size, seed, drop_last):
@@ -114,5 +106,3 @@ def test_an_epoch_visits_every_example_once(n, batch_size, seed, drop_last):
     assert len(seen) == (n // batch_size * batch_size if drop_last else n)
     assert all(len(batch) == batch_size for batch in epoch[:-1])
     assert seen == torch.randperm(n, generator=generator(seed=seed)).tolist()[: len(seen)]
-
-

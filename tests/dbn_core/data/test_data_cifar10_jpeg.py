@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.suite.load import load_suite
 from dbn_core.data import cifar10_jpeg
 from dbn_core.data.cifar10_jpeg import Cifar10JpegSource
 from dbn_core.data.parquet import ParquetSource
@@ -48,5 +47,3 @@ def test_damage_is_named(damage: str, tmp_path: Path, monkeypatch: pytest.Monkey
         path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match=rf"test\.parquet.* is {damage}: install the package again"):
         Cifar10JpegSource().load()
-
-

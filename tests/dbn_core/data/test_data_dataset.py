@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbn_core.data.dataset import Dataset, Split, stratified_split
-from dbn_core.data.dataset import fingerprint
+from dbn_core.data.dataset import Dataset, Split, fingerprint, stratified_split
 from dbn_core.errors import DataError, SpecError
 from dbn_core.rng import generator
 
@@ -30,18 +29,12 @@ def test_a_stratified_split_is_exact_proportional_and_disjoint(labels, share, se
     assert torch.equal(chosen, again)
 
 
-
-
-
-
 def test_every_example_is_as_likely_as_another():
     labels = torch.tensor([0] * 6 + [1] * 3)
     picks = torch.zeros(9)
     for seed in range(600):
         picks[stratified_split(labels, 3, generator(seed=seed))[0]] += 1
     assert ((picks / 600 - 1 / 3).abs() < 0.09).all()  # 4.7 standard deviations
-
-
 
 
 @pytest.mark.parametrize("share", [-1, 11, -0.1, 1.1, float("nan")])
@@ -58,8 +51,6 @@ def some_dataset(**changes):
     parts = {name: some_split(fill=i) for i, name in enumerate(("train", "validation", "test"))}
     options = {"name": "a", "title": "A", "classes": ("x", "y"), "mean": (0.5,), "std": (0.25,), "flip": True}
     return Dataset(**{**options, **parts, **changes})
-
-
 
 
 def test_fingerprint_depends_on_all_that_training_can_notice():

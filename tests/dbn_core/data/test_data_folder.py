@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from dbn_core.data.folder import FolderSource
 from dbn_core.data.decode import decode_images
-from dbn_core.data.folder import _EXTENSIONS
+from dbn_core.data.folder import _EXTENSIONS, FolderSource
 from dbn_core.errors import DataError
 
 

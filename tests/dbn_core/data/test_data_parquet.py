@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dbn_core.data.parquet import ParquetSource
 from dbn_core.data.decode import decode_images
+from dbn_core.data.parquet import ParquetSource
 from dbn_core.errors import DataError
 
 NAMES = ("cat", "dog", "eel")
@@ -46,9 +46,8 @@ def to_arrow(path, folder):
     """The same table as a stream of record batches, as ``datasets`` saves it to disk."""
     table = pq.read_table(path)
     folder.mkdir()
-    with pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as sink:
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table, max_chunksize=4)
+    with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as writer:
+        writer.write_table(table, max_chunksize=4)
     path.unlink()
 
 
@@ -60,10 +59,20 @@ def expected(seeds) -> dict[bytes, int]:
     return {picture(seed).transpose(2, 0, 1).tobytes(): seed % 3 for seed in seeds}
 
 
+def splits(root, **seeds) -> None:
+    """A file for each split."""
+    for name, numbers in seeds.items():
+        write(root / f"{name}.parquet", numbers)
+
+
+def refused(root, words: str, **options) -> None:
+    with pytest.raises(DataError, match=words):
+        ParquetSource(root=root, **options).load()
+
+
 @pytest.mark.parametrize("folder", ["", "data"])
 def test_round_trip(tmp_path, folder):
-    write(tmp_path / folder / "train.parquet", range(30))
-    write(tmp_path / folder / "test.parquet", range(100, 109))
+    splits(tmp_path / folder, train=range(30), test=range(100, 109))
     data = ParquetSource(root=tmp_path, validation_count=6).load()
     assert [len(split) for split in data.splits.values()] == [24, 6, 9]
     assert by_pixels(data.train) | by_pixels(data.validation) == expected(range(30))
@@ -75,8 +84,7 @@ def test_round_trip(tmp_path, folder):
 
 
 def test_a_dataset_saved_to_disk_is_that_of_the_parquet_files(tmp_path):
-    for split, seeds in (("train", range(30)), ("validation", range(50, 56)), ("test", range(100, 109))):
-        write(tmp_path / f"{split}.parquet", seeds)
+    splits(tmp_path, train=range(30), validation=range(50, 56), test=range(100, 109))
     before = ParquetSource(root=tmp_path).load()
     for split in ("train", "validation", "test"):
         to_arrow(tmp_path / f"{split}.parquet", tmp_path / split)
@@ -84,16 +92,13 @@ def test_a_dataset_saved_to_disk_is_that_of_the_parquet_files(tmp_path):
     assert after.fingerprint == before.fingerprint
     assert by_pixels(after.test) == expected(range(100, 109))
     (tmp_path / "test/data-00000-of-00001.arrow").write_bytes(b"ARROW1 not")
-    with pytest.raises(DataError, match=r"test/data-00000-of-00001.arrow is not a readable Arrow file"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"test/data-00000-of-00001.arrow is not a readable Arrow file")
     (tmp_path / "train/data-00000-of-00001.arrow").rename(tmp_path / "train/data-00000-of-00002.arrow")
-    with pytest.raises(DataError, match=r"data-00001-of-00002.arrow is missing"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"data-00001-of-00002.arrow is missing")
 
 
 def test_unseen_images_belong_to_no_split(tmp_path):
-    write(tmp_path / "train.parquet", range(30))
-    write(tmp_path / "test.parquet", range(100, 109))
+    splits(tmp_path, train=range(30), test=range(100, 109))
     plain = ParquetSource(root=tmp_path, validation_count=6, train_limit=9).load()
     data = ParquetSource(root=tmp_path, validation_count=6, train_limit=9, unseen_limit=12).load()
     assert plain.unseen is None
@@ -108,11 +113,9 @@ def test_unseen_images_belong_to_no_split(tmp_path):
 
 @pytest.mark.parametrize("train_limit", [9, None])
 def test_too_few_unseen_images_are_refused(tmp_path, train_limit):
-    write(tmp_path / "train.parquet", range(30))
-    write(tmp_path / "test.parquet", range(100, 109))
-    source = ParquetSource(root=tmp_path, validation_count=6, train_limit=train_limit, unseen_limit=16)
-    with pytest.raises(DataError, match=r"unseen_limit = 16, but train_limit leaves out (15|0) images"):
-        source.load()
+    splits(tmp_path, train=range(30), test=range(100, 109))
+    words = r"unseen_limit = 16, but train_limit leaves out (15|0) images"
+    refused(tmp_path, words, validation_count=6, train_limit=train_limit, unseen_limit=16)
 
 
 def test_shards_are_read_in_order_and_a_lost_one_is_noticed(tmp_path):
@@ -122,14 +125,11 @@ def test_shards_are_read_in_order_and_a_lost_one_is_noticed(tmp_path):
     data = ParquetSource(root=tmp_path).load()
     assert by_pixels(data.train) | by_pixels(data.validation) == expected(range(30))
     (tmp_path / "train-00001-of-00002.parquet").unlink()
-    with pytest.raises(DataError, match=r"train-00001-of-00002\.parquet is missing: fetch all 2 shards"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"train-00001-of-00002\.parquet is missing: fetch all 2 shards")
 
 
 def test_own_validation_split_is_used(tmp_path):
-    write(tmp_path / "train.parquet", range(9))
-    write(tmp_path / "validation.parquet", range(50, 59))
-    write(tmp_path / "test.parquet", range(100, 103))
+    splits(tmp_path, train=range(9), validation=range(50, 59), test=range(100, 103))
     data = ParquetSource(root=tmp_path).load()
     assert by_pixels(data.train) == expected(range(9))
     assert by_pixels(data.validation) == expected(range(50, 59))
@@ -138,8 +138,7 @@ def test_own_validation_split_is_used(tmp_path):
 
 @pytest.mark.parametrize("unlabelled_test", [False, True])
 def test_validation_serves_as_test_where_no_test_has_labels(tmp_path, unlabelled_test):
-    write(tmp_path / "train.parquet", range(30))
-    write(tmp_path / "valid.parquet", range(50, 59))
+    splits(tmp_path, train=range(30), valid=range(50, 59))
     if unlabelled_test:
         write(tmp_path / "test.parquet", range(4), label=[-1] * 4)
     data = ParquetSource(root=tmp_path).load()
@@ -154,14 +153,12 @@ def test_several_label_columns_need_a_choice(tmp_path):
         fine = [seed % 3 for seed in seeds]
         coarse = [int(label == 2) for label in fine]
         write(tmp_path / f"{name}.parquet", seeds, features, fine_label=fine, coarse_label=coarse)
-    with pytest.raises(DataError, match="set `label` to one of fine_label, coarse_label"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, "set `label` to one of fine_label, coarse_label")
     assert ParquetSource(root=tmp_path, label="fine_label").load().classes == NAMES
     coarse = ParquetSource(root=tmp_path, label="coarse_label").load()
     assert coarse.classes == ("pet", "fish")
     assert coarse.test.labels.bincount().tolist() == [4, 2]
-    with pytest.raises(DataError, match="no column 'lable'"):
-        ParquetSource(root=tmp_path, label="lable").load()
+    refused(tmp_path, "no column 'lable'", label="lable")
 
 
 def test_without_metadata_the_only_integer_column_is_the_label(tmp_path):
@@ -177,8 +174,7 @@ def test_without_metadata_the_only_integer_column_is_the_label(tmp_path):
 def test_a_column_of_class_names_may_be_the_label(tmp_path):
     for name, seeds in {"train": range(12), "test": range(20, 26)}.items():
         write(tmp_path / f"{name}.parquet", seeds, None, kind=[NAMES[seed % 3] for seed in seeds])
-    with pytest.raises(DataError, match="looks like the label"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, "looks like the label")
     data = ParquetSource(root=tmp_path, label="kind").load()
     assert data.classes == NAMES
     assert by_pixels(data.test) == expected(range(20, 26))
@@ -187,8 +183,7 @@ def test_a_column_of_class_names_may_be_the_label(tmp_path):
 def test_grey_and_resized(tmp_path):
     write(tmp_path / "train.parquet", range(12))
     write(tmp_path / "test.parquet", range(6), images=[png(picture(seed, 8, 12)) for seed in range(6)])
-    with pytest.raises(DataError, match="image_size"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, "image_size")
     data = ParquetSource(root=tmp_path, image_size=4, channels=1).load()
     assert data.train.images.shape[1:] == data.test.images.shape[1:] == (1, 4, 4)
     assert (data.mean, data.std) == ((0.5,), (0.25,))
@@ -197,18 +192,15 @@ def test_grey_and_resized(tmp_path):
 def test_differing_sizes_within_a_split_name_the_row(tmp_path):
     write(tmp_path / "train.parquet", range(12))
     write(tmp_path / "test.parquet", range(2), images=[png(picture(0)), png(picture(1, 6, 5))])
-    with pytest.raises(DataError, match=r"test\.parquet, row 1 is 5x6 pixels .* 5x5: set `image_size`"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"test\.parquet, row 1 is 5x6 pixels .* 5x5: set `image_size`")
 
 
 def test_a_damaged_image_names_file_and_row(tmp_path):
     write(tmp_path / "train.parquet", range(12))
     write(tmp_path / "test.parquet", range(2), images=[png(picture(0)), png(picture(1))[:60]])
-    with pytest.raises(DataError, match=r"test\.parquet, row 1 cannot be decoded"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"test\.parquet, row 1 cannot be decoded")
     write(tmp_path / "test.parquet", range(2), images=[png(picture(0)), None])
-    with pytest.raises(DataError, match=r"test\.parquet, row 1 holds no image bytes"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"test\.parquet, row 1 holds no image bytes")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 200])
@@ -218,71 +210,48 @@ def test_a_damaged_file_is_named(tmp_path, keep):
         write(tmp_path / "test.parquet", range(6))
         path = tmp_path / f"{damaged}.parquet"
         path.write_bytes(path.read_bytes()[:keep])
-        with pytest.raises(DataError, match=rf"{damaged}\.parquet is not a readable Parquet file"):
-            ParquetSource(root=tmp_path).load()
+        refused(tmp_path, rf"{damaged}\.parquet is not a readable Parquet file")
 
 
 def test_unusable_labels_are_refused(tmp_path):
     write(tmp_path / "train.parquet", range(12))
     write(tmp_path / "test.parquet", range(3), label=[0, 7, 1])
-    with pytest.raises(DataError, match=r"test\.parquet, row 1 has the label 7, which is none of the 3 classes"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"test\.parquet, row 1 has the label 7, which is none of the 3 classes")
     write(tmp_path / "test.parquet", range(3), other=[0, 1, 2])
-    with pytest.raises(DataError, match=r"test\.parquet lacks the column 'label'"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"test\.parquet lacks the column 'label'")
     write(tmp_path / "train.parquet", range(3), None, label=[[0], [1], [2]])
     write(tmp_path / "test.parquet", range(3), None, label=[[0], [1], [2]])
-    with pytest.raises(DataError, match="neither integers nor strings"):
-        ParquetSource(root=tmp_path, label="label").load()
+    refused(tmp_path, "neither integers nor strings", label="label")
 
 
 @pytest.mark.parametrize(
-    "metadata",
+    ("metadata", "readable"),
     [
-        *(b"[]", b"{", b"\xff", b'{"info": []}', b'{"info": {"features": []}}', b"[" * 100_000),
-        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 5}}}}',
-        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": "ab"}}}}',
-        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [["a"], ["b"]]}}}}',
+        *((b, False) for b in (b"[]", b"{", b"\xff", b'{"info": []}', b'{"info": {"features": []}}', b"[" * 100_000)),
+        (b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": "ab"}}}}', False),
+        (b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": [["a"], ["b"]]}}}}', False),
+        *((b, True) for b in (b"{}", b'{"info": null}', b'{"info": {"features": {"img": [1], "label": null}}}')),
     ],
 )
-def test_metadata_in_another_layout_is_named(tmp_path, metadata):
+def test_metadata_that_say_nothing_are_none_and_in_another_layout_are_named(tmp_path, metadata, readable):
     for name in ("train", "test"):
         write(tmp_path / f"{name}.parquet", range(12), None)
         table = pq.read_table(tmp_path / f"{name}.parquet")
         pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / f"{name}.parquet")
-    with pytest.raises(
-        DataError, match=r"train\.parquet has Hugging Face metadata in an unknown layout: fetch it again"
-    ):
-        ParquetSource(root=tmp_path).load()
-
-
-@pytest.mark.parametrize("metadata", [b"{}", b'{"info": null}', b'{"info": {"features": {"img": [1], "label": null}}}'])
-def test_metadata_that_say_nothing_are_none(tmp_path, metadata):
-    for name in ("train", "test"):
-        write(tmp_path / f"{name}.parquet", range(12), None)
-        table = pq.read_table(tmp_path / f"{name}.parquet")
-        pq.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / f"{name}.parquet")
-    assert ParquetSource(root=tmp_path).load().classes == ("0", "1", "2")
-
-
-def test_labels_that_are_lists_are_refused_where_classes_have_names(tmp_path):
-    write(tmp_path / "train.parquet", range(3), label=[[0], [1], [2]])
-    write(tmp_path / "test.parquet", range(3), label=[[0], [1], [2]])
-    with pytest.raises(DataError, match=r"train\.parquet, row 0 has the label \[0\], which is none of the 3 classes"):
-        ParquetSource(root=tmp_path).load()
+    if readable:
+        assert ParquetSource(root=tmp_path).load().classes == ("0", "1", "2")
+    else:
+        refused(tmp_path, r"train\.parquet has Hugging Face metadata in an unknown layout: fetch it again")
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"no train\*\.parquet"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, r"no train\*\.parquet")
     write(tmp_path / "train.parquet", range(12))
-    with pytest.raises(DataError, match="neither a test nor a validation split"):
-        ParquetSource(root=tmp_path).load()
+    refused(tmp_path, "neither a test nor a validation split")
 
 
 def test_identity_follows_files_and_options(tmp_path):
-    write(tmp_path / "train.parquet", range(12))
-    write(tmp_path / "test.parquet", range(6))
+    splits(tmp_path, train=range(12), test=range(6))
     first = ParquetSource(root=tmp_path).identity()
     assert json.loads(json.dumps(first)) == first == ParquetSource(root=tmp_path, title="T").identity()
     assert first != ParquetSource(root=tmp_path, train_limit=3).identity()

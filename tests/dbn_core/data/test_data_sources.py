@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from dbn_core.data.cifar import CifarSource
 from dbn_core.data.digits import DigitsSource
@@ -34,10 +34,6 @@ def test_sources_are_listed_with_a_summary():
     assert set(SOURCES) == images | {"mixture2d", "table"}
     assert all(kind.summary for kind in SOURCES.values())
     assert all(isinstance(spec({"source": name}), kind) for name, kind in SOURCES.items())
-
-
-
-
 
 
 # -- digits
@@ -170,5 +166,3 @@ def test_a_file_source_without_a_folder_says_what_to_set(tmp_path):
         ParquetSource().load()
     with pytest.raises(DataError, match="There is no folder"):
         ParquetSource(root=tmp_path / "nowhere").identity()
-
-

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.tiny import DE, ED, HEAD
 
 from benchmarks.results.external.cells import Entry, add_external
 from benchmarks.run import plan_suite, run_suite
@@ -18,6 +17,7 @@ from benchmarks.suite.schema import Suite
 from benchmarks.work.make import Options
 from dbn_core.data.digits import DigitsSource
 from dbn_core.errors import DataError, SpecError
+from tests.support.tiny import DE, ED, HEAD
 
 RESPLIT = HEAD.replace("repetitions = 1", "repetitions = 2").replace(
     'source = "digits"', 'source = "digits"\nsplit = "repetition"'

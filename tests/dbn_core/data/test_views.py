@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.store.artefacts import Store
-from benchmarks.suite.plan import build_plan
 from benchmarks.suite.load import load_suite
+from benchmarks.suite.plan import build_plan
 from benchmarks.work.planning import plan_suite
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.data.dataset import Split
@@ -154,7 +154,9 @@ def test_stored_logits_are_the_members_on_the_rebuilt_images(bench: ArtefactBuil
     assert logits.dtype == torch.float16
     assert logits.shape == (2, len(bench.data.train), 10)
     member, some = bench.member(node.recipe["member"]), torch.tensor([5, 0, 17])
-    batch = bench._views(2, bench.suite.recipe.replace(mixup=0.4)).batch(3, some)  # the fourth epoch sees the second view
+    batch = bench._views(2, bench.suite.recipe.replace(mixup=0.4)).batch(
+        3, some
+    )  # the fourth epoch sees the second view
     with torch.no_grad():
         assert torch.allclose(member(batch.images), logits[1, some].float(), atol=0.02)
 
