@@ -70,7 +70,7 @@ class ModuleNetwork(Network):
             state = self._construct().state_dict()
         if self.spec.weights:
             given = read_weights(self.spec.weights)
-            fitting = {n: value for n, value in given.items() if n in state and value.shape == state[n].shape}
+            fitting = {name: value for name, value in given.items() if name in state and _alike(value, state[name])}
             if len(fitting) < len(state) / 2:
                 raise DataError(
                     f"{self.spec.weights} fits {len(fitting)} of the {len(state)} tensors of {self.spec.name}: give "
@@ -110,6 +110,10 @@ class ModuleNetwork(Network):
         features._modules = {**self._modules, "body": _without(self.body, path)}
         features.classes = linears[path].in_features
         return features, linears[path]
+
+
+def _alike(given: torch.Tensor, own: torch.Tensor) -> bool:
+    return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
 
 
 def _without(module: nn.Module, path: str) -> nn.Module:
@@ -162,6 +166,8 @@ def _plugin(name: str, classes: int, channels: int, options: Mapping[str, Any]) 
 def _made(name: str, build: Callable[[], Any]) -> nn.Module:
     try:
         module = build()
+        if isinstance(module, nn.Module):
+            module.state_dict()  # fails where nn.Module.__init__ was not called
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit, which a plugin may raise

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, FiniteFloat, field_validator, model_validator
 
 from dbn_core.errors import DataError, SpecError, did_you_mean
 from dbn_core.nets.plugins import BUILT_IN, NETWORKS, source_sha256
@@ -19,6 +19,8 @@ KNOWN = (
     "timm:NAME, torchvision:NAME, or the name of a plugin's network (--plugin FILE)"
 )
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
+_WIDEST = 100_000  # channels of a stage
+_Whole = Annotated[int, Field(ge=-(10**9), le=10**9)]  # a library may build as many layers as it is told
 _WIDE = re.compile(r"wrn([0-9]{1,4})-([1-9][0-9]{0,2})")
 
 
@@ -87,6 +89,13 @@ class NetworkSpec(NetworkOptions):
             raise ValueError(f"unknown network '{name}': {KNOWN}")
         return name
 
+    @model_validator(mode="after")
+    def _fits_a_memory(self) -> NetworkSpec:
+        widest = self.channels * self.width * 2 ** (len(self.stages) - 1)
+        if widest > _WIDEST:
+            raise ValueError(f"channels and width make {widest:,.0f} channels in the last stage: lower one of them")
+        return self
+
     @property
     def stages(self) -> tuple[int, ...]:
         """Number of residual blocks in each stage."""
@@ -120,7 +129,7 @@ def block_plan(spec: NetworkSpec) -> list[tuple[int, int]]:
     """(channels, stride) of each residual block, in order."""
     plan = []
     for stage, count in enumerate(spec.stages):
-        channels = round(spec.channels * spec.width) * 2**stage
+        channels = max(1, round(spec.channels * spec.width)) * 2**stage
         plan += [(channels, 2 if stage and not block else 1) for block in range(count)]
     return plan
 
@@ -145,11 +154,11 @@ class ModuleSpec(NetworkOptions):
     """
 
     name: str
-    options: dict[str, bool | int | float | str | list[int] | list[float]] = Field({})
+    options: dict[str, bool | _Whole | FiniteFloat | str | list[_Whole] | list[FiniteFloat]] = Field({})
     weights: Path | None = None
     input_size: Annotated[int, Field(ge=1, le=4096)] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    mean: tuple[FiniteFloat, ...] | None = None
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...] | None = None
 
     @property
     def label(self) -> str:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from dbn_core.errors import DataError
+from dbn_core.errors import DataError, PluginError
+from dbn_core.tensors import check_storable
 
 # Under these keys training scripts keep the weights, next to the epoch and the optimiser's state.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -25,12 +26,19 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Named tensors of a file, on the CPU, without the wrappers and prefixes of training scripts.
 
     Raises:
-        DataError: the file is missing, damaged, holds no weights, needs code to be read, or has NaN or infinite values.
+        DataError: the file is missing, damaged, holds no weights or no dense real tensors, needs
+            code to be read, or has NaN or infinite values.
     """
     if not path.is_file():
         raise DataError(f"There is no weights file {path}: check the path.")
     state = _safetensors(path) if path.suffix == ".safetensors" else _saved(path)
+    try:
+        check_storable(state)
+    except PluginError as error:  # sparse, quantised, without data
+        raise DataError(f"{path}: {str(error).partition(':')[0]}: save dense tensors.") from error
     for name, value in state.items():
+        if value.is_complex():
+            raise DataError(f"{path}: the tensor '{name}' is complex: save weights of real numbers.")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise DataError(f"{path}: the tensor '{name}' has NaN or infinite values: use another checkpoint.")
     return state
@@ -107,13 +115,18 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path} does not fit the network: '{name}' has shape {list(state[name].shape)} instead of "
             f"{list(value.shape)}. {_why_other([(state[other].shape, own[other].shape) for other in others])}"
         )
+    for name, value in own.items():
+        if value.is_floating_point() and not state[name].is_floating_point():
+            kind = str(state[name].dtype).removeprefix("torch.")
+            raise DataError(f"{path} does not fit the network: '{name}' is of type {kind}: save the weights unrounded.")
     network.load_state_dict(state)
 
 
 def _why_other(shapes: list[tuple[torch.Size, torch.Size]]) -> str:
     """What it means that a file's tensors have these shapes instead of the network's."""
     counts = {(given[:1], wanted[:1]) for given, wanted in shapes}
-    if len(counts) == 1 and all(given[1:] == wanted[1:] for given, wanted in shapes):  # the last layer alone
+    matrix = any(len(given) == len(wanted) == 2 for given, wanted in shapes)
+    if matrix and len(counts) == 1 and all(given[1:] == wanted[1:] for given, wanted in shapes):  # the last layer alone
         (given, wanted) = counts.pop()
         return f"It was trained on {given[0]} classes, and the data have {wanted[0]}: give the data of its training."
     return "Check the number of classes, the channels and the width."

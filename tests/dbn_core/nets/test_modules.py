@@ -167,6 +167,11 @@ def test_checkpoint_formats(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(4, 3), "bias": torch.zeros(4)}, tmp_path / "shape.pt")
     torch.save({"conv": torch.zeros(4, 3)}, tmp_path / "names.pt")
     torch.save({"accuracy": 0.5}, tmp_path / "none.pt")
+    torch.save({"weight": torch.zeros(3, 2), "bias": torch.zeros(())}, tmp_path / "scalar.pt")
+    torch.save({"weight": torch.zeros(2, 3, dtype=torch.int64), "bias": torch.zeros(2)}, tmp_path / "whole.pt2")
+    torch.save({"weight": torch.zeros(2, 3).to_sparse(), "bias": torch.zeros(2)}, tmp_path / "sparse.pt")
+    torch.save({"weight": torch.zeros(2, 3) * 1j, "bias": torch.zeros(2)}, tmp_path / "complex.pt")
+    torch.save({"weight": torch.zeros(2, 3, device="meta"), "bias": torch.zeros(2)}, tmp_path / "meta.pt")
     words = {
         "whole.pt": "Python objects",
         "text.pt": "no file of torch.save",
@@ -175,6 +180,11 @@ def test_checkpoint_formats(tmp_path: Path) -> None:
         "shape.pt": r"shape \[4, 3\] instead of \[2, 3\]",
         "names.pt": "2 tensors are missing",
         "none.pt": "no state dict",
+        "scalar.pt": "Check the number of classes",
+        "whole.pt2": "'weight' is of type int64",
+        "sparse.pt": "'weight' is a tensor of the layout sparse_coo.*: save dense tensors",
+        "complex.pt": "'weight' is complex",
+        "meta.pt": "'weight' is a tensor without data.*: save dense tensors",
         "absent.pt": "There is no weights file",
     }
     for name, sentence in words.items():
