@@ -42,6 +42,11 @@ def tiny(root):
     save(root / "test" / "images" / "test_0.JPEG", 200)
 
 
+def refused(root, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        FolderSource(root=root).load()
+
+
 def test_three_labelled_splits_are_used_as_they_are(tmp_path):
     for start, split in enumerate(("train", "val", "test")):
         plain(tmp_path, split, start * 60)
@@ -75,11 +80,9 @@ def test_tiny_imagenet(tmp_path):
 def test_damaged_annotations_are_named(tmp_path):
     tiny(tmp_path)
     (tmp_path / "val" / "images" / "val_2.JPEG").unlink()
-    with pytest.raises(DataError, match=r"val_2\.JPEG is missing.*line 3"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, r"val_2\.JPEG is missing.*line 3")
     (tmp_path / "val" / "val_annotations.txt").write_text("val_0.JPEG n01\n")
-    with pytest.raises(DataError, match=r"val_annotations\.txt, line 1 names .*not a class"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, r"val_annotations\.txt, line 1 names .*not a class")
 
 
 @pytest.mark.parametrize(
@@ -105,8 +108,7 @@ def test_sizes_are_checked_or_made_equal(tmp_path, channels):
     plain(tmp_path, "train", 0)
     plain(tmp_path, "test", 60)
     save(tmp_path / "test" / "bee" / "wide.png", 99, size=(6, 9))
-    with pytest.raises(DataError, match=r"wide\.png is 9x6 pixels"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, r"wide\.png is 9x6 pixels")
     data = FolderSource(root=tmp_path, image_size=3, channels=channels).load()
     assert data.test.images.shape == (9, channels, 3, 3)
     assert shades(data.test)[99] == 1
@@ -123,18 +125,14 @@ def test_resizing_crops_about_the_centre(tmp_path):
 
 
 def test_wrong_layouts_are_named(tmp_path):
-    with pytest.raises(DataError, match="no class folders"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, "no class folders")
     plain(tmp_path, "train", 0)
-    with pytest.raises(DataError, match="neither a test nor a validation split"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, "neither a test nor a validation split")
     plain(tmp_path, "test", 60)
     save(tmp_path / "test" / "cow" / "0.png", 1)
-    with pytest.raises(DataError, match="cow is not a class of the train folder"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, "cow is not a class of the train folder")
     (tmp_path / "train" / "cow").mkdir()
-    with pytest.raises(DataError, match="cow holds no images"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, "cow holds no images")
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
@@ -142,16 +140,7 @@ def test_a_link_to_the_train_folder_is_no_split(tmp_path, split):
     plain(tmp_path, "train", 0, each=10)
     plain(tmp_path, "validation", 60)
     (tmp_path / split).symlink_to("train")
-    with pytest.raises(DataError, match=f"{split} is the train folder itself: put other images there"):
-        FolderSource(root=tmp_path).load()
-
-
-def test_a_damaged_image_is_named(tmp_path):
-    plain(tmp_path, "train", 0)
-    plain(tmp_path, "test", 60)
-    (tmp_path / "test" / "bee" / "2.bmp").write_bytes(b"BM")
-    with pytest.raises(DataError, match=r"2\.bmp cannot be decoded"):
-        FolderSource(root=tmp_path).load()
+    refused(tmp_path, f"{split} is the train folder itself: put other images there")
 
 
 @pytest.mark.parametrize("as_bytes", [True, False])

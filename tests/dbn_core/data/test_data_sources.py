@@ -11,9 +11,8 @@ from pydantic import TypeAdapter
 
 from dbn_core.data.cifar import CifarSource
 from dbn_core.data.digits import DigitsSource
-from dbn_core.data.parquet import ParquetSource
 from dbn_core.data.sources import SOURCES, DataSpec
-from dbn_core.errors import DataError, SpecError
+from dbn_core.errors import DataError
 
 spec = TypeAdapter(DataSpec).validate_python
 
@@ -127,12 +126,6 @@ def test_limits_do_not_move_the_validation_split(monkeypatch):
     assert len(CifarSource(source="cifar10", train_limit=1000).load().train) == 54
 
 
-def test_a_validation_count_that_takes_all_is_refused(monkeypatch):
-    fake_cifar(monkeypatch)
-    with pytest.raises(SpecError, match="validation_count = 60 leaves none"):
-        CifarSource(source="cifar10", validation_count=60).load()
-
-
 def test_missing_cifar_names_the_folder_and_the_remedies(tmp_path):
     with pytest.raises(DataError) as caught:
         CifarSource(source="cifar100", root=tmp_path).load()
@@ -143,26 +136,7 @@ def test_missing_cifar_names_the_folder_and_the_remedies(tmp_path):
         CifarSource(source="cifar10", root=tmp_path).load()
 
 
-def test_a_failed_download_says_so(monkeypatch, tmp_path):
-    import torchvision
-
-    def refuse(root, train, download):
-        raise OSError("no route to host")
-
-    refuse.base_folder = "cifar-10-batches-py"
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", refuse)
-    with pytest.raises(DataError, match=r"could not be downloaded .*no route to host.*check the network"):
-        CifarSource(source="cifar10", root=tmp_path, download=True).load()
-
-
 def test_cifar_identity_is_the_same_on_every_machine():
     here = CifarSource(source="cifar10").identity()
     assert here == CifarSource(source="cifar10", root="/elsewhere", download=True, title="C10").identity()
     assert here != CifarSource(source="cifar10", validation_from="tail").identity()
-
-
-def test_a_file_source_without_a_folder_says_what_to_set(tmp_path):
-    with pytest.raises(DataError, match="set `root`"):
-        ParquetSource().load()
-    with pytest.raises(DataError, match="There is no folder"):
-        ParquetSource(root=tmp_path / "nowhere").identity()
