@@ -34,13 +34,15 @@ for best in calibrated.argsort(1)[:, -1:]:
 '''
 
 
+TOLERANCE = 1e-3  # largest difference of log-probabilities between the exported network and torch
+
+
 @dataclass(frozen=True)
 class Card:
     """Facts of the card that the network does not hold: the command, and the folders of result rows."""
 
     command: str
     rows: tuple[Path, ...]
-    tolerance: float = 1e-3  # largest difference of log-probabilities between the exported network and torch
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def model_card(plan: Plan, cell: Cell, card: Card, data: Dataset, temperature: f
             validation=len(data.validation),
             temperature=temperature,
             agreement=agreement,
-            tolerance=f"{card.tolerance:g}",
+            tolerance=f"{TOLERANCE:g}",
             row=row,
             rows=folder,
             command=card.command,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.export.card import Agreement, Card, example_script, model_card
+from benchmarks.export.card import TOLERANCE, Agreement, Card, example_script, model_card
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
@@ -77,11 +77,11 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     program = export_program(freeze(Averaged(deployable(predictor, example), temperature)), example)
     model = to_onnx(program, _OUTPUTS)
     agreement = _compare(plain, OnnxNetwork(model, threads=1), data)
-    if not agreement.difference <= card.tolerance:
+    if not agreement.difference <= TOLERANCE:
         raise ExportError(
             f"{cell.title}: the exported network's log-probabilities differ from torch's by up to "
             f"{agreement.difference:.2g} on the {agreement.examples} test images; at most "
-            f"{card.tolerance:g} is rounding, so nothing is written."
+            f"{TOLERANCE:g} is rounding, so nothing is written."
         )
     files = {
         "model.onnx": model,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -25,8 +26,8 @@ from dbn_core.train.monitor import Monitor, Progress
 
 # Epochs at least this long are validated for display even if the recipe keeps the last epoch.
 SECONDS_FOR_VALIDATION = 10.0
-# Bytes of a title in the name of its folder of event files; file systems allow 255.
-TITLE_BYTES = 200
+# Letters of a title in the name of its folder of event files; file systems allow 255 bytes.
+TITLE_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -120,23 +121,19 @@ class NodeMonitor(Monitor):
     def _write_events(self, progress: Progress) -> None:
         if not self._writes_events:
             return
+        scalars = {"loss": progress.loss, "learning_rate": progress.lr}
+        scalars |= {f"validation/{name}": value for name, value in progress.validation.items()}
         try:
             if self._events is None:
-                self._events = self._event_writer()
-            scalars = {"loss": progress.loss, "learning_rate": progress.lr}
-            scalars |= {f"validation/{name}": value for name, value in progress.validation.items()}
+                from torch.utils.tensorboard import SummaryWriter
+
+                name = re.sub(r"[^\w .,:+-]", "-", self.title)[:TITLE_LENGTH]
+                self._events = SummaryWriter(str(Path(str(self.handle.tensorboard)) / f"{name} {self.key[:8]}"))
             for name, value in scalars.items():
                 self._events.add_scalar(name, value, progress.epoch)
         except Exception as error:  # TensorBoard raises errors of many types; none may fail a training
             self._writes_events = False
             logging.getLogger(__name__).warning("No event files of %s: %s: %s", self.title, type(error).__name__, error)
-
-    def _event_writer(self) -> Any:
-        from torch.utils.tensorboard import SummaryWriter
-
-        title = "".join(letter if letter.isprintable() and letter != "/" else "-" for letter in self.title)
-        title = title.encode()[:TITLE_BYTES].decode(errors="ignore")
-        return SummaryWriter(str(Path(str(self.handle.tensorboard)) / f"{title} {self.key[:8]}"))
 
 
 @contextmanager
