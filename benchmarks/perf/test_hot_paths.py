@@ -10,16 +10,16 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.environment import computes_bf16
+from benchmarks.perf.gpu import context as random_context
 from benchmarks.results.equivalents import equivalent
 from benchmarks.statistics import Means
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
 from dbn_core.data.augment import crop, draw_offsets, mix, mixup_coefficients
-from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.measure.cost import count_in_torch
 from dbn_core.measure.runtimes import Runtime, prepare, why_missing
-from dbn_core.methods.context import FitContext, freeze
+from dbn_core.methods.context import freeze
 from dbn_core.methods.predictors import BridgedSource, Mixture
 from dbn_core.methods.registry import parse_method
 from dbn_core.metrics.calibration import expected_calibration_error, fit_temperature
@@ -187,15 +187,12 @@ def test_bridge_epoch(benchmark: Any, precision: str, taught: str, teachers: int
     """An epoch of a one-step bridge on 512 images, with M teachers that run, or whose logits are stored."""
     needs_bf16(precision)
     count = 512
-    drawn = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
-    split, constants = Split(drawn, torch.arange(count) % 10), ((0.5,) * 3, (0.25,) * 3)
-    names = tuple(str(k) for k in range(10))
-    data = Dataset("random", "random", split, split, split, names, *constants, True)
     spec = NetworkSpec(name="resnet8", channels=48, width=1.0, norm="batchnorm", bias=False, stem="3x3/2")
-    context = FitContext(data, spec, torch.device("cpu"), {}, recipe=Recipe(crop_pad=0, precision=precision))
+    context = random_context(spec, torch.device("cpu"), count)
+    context.recipe = Recipe(crop_pad=0, precision=precision)
     context.members = [context.new_network(f"member {m}").eval() for m in range(teachers)]
     if taught == "stored":
-        context.stored_views = Views(split, Augmentation(0, True, 0.4), 1, {})
+        context.stored_views = Views(context.data.train, Augmentation(0, True, 0.4), 1, {})
         context.stored_logits = [torch.randn(1, count, 10).half() for _ in range(teachers)]
     bridge = parse_method(f"direct[epochs=2,members_per_bridge={teachers},score_network=compact,sees_state=false]")
     part = bridge.parts(teachers)[0]

@@ -10,9 +10,8 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.environment import versions
 from benchmarks.store.artefacts import KINDS, Store
@@ -20,7 +19,7 @@ from benchmarks.store.released import opened
 from benchmarks.store.rows import ROWS, SOME_ROWS, write_rows
 from benchmarks.suite.plan import TRAINED, Plan
 from benchmarks.suite.schema import is_name
-from dbn_core.errors import ArtefactError, SpecError, StoreError, shown
+from dbn_core.errors import ArtefactError, SpecError, StoreError
 from dbn_core.files import atomic_write, replacing
 from dbn_core.rng import digest
 
@@ -109,9 +108,7 @@ def import_bundle(
     """
     if not file.is_file():
         raise SpecError(f"There is no file '{file}': give the path of a bundle that `dbn-bench store export` wrote.")
-    manifest, contents, tensors = _read(file)
-    described = _described(file, contents, manifest["sha256"])
-    suite: str = manifest["suite"]
+    suite, contents, described = _read(file)
     folder = rows or Path("results/runs") / suite
     result_files = {name.removeprefix("rows/"): c for name, c in contents.items() if name.startswith("rows/")}
     there = {name: (folder / name).read_bytes() for name in (*ROWS, *SOME_ROWS) if (folder / name).is_file()}
@@ -120,11 +117,12 @@ def import_bundle(
             f"'{folder}' holds other result rows, which those of the bundle would replace: choose another folder with "
             "--rows, or allow it with --replace-rows."
         )
-    for line in _summary(suite, described):
-        report(line)
+    report(f"The bundle holds rows of the suite {suite}, and these artefacts:")
+    for kind, count in Counter(kind for kind, _ in described).items():
+        report(f"{count} {kind}")
     new = 0
     with store.in_use(), zipfile.ZipFile(file) as archive:
-        for kind, key in described:
+        for (kind, key), with_tensors in described.items():
             name = _name(kind, key)
             with store.locked(key) as mine:
                 if store.has(kind, key):
@@ -133,9 +131,8 @@ def import_bundle(
                     raise StoreError(f"A run makes the artefact {kind}/{key}: import '{file}' when it has ended.")
                 new += not store.described(kind, key)
                 # The sidecar last: an artefact with a sidecar is complete.
-                if name + ".safetensors" in tensors:
-                    content = archive.read(name + ".safetensors")
-                    atomic_write(store.tensors_path(kind, key), content)
+                if with_tensors:
+                    atomic_write(store.tensors_path(kind, key), archive.read(name + ".safetensors"))
                 atomic_write(store.sidecar_path(kind, key), contents[name + ".json"])
         write_rows(folder, result_files)
     return suite, new, folder
@@ -145,8 +142,8 @@ def _name(kind: str, key: str) -> str:
     return f"store/{kind}/{key[:2]}/{key}"
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes], set[str]]:
-    """Manifest, small files by name, and names of tensors; all checksums are verified."""
+def _read(file: Path) -> tuple[str, dict[str, bytes], dict[tuple[str, str], bool]]:
+    """Name of the suite, small files by name, and for each artefact whether its tensors are there; all verified."""
     damaged = ArtefactError(f"The bundle '{file}' is damaged or no bundle: export it again.")
     try:
         with zipfile.ZipFile(file) as archive:
@@ -159,51 +156,31 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, bytes], set[str]]:
             names = set(archive.namelist()) - {_MANIFEST}
             if not all(map(_NAME.fullmatch, names)) or not names >= {f"rows/{name}" for name in ROWS}:
                 raise damaged
-            tensors = {name for name in names if name.startswith("store/") and name.endswith(".safetensors")}
-            contents = {name: archive.read(name) for name in names - tensors}
-            sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-            for name in tensors:
+            contents, sums = dict[str, bytes](), dict[str, str]()
+            for name in sorted(names):
                 with archive.open(name) as stream:
-                    sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
-        if not is_name(manifest["suite"]) or sums != manifest["sha256"]:
+                    if name.startswith("store/") and name.endswith(".safetensors"):  # may be large
+                        sums[name] = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+                    else:
+                        contents[name] = stream.read()
+                        sums[name] = hashlib.sha256(contents[name]).hexdigest()
+        suite, described = manifest["suite"], dict[tuple[str, str], bool]()
+        if not is_name(suite) or sums != manifest["sha256"]:
             raise damaged
+        for name, sidecar in contents.items():
+            if name.startswith("store/"):
+                _, kind, _, leaf = name.split("/")
+                meta = opened(sidecar, kind, key := leaf.removesuffix(".json"))
+                tensors = sums.get(_name(kind, key) + ".safetensors")
+                described[kind, key] = tensors is not None
+                of_its_key = kind == "data" or digest({"kind": kind, **meta["value"]["recipe"]}) == key
+                if tensors not in (None, meta["sha256"]) or not of_its_key:
+                    raise ArtefactError(
+                        f"The bundle '{file}' holds {kind}/{key}, whose recipe or tensors do not belong to that key: "
+                        "export it again."
+                    )
     except ArtefactError:
         raise
     except Exception as error:  # zipfile, zlib and json raise errors of many types for damaged bytes
         raise damaged from error
-    return manifest, contents, tensors
-
-
-def _described(
-    file: Path, contents: Mapping[str, bytes], sums: Mapping[str, str]
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """Sidecars of all artefacts by (kind, key); recipes and tensors are compared with the keys."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    try:
-        for name in sorted(contents):
-            if name.startswith("store/"):
-                _, kind, _, leaf = name.split("/")
-                key = leaf.removesuffix(".json")
-                meta = found[kind, key] = opened(contents[name], kind, key)
-                tensors = sums.get(_name(kind, key) + ".safetensors", meta["sha256"])
-                of_its_key = kind == "data" or digest({"kind": kind, **meta["value"]["recipe"]}) == key
-                if tensors != meta["sha256"] or not of_its_key:
-                    raise ArtefactError(
-                        f"The bundle '{file}' holds {kind}/{key}, which is not what its key stands for: export it "
-                        "again."
-                    )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"The bundle '{file}' is damaged or no bundle: export it again.") from error
-    return found
-
-
-def _summary(suite: str, described: Mapping[tuple[str, str], dict[str, Any]]) -> list[str]:
-    """Lines on the contents of a bundle: suite, artefacts and their data."""
-    facts = [meta["value"].get("facts") or {} for (kind, _), meta in described.items() if kind == "data"]
-    titles = {fact.get("fingerprint"): fact.get("title") for fact in facts}
-    counts: Counter[tuple[str, str]] = Counter()
-    for (kind, _), meta in described.items():
-        data = (meta["value"].get("recipe") or {}).get("data")
-        counts[kind, str(titles.get(data) or data or "")] += 1
-    artefacts = [f"{n} {kind}" + (f", data {shown(data)}" if data else "") for (kind, data), n in counts.items()]
-    return [f"The bundle holds rows of the suite {suite}, and these artefacts:", *artefacts]
+    return suite, contents, described
