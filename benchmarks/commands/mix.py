@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.commands.common import STORE, Add, DataRoot, Plugins, Set, StoreDir, echo, load_plan
-from benchmarks.commands.display import Json, print_json, print_table
+from benchmarks.commands.display import Json, print_json, print_table, score_number
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
     from benchmarks.results.mixtures import Mixture
-    from benchmarks.statistics import Interval
+    from dbn_core.tasks.base import Task
 
 _SIZES = (3, 5, 8)
 
@@ -51,7 +51,8 @@ def mix(
         raise SpecError("Results are given, so nothing is selected: leave out --budget and --reach.")
     if budget is not None and reach:
         raise SpecError("--budget and --reach are two ways to select: give one of them.")
-    mixtures = Mixtures(*load_plan(suite, store, set_, data_root, plugin, add))
+    plan, the_store = load_plan(suite, store, set_, data_root, plugin, add)
+    mixtures = Mixtures(plan, the_store)
     found: dict[str, Mixture | None]
     if results:
         found = {"": mixtures.score(dict(map(_weight, results)))}
@@ -65,7 +66,7 @@ def mix(
         return
     print_table(
         ["aim", "FLOPs", "n", "ACC", "NLL", "cNLL", "DEE (raw)", "DEE (calibrated)", "mixture"],
-        [(aim, *_cells(mixture)) for aim, mixture in found.items()],
+        [(aim, *_cells(mixture, plan.suite.task, max(mixtures.sizes))) for aim, mixture in found.items()],
     )
     if not results:
         echo("Selected on validation, at most one size of a method; scores are of the test split.")
@@ -79,16 +80,15 @@ def _weight(text: str) -> tuple[str, float]:
         raise SpecError(f"'{text}' has no weight: write METHOD@SIZE=WEIGHT, as in DE@2=0.5.") from None
 
 
-def _cells(mixture: Mixture | None) -> tuple[str, ...]:
+def _cells(mixture: Mixture | None, task: Task, largest: int) -> tuple[str, ...]:
+    from benchmarks.report.tables.formatting import dee_text
+
     if mixture is None:
         return (*["–"] * 7, "no cheaper mixture")
+    scores = {"acc": mixture.acc, "nll": mixture.nll, "cnll": mixture.cnll}
     return (
-        *(f"{mixture.macs_rel:.2f}x", str(mixture.n), f"{100 * mixture.acc.value:.2f} %"),
-        *(f"{score.value:.4f}" for score in (mixture.nll, mixture.cnll)),
-        *(_members(dee) for dee in (mixture.dee_raw, mixture.dee_cal)),
+        *(f"{mixture.macs_rel:.2f}x", str(mixture.n)),
+        *(score_number(task, name, interval.value) for name, interval in scores.items()),
+        *(dee_text(dee.value, dee.low, dee.high, largest) for dee in (mixture.dee_raw, mixture.dee_cal)),
         mixture.title,
     )
-
-
-def _members(dee: Interval) -> str:
-    return f"{dee.value:.2f} [{dee.low:.1f}, {dee.high:.1f}]".replace("inf", "∞")

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from benchmarks.results.external.cells import External, cost_of, kind_of
+from benchmarks.results.external.comparing import unplanned_cell
 from benchmarks.results.pairing import CellResult, Pairing, by_method
-from benchmarks.results.pools import pool_effects
+from benchmarks.results.pools import MemberEffects, pool_effects
 from benchmarks.results.rows import add_equivalents, all_cells, score_stored
 from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
@@ -117,13 +118,14 @@ class Mixtures:
         for repetition in repetitions:
             chosen = {name: cells[name][repetition] for name in weights}
             arrays = self._mixed({name: (cell, shares[name]) for name, cell in chosen.items()})
-            first = next(iter(chosen.values()))
             members = tuple(dict.fromkeys(key for cell in chosen.values() for key in cell.members))
-            cell = replace(first, method=External(), spec="mixture", label="mixture", size=1, members=members)
-            results.append(CellResult(cell, score_arrays(arrays)))
+            results.append(CellResult(unplanned_cell(repetition, members), score_arrays(arrays)))
             picked = np.take_along_axis(arrays["validation"][0], arrays["validation_labels"][:, None], 1)
             validation.append(-picked.mean())
-        pairing, row = self._compare(results)
+        groups = by_method([*self._references, *results])
+        pairing, key = Pairing(groups, self._effects), (results[0].cell.spec, results[0].cell.size)
+        row: dict[str, Any] = {"method": key[0], "size": key[1]}
+        add_equivalents(self._plan.suite.task, [row], groups, pairing)
         macs = sum(self._macs(group[0]) for group in found.values())
 
         def interval(column: str) -> Interval:
@@ -131,7 +133,7 @@ class Mixtures:
 
         return Mixture(
             *(shares, len(repetitions), macs, macs / self._one, float(np.mean(validation))),
-            *(pairing.mean(score, ("mixture", 1)) for score in ("acc", "nll", "cnll")),
+            *(pairing.mean(score, key) for score in ("acc", "nll", "cnll")),
             *(interval(column) for column in ("dee_raw", "dee_cal")),
         )
 
@@ -171,6 +173,10 @@ class Mixtures:
         return self.score(chosen)
 
     @cached_property
+    def _effects(self) -> dict[str, MemberEffects]:
+        return pool_effects(self._plan, self._store)
+
+    @cached_property
     def _candidates(self) -> dict[str, _Result]:
         """Results with enough repetitions, on the repetitions that all of them have."""
         groups: dict[str, dict[int, Cell]] = {}
@@ -208,13 +214,6 @@ class Mixtures:
                 terms.append(mixture_log_probs(stored[split][: cell.terms]) + np.log(share))
                 arrays[f"{split}_labels"] = stored[f"{split}_labels"]
         return arrays | {split: np.logaddexp.reduce(np.stack(terms))[None] for split, terms in logs.items()}
-
-    def _compare(self, results: list[CellResult]) -> tuple[Pairing, dict[str, Any]]:
-        groups = by_method([*self._references, *results])
-        pairing = Pairing(groups, pool_effects(self._plan, self._store))
-        row: dict[str, Any] = {"method": "mixture", "size": 1}
-        add_equivalents(self._plan.suite.task, [row], groups, pairing)
-        return pairing, row
 
     def _is_reference(self, result: _Result, size: int) -> bool:
         cell = next(iter(result.cells.values()))

@@ -200,7 +200,7 @@ def score_against_ensembles(
     task, one = plan.suite.task, len(repetitions) == 1
     cells = [cell for cell in plan.cells if cell.is_reference and cell.repetition in repetitions]
     results, _ = score_stored(task, cells, store)
-    mine = [CellResult(_unplanned(number), task.score(arrays)) for number, arrays in repetitions.items()]
+    mine = [CellResult(unplanned_cell(number), task.score(arrays)) for number, arrays in repetitions.items()]
     groups = by_method([*results, *mine])
     ensembles, key = dict(sorted(reference_keys(groups).items())), (mine[0].cell.spec, 1)
     pairing = Pairing(groups, {} if one else pool_effects(plan, store))
@@ -228,6 +228,6 @@ def score_against_ensembles(
     return found
 
 
-def _unplanned(repetition: int) -> Cell:
-    """Predictions as a cell of the suite, whose members and cost are unknown."""
-    return Cell(External(), External.name, External.name, 1, repetition, "", None, "", (), (), ())
+def unplanned_cell(repetition: int, members: tuple[str, ...] = ()) -> Cell:
+    """Predictions as a cell of the suite, made from ``members`` as far as that is known."""
+    return Cell(External(), External.name, External.name, 1, repetition, "", None, "", (), members, ())
