@@ -68,7 +68,7 @@ class Laplace(Method):
         import torch
 
         from dbn_core.methods.evaluation import predict_split
-        from dbn_core.nets.laplace import kronecker_factors, log_likelihood, with_one
+        from dbn_core.nets.laplace import kronecker_factors, linked_log_probs, with_one
 
         features, head = context.members[0].last_layer()
         weight = head.weight.detach().cpu().double()
@@ -85,7 +85,7 @@ class Laplace(Method):
 
         def validation_nll(precision: float) -> float:
             v = square @ (1 / (torch.outer(factors["a"], factors["g"]) + precision))
-            log_probs = log_likelihood(mean, v, factors["U_g"], self.config.link)
+            log_probs = linked_log_probs(mean, v, factors["U_g"], self.config.link)
             return -float(log_probs.gather(1, labels[:, None]).mean())
 
         precision = self.config.precision or min(_GRID, key=validation_nll)

@@ -73,7 +73,7 @@ class FlowMatchingDistillation(Method):
 
         from dbn_core.bridge.process import target_logits
         from dbn_core.methods.context import freeze
-        from dbn_core.nets.logit_flow import draw_times
+        from dbn_core.nets.logit_flow import draw_flow_times
 
         if part.name == "student":
             return self._distillation.fit(part, context)
@@ -93,7 +93,7 @@ class FlowMatchingDistillation(Method):
             with torch.no_grad():
                 features = read(batch.images)
             noise = torch.randn(logits.shape, generator=draws).to(logits)
-            return flow.loss(features, logits, draw_times(examples, draws).to(logits), noise)
+            return flow.loss(features, logits, draw_flow_times(examples, draws).to(logits), noise)
 
         recipe = context.student_recipe(
             optimizer="adamw",

@@ -80,8 +80,8 @@ class EnsembleOnViews(Method):
 
 
 def _on_views(networks: Iterable[nn.Module], count: int, context: PredictContext) -> nn.Module:
-    from dbn_core.methods.predictors import Views
+    from dbn_core.methods.predictors import OnViews
 
     mirror = [(True, 0, 0)] if context.data.flip else []
     views = [(False, 0, 0), *mirror, *((False, *shift) for shift in _SHIFTS)]
-    return Views(networks, views[:count])
+    return OnViews(networks, views[:count])

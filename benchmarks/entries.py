@@ -46,7 +46,7 @@ class Figure(BaseModel):
         return self
 
 
-class Cost(BaseModel):
+class EntryCost(BaseModel):
     """What a method costs, as whoever submits it states it; null where unknown.
 
     Attributes:
@@ -95,7 +95,7 @@ class LeaderboardEntry(BaseModel):
     who: str = Field(min_length=1, max_length=120)
     size: int = Field(ge=1, le=1_000_000)
     repetitions: int | None = Field(None, ge=1)
-    cost: Cost = Cost()
+    cost: EntryCost = EntryCost()
     plugin: str | None = None
     status: Literal["scored", "reproduced", "stated", "disputed"] = "scored"
     reason: str = ""

@@ -38,7 +38,7 @@ from dbn_core.metrics.scores import Array
 if TYPE_CHECKING:
     from torch import nn
 
-    from benchmarks.results.mixtures import Mixture
+    from benchmarks.results.mixtures import ScoredMixture
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def evaluate(
     )
 
 
-def mix(suite: str, weights: Mapping[str, float], store: Path = STORE) -> Mixture:
+def mix(suite: str, weights: Mapping[str, float], store: Path = STORE) -> ScoredMixture:
     """Score a weighted mean of stored predictions' probabilities: an ensemble that nobody has to train.
 
     Args:
@@ -205,9 +205,9 @@ def mix(suite: str, weights: Mapping[str, float], store: Path = STORE) -> Mixtur
         SpecError: no result is named, one does not exist, or a weight is not positive.
         ArtefactError: the predictions of a result are not stored.
     """
-    from benchmarks.results.mixtures import Mixtures
+    from benchmarks.results.mixtures import MixtureSelection
 
-    return Mixtures(*_plan(suite, store)).score(weights)
+    return MixtureSelection(*_plan(suite, store)).score(weights)
 
 
 def _plan(suite: str, store: Path) -> tuple[Plan, Store]:

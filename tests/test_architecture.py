@@ -148,3 +148,14 @@ def test_the_command_line_has_every_command_whichever_is_built() -> None:
         one = typer.main.get_command(application(name))
         assert list(one.commands) == [name]  # type: ignore[attr-defined]
         assert [p.name for p in one.commands[name].params] == [p.name for p in every.commands[name].params]  # type: ignore[attr-defined]
+
+
+def test_no_two_public_classes_or_functions_have_one_name() -> None:
+    """A command's function has the name of the command, which a function of the library may have as well."""
+    places: dict[str, list[str]] = {}
+    for name, file in MODULES.items():
+        if not name.startswith(("benchmarks.commands", "benchmarks.perf")):
+            for node in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                    places.setdefault(node.name, []).append(name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.claims.decide import Claim, Rows, Verdict, decide
 from benchmarks.claims.papers import CLAIMS, PAPERS
 from benchmarks.published import MARKS
-from benchmarks.report.load import Results, load_results, read_meta
+from benchmarks.report.load import Results, read_meta, read_results
 from benchmarks.report.page.pages import environment
 from dbn_core.errors import SpecError
 from dbn_core.files import atomic_write
@@ -50,7 +50,7 @@ def load_suites(folders: Sequence[Path]) -> dict[Path, Results]:
     """
     if not folders:
         raise SpecError(f"There are no result rows in '{REFERENCE}': name a folder with --rows.")
-    suites = {folder: load_results(folder) for folder in folders}
+    suites = {folder: read_results(folder) for folder in folders}
     for folder, results in suites.items():
         if results.bootstrapped:
             raise SpecError(f"The rows in '{folder}' have intervals of an earlier version: run their suite again.")
@@ -82,7 +82,7 @@ def render_claims(folders: Sequence[Path], out_dir: Path, claims: Sequence[Claim
     template = environment(Path(__file__).parent).get_template("page.md.j2")
     text = template.render(**_context(claims, suites, found), command=shlex.join(command))
     atomic_write(out_dir / "claims.md", (re.sub(r"\n{3,}", "\n\n", text).strip() + "\n").encode())
-    atomic_write(out_dir / "claims.csv", to_csv(found, list(suites.values())).encode())
+    atomic_write(out_dir / "claims.csv", verdicts_csv(found, list(suites.values())).encode())
     return found
 
 
@@ -92,7 +92,7 @@ def verdicts(claims: Sequence[Claim], suites: Sequence[Results]) -> list[Verdict
     return [verdict for claim in claims for suite in rows for verdict in decide(claim, suite) if verdict.known]
 
 
-def to_csv(found: Sequence[Verdict], suites: Sequence[Results]) -> str:
+def verdicts_csv(found: Sequence[Verdict], suites: Sequence[Results]) -> str:
     """The verdicts as CSV, with the effect and interval of the deciding check."""
     examples = {suite_name(suite): (suite.meta.get("dataset") or {}).get("test", "") for suite in suites}
     file = io.StringIO()

@@ -122,11 +122,11 @@ def _spec(table: dict[str, Any], changed: dict[str, Any]) -> NetworkOptions:
 
 
 def _check(spec: NetworkOptions, images: Images) -> None:
-    from benchmarks.contract.network import NetworkSubject, check_network, fitting_methods
+    from benchmarks.contract.network import NetworkSubject, check_one_network, fitting_methods
 
     subject = NetworkSubject(spec, *images)
     echo(f"{spec.label}:")
-    show_outcomes(check_network(subject), spec.label)
+    show_outcomes(check_one_network(subject), spec.label)
     fitting, others = fitting_methods(subject)
     echo(f"Methods that work on it: {', '.join(fitting)}.")
     for sentence in others.values():

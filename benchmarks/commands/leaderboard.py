@@ -25,8 +25,7 @@ def leaderboard(
 
     It needs neither networks nor data.
     """
-    from benchmarks.report.leaderboard import leaderboard as boards_of
-    from benchmarks.report.leaderboard import render_leaderboard
+    from benchmarks.report.leaderboard import load_boards, render_leaderboard
     from dbn_core.files import atomic_write
 
     if rescore:
@@ -35,7 +34,7 @@ def leaderboard(
         atomic_write(PAGE, render_leaderboard().encode())
         echo(f"Page: {PAGE}")
         return
-    boards = {board.suite: board for board in boards_of()}
+    boards = {board.suite: board for board in load_boards()}
     if suite is not None and suite not in boards:
         raise SpecError(f"There is no leaderboard of '{suite}'{did_you_mean(suite, boards)}.")
     for board in [boards[suite]] if suite else boards.values():

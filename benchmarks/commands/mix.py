@@ -12,7 +12,7 @@ from benchmarks.commands.display import Json, print_json, print_table, score_num
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
-    from benchmarks.results.mixtures import Mixture
+    from benchmarks.results.mixtures import ScoredMixture
     from dbn_core.tasks.base import Task
 
 _SIZES = (3, 5, 8)
@@ -45,15 +45,15 @@ def mix(
     the test split. Without results and options, the cheapest mixtures that
     reach DE-3, DE-5 and DE-8 are selected.
     """
-    from benchmarks.results.mixtures import Mixtures
+    from benchmarks.results.mixtures import MixtureSelection
 
     if results and (budget is not None or reach):
         raise SpecError("Results are given, so nothing is selected: leave out --budget and --reach.")
     if budget is not None and reach:
         raise SpecError("--budget and --reach are two ways to select: give one of them.")
     plan, the_store = load_plan(suite, store, set_, data_root, plugin, add)
-    mixtures = Mixtures(plan, the_store)
-    found: dict[str, Mixture | None]
+    mixtures = MixtureSelection(plan, the_store)
+    found: dict[str, ScoredMixture | None]
     if results:
         found = {"": mixtures.score(dict(map(_weight, results)))}
     elif budget is not None:
@@ -80,7 +80,7 @@ def _weight(text: str) -> tuple[str, float]:
         raise SpecError(f"'{text}' has no weight: write METHOD@SIZE=WEIGHT, as in DE@2=0.5.") from None
 
 
-def _cells(mixture: Mixture | None, task: Task, largest: int) -> tuple[str, ...]:
+def _cells(mixture: ScoredMixture | None, task: Task, largest: int) -> tuple[str, ...]:
     from benchmarks.report.tables.formatting import dee_text
 
     if mixture is None:

@@ -39,7 +39,7 @@ from benchmarks.commands.display import (
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
-    from benchmarks.results.external.predictions import Predictions
+    from benchmarks.results.external.predictions import FilePredictions
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.plan import Plan
     from dbn_core.tasks.base import Task
@@ -172,9 +172,9 @@ def score(
     _print_suite(task, result)
 
 
-def _load(plan: Plan | None, file: Path, repetition: int, files: Mapping[str, Any], values: str) -> Predictions:
+def _load(plan: Plan | None, file: Path, repetition: int, files: Mapping[str, Any], values: str) -> FilePredictions:
     """The predictions of a file as the task stores them."""
-    from benchmarks.results.external.predictions import check_classes, load_accepted, load_predictions
+    from benchmarks.results.external.predictions import check_classes, load_accepted, predictions_of_file
 
     if plan is not None and plan.suite.task.name != "classification":
         for name, value in {**files, "values": None if values == "auto" else values}.items():
@@ -184,7 +184,7 @@ def _load(plan: Plan | None, file: Path, repetition: int, files: Mapping[str, An
                     f"{plan.suite.task.name}: leave it out."
                 )
         return load_accepted(plan, file, repetition)
-    loaded = load_predictions(file, **files, values=values)
+    loaded = predictions_of_file(file, **files, values=values)
     if plan is not None:
         check_classes(loaded, plan.data.classes)
     if "validation" not in loaded.arrays:
@@ -220,7 +220,7 @@ def _row(rows: Path, label: str, size: int) -> dict[str, Any]:
     return {str(column): value for column, value in summary[mine].iloc[0].items()}
 
 
-def _scored(task: Task, predictions: Predictions) -> dict[str, Any]:
+def _scored(task: Task, predictions: FilePredictions) -> dict[str, Any]:
     from benchmarks.statistics import Means
     from dbn_core.tasks.class_scores import ClassScores, caveats
 

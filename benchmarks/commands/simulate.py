@@ -44,7 +44,7 @@ def simulate(
         raise SpecError(f"--tflops {tflops}: write a positive number.")
     load_plugins(plugin)
     chosen = load_suite(suite, overrides(set_, None, False))
-    plan = build_plan(chosen, facts_of(chosen))
+    plan = build_plan(chosen, facts_of_suite(chosen))
     cost, counts, nodes = network_cost(plan), plan.data.counts, plan.nodes
     seconds = {key: node_work(plan, node).forward * cost.flops / tflops / 1e12 for key, node in nodes.items()}
     kinds = dict.fromkeys(node.kind for node in nodes.values())
@@ -73,7 +73,7 @@ def simulate(
     echo(bottleneck)
 
 
-def facts_of(suite: Suite) -> DataFacts:
+def facts_of_suite(suite: Suite) -> DataFacts:
     """What planning needs to know of the data: as known of large data sets, else of the data themselves.
 
     Raises:

@@ -176,13 +176,13 @@ def _load(
 ) -> list[dict[str, Array]]:
     """The arrays of each repetition, checked."""
     from benchmarks.results.entries import check_repetitions
-    from benchmarks.results.external.predictions import check_classes, load_predictions
+    from benchmarks.results.external.predictions import check_classes, predictions_of_file
 
     each = {name: _for_each(name, paths, len(files)) for name, paths in given.items()}
     repetitions = []
     for number, file in enumerate(files):
         more = {name: paths[number] for name, paths in each.items()}
-        loaded = load_predictions(file, **more, key=key, values=values)
+        loaded = predictions_of_file(file, **more, key=key, values=values)
         for line in loaded.notes:
             echo(line)
         check_classes(loaded, plan.data.classes)

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.contract.promises import CheckResult, ContractError, NotCheckedError, require, run_checks
-from benchmarks.work.preflight import run
+from benchmarks.work.preflight import run_network
 from dbn_core.errors import BenchError, reason
 from dbn_core.measure.cost import CostError, measure_cost
 from dbn_core.measure.deploy import deployable
@@ -79,7 +79,7 @@ class NetworkSubject:
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Of the network that is looked at; raises BenchError when it fails."""
-        return run(self.network, images)
+        return run_network(self.network, images)
 
     def fixed_logits(self, images: torch.Tensor) -> torch.Tensor:
         """As :meth:`logits`; raises NotCheckedError where two passes differ, of which one check tells."""
@@ -123,7 +123,7 @@ def check_other_sizes(subject: NetworkSubject) -> str:
     taken = []
     for side in _SIDES:
         try:
-            run(subject.build((side, side)), subject.images(1, (side, side)))
+            run_network(subject.build((side, side)), subject.images(1, (side, side)))
         except BenchError:
             continue
         taken.append(str(side))
@@ -131,7 +131,7 @@ def check_other_sizes(subject: NetworkSubject) -> str:
     return f"takes images of {height} x {width}; square ones of {', '.join(taken) or 'no'} pixels of those tried"
 
 
-def check_examples_are_independent(subject: NetworkSubject) -> None:
+def check_batches(subject: NetworkSubject) -> None:
     """gives the same logits again, and alike in every batch, in evaluation mode."""
     images = subject.images()
     together = subject.logits(images)
@@ -168,7 +168,7 @@ def check_state(subject: NetworkSubject) -> None:
     other = subject.drawn(1)
     other.load_state_dict({name: tensor.clone() for name, tensor in state.items()})
     require(
-        torch.equal(run(other, images), subject.fixed_logits(images)),
+        torch.equal(run_network(other, images), subject.fixed_logits(images)),
         "a network that is loaded from the state of another has other logits: register all that they depend on as "
         "parameters or buffers",
     )
@@ -178,7 +178,10 @@ def check_copies(subject: NetworkSubject) -> None:
     """can be copied, and its copy simplified for deployment, without a change of what it computes."""
     images = subject.images()
     twin = copy.deepcopy(subject.network)
-    require(torch.equal(run(twin, images), subject.fixed_logits(images)), "a deep copy of the network has other logits")
+    require(
+        torch.equal(run_network(twin, images), subject.fixed_logits(images)),
+        "a deep copy of the network has other logits",
+    )
     folded = deployable(subject.network, images)
     require(_close(folded, subject, images), "the network with its norms folded has other logits")
 
@@ -206,7 +209,7 @@ def check_learns(subject: NetworkSubject) -> str:
     return f"{len(idle)} tensors get no gradient, first '{idle[0]}'" if idle else ""
 
 
-def check_cost(subject: NetworkSubject) -> str:
+def check_multiply_adds(subject: NetworkSubject) -> str:
     """has multiply-adds that two counters count alike."""
     subject.logits(subject.images())
     try:
@@ -275,18 +278,18 @@ CHECKS = (
     check_builds,
     check_logits,
     check_other_sizes,
-    check_examples_are_independent,
+    check_batches,
     check_seeds,
     check_state,
     check_copies,
     check_learns,
-    check_cost,
+    check_multiply_adds,
     check_export,
     check_nodes,
 )
 
 
-def check_network(subject: NetworkSubject) -> Iterator[CheckResult]:
+def check_one_network(subject: NetworkSubject) -> Iterator[CheckResult]:
     """Run the checks over a network."""
     yield from run_checks(CHECKS, subject)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.environment import versions
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.report.page.pages import environment
 from benchmarks.report.tables.formatting import ReportTable, TableBlock, to_markdown
 from benchmarks.report.tables.main import main_table
@@ -103,7 +103,7 @@ def _row(cell: Cell, card: Card) -> tuple[str, str]:
     for folder in card.rows:
         if not (folder / "meta.json").is_file():
             continue
-        results = load_results(folder)
+        results = read_results(folder)
         table, ensemble = main_table(results), set(results.reference["label"])
         rows = [row for block in table.blocks for row in block.rows]
         names = [(row[0].text, row[1].text) for row in rows]

@@ -15,7 +15,7 @@ from benchmarks.results.equivalents import equivalent
 from benchmarks.statistics import Means
 from dbn_core.bridge.denoiser import Denoiser
 from dbn_core.bridge.schedule import step_variances
-from dbn_core.data.augment import crop, draw_offsets, mix, mixup_coefficients
+from dbn_core.data.augment import crop, draw_offsets, mix_images, mixup_coefficients
 from dbn_core.data.views import Augmentation, Views
 from dbn_core.measure.cost import count_in_torch
 from dbn_core.measure.runtimes import Runtime, prepare, why_missing
@@ -205,7 +205,7 @@ def test_augmentation(benchmark: Any) -> None:
 
     def augment() -> torch.Tensor:
         cropped = crop(x, 4, draw_offsets(len(x), 4, generator))
-        return mix(cropped, cropped[torch.randperm(128)], mixup_coefficients(128, 0.4, generator, True))
+        return mix_images(cropped, cropped[torch.randperm(128)], mixup_coefficients(128, 0.4, generator, True))
 
     benchmark.extra_info["bytes"] = 5 * x.nbytes  # read and written cropped; then two read, and one written
     benchmark(augment)

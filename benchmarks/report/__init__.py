@@ -4,8 +4,8 @@ Change things here when a report or the leaderboard shows something new.  Import
 suite, store or torch, so that result rows can be rendered anywhere.
 """
 
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.report.model import Results
 from benchmarks.report.render import render
 
-__all__ = ["Results", "load_results", "render"]
+__all__ = ["Results", "read_results", "render"]

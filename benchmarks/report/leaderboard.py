@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.entries import FILE, NONE, LeaderboardEntry, load_entries
 from benchmarks.published import PublishedFigure, load_published
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.report.model import ENDS, Results
 from benchmarks.report.page.pages import environment
 from benchmarks.report.tables.formatting import MISSING, dee_text, escape_md, ratio_text
@@ -103,7 +103,7 @@ class Board:
         return len(self.rows) - len(self.shown)
 
 
-def leaderboard(root: Path = Path("results")) -> list[Board]:
+def load_boards(root: Path = Path("results")) -> list[Board]:
     """The boards of all suites of classification, by name, without those under shift (their rows are of others).
 
     Raises:
@@ -149,7 +149,7 @@ def _suites(root: Path) -> dict[Path, Results]:
     folders = [path.parent for path in sorted((root / "reference").glob("*/meta.json"))]
     if not folders:
         raise SpecError(f"There are no committed rows in '{root / 'reference'}': run this in a clone.")
-    return {folder: load_results(folder) for folder in folders}
+    return {folder: read_results(folder) for folder in folders}
 
 
 def _title(results: Results) -> str:

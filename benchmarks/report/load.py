@@ -24,7 +24,7 @@ _NAMES = ("method", "label", "family")
 _REMEDY = "run `dbn-bench run SUITE` to write it again"
 
 
-def load_results(rows_dir: Path) -> Results:
+def read_results(rows_dir: Path) -> Results:
     """Read `summary.csv`, `rows.csv`, `comparisons.csv` and `meta.json` of `rows_dir`, and what else there is.
 
     `reliability.csv` and `risk_coverage.csv` belong to suites that classify, `records.csv` to methods that recorded

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.report.figures.cache import figures, write
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.report.model import ENDS, Results
 from benchmarks.report.page.captions import captions
 from benchmarks.report.page.pages import as_lines, facts, to_csv, write_pages
@@ -33,7 +33,7 @@ def render(rows_dir: Path, out_dir: Path) -> list[Path]:
         StoreError: a file cannot be written; every file is then the old one or the new one, and whole.
         SpecError: the suite names a data set for which nothing is published.
     """
-    results = load_results(rows_dir)
+    results = read_results(rows_dir)
     budgets = budget_frame(results) if results.classifies and not results.lite else pd.DataFrame()
     written = _save_tables(results, budgets, out_dir / "tables")
     notes = captions(results)

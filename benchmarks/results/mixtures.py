@@ -32,7 +32,7 @@ _REPETITIONS = 3  # a result with fewer is not selected
 
 
 @dataclass(frozen=True)
-class Mixture:
+class ScoredMixture:
     """Scores of a mixture on the test split, over the repetitions that all of its results have.
 
     Attributes:
@@ -71,7 +71,7 @@ class _Result:
     validation: Array
 
 
-class Mixtures:
+class MixtureSelection:
     """All mixtures of a suite's stored results.
 
     Args:
@@ -97,7 +97,7 @@ class Mixtures:
         """Of the stored deep ensembles."""
         return sorted({result.cell.size for result in self._references})
 
-    def score(self, weights: Mapping[str, float]) -> Mixture:
+    def score(self, weights: Mapping[str, float]) -> ScoredMixture:
         """Score one mixture.
 
         Args:
@@ -131,13 +131,13 @@ class Mixtures:
         def interval(column: str) -> Interval:
             return Interval(row[column], row[f"{column}_low"], row[f"{column}_high"])
 
-        return Mixture(
+        return ScoredMixture(
             *(shares, len(repetitions), macs, macs / self._one, float(np.mean(validation))),
             *(pairing.mean(score, key) for score in ("acc", "nll", "cnll")),
             *(interval(column) for column in ("dee_raw", "dee_cal")),
         )
 
-    def cheapest(self, sizes: Sequence[int]) -> dict[int, Mixture | None]:
+    def cheapest(self, sizes: Sequence[int]) -> dict[int, ScoredMixture | None]:
         """For each size M, the cheapest selected mixture whose validation NLL is at most that of DE-M.
 
         Budgets are tried from one network upwards, in steps of a quarter, below the cost of DE-M.  None: there is no
@@ -147,7 +147,7 @@ class Mixtures:
             SpecError: there is no deep ensemble of a size.
         """
         candidates = self._candidates
-        found: dict[int, Mixture | None] = {}
+        found: dict[int, ScoredMixture | None] = {}
         for size in sizes:
             name = next((name for name in candidates if self._is_reference(candidates[name], size)), None)
             if name is None:
@@ -161,7 +161,7 @@ class Mixtures:
                     break
         return found
 
-    def best(self, budget: float) -> Mixture:
+    def best(self, budget: float) -> ScoredMixture:
         """The selected mixture that costs at most ``budget`` times one network.
 
         Raises:

@@ -54,7 +54,7 @@ def new_network(task: Task, spec: Any, data: Dataset) -> nn.Module:
     return task.new_network(spec, data.channels, data.image_size, data.num_classes, data.mean, data.std)
 
 
-def load_member(network: nn.Module, file: str, device: torch.device) -> nn.Module:
+def network_of_file(network: nn.Module, file: str, device: torch.device) -> nn.Module:
     """``network`` with the weights of a file, frozen, on the device; raises :class:`DataError` if they do not fit."""
     load_weights(getattr(network, "body", network), Path(file))
     return freeze(network.to(device).to(memory_format=torch.channels_last))
@@ -87,7 +87,7 @@ def look_at(files: Mapping[str, Any], task: Task, data: Dataset, device: torch.d
     for file, spec in files.items():
         fits = False
         try:
-            network = load_member(new_network(task, spec, data), file, device)
+            network = network_of_file(new_network(task, spec, data), file, device)
             fits = True
             same = known.setdefault(_digest(network), file)
             if same != file:
@@ -112,7 +112,7 @@ def normalisation_hint(file: str, spec: Any, task: Task, data: Dataset, device: 
     network: Any = new_network(task, spec, data)
     if not isinstance(getattr(network, "normalise", None), Normalise):
         return ""
-    network = load_member(network, file, device)
+    network = network_of_file(network, file, device)
     best = now = task.evaluate(network, data, device)[0]
     hint = ""
     for mean, std in _COMMON.get(data.channels, ()):

@@ -43,14 +43,14 @@ def check_networks(suite: Suite, facts: DataFacts) -> None:
     initialise_(network, generator(purpose="check-network"))
     network.eval()
     images = torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(0))
-    run(network, images)
+    run_network(network, images)
     learn(network, images)
     for _, method, _ in suite.entries():
         with naming_method(method), torch.no_grad():
             method.check_built(network, images)
 
 
-def run(network: Network, images: torch.Tensor) -> torch.Tensor:
+def run_network(network: Network, images: torch.Tensor) -> torch.Tensor:
     """Logits [B, K] of a network that somebody else wrote.
 
     Raises:

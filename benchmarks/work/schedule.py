@@ -174,7 +174,7 @@ class Scheduler:
                 if not isinstance(error, ArtefactError):
                     self.outcome.final.add(node.key)
                 self.outcome.damaged |= isinstance(error, ArtefactError)
-                self._fail(node, describe(error), seconds)
+                self._fail(node, error_sentence(error), seconds)
             elif future.result() == "busy":
                 self._postpone(node)
             else:
@@ -226,7 +226,7 @@ def needs_failed(node: Node) -> str:
     return f"needs {node.title}, which failed"
 
 
-def describe(error: BaseException) -> str:
+def error_sentence(error: BaseException) -> str:
     """One sentence for people: errors of this package as they are, others with their type."""
     if isinstance(error, BenchError):
         return str(error)

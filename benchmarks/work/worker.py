@@ -20,7 +20,7 @@ from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Node, sha256_of
 from benchmarks.suite.schema import Suite
 from benchmarks.work.calling import build_predictor, fit_part, make_views, member_logits, train_member
-from benchmarks.work.given import check_accuracy, load_member, new_network
+from benchmarks.work.given import check_accuracy, network_of_file, new_network
 from benchmarks.work.planning import facts_of, facts_stated, forget_data
 from benchmarks.work.run_status import RunHandle, watched
 from dbn_core.data.dataset import Dataset, Split
@@ -176,7 +176,7 @@ class ArtefactBuilder:
         if sha256_of(file) != node.recipe["checkpoint"]:
             raise DataError(f"{file} changed since the run was planned: start the run again.")
         spec = self.suite.network_of(node.recipe["index"])
-        network = load_member(new_network(self.suite.task, spec, self.data), file, self.device)
+        network = network_of_file(new_network(self.suite.task, spec, self.data), file, self.device)
         accuracy = check_accuracy(network, file, self.suite.task, self.data, self.device)
         passes = self.suite.recipe.epochs * len(self.data.train)
         value = {"train_seconds": 0.0, "student_passes": passes, "teacher_passes": 0, "logs": [], "records": {}}

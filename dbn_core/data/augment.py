@@ -71,7 +71,7 @@ def mixup_coefficients(batch_size: int, alpha: float, generator: torch.Generator
     return lam.expand(batch_size).contiguous()
 
 
-def mix(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
+def mix_images(own: Tensor, other: Tensor, lam: Tensor) -> Tensor:
     """``x <- (1 - lambda) own + lambda other``, float [B, C, H, W]; ``lam`` is [B], on any device."""
     weight = lam.to(device=own.device, dtype=own.dtype).view(-1, 1, 1, 1)
     return (1 - weight) * own + weight * other

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dbn_core.data.augment import mix, mixup_coefficients
+from dbn_core.data.augment import mix_images, mixup_coefficients
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Mixtures:
     def apply(self, own: Tensor, other: Tensor) -> Tensor:
         """The mixed images, float [N, C, H, W], on the device of ``own``; inside a box they equal ``other``."""
         if self.boxes is None or self.cut is None:
-            return mix(own, other, self.lam)
+            return mix_images(own, other, self.lam)
         device, (height, width) = own.device, own.shape[-2:]
         top, bottom, left, right = self.boxes.to(device)[:, :, None, None]
         rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)

@@ -71,7 +71,7 @@ class MeanLogits(nn.Module):
         return torch.stack([network(images) for network in self.networks]).mean(0).log_softmax(-1)
 
 
-class Views(nn.Module):
+class OnViews(nn.Module):
     """Networks on several views of each image: images to log-probabilities [M, B, K], all views of a network in a row.
 
     Args:

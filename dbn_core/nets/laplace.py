@@ -38,7 +38,7 @@ def kronecker_factors(phi: torch.Tensor, logits: torch.Tensor) -> dict[str, torc
     return {"a": a.clamp_min(0), "U_a": u_a, "g": g.clamp_min(0), "U_g": u_g}
 
 
-def log_likelihood(mean: torch.Tensor, v: torch.Tensor, u_g: torch.Tensor, link: Link) -> torch.Tensor:
+def linked_log_probs(mean: torch.Tensor, v: torch.Tensor, u_g: torch.Tensor, link: Link) -> torch.Tensor:
     """Log-probabilities [B, K] of Gaussian logits with a mean [B, K] and the covariance ``U_g diag(v) U_g^T``.
 
     ``probit`` divides each logit by ``sqrt(1 + pi / 8 V_kk)``.  ``pairwise`` uses the variances of differences,
@@ -81,4 +81,4 @@ class LastLayerLaplace(nn.Module):
         """[B, C, H, W] to [B, K]."""
         phi = with_one(self.features(images))
         mean = self.linear(phi[:, :-1])
-        return log_likelihood(mean, (phi @ self.U_a).square() @ self.variances, self.U_g, self.link)
+        return linked_log_probs(mean, (phi @ self.U_a).square() @ self.variances, self.U_g, self.link)

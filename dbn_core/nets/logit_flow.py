@@ -111,7 +111,7 @@ class LogitFlow(nn.Module):
         return x
 
 
-def draw_times(count: int, generator: torch.Generator) -> torch.Tensor:
+def draw_flow_times(count: int, generator: torch.Generator) -> torch.Tensor:
     """Times [count, 1] of training, with a density proportional to 3^t on [0, 0.999]."""
     uniform = torch.rand(count, 1, generator=generator, dtype=torch.float64)
     return (torch.log1p((3**_LAST_TIME - 1) * uniform) / math.log(3)).float()

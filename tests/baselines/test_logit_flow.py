@@ -13,7 +13,7 @@ from baselines.ensemble_distillation import EnsembleDistillation
 from dbn_core.measure.cost import measure_cost
 from dbn_core.methods.registry import parse_method
 from dbn_core.nets.init import initialise_
-from dbn_core.nets.logit_flow import FlowingLogits, LogitFlow, draw_times
+from dbn_core.nets.logit_flow import FlowingLogits, LogitFlow, draw_flow_times
 from dbn_core.rng import generator
 from tests.support.fitting import fit, fresh, images, predictor
 
@@ -84,13 +84,13 @@ def test_the_sampler_with_the_best_velocity_hits_the_mean_and_overstates_the_spr
 def test_the_loss_of_the_best_velocity(std, value):
     count, best = 400_000, Optimal(1, 1)
     best.std = std
-    t = draw_times(count, generator(seed=2))
+    t = draw_flow_times(count, generator(seed=2))
     loss = best.loss(torch.zeros(count, 1), 3 + std * normal(count, 1), t, normal(count, 1, seed=1))
     assert float(loss) == pytest.approx(value, rel=0.02)
 
 
 def test_times_are_drawn_more_often_late():
-    t = draw_times(200_000, generator(seed=3))
+    t = draw_flow_times(200_000, generator(seed=3))
     assert float(t.mean()) == pytest.approx(0.58908, abs=0.002)
     assert float((t > 0.5).float().mean()) == pytest.approx(0.634, abs=0.004)
     assert 0 <= float(t.min()) < float(t.max()) <= 0.999
@@ -132,7 +132,7 @@ def test_a_flow_learns_that_teachers_are_of_two_minds():
     features, modes = torch.zeros(256, 1), torch.tensor([[2.0, -2.0], [-2.0, 2.0]])
     for _ in range(400):
         logits = modes[torch.randint(2, (256,), generator=draws)]
-        loss = network.loss(features, logits, draw_times(256, draws), torch.randn(256, 2, generator=draws))
+        loss = network.loss(features, logits, draw_flow_times(256, draws), torch.randn(256, 2, generator=draws))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

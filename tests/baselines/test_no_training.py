@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from dbn_core.measure.cost import measure_cost
-from dbn_core.nets.laplace import LastLayerLaplace, kronecker_factors, log_likelihood, with_one
+from dbn_core.nets.laplace import LastLayerLaplace, kronecker_factors, linked_log_probs, with_one
 from dbn_core.rng import generator
 from tests.support.fitting import RECIPE_PLAIN, data, fit, images, predictor, trained
 
@@ -77,7 +77,7 @@ def test_both_links_of_a_binary_problem_are_the_worked_numbers():
     logits = torch.tensor([[-mean / 2, mean / 2]], dtype=torch.float64)
     u = torch.tensor([[1.0, -1.0], [1.0, 1.0]], dtype=torch.float64).T / math.sqrt(2)
     v = torch.tensor([[variance / 2, 0.0]], dtype=torch.float64)  # V_11 + V_22 - 2 V_12 = 2 v_1
-    pairwise, probit = (float(log_likelihood(logits, v, u, link)[0, 1].exp()) for link in ("pairwise", "probit"))
+    pairwise, probit = (float(linked_log_probs(logits, v, u, link)[0, 1].exp()) for link in ("pairwise", "probit"))
     assert pairwise == pytest.approx(0.812661, abs=1e-6)
     assert probit > exact  # each logit alone has a quarter of the variance of their difference
 
@@ -87,9 +87,9 @@ def test_the_pairwise_link_does_not_see_what_all_logits_share():
     u = torch.linalg.qr(torch.cat([torch.ones(4, 1), torch.randn(4, 3, generator=generator(seed=1))], 1).double())[0]
     v = torch.rand(5, 4, generator=generator(seed=2), dtype=torch.float64)
     shifted = v + torch.tensor([100.0, 0, 0, 0])  # along (1, 1, 1, 1)
-    pairs = [log_likelihood(mean, x, u, "pairwise") for x in (v, shifted)]
+    pairs = [linked_log_probs(mean, x, u, "pairwise") for x in (v, shifted)]
     assert torch.allclose(*pairs, atol=1e-9)
-    assert not torch.allclose(*[log_likelihood(mean, x, u, "probit") for x in (v, shifted)], atol=0.1)
+    assert not torch.allclose(*[linked_log_probs(mean, x, u, "probit") for x in (v, shifted)], atol=0.1)
 
 
 def covariance(factors, phi, precision):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.tables.main import tuning_table
 from benchmarks.run import plan_suite
 from benchmarks.store.artefacts import Store
@@ -45,7 +45,7 @@ def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:
     meta["tuning"][labels[0]] = {"settings": 4, "on": "validation", "varied": "learning rate"}
     meta["tuning"][labels[1]] = {"on": "test"}
     (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    results = load_results(rows)
+    results = read_results(rows)
     table = tuning_table(results)
     assert table is not None
     lines = {row[0].text: [cell.text for cell in row[1:]] for block in table.blocks for row in block.rows}
@@ -59,11 +59,11 @@ def test_the_report_says_what_is_stated_and_what_is_not(tmp_path: Path) -> None:
 
     meta["tuning"] = dict.fromkeys(labels)  # a table of nothing but "not recorded" says nothing
     (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    assert tuning_table(load_results(rows)) is None
+    assert tuning_table(read_results(rows)) is None
 
     del meta["tuning"]
     (rows / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    assert tuning_table(load_results(rows)) is None
+    assert tuning_table(read_results(rows)) is None
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tinyimagenet", "imagenet64"])

@@ -49,7 +49,7 @@ def line_handle(label: str, size: int, mark: LineStyle, dash: Any) -> Line2D:
     return Line2D([], [], color=mark.colour, marker=mark.marker, linestyle=dash, label=literal(name))
 
 
-def reliability(results: Results, style: dict[str, LineStyle]) -> Figure:
+def reliability_diagram(results: Results, style: dict[str, LineStyle]) -> Figure:
     """Draw accuracy minus confidence in each bin, raw and temperature-scaled: a panel for each label."""
     frame = results.reliability
     chosen = representative_sizes(frame)

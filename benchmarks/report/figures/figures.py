@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from benchmarks.report.figures.dee import dee_vs_flops
-from benchmarks.report.figures.diagnostics import reliability, training_cost
+from benchmarks.report.figures.diagnostics import reliability_diagram, training_cost
 from benchmarks.report.figures.fronts import pareto_flops, pareto_training
 from benchmarks.report.figures.risk_coverage import risk_coverage
 from benchmarks.report.figures.samples import samples
@@ -67,7 +67,7 @@ FIGURES = {
     "pareto_training": pareto_training,
     "nll_vs_size": nll_vs_size,
     "acc_vs_size": acc_vs_size,
-    "reliability": reliability,
+    "reliability": reliability_diagram,
     "training_cost": training_cost,
     "risk_coverage": risk_coverage,
     "severity": severity,

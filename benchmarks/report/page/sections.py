@@ -22,7 +22,7 @@ from benchmarks.report.tables.uncertainty import uncertainty_table
 
 
 @dataclass(frozen=True)
-class Part:
+class PagePart:
     """One of a text, a list of lines, a figure by its name, and a table.
 
     Attributes:
@@ -45,7 +45,7 @@ class Section:
     """A heading and what is below it."""
 
     title: str
-    parts: list[Part]
+    parts: list[PagePart]
 
     @property
     def anchor(self) -> str:
@@ -53,27 +53,27 @@ class Section:
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
 
-def _text(*sentences: str) -> Part:
-    return Part("text", " ".join(filter(None, sentences)))
+def _text(*sentences: str) -> PagePart:
+    return PagePart("text", " ".join(filter(None, sentences)))
 
 
-def _lines(lines: Iterable[str]) -> Part:
-    return Part("lines", lines=tuple(lines))
+def _lines(lines: Iterable[str]) -> PagePart:
+    return PagePart("lines", lines=tuple(lines))
 
 
-def _figures(*names: str) -> list[Part]:
-    return [Part("figure", name=name) for name in names]
+def _figures(*names: str) -> list[PagePart]:
+    return [PagePart("figure", name=name) for name in names]
 
 
-def _table(table: ReportTable, name: str, note: str = "", files: str = "") -> Part:
-    return Part("table", note, name=name, table=table, files=tuple(files.split()))
+def _table(table: ReportTable, name: str, note: str = "", files: str = "") -> PagePart:
+    return PagePart("table", note, name=name, table=table, files=tuple(files.split()))
 
 
 def sections(results: Results, budgets: pd.DataFrame, captions: Mapping[str, Caption]) -> list[Section]:
     """Return the sections that the results have something for."""
     found = [
         Section("Summary", [_text(*summary(results)), *_summary_figures(results, captions)]),
-        Section("Explore", [Part("explorer")]),
+        Section("Explore", [PagePart("explorer")]),
         _scores(results),
         _times(results),
         _equal_cost(results, budgets),
@@ -87,7 +87,7 @@ def sections(results: Results, budgets: pd.DataFrame, captions: Mapping[str, Cap
     return [section for section in found if section.parts]
 
 
-def _summary_figures(results: Results, captions: Mapping[str, Caption]) -> list[Part]:
+def _summary_figures(results: Results, captions: Mapping[str, Caption]) -> list[PagePart]:
     return _figures("dee_vs_flops") if results.classifies else _figures(*captions)
 
 
@@ -222,7 +222,7 @@ def _shifted(results: Results) -> list[Section]:
         )
         parts += [_text(f"Out-of-distribution images{only}:")]
         parts += [_table(tables["outside"], "Detection of out-of-distribution images", note)]
-    parts.append(Part("text", "All of it, at every level and for every set:", files=("shifts.csv",)))
+    parts.append(PagePart("text", "All of it, at every level and for every set:", files=("shifts.csv",)))
     return [Section("Under shift", parts)]
 
 
@@ -251,7 +251,7 @@ def _recorded(results: Results) -> Section:
             "Numbers that methods recorded in training; no score depends on them. Means over repetitions ± half of a "
             "95 % t interval. A training that several methods share has one row."
         )
-        parts = [first, *parts, Part("text", "All of them, by repetition:", files=("records.csv",))]
+        parts = [first, *parts, PagePart("text", "All of them, by repetition:", files=("records.csv",))]
     return Section("Recorded in training", parts)
 
 

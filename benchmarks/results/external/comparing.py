@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.results.equivalents import equivalent
 from benchmarks.results.external.cells import External, check_arrays
-from benchmarks.results.external.predictions import load_predictions
+from benchmarks.results.external.predictions import predictions_of_file
 from benchmarks.results.pairing import CellResult, Pairing, by_method
 from benchmarks.results.pools import pool_effects
 from benchmarks.results.rows import all_cells, reference_keys, score_stored
@@ -120,7 +120,7 @@ def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values
     Raises:
         DataError: a file cannot be used, or the two are not of the same examples.
     """
-    loaded = [load_predictions(path, labels, key=key, values=values) for path in (a, b)]
+    loaded = [predictions_of_file(path, labels, key=key, values=values) for path in (a, b)]
     labels_a, labels_b = (predictions.arrays["test_labels"] for predictions in loaded)
     if not np.array_equal(labels_a, labels_b):
         raise DataError(f"'{a}' and '{b}' have different labels: predict the same examples in the same order.")

@@ -25,7 +25,7 @@ _BELOW_ZERO = -1e-6  # what rounding leaves of a probability of zero
 
 
 @dataclass(frozen=True)
-class Predictions:
+class FilePredictions:
     """Predictions on test, and on validation if there are some.
 
     Attributes:
@@ -42,14 +42,14 @@ class Predictions:
     classes: tuple[str, ...] = ()
 
 
-def load_predictions(
+def predictions_of_file(
     path: Path,
     labels: Path | None = None,
     validation: Path | None = None,
     validation_labels: Path | None = None,
     key: str | None = None,
     values: str = "auto",
-) -> Predictions:
+) -> FilePredictions:
     """Predictions of classes.
 
     Args:
@@ -86,10 +86,10 @@ def load_predictions(
             many += "one after the other, " if stacked.ndim > given_block.ndim else ""
             notes.append(f"{file.name}: {values}, {many}{examples} {split} examples, {classes} classes.")
     _check_validation(path, arrays)
-    return Predictions(arrays, path.name, notes, tuple(map(str, held.get("classes", ()))))
+    return FilePredictions(arrays, path.name, notes, tuple(map(str, held.get("classes", ()))))
 
 
-def load_accepted(plan: Plan, path: Path, repetition: int) -> Predictions:
+def load_accepted(plan: Plan, path: Path, repetition: int) -> FilePredictions:
     """An .npz for a suite of any task, as :meth:`~dbn_core.tasks.base.Task.accept` takes it.
 
     Raises:
@@ -104,12 +104,12 @@ def load_accepted(plan: Plan, path: Path, repetition: int) -> Predictions:
     held = ", ".join(
         f"{name} {list(array.shape)}" if array.ndim else f"{name} {array:g}" for name, array in arrays.items()
     )
-    return Predictions(
+    return FilePredictions(
         {name: tensor.numpy() for name, tensor in accepted.items()}, path.name, [f"{path.name}: {held}."]
     )
 
 
-def check_classes(predictions: Predictions, classes: Sequence[str]) -> None:
+def check_classes(predictions: FilePredictions, classes: Sequence[str]) -> None:
     """Check that named columns are not the classes of a suite in another order.
 
     Raises:

@@ -44,7 +44,7 @@ def table_scores(
         "coverage_test": coverage(held_out, points),
         "coverage_train": coverage(real, points),
         "downstream": float(np.mean(list(downstream(fake, test, seed=seed).values()))),
-        "detection": float(np.mean(list(detection(train, fake, test, other_fake, seed=seed).values()))),
+        "detection": float(np.mean(list(detection_accuracy(train, fake, test, other_fake, seed=seed).values()))),
     }
 
 
@@ -116,7 +116,7 @@ def downstream(train: DataTable, test: DataTable, *, seed: int) -> dict[str, flo
     return scores
 
 
-def detection(
+def detection_accuracy(
     real: DataTable, fake: DataTable, real_test: DataTable, fake_test: DataTable, *, seed: int
 ) -> dict[str, float]:
     """Balanced accuracy of learners in separating generated from real rows, on held-out rows.

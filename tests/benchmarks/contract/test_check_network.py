@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.cli import main
-from benchmarks.contract.network import NetworkSubject, check_network, fitting_methods
+from benchmarks.contract.network import NetworkSubject, check_one_network, fitting_methods
 from dbn_core.nets.plugins import register_network
 from dbn_core.nets.spec import classifier_spec
 
@@ -127,7 +127,7 @@ def registered(build: type[nn.Module]) -> NetworkSubject:
 
 
 def broken(build: type[nn.Module]) -> dict[str, str]:
-    return {result.name: result.sentence for result in check_network(registered(build)) if result.outcome == "FAIL"}
+    return {result.name: result.sentence for result in check_one_network(registered(build)) if result.outcome == "FAIL"}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_built_in_networks_and_plain_ones_keep_the_contract_and_are_told_their_m
         registered(Plain),
         NetworkSubject(classifier_spec({"name": "resnet8", "channels": 4, "width": 1.0}), 1, (8, 8), 4),
     ):
-        results = list(check_network(subject))
+        results = list(check_one_network(subject))
         assert {result.outcome for result in results} == {"ok"}, results
         fitting, others = fitting_methods(subject)
         assert {"de", "ed", "dbn", "hydra", "laplace"} <= set(fitting)

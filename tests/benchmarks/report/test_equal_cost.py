@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from benchmarks.report.figures.figures import FIGURES, RC
 from benchmarks.report.figures.pareto import front
 from benchmarks.report.figures.style import styles
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.report.model import Results
 from benchmarks.report.page.captions import captions
 from benchmarks.report.tables.budget import budget_frame, budget_note, budget_table
@@ -56,7 +56,7 @@ def test_training_is_counted_in_members(
 
 
 def test_a_committed_student_costs_what_its_passes_say() -> None:
-    summary = load_results(ROWS / "digits").summary.set_index(["label", "size"])
+    summary = read_results(ROWS / "digits").summary.set_index(["label", "size"])
     cost = summary["train_member_equivalents"]
     assert cost["DE"].tolist() == pytest.approx(range(1, 9))
     # Five members, five frozen passes at a third, and itself; all of 5,760 examples.
@@ -72,7 +72,7 @@ def altered(folder: Path, suite: str = "digits", **columns: object) -> Results:
     gone = [name for name, value in columns.items() if value is None]
     summary = summary.assign(**{k: v for k, v in columns.items() if v is not None}).drop(columns=gone)
     summary.to_csv(folder / "summary.csv", index=False)
-    return load_results(folder)
+    return read_results(folder)
 
 
 def test_rows_without_the_members_passes_say_that_they_are_not_recorded(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_nothing_dominates_the_front_and_the_front_dominates_all_else(points: li
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    return load_results(ROWS / "cifar10-small")
+    return read_results(ROWS / "cifar10-small")
 
 
 @pytest.fixture(scope="module", params=["macs_rel", "train_member_equivalents"])
@@ -189,7 +189,7 @@ def small(folder: Path) -> Results:
         kept.loc[i, ["nll_mean", "nll_low", "nll_high"]] = [nll, nll - 0.01, nll + 0.01]
     kept.loc[kept["size"] == 5, "student_passes"] = 5_760 * 12  # twelve members' training of its own
     kept.to_csv(folder / "summary.csv", index=False)
-    return load_results(folder)
+    return read_results(folder)
 
 
 def test_the_best_within_a_budget(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.figures.style import in_series
 from benchmarks.report.model import ENDS, Results
 from benchmarks.report.page.captions import captions
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_every_table_and_figure_without_its_scripts(report: Path) -> None:
-    page, results = Page((report / "out/report.html").read_text()), load_results(report / "rows")
+    page, results = Page((report / "out/report.html").read_text()), read_results(report / "rows")
     assert page.images == len(captions(results))
     tables = main_table(results), sizes_table(results), uncertainty_table(results), comparisons_table(results)
     for (head, *rows), table in zip(page.tables, tables, strict=True):
@@ -75,7 +75,7 @@ def test_the_page_holds_every_table_and_figure_without_its_scripts(report: Path)
 
 
 def test_the_data_of_the_figure_are_those_of_the_summary(report: Path) -> None:
-    rows = {(row["label"], row["size"]): row for row in chart_data(load_results(report / "rows"))}
+    rows = {(row["label"], row["size"]): row for row in chart_data(read_results(report / "rows"))}
     summary = pd.read_csv(report / "rows/summary.csv")
     assert len(rows) == len(summary) == len(METHODS)
     for _, row in summary.iterrows():
@@ -106,19 +106,19 @@ def test_every_family_has_a_switch_and_what_the_rows_lack_is_not_offered(tmp_pat
     folder = write_results(tmp_path)
     frame = pd.read_csv(folder / "summary.csv").assign(throughput_examples_per_s=math.nan)
     frame.to_csv(folder / "summary.csv", index=False)
-    found = bound(load_results(folder))
+    found = bound(read_results(folder))
     assert list(found) == [
         *("Horizontal", "Vertical", "DE", "ED", "END²", "BN", "DBN", "a_b & c%", "Controls", "Every size of DE")
     ]
     assert (found["Horizontal"]["value"], found["Vertical"]["value"]) == ("macs_rel", "dee_raw")
     assert {"ece_debiased", "nll", "macs_rel"} <= set(found["Vertical"]["bind"]["options"])
-    assert "throughput_examples_per_s" not in quantities(load_results(folder))
+    assert "throughput_examples_per_s" not in quantities(read_results(folder))
 
 
 def test_every_row_made_elsewhere_has_a_switch_of_its_own_and_stands_out(tmp_path: Path) -> None:
     theirs = [(name, "external", "external", 1, 0.1, 0.09, 0.96, 1.0) for name in ("Mine", "Theirs")]
     shared = ("DE (shared blocks)", "shared", "shared", 2, 0.12, 0.11, 0.96, 1.3)
-    results = load_results(write_results(tmp_path / "rows", [*METHODS, shared, *theirs]))
+    results = read_results(write_results(tmp_path / "rows", [*METHODS, shared, *theirs]))
     assert {label: switches(results)[label] for label in ("Mine", "Theirs", "DE", "DE (shared blocks)")} == {
         **{"Mine": "Mine", "Theirs": "Theirs", "DE": "DE"},
         "DE (shared blocks)": "DE (shared blocks)",
@@ -129,7 +129,7 @@ def test_every_row_made_elsewhere_has_a_switch_of_its_own_and_stands_out(tmp_pat
 
 
 def test_another_task_starts_at_its_headline_against_its_axis() -> None:
-    results = load_results(GENERATION)
+    results = read_results(GENERATION)
     found = bound(results)
     assert (found["Horizontal"]["value"], found["Vertical"]["value"]) == ("nfe", "energy")
     assert quantities(results)["fd"] == "classifier-FD ↓"
@@ -142,7 +142,7 @@ def test_another_task_starts_at_its_headline_against_its_axis() -> None:
 
 
 def test_scores_in_per_cent_and_equivalents_are_those_of_the_task() -> None:
-    known = load_results(GENERATION)
+    known = read_results(GENERATION)
     task = json.loads(json.dumps(known.meta["task"]))
     task["scores"]["energy"]["percent"] = True
     task |= {"curves": {"worth": "energy"}, "axis": ["size", "trees"]}
@@ -155,7 +155,7 @@ def test_scores_in_per_cent_and_equivalents_are_those_of_the_task() -> None:
 
 
 def test_one_method_alone_is_a_valid_figure(tmp_path: Path) -> None:
-    bound(load_results(write_results(tmp_path, METHODS[10:12], n=1)))
+    bound(read_results(write_results(tmp_path, METHODS[10:12], n=1)))
 
 
 @pytest.mark.parametrize(

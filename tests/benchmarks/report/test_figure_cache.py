@@ -19,7 +19,7 @@ from benchmarks.report import render
 from benchmarks.report.figures import cache
 from benchmarks.report.figures.figures import FIGURES, RC, save_figure
 from benchmarks.report.figures.style import styles
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from dbn_core.errors import StoreError
 from tests.benchmarks.report.made_up import METHODS, change_meta, write_results
 
@@ -135,7 +135,7 @@ def in_a_process(code: str, cores: int) -> str:
 
 
 def test_figures_have_the_same_bytes_whenever_they_are_drawn(tmp_path: Path) -> None:
-    results = load_results(write_results(tmp_path / "rows", METHODS[:13]))
+    results = read_results(write_results(tmp_path / "rows", METHODS[:13]))
     for folder, names in (
         ("a", ["acc_vs_size", "reliability", "dee_vs_flops"]),
         ("b", ["dee_vs_flops", "acc_vs_size"]),

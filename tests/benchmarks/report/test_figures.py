@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.figures.diagnostics import representative_sizes
 from benchmarks.report.figures.figures import FIGURES, RC
 from benchmarks.report.figures.labels import stack
@@ -35,13 +35,13 @@ REFERENCE = Path(__file__).resolve().parents[3] / "results/reference"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return load_results(write_results(tmp_path_factory.mktemp("rows")))
+    return read_results(write_results(tmp_path_factory.mktemp("rows")))
 
 
 def test_figures_of_other_tasks_and_of_shifted_images_can_be_drawn() -> None:
     """The others are drawn by the tests below."""
     for suite, others in (("digits-diffusion", set()), ("digits-shift", set(FIGURES) - {"severity"})):
-        results = in_series(load_results(REFERENCE / suite))
+        results = in_series(read_results(REFERENCE / suite))
         names = set(captions(results)) - set(results.task.sample_figures) - others
         assert names
         assert all(FIGURES[name](results, styles(results)).axes for name in names)
@@ -95,7 +95,7 @@ def test_the_risk_coverage_figure_draws_the_rows(results: Results) -> None:
 
 
 def test_controls_are_grey_dots(tmp_path: Path) -> None:
-    results = load_results(change_meta(write_results(tmp_path), controls=["DBN (paper)", ODD]))
+    results = read_results(change_meta(write_results(tmp_path), controls=["DBN (paper)", ODD]))
     with matplotlib.rc_context(RC):
         figure = FIGURES["dee_vs_flops"](results, styles(results))
     dots = [line for line in figure.axes[0].lines if line.get_color() == CONTROL_COLOUR]
@@ -105,7 +105,7 @@ def test_controls_are_grey_dots(tmp_path: Path) -> None:
 
 
 def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> None:
-    results = load_results(Path(__file__).resolve().parents[3] / "results/reference/cifar10-small")
+    results = read_results(Path(__file__).resolve().parents[3] / "results/reference/cifar10-small")
     with matplotlib.rc_context(RC):
         figure = FIGURES["dee_vs_flops"](results, styles(results))
         renderer = FigureCanvasAgg(figure).get_renderer()
@@ -163,14 +163,14 @@ def methods(count: int) -> list[tuple]:
 
 
 def test_as_many_methods_as_figures_can_show_are_all_drawn(tmp_path: Path) -> None:
-    results = load_results(write_results(tmp_path, methods(MOST)))
+    results = read_results(write_results(tmp_path, methods(MOST)))
     assert drawn(results) is results
     assert selection_note(results) == ""
 
 
 def test_of_more_methods_figures_draw_the_front_and_the_best_and_tables_have_all(tmp_path: Path) -> None:
     rows = write_results(tmp_path / "rows", methods(60))
-    results = load_results(rows)
+    results = read_results(rows)
     for frame in (drawn(results).summary, drawn(results).rows, drawn(results).reliability):
         assert set(frame["label"]) == {"DE", "M59", *(f"M{i}" for i in range(MOST - 1))}
     render(rows, tmp_path / "out")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import application
 from benchmarks.entries import make_entry
-from benchmarks.report.leaderboard import BEST, Board, leaderboard, render_leaderboard
+from benchmarks.report.leaderboard import BEST, Board, load_boards, render_leaderboard
 from benchmarks.results.entries import write_entry
 from dbn_core.errors import SpecError
 
@@ -24,7 +24,7 @@ PAGE = ROOT / "reports" / "README.md"
 
 @pytest.fixture(scope="module")
 def boards() -> dict[str, Board]:
-    return {board.suite: board for board in leaderboard(ROOT / "results")}
+    return {board.suite: board for board in load_boards(ROOT / "results")}
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_entries_are_ranked_and_stated_figures_stand_apart(results: Path) -> Non
     write_entry(root, entry(5, 99.0, status="disputed", reason="trained on test"), b"p")
     stated = {"status": "stated", "predictions": "", "repetitions": None}
     write_entry(root, entry(6, 77.0, **stated))
-    (board,) = leaderboard(results)
+    (board,) = load_boards(results)
     (mine,) = [row for row in board.rows if row.entry]
     place = board.shown.index(mine)
     above, below = (float(board.shown[place + step].cells[3].split()[0]) for step in (-1, 1))
@@ -100,7 +100,7 @@ def test_entries_are_ranked_and_stated_figures_stand_apart(results: Path) -> Non
 def test_an_entry_without_calibration_comes_last_and_is_shown(results: Path) -> None:
     scores = {"acc": {"value": 0.9}, "nll": {"value": 0.28}, "dee_raw": {"value": 6.0}}
     write_entry(results / "entries", entry(4, 1.0, scores=scores), b"p")
-    (board,) = leaderboard(results)
+    (board,) = load_boards(results)
     assert board.rows[-1].entry
     assert board.shown[-1].cells[3:5] == ["–", "6.00"]
 
@@ -108,7 +108,7 @@ def test_an_entry_without_calibration_comes_last_and_is_shown(results: Path) -> 
 def test_an_entry_of_a_suite_without_a_board_is_an_error(results: Path) -> None:
     write_entry(results / "entries", entry(4, 1.0, suite="digits"), b"p")
     with pytest.raises(SpecError, match="'digits', which has no board"):
-        leaderboard(results)
+        load_boards(results)
 
 
 def test_the_command_prints_the_board_of_a_suite(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import benchmarks.published as published
 from benchmarks.published import MARKS, PublishedFigure, load_published, published_folder, published_for
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.figures.overlay import MARKERS, published_points
 from benchmarks.report.figures.style import MARKERS as OURS
 from benchmarks.report.page.captions import captions
@@ -231,7 +231,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ours_stand_above_the_published_ones_of_the_same_size(report: Path) -> None:
-    table = published_table(load_results(report / "rows"))
+    table = published_table(read_results(report / "rows"))
     assert table is not None
     assert table.header == ["Method", "Size", "ACC % ↑", "NLL ↓", "cNLL ↓", "DEE (raw) ↑", "FLOPs rel."]
     blocks = {
@@ -258,7 +258,7 @@ def test_ours_stand_above_the_published_ones_of_the_same_size(report: Path) -> N
 
 def test_a_bridge_of_five_members_is_not_two_bridges_of_three(tmp_path: Path) -> None:
     wide = ("DBN wide", "dbn[members_per_bridge=5,preset=fixed]", "dbn", 5, 0.085, 0.082, 0.97, 1.17)
-    results = load_results(results_for(tmp_path, "CIFAR-10", [*METHODS[:8], wide]))
+    results = read_results(results_for(tmp_path, "CIFAR-10", [*METHODS[:8], wide]))
     theirs = [line for _, found in matched(results) for line in found if line.method == "dbn"]
     assert [(line.bridges, line.variant) for line in theirs] == [(1, "capacity")]
 
@@ -297,19 +297,19 @@ def test_without_the_key_or_the_files_the_report_does_not_mention_them(
             text = re.sub(r"base64,[^\"]+", "", (tmp_path / "out" / name).read_text())
             assert "Published figures" not in text
             assert "Kim et al." not in text
-        assert not published_points(load_results(rows))
+        assert not published_points(read_results(rows))
         monkeypatch.setattr(published, "FOLDER", Path("results/nowhere"))
 
 
 def test_a_data_set_nobody_published_is_named(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no figures for the data set 'CIFAR-11'"):
-        load_results(results_for(tmp_path, "CIFAR-11"))
+        read_results(results_for(tmp_path, "CIFAR-11"))
     with pytest.raises(ArtefactError, match="`published` that names no `data`"):
-        load_results(change_meta(tmp_path, published=["CIFAR-10"]))
+        read_results(change_meta(tmp_path, published=["CIFAR-10"]))
 
 
 def test_points_go_to_the_panel_of_their_nll(report: Path, tmp_path: Path) -> None:
-    results = load_results(report / "rows")
+    results = read_results(report / "rows")
     points = {(p.kind, p.method, p.size): (p.x, p.y, p.primary) for p in published_points(results)}
     assert {kind for kind, *_ in points} == {"raw"}
     assert not set(MARKERS) & set(OURS)
@@ -318,13 +318,13 @@ def test_points_go_to_the_panel_of_their_nll(report: Path, tmp_path: Path) -> No
     assert points["raw", "BN (medium)", 2] == (1.2055, 1.871, False)
     assert points["raw", "ED", 3] == (1.0, -np.inf, False)
     assert not [key for key in points if key[1] == "DE"]
-    tiny = published_points(load_results(results_for(tmp_path, "TinyImageNet")))
+    tiny = published_points(read_results(results_for(tmp_path, "TinyImageNet")))
     assert {(p.kind, p.primary) for p in tiny} == {("cal", False)}
     assert len(tiny) == 8
 
 
 def test_the_caption_says_what_cannot_be_compared(report: Path) -> None:
-    text = captions(load_results(report / "rows"))["dee_vs_flops"].text
+    text = captions(read_results(report / "rows"))["dee_vs_flops"].text
     assert "published for CIFAR-10 (above, raw NLL: Kim et al. (2024))" in text
     assert "DBN) is on raw NLL and that of Yun et al. (2023, BN) on calibrated NLL: the two are not comparable." in text
     assert "dotted: derived or uncertain" in text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.figures.figures import FIGURES as DRAWN
 from benchmarks.report.figures.style import ADDED_COLOUR, styles
 from benchmarks.report.page.captions import captions
@@ -84,7 +84,7 @@ def test_markdown_shows_gaps_figures_and_the_footer(report: Path) -> None:
 def test_controls_have_a_block_of_their_own(tmp_path: Path) -> None:
     controls = ["DBN (paper)", ODD]
     folder = change_meta(write_results(tmp_path / "rows"), controls=controls)
-    results = load_results(folder)
+    results = read_results(folder)
     assert not set(controls) & set(styles(results))
     blocks = {block.title: {row[0].text for row in block.rows} for block in main_table(results).blocks}
     assert blocks["Controls"] == set(controls)
@@ -97,7 +97,7 @@ def test_controls_have_a_block_of_their_own(tmp_path: Path) -> None:
 
 def test_a_run_of_controls_alone_is_about_them(tmp_path: Path) -> None:
     folder = write_results(tmp_path, [row for row in METHODS if row[2] in ("de", "ed")])
-    results = load_results(change_meta(folder, controls=["ED"]))
+    results = read_results(change_meta(folder, controls=["ED"]))
     assert not results.summary["control"].any()
     assert set(styles(results)) == {"DE", "ED"}
 
@@ -113,7 +113,7 @@ def test_renders_one_repetition_and_few_methods(tmp_path: Path, methods: list[tu
     page = (tmp_path / "out/report.md").read_text()
     assert "Benchmark report" in page
     assert "±" not in page.split("## How")[0].replace("± half", "")
-    results = load_results(folder)
+    results = read_results(folder)
     assert all(DRAWN[name](results, styles(results)).axes for name in captions(results))
 
 
@@ -130,7 +130,7 @@ def test_what_was_not_reached_is_not_called_failed_and_commands_are_the_readers(
     assert "**Not made in this run, and missing below:**\n> * digits/late" in page
     assert "dbn-bench run digits --add 'ed@5'\n" in page
     # What `--add` named stands out.
-    results = load_results(folder)
+    results = read_results(folder)
     assert main_table(results).added == {("ED", "5")}
     assert styles(results)["ED"].colour == ADDED_COLOUR
 
@@ -139,25 +139,25 @@ def test_a_missing_column_or_file_is_named_with_the_remedy(tmp_path: Path) -> No
     folder = write_results(tmp_path)
     pd.read_csv(folder / "summary.csv").drop(columns="dee_raw_low").to_csv(folder / "summary.csv", index=False)
     with pytest.raises(ArtefactError, match=r"summary\.csv lacks the column dee_raw_low; run `dbn-bench run"):
-        load_results(folder)
+        read_results(folder)
     write_results(tmp_path)
     (folder / "reliability.csv").unlink()
     with pytest.raises(ArtefactError, match=r"reliability\.csv is missing; run `dbn-bench run"):
-        load_results(folder)
+        read_results(folder)
     write_results(tmp_path)
     frame = pd.read_csv(folder / "rows.csv", dtype=str)
     frame.loc[0, "value"] = "fast"
     frame.to_csv(folder / "rows.csv", index=False)
     with pytest.raises(ArtefactError, match="value that is no number"):
-        load_results(folder)
+        read_results(folder)
     (folder / "meta.json").write_text("{")
     with pytest.raises(ArtefactError, match=r"meta\.json is not readable JSON"):
-        load_results(folder)
+        read_results(folder)
 
 
 def test_labels_shared_by_two_methods_give_way_to_the_spec(tmp_path: Path) -> None:
     twin = ("ED", "ed[temperature=2]", "ed", 3, 0.12, 0.11, 0.96, 1.0)
-    results = load_results(write_results(tmp_path, [*METHODS, twin]))
+    results = read_results(write_results(tmp_path, [*METHODS, twin]))
     assert {"ed", "ed[temperature=2]"} <= set(results.summary["label"])
     assert "ED" not in set(results.rows["label"])
 
@@ -166,7 +166,7 @@ def test_labels_shared_by_two_methods_give_way_to_the_spec(tmp_path: Path) -> No
 
 
 def test_summary_names_the_best_method_with_its_worth_and_cost(report: Path) -> None:
-    text = " ".join(summary(load_results(report / "rows")))
+    text = " ".join(summary(read_results(report / "rows")))
     assert f"{ODD} (size 5) has the best NLL, 0.066" in text
     assert "> 8" in text
     assert "Its NLL is significantly lower than that of DE-1" in text
@@ -174,20 +174,20 @@ def test_summary_names_the_best_method_with_its_worth_and_cost(report: Path) -> 
 
 def test_summary_says_when_nothing_beats_one_network(tmp_path: Path) -> None:
     weak = [row for row in METHODS if row[2] in ("de", "end2")]
-    text = " ".join(summary(load_results(write_results(tmp_path, weak))))
+    text = " ".join(summary(read_results(write_results(tmp_path, weak))))
     assert "No method is better than a single network on raw NLL or temperature-scaled NLL." in text
     assert "END² (size 3)" in text
 
 
 def test_summary_says_which_methods_are_tied(tmp_path: Path) -> None:
-    text = " ".join(summary(load_results(write_results(tmp_path, METHODS[:-1]))))
+    text = " ".join(summary(read_results(write_results(tmp_path, METHODS[:-1]))))
     assert "DBN (fixed) (size 5) has the best NLL, 0.0825, at 1.33× the FLOPs and 1.44× the batch-1 latency" in text
     assert "Its difference in NLL to DBN (paper) (size 5) is not significant (paired t test, corrected" in text
 
 
 @pytest.mark.parametrize("suite", sorted(path.name for path in REFERENCE.iterdir()))
 def test_every_committed_suite_has_a_main_table_and_a_summary_with_its_numbers(suite: str) -> None:
-    results = load_results(REFERENCE / suite)
+    results = read_results(REFERENCE / suite)
     rows = [row for block in main_table(results).blocks for row in block.rows]
     assert len(rows) == len(results.summary)
     name, score = results.task.headline, results.task.scores[results.task.headline]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.figures.figures import FIGURES
 from benchmarks.report.figures.style import styles
 from benchmarks.report.model import Results
@@ -43,7 +43,7 @@ from tests.benchmarks.report.made_up import DE_NLL, INF, METHODS, NAN, ODD, writ
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return load_results(write_results(tmp_path_factory.mktemp("rows")))
+    return read_results(write_results(tmp_path_factory.mktemp("rows")))
 
 
 def test_latex_escapes_and_marks(results: Results) -> None:
@@ -101,7 +101,7 @@ def test_marks_and_verdicts_follow_the_corrected_test(tmp_path: Path) -> None:
     frame = pd.read_csv(folder / "comparisons.csv", keep_default_na=False)
     frame["p_holm"] = np.where(frame["reference"] == "DE-1", 0.2, 0.001)  # intervals leave out zero all the same
     frame.to_csv(folder / "comparisons.csv", index=False)
-    results = load_results(folder)
+    results = read_results(folder)
     rows = comparisons_table(results).blocks[0].rows
     assert {row[2].mark for row in rows} == {"tied"}
     assert all(row[2].text.endswith("p = 0.20") for row in rows)
@@ -115,7 +115,7 @@ def test_one_repetition_has_differences_without_interval_or_verdict(tmp_path: Pa
     frame = pd.read_csv(folder / "comparisons.csv", keep_default_na=False)
     frame[["low", "high", "p_value", "p_holm"]] = ""
     frame.to_csv(folder / "comparisons.csv", index=False)
-    results = load_results(folder)
+    results = read_results(folder)
     cells = [cell for block in comparisons_table(results).blocks for row in block.rows for cell in row[2:]]
     assert {cell.mark for cell in cells} == {""}
     assert TableCell("−0.0385") in cells
@@ -124,16 +124,16 @@ def test_one_repetition_has_differences_without_interval_or_verdict(tmp_path: Pa
 
 def test_rows_of_fewer_repetitions_are_named(tmp_path: Path) -> None:
     folder = write_results(tmp_path)
-    assert fewer_repetitions(load_results(folder)) == ""
+    assert fewer_repetitions(read_results(folder)) == ""
     frame = pd.read_csv(folder / "summary.csv")
     frame.loc[len(frame) - 1, "n"] = 2
     frame.to_csv(folder / "summary.csv", index=False)
     name = f"{frame['label'].iloc[-1]} (size {frame['size'].iloc[-1]})"
-    assert fewer_repetitions(load_results(folder)) == f"Rows of fewer than 3 repetitions: {name}: 2."
+    assert fewer_repetitions(read_results(folder)) == f"Rows of fewer than 3 repetitions: {name}: 2."
 
 
 def test_a_method_of_infinite_nll_is_in_the_tables_and_left_out_of_figures(tmp_path: Path) -> None:
-    results = load_results(write_results(tmp_path, [*METHODS[:10], ("Vote", "vote", "vote", 3, INF, INF, 0.965, 3.0)]))
+    results = read_results(write_results(tmp_path, [*METHODS[:10], ("Vote", "vote", "vote", 3, INF, INF, 0.965, 3.0)]))
     assert all(FIGURES[name](results, styles(results)).axes for name in captions(results))
     [row] = [row for block in main_table(results).blocks for row in block.rows if row[0].text == "Vote"]
     header = main_table(results).header
@@ -150,7 +150,7 @@ def test_a_fitted_equivalent_that_says_nothing_has_no_column(tmp_path: Path) -> 
     frame = pd.read_csv(folder / "summary.csv")
     frame[["dee_raw_fit_low", "dee_raw_fit_high"]] = [0.0, INF]
     frame.to_csv(folder / "summary.csv", index=False)
-    header = main_table(load_results(folder)).header
+    header = main_table(read_results(folder)).header
     assert "DEE (raw) fitted ↑" not in header
     assert "DEE (calibrated) fitted ↑" in header
 
@@ -158,14 +158,14 @@ def test_a_fitted_equivalent_that_says_nothing_has_no_column(tmp_path: Path) -> 
 def test_a_new_score_needs_no_new_rows_and_becomes_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = write_results(tmp_path / "rows")
     monkeypatch.setattr(Classification, "scores", {**Classification.scores, "novel": Score("NOVEL")})
-    assert "NOVEL ↓" not in main_table(load_results(rows)).header
+    assert "NOVEL ↓" not in main_table(read_results(rows)).header
     summary = pd.read_csv(rows / "summary.csv")
     new = {"novel_mean": 0.02, "novel_low": 0.01, "novel_high": 0.03, "novel_mark": ""}
     summary.assign(**new).to_csv(rows / "summary.csv", index=False)
-    assert "NOVEL ↓" in main_table(load_results(rows)).header
+    assert "NOVEL ↓" in main_table(read_results(rows)).header
     summary.assign(novel_mean=0.02).to_csv(rows / "summary.csv", index=False)
     with pytest.raises(ArtefactError, match="lacks the columns novel_mark, novel_low, novel_high"):
-        load_results(rows)
+        read_results(rows)
 
 
 UNCERTAINTY = [name for name, score in Classification.scores.items() if score.table == "uncertainty"]
@@ -192,7 +192,7 @@ def test_rows_without_scores_of_uncertainty_say_so(tmp_path: Path) -> None:
     summary = pd.read_csv(rows / "summary.csv")
     new = [column for column in summary if column.startswith((*UNCERTAINTY, "dee_augrc"))]
     summary.drop(columns=new).to_csv(rows / "summary.csv", index=False)
-    results = load_results(rows)
+    results = read_results(rows)
     assert uncertainty_table(results) is None
     found = {each.title: each.parts for each in sections(results, budget_frame(results), captions(results))}
     [part] = found["Selective prediction and uncertainty"]
@@ -218,7 +218,7 @@ def timed(folder: Path) -> Path:
 
 
 def test_methods_slower_than_their_flops_are_named(tmp_path: Path) -> None:
-    results = load_results(timed(tmp_path / "rows"))
+    results = read_results(timed(tmp_path / "rows"))
     assert results.runtimes == ["eager", "onnxruntime"]
     said = slower_than_flops(results)
     assert said[0] == (

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from benchmarks.cli import application
 from benchmarks.commands.common import load_plan
 from benchmarks.entries import FOLDER, PREDICTIONS, load_entries, make_entry, read_entry
-from benchmarks.report.leaderboard import leaderboard
+from benchmarks.report.leaderboard import load_boards
 from benchmarks.results.entries import check_repetitions, rescore, write_entry
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
@@ -77,7 +77,7 @@ def test_a_committed_entry_scores_as_the_leaderboard_says(folder: Path, released
             f"{name} differs: `dbn-bench leaderboard --rescore` writes it again"
         )
     if entry.status != "disputed":
-        (board,) = [board for board in leaderboard(ROOT / "results") if board.suite == entry.suite]
+        (board,) = [board for board in load_boards(ROOT / "results") if board.suite == entry.suite]
         rows = [row for row in board.shown if row.entry and (row.label, row.size) == (entry.method, entry.size)]
         scores = {name: figure.value for name, figure in found.scores.items()}
         assert any(

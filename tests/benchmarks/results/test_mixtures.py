@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.commands.common import load_plan
-from benchmarks.results.mixtures import Mixtures, _greedy, _mean_nll, _Result
+from benchmarks.results.mixtures import MixtureSelection, _greedy, _mean_nll, _Result
 from benchmarks.suite.names import cells_of_result
 from dbn_core.errors import SpecError
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def mixtures(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DBN_RELEASED", str(ROOT / "results/released"))
-        return Mixtures(*load_plan("cifar10-cpu", tmp_path_factory.mktemp("store"), None, None, None))
+        return MixtureSelection(*load_plan("cifar10-cpu", tmp_path_factory.mktemp("store"), None, None, None))
 
 
 def results(seed, macs):

@@ -14,7 +14,7 @@ from netcal.metrics import ECE
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
-from benchmarks.results.external.predictions import check_classes, load_predictions
+from benchmarks.results.external.predictions import check_classes, predictions_of_file
 from dbn_core.errors import DataError
 from dbn_core.metrics.scores import LOG_FLOOR
 from dbn_core.tasks.class_scores import score_arrays
@@ -63,7 +63,7 @@ def test_every_file_gives_the_scores_that_others_compute(
 ) -> None:
     block = KINDS[kind](LOGITS[:members])
     path = write(tmp_path / f"p.{suffix}", block)
-    found = load_predictions(path, None if suffix in ("csv", "parquet") else labels)
+    found = predictions_of_file(path, None if suffix in ("csv", "parquet") else labels)
     assert f": {kind}, " in found.notes[0]
     assert found.arrays["test"].shape == (members, N, K)
     scores = score_arrays(found.arrays)
@@ -86,13 +86,13 @@ def test_labels_come_in_every_form(suffix: str, tmp_path: Path) -> None:
         "parquet": lambda: pd.DataFrame({"y": LABELS}).to_parquet(path),
         "txt": lambda: path.write_text("\n".join(map(str, LABELS))),
     }[suffix]()
-    found = load_predictions(write(tmp_path / "p.npy", LOGITS), path)
+    found = predictions_of_file(write(tmp_path / "p.npy", LOGITS), path)
     np.testing.assert_array_equal(found.arrays["test_labels"], LABELS)
 
 
 def test_members_one_after_the_other_are_told_by_the_labels(tmp_path: Path, labels: Path) -> None:
     np.save(tmp_path / "p.npy", LOGITS.reshape(-1, K))
-    found = load_predictions(tmp_path / "p.npy", labels)
+    found = predictions_of_file(tmp_path / "p.npy", labels)
     assert np.allclose(found.arrays["test"], log_softmax(LOGITS, -1), atol=1e-5)
     assert "3 members, one after the other" in found.notes[0]
 
@@ -100,7 +100,7 @@ def test_members_one_after_the_other_are_told_by_the_labels(tmp_path: Path, labe
 @pytest.mark.parametrize("first", [0, 1])  # as pandas and as R count rows
 def test_a_column_that_counts_rows_is_no_class(first: int, tmp_path: Path, labels: Path) -> None:
     pd.DataFrame(LOGITS[0], index=range(first, N + first)).to_csv(tmp_path / "p.csv")
-    assert load_predictions(tmp_path / "p.csv", labels).arrays["test"].shape == (1, N, K)
+    assert predictions_of_file(tmp_path / "p.csv", labels).arrays["test"].shape == (1, N, K)
 
 
 def test_an_npz_may_hold_everything(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_an_npz_may_hold_everything(tmp_path: Path) -> None:
     arrays = {"validation": LOGITS[:, :half], "validation_labels": LABELS[:half]}
     np.savez(path, probs=LOGITS[:, half:], other=LOGITS, labels=LABELS[half:], **arrays)
     with pytest.raises(DataError, match="--key"):
-        load_predictions(path)
-    scores = score_arrays(load_predictions(path, key="probs").arrays)
+        predictions_of_file(path)
+    scores = score_arrays(predictions_of_file(path, key="probs").arrays)
     # The temperature is the best on validation, so that no other has a lower NLL there.
     best = scores.split["temperature"]
     fitted = softmax(LOGITS[:, :half], -1).mean(0)
@@ -123,16 +123,16 @@ def test_an_npz_may_hold_everything(tmp_path: Path) -> None:
 def test_numbered_columns_are_put_in_order(tmp_path: Path, labels: Path) -> None:
     path = tmp_path / "p.csv"
     pd.DataFrame(LOGITS[0][:, ::-1], columns=[3, 2, 1, 0]).to_csv(path, index=False)
-    np.testing.assert_allclose(load_predictions(path, labels).arrays["test"][0], log_softmax(LOGITS[0], -1))
+    np.testing.assert_allclose(predictions_of_file(path, labels).arrays["test"][0], log_softmax(LOGITS[0], -1))
 
 
 def test_what_rounding_did_is_forgiven(tmp_path: Path, labels: Path) -> None:
     rounded = softmax(LOGITS, -1).round(3)
-    found = load_predictions(write(tmp_path / "p.csv", rounded))
+    found = predictions_of_file(write(tmp_path / "p.csv", rounded))
     assert ": probabilities" in found.notes[0]
     np.testing.assert_allclose(np.exp(found.arrays["test"]).sum(-1), 1)
     half = log_softmax(LOGITS, -1).astype(np.float16)
-    assert ": log-probabilities" in load_predictions(write(tmp_path / "p.npy", half), labels).notes[0]
+    assert ": log-probabilities" in predictions_of_file(write(tmp_path / "p.npy", half), labels).notes[0]
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "log-probabilities"])
@@ -142,7 +142,7 @@ def test_a_probability_of_zero_has_a_finite_score(kind: str, tmp_path: Path, lab
     probs[0, 0, [LABELS[0], (LABELS[0] + 2) % K]] = 0, 0.5
     with np.errstate(divide="ignore"):
         block = probs if kind == "probabilities" else np.log(probs)
-    scores = score_arrays(load_predictions(write(tmp_path / "p.npy", block), labels).arrays)
+    scores = score_arrays(predictions_of_file(write(tmp_path / "p.npy", block), labels).arrays)
     assert scores.examples["nll"][0] == pytest.approx(-LOG_FLOOR)
     assert scores.examples["nll"][1:] == pytest.approx(np.log(2))
     assert (scores.zeros, scores.zero_labels) == (2 * N, 1)
@@ -150,10 +150,10 @@ def test_a_probability_of_zero_has_a_finite_score(kind: str, tmp_path: Path, lab
 
 def test_a_said_kind_is_believed(tmp_path: Path, labels: Path) -> None:
     probs = softmax(LOGITS, -1)
-    found = load_predictions(write(tmp_path / "p.npy", probs), labels, values="logits")
+    found = predictions_of_file(write(tmp_path / "p.npy", probs), labels, values="logits")
     np.testing.assert_allclose(found.arrays["test"], log_softmax(probs, -1))
     negative = write(tmp_path / "n.npy", -5 - np.abs(LOGITS))
-    assert ": logits" in load_predictions(negative, labels).notes[0]
+    assert ": logits" in predictions_of_file(negative, labels).notes[0]
 
 
 @pytest.mark.parametrize(("kind", "members"), [("logits", 4), ("probabilities", 1)])
@@ -171,10 +171,10 @@ def test_scoring_needs_three_times_the_file_in_memory(
     np.savez(tmp_path / "p.npz", **blocks, **labels)
     size = sum(block.nbytes for block in blocks.values())
     del blocks
-    score_arrays(load_predictions(tmp_path / "p.npz").arrays)  # what is imported is no part of it
+    score_arrays(predictions_of_file(tmp_path / "p.npz").arrays)  # what is imported is no part of it
     tracemalloc.start()
     try:
-        scores = score_arrays(load_predictions(tmp_path / "p.npz").arrays)
+        scores = score_arrays(predictions_of_file(tmp_path / "p.npz").arrays)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -290,7 +290,7 @@ def test_a_bad_command_is_one_sentence(
 @pytest.mark.parametrize("names", [["cat", "dog", "eel", "fox"], ["0", "1", "2", "3"], ["class 0", "1a", "b", "c"]])
 def test_classes_in_another_order_than_the_suites_are_refused(names: list[str], tmp_path: Path, labels: Path) -> None:
     pd.DataFrame(GOOD, columns=names).to_csv(tmp_path / "p.csv", index=False)
-    predictions = load_predictions(tmp_path / "p.csv", labels)
+    predictions = predictions_of_file(tmp_path / "p.csv", labels)
     check_classes(predictions, names)
     check_classes(predictions, ["one", "two", "three", "four"])
     if names[0] != "0":  # numbered columns are put in order

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmarks.report import load_results, render
+from benchmarks.report import read_results, render
 from benchmarks.report.tables.formatting import to_markdown
 from benchmarks.report.tables.records import recorded_tables
 from benchmarks.run import RunResult
@@ -158,7 +158,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_table_for_each_method_has_means_with_t_intervals(folder: Path) -> None:
-    dbn, ed = recorded_tables(load_results(folder))
+    dbn, ed = recorded_tables(read_results(folder))
     assert (dbn.method, ed.method) == ("dbn", "ed")
     assert dbn.table.header == ["Method", "Size", "Training", "kappa", "tiny"]
     (shared, alone), (counted,) = dbn.table.blocks[0].rows, ed.table.blocks[0].rows
@@ -180,7 +180,7 @@ def test_both_pages_show_them_and_are_as_before_without(folder: Path, tmp_path: 
     page, text = ((tmp_path / "with" / f"report.{end}").read_text() for end in ("html", "md"))
     assert "how &lt;bent&gt; a path is" in page
     assert "how &lt;bent> a path is" in text
-    for one in recorded_tables(load_results(folder)):
+    for one in recorded_tables(read_results(folder)):
         assert to_markdown(one.table) in text
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "with" / "tables" / "records.csv"), pd.read_csv(folder / "records.csv")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.results.rows import ResultTables
 from benchmarks.run import write_results
 from dbn_core.errors import ArtefactError, StoreError
@@ -114,7 +114,7 @@ def test_the_same_suite_from_another_place_and_rows_of_earlier_versions_are_repl
 def test_rows_that_cannot_be_written_leave_the_old_ones(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full while the new ones are written: nothing has taken its place by then."""
     before = {path.name: path.read_bytes() for path in (folder / "rows").iterdir()}
-    loaded = load_results(folder / "rows")
+    loaded = read_results(folder / "rows")
     tables = ResultTables(loaded.rows, loaded.summary, loaded.comparisons, loaded.reliability, loaded.rows[:0], [], {})
 
     def refuse(*args: object, **options: object) -> None:
@@ -131,7 +131,7 @@ def test_rows_that_cannot_be_written_leave_the_old_ones(folder: Path, monkeypatc
 def test_a_run_that_dies_while_it_writes_rows_leaves_no_mixture(
     folder: Path, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    loaded = load_results(folder / "rows")
+    loaded = read_results(folder / "rows")
     (folder / "rows" / "exhibits.safetensors").write_bytes(b"of an earlier run")
     tables = ResultTables(loaded.rows, loaded.summary, loaded.comparisons, loaded.reliability, loaded.rows[:0], [], {})
     replace, count = Path.replace, [left]
@@ -147,7 +147,7 @@ def test_a_run_that_dies_while_it_writes_rows_leaves_no_mixture(
         with pytest.raises(KeyboardInterrupt):
             write_results(folder / "rows", tables, {"title": "New"})
     with pytest.raises(ArtefactError, match=r"meta\.json is missing"):
-        load_results(folder / "rows")
+        read_results(folder / "rows")
     write_results(folder / "rows", tables, {"title": "New", "statistics": []})
-    assert load_results(folder / "rows").meta["title"] == "New"
+    assert read_results(folder / "rows").meta["title"] == "New"
     assert not (folder / "rows" / "exhibits.safetensors").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
@@ -147,7 +147,7 @@ def test_a_single_set_of_images_of_no_class_is_named(made: Path, tmp_path: Path)
     # Without the table nothing of it is left.
     assert tiny.run(tmp_path, TWICE + tiny.DE, store=made / "store", source="").outcome.made == []
     assert not (tmp_path / "rows" / "shifts.csv").exists()
-    assert load_results(tmp_path / "rows").shifts is None
+    assert read_results(tmp_path / "rows").shifts is None
     assert "Under shift" not in (tmp_path / "reports" / "tiny" / "report.md").read_text()
 
 

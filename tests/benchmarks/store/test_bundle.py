@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from benchmarks.cli import application
 from benchmarks.report import render
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.results.external.cells import Entry, StatedCost, add_external
 from benchmarks.store.artefacts import Store
 from benchmarks.store.bundle import export_suite, import_bundle
@@ -208,9 +208,9 @@ def test_an_import_that_is_killed_leaves_no_mixture(tiny_run: tuple[Path, Plan],
     words = [sys.executable, "-c", KILLED, str(theirs_zipped), str(mine)]
     assert subprocess.run([*words, str(after)], check=False).returncode == -signal.SIGKILL
     with pytest.raises(ArtefactError, match=r"meta\.json is missing"):
-        load_results(mine)
+        read_results(mine)
     import_bundle(theirs_zipped, Store(tmp_path / "store"), mine, True)
-    load_results(mine)
+    read_results(mine)
     assert {f"rows/{name}": content for name, content in files(mine).items() if ".tmp" not in name} == theirs
 
 

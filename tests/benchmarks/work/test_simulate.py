@@ -16,7 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.commands import simulate as command_module
-from benchmarks.commands.simulate import facts_of
+from benchmarks.commands.simulate import facts_of_suite
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Node, build_plan
 from benchmarks.work.estimate import network_cost
@@ -96,7 +96,7 @@ def test_a_long_node_begins_before_short_ones() -> None:
 
 def test_the_network_is_counted() -> None:
     suite = load_suite("smoke")
-    plan = build_plan(suite, facts_of(suite))
+    plan = build_plan(suite, facts_of_suite(suite))
     network = Classifier(suite.network, 10, 1, (0.5,), (0.25,))
     # Stem: 4 filters of 3x3 on one channel of 8x8 pixels; then per stage two 3x3 and, from the second, a 1x1.
     stages = [64 * (2 * 9 * 16), 16 * (9 * 32 + 9 * 64 + 32), 4 * (9 * 128 + 9 * 256 + 128)]
@@ -105,12 +105,12 @@ def test_the_network_is_counted() -> None:
 
 
 def test_sizes_of_data() -> None:
-    facts = facts_of(load_suite("imagenet64", {"data.train_limit": 9000}))
+    facts = facts_of_suite(load_suite("imagenet64", {"data.train_limit": 9000}))
     assert (facts.channels, facts.image_size, len(facts.classes)) == (3, (64, 64), 1000)
     assert facts.counts == {"train": 9000, "validation": 50_000, "test": 50_000}
-    assert sum(facts_of(load_suite("digits")).counts.values()) == 1797
+    assert sum(facts_of_suite(load_suite("digits")).counts.values()) == 1797
     with pytest.raises(DataError):
-        facts_of(load_suite("imagenet64", {"data.title": "Mine"}))
+        facts_of_suite(load_suite("imagenet64", {"data.title": "Mine"}))
 
 
 # -------------------------------------------------------------------------------------------------------------- docs
@@ -134,7 +134,7 @@ def _at_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_network_of_the_docs() -> None:
     suite = load_suite("imagenet64")
-    assert network_cost(build_plan(suite, facts_of(suite))) == IMAGENET
+    assert network_cost(build_plan(suite, facts_of_suite(suite))) == IMAGENET
 
 
 SHOWN = re.findall(r"```console\n\$ (dbn-bench simulate [^\n]*)\n(.*?)```", DOCS, re.DOTALL)

@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks.cli import main
 from benchmarks.report.figures.samples import draw_panels
 from benchmarks.report.figures.style import in_series
-from benchmarks.report.load import load_results
+from benchmarks.report.load import read_results
 from benchmarks.report.page.explorer import chart_data
 from benchmarks.report.tables.main import main_table
 from benchmarks.run import RunResult, run_suite
@@ -405,13 +405,13 @@ def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) ->
     assert summary.loc[("Mixture of experts", 4), "macs_rel"] == 1
     assert (tmp_path / "reports" / "iris-forest" / "figures" / "rows.png").is_file()
     shown = {
-        (row["label"], row["size"]): row["w1_test"] for row in chart_data(in_series(load_results(tmp_path / "rows")))
+        (row["label"], row["size"]): row["w1_test"] for row in chart_data(in_series(read_results(tmp_path / "rows")))
     }
     assert shown == pytest.approx(summary["w1_test_mean"].to_dict(), rel=1e-5)
 
 
 def test_what_is_counted_is_shown_whole_and_what_is_estimated_with_its_interval() -> None:
-    table = main_table(load_results(Path(__file__).resolve().parents[3] / "results" / "reference" / "mixture2d"))
+    table = main_table(read_results(Path(__file__).resolve().parents[3] / "results" / "reference" / "mixture2d"))
     evaluations, loss = (table.header.index(name) for name in ("NFE", "DSM loss ↓"))
     for row in (row for block in table.blocks for row in block.rows):
         assert re.fullmatch(r"\d+|–", row[evaluations].text)

@@ -17,7 +17,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from dbn_core.errors import DataError, SpecError
 from dbn_core.generative.aggregate import parse_rule
-from dbn_core.generative.metrics.tables import coverage, detection, downstream, gower_points, wasserstein
+from dbn_core.generative.metrics.tables import coverage, detection_accuracy, downstream, gower_points, wasserstein
 from dbn_core.generative.points import TableSource
 from dbn_core.generative.tabular.coding import Coding
 from dbn_core.generative.tabular.data import Column, DataTable, load_table, make_table
@@ -271,8 +271,8 @@ def test_learners_do_well_on_real_rows_and_badly_on_nonsense(iris: tuple[DataTab
 def test_real_rows_are_told_from_shifted_ones_but_not_from_themselves(iris: tuple[DataTable, DataTable]) -> None:
     train, test = iris
     shifted = [t.with_values(np.column_stack([t.values[:, :-1] + 3, t.target])) for t in (train, test)]
-    assert min(detection(train, shifted[0], test, shifted[1], seed=0).values()) > 0.95
-    assert set(detection(train, train, test, test, seed=0).values()) == {0.5}
+    assert min(detection_accuracy(train, shifted[0], test, shifted[1], seed=0).values()) > 0.95
+    assert set(detection_accuracy(train, train, test, test, seed=0).values()) == {0.5}
 
 
 # The paper
