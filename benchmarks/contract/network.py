@@ -82,7 +82,7 @@ class NetworkSubject:
         return run_network(self.network, images)
 
     def fixed_logits(self, images: torch.Tensor) -> torch.Tensor:
-        """As :meth:`logits`; raises NotCheckedError where two passes differ, of which one check tells."""
+        """As :meth:`logits`; raises NotCheckedError where two passes differ, which one check reports."""
         logits = self.logits(images)
         if not torch.equal(logits, self.logits(images)):
             raise NotCheckedError("its logits differ from pass to pass")
@@ -193,7 +193,7 @@ def _close(module: nn.Module, subject: NetworkSubject, images: torch.Tensor) -> 
 
 def check_learns(subject: NetworkSubject) -> str:
     """gets finite gradients from a step of training, which changes its weights."""
-    subject.logits(subject.images())  # what fails there is told there
+    subject.logits(subject.images())  # a failure here is reported by another check
     network = subject.drawn().train()
     labels = torch.arange(_BATCH) % subject.classes
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}

@@ -1,6 +1,6 @@
 """`run --lite`: a suite cut down to one repetition and a tenth of the students' budget, to try an added method.
 
-Imports no torch.  Whatever does not depend on the budget keeps its key: members, and predictions of deep ensembles, are
+Imports no torch.  What does not depend on the budget keeps its key: members, and predictions of deep ensembles, are
 those of the full suite, stored or released.
 """
 

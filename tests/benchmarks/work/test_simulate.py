@@ -75,17 +75,17 @@ def test_no_schedule_beats_its_bounds_or_breaks_grahams(seed: int, workers: int)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_real_run_begins_long_chains_first(seed: int) -> None:
     nodes, seconds = at_random(seed)
-    begun: list[str] = []
+    started: list[str] = []
 
     def submit(executor: object, node: Node) -> object:
-        begun.append(node.key)
+        started.append(node.key)
         return Inline().submit(lambda: "made")
 
     Scheduler(  # type: ignore[arg-type]
         nodes, submit, Inline(), lambda event: None, lambda node, error: None, work=seconds
     ).run()
-    assert begun[0] == longest_chain(nodes, seconds)[0]
-    assert sorted(begun) == sorted(nodes)
+    assert started[0] == longest_chain(nodes, seconds)[0]
+    assert sorted(started) == sorted(nodes)
 
 
 def test_a_long_node_begins_before_short_ones() -> None:
