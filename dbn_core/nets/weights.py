@@ -62,7 +62,7 @@ def _saved(path: Path) -> dict[str, torch.Tensor]:
         else:
             what = "is no file of torch.save, or is damaged: save network.state_dict() with torch.save"
         raise DataError(f"{path} {what}.") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # the unpickler raises errors of many kinds on damaged bytes, IndexError among them
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{path} is no file of torch.save, or is damaged ({first}): save it again.") from error
     return _plain(found, path)
