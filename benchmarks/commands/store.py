@@ -154,6 +154,9 @@ def release(
         int | None,
         typer.Option(help="Members' weights of this many pools, from the first; 0: none.  [default: all]", min=0),
     ] = None,
+    parts: Annotated[
+        int, typer.Option(help="Trained students and bridges of this many repetitions, from the first.", min=0)
+    ] = 1,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
     plugin: Plugins = None,
@@ -168,7 +171,7 @@ def release(
 
     plan, the_store = load_plan(suite, store, set_, data_root, plugin)
     folder = (out or FOLDER) / plan.suite.name
-    done = release_suite(plan, the_store, folder, pools)
+    done = release_suite(plan, the_store, folder, pools, parts)
     table(
         f"Suite {plan.suite.name} in {folder}",
         ["artefacts", "released", "with their tensors", "planned"],

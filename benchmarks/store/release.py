@@ -12,7 +12,7 @@ import json
 import subprocess
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,12 +37,13 @@ class Release:
     files: dict[str, int]
 
 
-def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = None) -> Release:
+def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = None, parts: int = 1) -> Release:
     """Write the released folder of a suite from a store, which may itself read released results.
 
     Args:
         folder: archives in it that are not part of the release are removed.
         pools: number of pools, from the first, whose weights are released; None: all.
+        parts: number of repetitions, from the first, whose trained parts are released.
 
     Raises:
         SpecError: the store has nothing of the suite.
@@ -54,7 +55,8 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
             f"The store '{store.root}' has nothing of the suite '{plan.suite.name}': `dbn-bench run {plan.suite.name}` "
             "makes what can be released."
         )
-    places = {(node.kind, node.key): _archive(node, store, pools) for node in nodes}
+    released_parts = {key for cell in plan.cells if cell.repetition < parts for key in cell.parts}
+    places = {(node.kind, node.key): _archive(node, store, pools, released_parts) for node in nodes}
     places |= dict.fromkeys(_unplanned(plan, store), "")
     archives: dict[str, dict[str, bytes]] = {DESCRIPTIONS: {}}
     for (kind, key), archive in places.items():
@@ -91,11 +93,13 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
     return Release(counts, {name: len(content) for name, content in zipped.items()})
 
 
-def _archive(node: Node, store: Store, pools: int | None) -> str | None:
+def _archive(node: Node, store: Store, pools: int | None, parts: Set[str]) -> str | None:
     """The archive for the tensors of an artefact: "" if it has none, None if they are not released."""
     if node.kind == "member" and store.has(node.kind, node.key):
         pool = node.recipe["pool"]
         return f"pool-{pool + 1:02d}.zip" if pools is None or pool < pools else None
+    if node.kind == "part" and node.key in parts and store.has(node.kind, node.key):
+        return f"part-{node.key[:8]}.zip"  # its own file, so that a further part changes no other
     if node.kind == "predictions" and store.has(node.kind, node.key):
         return DESCRIPTIONS
     return "" if node.kind == "cost" else None

@@ -1,8 +1,8 @@
 """Released results: a folder of the repository for each suite, from which stores read what they lack.
 
 A folder holds ``manifest.json`` and the zip archives that it lists, each with its checksum.  Archives hold artefacts
-as a store does, byte for byte; trained parts are released without tensors.  Predictions are cut into pieces, because
-deep ensembles of different sizes share their terms (:func:`in_pieces`).
+as a store does, byte for byte; most trained parts are released without tensors.  Predictions are cut into pieces,
+because deep ensembles of different sizes share their terms (:func:`in_pieces`).
 """
 
 from __future__ import annotations

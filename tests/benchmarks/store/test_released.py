@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as float_arrays
 
+from benchmarks.export.folder import predictor_payload
 from benchmarks.run import RunResult, plan_suite, run_suite
 from benchmarks.store.artefacts import Store
 from benchmarks.store.release import release_suite
@@ -48,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
     """A store in which the suite was made, and ``released`` beside it."""
     folder = tmp_path_factory.mktemp("home")
     plan = go(folder).plan
-    release_suite(plan, Store(folder / "store"), folder / "released" / "tiny")
+    release_suite(plan, Store(folder / "store"), folder / "released" / "tiny", parts=0)
     return folder, plan
 
 
@@ -156,6 +157,22 @@ def test_a_method_joins_the_released_pool(home: tuple[Path, Plan], clone: Path) 
     assert files(clone / "released") == before
 
 
+def test_a_released_student_predicts_in_a_clone_what_it_predicted_at_home(
+    home: tuple[Path, Plan], tmp_path: Path
+) -> None:
+    folder, plan = home
+    done = release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny")
+    assert done.counts["part"] == (1, 1, 1)
+    assert sum(name.startswith("part-") for name in done.files) == 1
+    store = Store(tmp_path / "store", released_suites(tmp_path / "released"))
+    cell = next(cell for cell in plan.cells if cell.method.name == "ed")
+    bench = ArtefactBuilder(plan.suite, store, "cpu")
+    again = predict_split(bench.predictor(predictor_payload(plan, store, cell)), bench.data.test, bench.device)
+    known = store.arrays("predictions", cell.predictions)["test"]
+    assert np.array_equal(in_fp16(again.log_softmax(-1)).numpy(), known)
+    assert not go(tmp_path, tmp_path / "released").outcome.made  # and its timing is the released one
+
+
 @pytest.mark.parametrize("joined", [1, 2])
 def test_released_timings_count_until_more_can_be_timed_here(home: tuple[Path, Plan], clone: Path, joined: int) -> None:
     added = ("ed[lr_scale=0.5]@2", "ed[lr_scale=0.25]@2")[:joined]
@@ -168,7 +185,7 @@ def test_released_timings_count_until_more_can_be_timed_here(home: tuple[Path, P
     assert set(found[found.isna()].index) == untimed
     assert (found["DE", 1] == known["DE", 1]) == (joined == 1)
     store = Store(clone / "store", released_suites(clone / "released"))
-    release_suite(done.plan, store, clone / "again" / "tiny")
+    release_suite(done.plan, store, clone / "again" / "tiny", parts=0)
     go(clone / "next", clone / "again", added)
     again = pd.read_csv(clone / "next" / "rows" / "summary.csv").set_index(["label", "size"]).latency_b1_p50_ms
     pd.testing.assert_series_equal(again, found)
@@ -204,7 +221,7 @@ def test_released_weights_give_the_released_predictions_on_any_processor(clone: 
 
 def test_a_release_is_the_same_bytes_wherever_it_is_made(home: tuple[Path, Plan], clone: Path, tmp_path: Path) -> None:
     folder, plan = home
-    release_suite(plan, Store(folder / "store"), tmp_path / "again")
+    release_suite(plan, Store(folder / "store"), tmp_path / "again", parts=0)
     assert files(tmp_path / "again") == files(folder / "released" / "tiny")
     through = Store(clone / "store", released_suites(clone / "released"))
     done = release_suite(plan, through, clone / "released" / "tiny")  # over what it reads
@@ -256,10 +273,10 @@ def test_half_a_pool_is_released_and_the_rest_later(home: tuple[Path, Plan], tmp
     store = Store(tmp_path / "none", released_suites(tmp_path / "released"))
     assert store.intact("member", first.key)
     assert not store.has("member", second.key)
-    done = release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny")
+    done = release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny", parts=0)
     assert done.counts["member"] == (2, 2, 2)
     assert files(tmp_path / "released") == files(folder / "released")
-    release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny", pools=0)
+    release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny", pools=0, parts=0)
     assert sorted(files(tmp_path / "released" / "tiny")) == ["manifest.json", "results.zip"]
     with pytest.raises(SpecError, match="dbn-bench run tiny"):
         release_suite(plan, Store(tmp_path / "none"), tmp_path / "empty")
