@@ -16,6 +16,7 @@ METHODS.add(
         "de-tta": "baselines.test_time_augmentation:EnsembleOnViews",
         "de-logits": "baselines.deep_ensemble:LogitEnsemble",
         "direct": "baselines.direct:DirectRegression",
+        "distil": "baselines.method_distillation:MethodDistillation",
         "ed": "baselines.ensemble_distillation:EnsembleDistillation",
         "edfm": "baselines.logit_flow:FlowMatchingDistillation",
         "end2": "baselines.end2:EnsembleDistributionDistillation",

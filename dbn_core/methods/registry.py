@@ -32,6 +32,7 @@ _LOADED: dict[str, str] = {}
 _OF_FILE: dict[str, dict[str, set[str]]] = {}  # names that a plugin file registered, by kind of table
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _SPEC = re.compile(r"(?P<name>[^\[\]]+?)\s*(\[(?P<options>.*)\])?")
+_COMMA = re.compile(r",(?![^\[]*\])")  # between options, not within the brackets of a value
 
 M = TypeVar("M", bound=type[Method])
 
@@ -265,7 +266,7 @@ def parse_method(spec: str, options: Mapping[str, Any] | None = None) -> Method:
     name = match["name"].strip()
     cls = method_named(name)
     values: dict[str, Any] = {}
-    for item in filter(None, (piece.strip() for piece in (match["options"] or "").split(","))):
+    for item in filter(None, (piece.strip() for piece in _COMMA.split(match["options"] or ""))):
         key, separator, value = (piece.strip() for piece in item.partition("="))
         if not separator or not key or not value:
             raise SpecError(f"Option '{item}' of '{name}' is malformed: write option=value.")

@@ -33,6 +33,7 @@ SHORT = {
     "cycles": "cycles=2,cycle_epochs=1",
     "dbn": "score_network=mini",
     "direct": "score_network=mini",
+    "distil": "teacher=cycles[cycle_epochs=1,cycles=2]",
     "edfm": "draws=2,intervals=2,flow_width=8",
     "gaussian": "lr_scale=0.02",
     "mc-batchnorm": "samples=2,batch_size=8",

@@ -24,6 +24,7 @@ SHORT = {
     "cycles": "cycles=2",
     "dbn": MINI,
     "direct": MINI,
+    "distil": "teacher=de-tta",
     "edfm": "draws=3,intervals=2",
     "experts": "steps=2",
     "forest-rule": "trees=3,levels=3,duplicates=2",
