@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -28,3 +29,22 @@ class KeyedOptions(BaseModel):
         """
         chosen = None if include is None else set(include)
         return self.model_dump(mode="json", include=chosen, exclude=set(exclude), exclude_defaults=True)
+
+
+def parse_weights(option: str, text: str) -> list[float]:
+    """Weights with sum 1 from numbers between colons.
+
+    >>> parse_weights("weights", "1:2:5")
+    [0.125, 0.25, 0.625]
+
+    Raises:
+        ValueError: what is no number of 0 or more, or a sum of 0; the message names the option.
+    """
+    try:
+        weights = [float(weight) for weight in text.split(":")]
+    except ValueError:
+        weights = []
+    total = sum(weights)
+    if not (weights and min(weights) >= 0 and 0 < total < math.inf):
+        raise ValueError(f"{option}={text}: write numbers of 0 or more, such as 1:2:4")
+    return [weight / total for weight in weights]

@@ -5,12 +5,12 @@ Removed because no suite used them: students of several steps, rounds of distill
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from baselines.dbn.options import PaperOptions
+from dbn_core.options import parse_weights
 
 
 class DBNConfig(PaperOptions):
@@ -58,11 +58,4 @@ class DBNConfig(PaperOptions):
             return None
         if self.branch_growth:
             raise ValueError("branch_growth and branch_weights say the same: give one of them")
-        try:
-            weights = [float(weight) for weight in self.branch_weights.split(":")]
-        except ValueError:
-            weights = []
-        total = sum(weights)
-        if not (weights and min(weights) >= 0 and 0 < total < math.inf):
-            raise ValueError(f"branch_weights={self.branch_weights}: write numbers of 0 or more, such as 1:2:4")
-        return [weight / total for weight in weights]
+        return parse_weights("branch_weights", self.branch_weights)

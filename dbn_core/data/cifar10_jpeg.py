@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from dbn_core.data.dataset import Dataset
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.parquet import ParquetSource
 from dbn_core.data.sources import ImageSource
 from dbn_core.errors import DataError
@@ -19,18 +20,24 @@ _SHA256 = {
 
 
 class Cifar10JpegSource(ImageSource):
-    """All 50,000 training and 10,000 test images of CIFAR-10, JPEG-compressed; validation is cut out of train."""
+    """All 50,000 training and 10,000 test images of CIFAR-10, JPEG-compressed; validation is cut out of train.
+
+    Attributes:
+        image_size: side to shrink the 32 x 32 pixels to, by averaging areas; by default they stay as they are.
+    """
 
     summary: ClassVar[str] = "CIFAR-10, JPEG-compressed, 18 MB: comes with the package, no download"
 
     source: Literal["cifar10-jpeg"] = "cifar10-jpeg"
+    image_size: Literal[8, 16, 32] | None = None
 
     def identity(self) -> dict[str, Any]:
         """Options and checksums, which do not depend on the folder, so that trained artefacts can be shared.
 
         The version of the JPEG decoder is left out, although releases of it may decode a pixel differently by 1.
         """
-        return {**self.model_dump(mode="json", exclude={"title"}), "version": self.version, "sha256": _SHA256}
+        left_out = {"title"} if self.image_size else {"title", "image_size"}
+        return {**self.model_dump(mode="json", exclude=left_out), "version": self.version, "sha256": _SHA256}
 
     def load(self) -> Dataset:
         """Check and decode the two files; raises :class:`DataError` if one is missing or damaged."""
@@ -39,5 +46,17 @@ class Cifar10JpegSource(ImageSource):
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
                 state = "is damaged" if path.is_file() else "is missing"
                 raise DataError(f"{path}, which comes with the package, {state}: install the package again.")
-        options = self.model_dump(exclude={"source", "title"})
-        return ParquetSource(root=_FOLDER, title=self.title or "CIFAR-10 (JPEG)", **options).load()
+        options = self.model_dump(exclude={"source", "title", "image_size"})
+        data = ParquetSource(root=_FOLDER, title=self.title or "CIFAR-10 (JPEG)", **options).load()
+        if self.image_size is None:
+            return data
+        train, validation, test = (_shrunk(split, self.image_size) for split in data.splits.values())
+        unseen = None if data.unseen is None else _shrunk(data.unseen, self.image_size)
+        return replace(data, train=train, validation=validation, test=test, unseen=unseen)
+
+
+def _shrunk(split: Split, size: int) -> Split:
+    """Means of equal squares of pixels, rounded."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    return Split(adaptive_avg_pool2d(split.images.float(), size).round().byte(), split.labels)

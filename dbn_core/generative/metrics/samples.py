@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _ROWS = 2048  # of a matrix of distances at once
+_BLOCK = 64  # rows of a matrix of kernels at once: few enough for the processor's cache
 
 
 def frechet_distance(first: Array, second: Array) -> float:
@@ -51,14 +52,15 @@ def kernel_distance(first: Array, second: Array) -> float:
     """Unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (Binkowski et al., 2018)."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
 
-    def kernel(x: Array, y: Array) -> Array:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+    def total(x: Array, y: Array) -> float:
+        blocks = (x[i : i + _BLOCK] @ y.T / x.shape[1] + 1 for i in range(0, len(x), _BLOCK))
+        return float(sum((block * block * block).sum() for block in blocks))  # many times as fast as a power
 
     def within(x: Array) -> float:
-        matrix = kernel(x, x)
-        return float((matrix.sum() - np.trace(matrix)) / (len(x) * (len(x) - 1)))
+        own = float(((np.square(x).sum(1) / x.shape[1] + 1) ** 3).sum())
+        return (total(x, x) - own) / (len(x) * (len(x) - 1))
 
-    return within(first) + within(second) - 2 * float(kernel(first, second).mean())
+    return within(first) + within(second) - 2 * total(first, second) / (len(first) * len(second))
 
 
 def energy_distance(first: Array, second: Array) -> float:

@@ -36,6 +36,18 @@ def test_its_identity_knows_no_place_and_no_time() -> None:
     assert Cifar10JpegSource(train_limit=10).identity() != identity
 
 
+def test_images_shrink_by_averaging_squares() -> None:
+    limits = {"validation_count": 20, "train_limit": 20, "test_limit": 10, "unseen_limit": 10}
+    whole = Cifar10JpegSource(**limits).load()
+    small = Cifar10JpegSource(**limits, image_size=16).load()
+    for name in ("train", "validation", "test", "unseen"):
+        squares = getattr(whole, name).images.double().unflatten(2, (16, 2)).unflatten(4, (16, 2))
+        torch.testing.assert_close(getattr(small, name).images.double(), squares.mean((3, 5)), rtol=0, atol=0.5)
+        assert torch.equal(getattr(small, name).labels, getattr(whole, name).labels)
+    assert "image_size" not in Cifar10JpegSource().identity()  # keys of stored results
+    assert Cifar10JpegSource(image_size=16).identity() != Cifar10JpegSource().identity()
+
+
 @pytest.mark.parametrize("damage", ["missing", "damaged"])
 def test_damage_is_named(damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(cifar10_jpeg._FOLDER, tmp_path / "copy")

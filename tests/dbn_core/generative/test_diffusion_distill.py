@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from baselines.generative.step_distillation import rounds
 from dbn_core.errors import SpecError
 from dbn_core.generative.diffusion.distill import (
+    BranchLoss,
     branch_loss_weights,
     distillation_loss,
     last_branch,
@@ -90,7 +91,7 @@ def test_rounds_divide_down_to_the_last_student():
 
 
 def loss(student, teacher, substeps, weights, x_0, seed=5):
-    return distillation_loss(student, teacher, x_0, 4, substeps, weights, generator(seed=seed))
+    return distillation_loss(student, teacher, x_0, 4, substeps, BranchLoss(weights), generator(seed=seed))
 
 
 @cases
@@ -173,9 +174,9 @@ def test_students_keep_what_the_teachers_steps_reach(branches):
         optimizer = torch.optim.Adam(student.parameters(), 1e-2)
         for update in range(60):
             optimizer.param_groups[0]["lr"] = 1e-2 * (1 - update / 60)
-            weights, x_0 = branch_loss_weights(branches), law.sample(128, g)
+            branch_loss, x_0 = BranchLoss(branch_loss_weights(branches)), law.sample(128, g)
             optimizer.zero_grad()
-            distillation_loss(student, teacher, x_0, steps, 2, weights, g).backward()
+            distillation_loss(student, teacher, x_0, steps, 2, branch_loss, g).backward()
             optimizer.step()
         teacher = last_branch(student)
         assert teacher.branches(x_0, torch.ones(128)).shape[0] == 1
