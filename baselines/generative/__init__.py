@@ -11,6 +11,7 @@ METHODS.add(
         "forest-rule": "baselines.generative.forest:ForestRule",
         "mc-dropout-score": "baselines.generative.score_dropout:DropoutScores",
         "score-ensemble": "baselines.generative.score_ensemble:ScoreEnsemble",
+        "score-networks": "baselines.generative.score_networks:ScoreNetworks",
         "step-distillation": "baselines.generative.step_distillation:StepDistillation",
         "training-data": "baselines.generative.training_data:TrainingData",
     }

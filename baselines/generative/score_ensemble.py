@@ -3,7 +3,8 @@
     s(x, t) = rule(s_1(x, t), ..., s_M(x, t))
 
 ``score-ensemble`` is the mean, whose denoising loss is at most the members' mean loss (Jensen); it is the reference of
-generative suites.  ``aggregate`` uses any other rule of :mod:`~dbn_core.generative.aggregate`, or other steps.
+generative suites.  ``aggregate`` uses any other rule of :mod:`~dbn_core.generative.aggregate`, or other steps.  Its
+``noise`` disturbs the scores on purpose, to see how samples get worse as the pointwise loss grows.
 """
 
 from __future__ import annotations
@@ -51,10 +52,15 @@ class _Pool(Method):
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """A sampler of the members' common score."""
-        from dbn_core.generative.diffusion.members import SamplingPredictor
+        import torch
+
+        from dbn_core.generative.diffusion.members import Disturbed, SamplingPredictor
 
         config: Any = self.config
         members = [context.members[position] for position in range(size)]
+        if eta := getattr(config, "noise", 0.0):
+            shape, draws = (context.data.channels, *context.data.image_size), context.generator("noise")
+            members = [Disturbed(member, eta, torch.randn(shape, generator=draws)) for member in members]
         return SamplingPredictor(members, config.steps, config.sampler, getattr(config, "rule", "arithmetic"))
 
 
@@ -77,4 +83,6 @@ class Aggregate(_Pool):
     version = 2  # the likelihood of `moe` is the mixture's, and what pools ends has no loss of a score
 
     class Config(RuleConfig):
-        """See :class:`RuleConfig`."""
+        """See :class:`RuleConfig`; with noise."""
+
+        noise: float = Field(0.0, ge=0, description="size of a fixed error of each score, relative to the score")

@@ -1,6 +1,7 @@
 """Score networks that each learn a part of the data: members that complement each other.  arXiv 2601.11444, section 3.
 
-Expert m learns only the classes k with k mod M = m.  The score of the whole is then a mixture's,
+The classes form M groups, k mod M.  Expert m learns group m alone, or with ``overlap`` all groups but that one.  The
+score of the whole is then a mixture's,
 
     s(x, t) = sum_m r_m(x) s_m(x, t),  r_m the share of expert m in the density at x,
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @register("experts")
 class Experts(Method):
-    """M score networks, each trained on its own share of the classes, under any rule."""
+    """M score networks, each trained on its own share of the classes or on all others, under any rule."""
 
     task = "generation"
     title = "Experts"
@@ -42,6 +43,7 @@ class Experts(Method):
 
         rule: RuleSpec = "moe"
         epochs: int | None = Field(None, ge=1, description="default: the members' own")
+        overlap: bool = Field(False, description="each expert learns all classes but its share, not its share alone")
 
     def check_size(self, size: int) -> None:
         """Two experts or more."""
@@ -50,7 +52,7 @@ class Experts(Method):
 
     def parts(self, size: int) -> list[Part]:
         """One for each expert, for every rule."""
-        settings = {"experts": size, **self.config.key(include={"epochs"})}
+        settings = {"experts": size, **self.config.key(include={"epochs", "overlap"})}
         return [Part(f"expert-{m + 1}", settings={**settings, "expert": m}) for m in range(size)]
 
     def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
@@ -68,7 +70,8 @@ class Experts(Method):
         recipe = context.recipe.replace(epochs=self.config.epochs or context.recipe.epochs)
         step = context.task.member_step(network, recipe, draws)
         data, flip = context.data, context.data.flip if recipe.flip is None else recipe.flip
-        own = (data.train.labels % part.settings["experts"] == part.settings["expert"]).nonzero()[:, 0]
+        share = data.train.labels % part.settings["experts"] == part.settings["expert"]
+        own = (~share if self.config.overlap else share).nonzero()[:, 0]
         if not len(own):
             raise SpecError(f"{context.run_name}: it has no class: set the size to at most the number of classes.")
 

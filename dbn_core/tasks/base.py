@@ -111,6 +111,7 @@ class Task(KeyedOptions, ABC):
 
     Attributes:
         name: set by the decorator.
+        version: raise it when what :meth:`predict` stores changes, so that keys change.
         scores: the table of all scores, in the order of columns; the lists below name some of them.
         headline: the score that ranks methods.
         tested_scores: those whose paired differences are tested and listed, in that order.
@@ -129,6 +130,7 @@ class Task(KeyedOptions, ABC):
     """
 
     name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
     scores: ClassVar[Mapping[str, Score]] = {}
     headline: ClassVar[str] = ""
     tested_scores: ClassVar[tuple[str, ...]] = ()
@@ -159,8 +161,9 @@ class Task(KeyedOptions, ABC):
         return (cls.__doc__ or "").strip().split("\n")[0]
 
     def key(self, include: Collection[str] | None = None, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """The name, and the options that differ from their defaults."""
-        return {"name": self.name, **super().key(include, exclude)}
+        """The name, and the version and options that differ from their defaults."""
+        version = {"version": self.version} if self.version > 1 else {}
+        return {"name": self.name, **version, **super().key(include, exclude)}
 
     def definition(self) -> dict[str, Any]:
         """The name and all options, as a suite file may write them."""

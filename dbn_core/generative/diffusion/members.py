@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from dbn_core.generative.aggregate import parse_rule
-from dbn_core.generative.diffusion.process import Prediction, ScoreModel
+from dbn_core.generative.diffusion.process import Prediction, ScoreModel, append_dims
 from dbn_core.generative.diffusion.samplers import Callback, Ensemble, sample_diffusion
 from dbn_core.generative.diffusion.schedules import VP
 
@@ -57,6 +57,30 @@ class Member(ScoreModel):
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """The inverse of :meth:`encode`."""
         return z * self.std + self.mean
+
+
+class Disturbed(Member):
+    """A member whose score has an error of known size: ``s + eta ||s|| z / ||z||``, norms of one example.
+
+    Where s is the true score, this adds ``sigma^2 eta^2 ||s||^2`` to the denoising loss.
+
+    Args:
+        eta: size of the error relative to the score.
+        z: its direction [C, H, W], the same at every state and time.
+    """
+
+    direction: torch.Tensor
+
+    def __init__(self, member: Member, eta: float, z: torch.Tensor) -> None:
+        mean, std = member.mean.flatten().tolist(), member.std.flatten().tolist()
+        super().__init__(member.network, member.schedule, member.prediction, mean, std)
+        self.member, self.eta = member, eta
+        self.register_buffer("direction", z / z.norm())
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor | None = None) -> torch.Tensor:
+        """The disturbed score at x [B, C, H, W] and t [B]."""
+        score = self.member(x, t)
+        return score + append_dims(self.eta * score.flatten(1).norm(dim=1), x) * self.direction
 
 
 class SamplingPredictor(nn.Module):

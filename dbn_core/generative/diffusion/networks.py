@@ -81,11 +81,14 @@ class ScoreMLP(nn.Module):
         width: units of a layer.
         depth: residual blocks.
         dropout: rate in front of each block's second layer.
+        output_init: see :class:`~dbn_core.generative.diffusion.spec.ScoreSpec`.
     """
 
-    def __init__(self, channels: int = 2, width: int = 96, depth: int = 3, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int = 2, width: int = 96, depth: int = 3, dropout: float = 0.0, output_init: float = 0.0
+    ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.output_init = channels, output_init
         self.level = LevelEmbedding(32, width)
         self.stem = nn.Linear(channels, width)
         self.blocks = nn.ModuleList(
@@ -96,7 +99,7 @@ class ScoreMLP(nn.Module):
         self.out = nn.Linear(width, channels)
 
     def reset(self, generator: torch.Generator) -> None:
-        """He normal, and a last layer of zeros."""
+        """He normal; the last layer as ``output_init`` says."""
         _initialise(self, generator)
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
@@ -156,11 +159,14 @@ class ScoreUNet(nn.Module):
         width: channels at full resolution, a multiple of 8; twice as many at half, and so on.
         dropout: rate in each block.
         resolutions: 2 or more.
+        output_init: see :class:`~dbn_core.generative.diffusion.spec.ScoreSpec`.
     """
 
-    def __init__(self, channels: int = 1, width: int = 32, dropout: float = 0.0, resolutions: int = 2) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 32, dropout: float = 0.0, resolutions: int = 2, output_init: float = 0.0
+    ) -> None:
         super().__init__()
-        self.channels = channels
+        self.channels, self.output_init = channels, output_init
         self.level = LevelEmbedding(32, 2 * width)
         self.stem = nn.Conv2d(channels, width, 3, padding=1)
         self.down = ResidualBlock(width, width, 2 * width, dropout)
@@ -172,7 +178,7 @@ class ScoreUNet(nn.Module):
         self.out = nn.Conv2d(width, channels, 3, padding=1)
 
     def reset(self, generator: torch.Generator) -> None:
-        """He normal, and a last layer of zeros."""
+        """He normal; the last layer as ``output_init`` says."""
         _initialise(self, generator)
 
     def forward(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
@@ -187,4 +193,7 @@ class ScoreUNet(nn.Module):
 def _initialise(network: ScoreMLP | ScoreUNet, generator: torch.Generator) -> None:
     for child in network.children():
         initialise_(child, generator)
-    nn.init.zeros_(network.out.weight)
+    if network.output_init:  # as "variance scaling" over the mean of fan-in and fan-out in Song et al.'s code
+        nn.init.xavier_uniform_(network.out.weight, math.sqrt(network.output_init), generator)
+    else:
+        nn.init.zeros_(network.out.weight)

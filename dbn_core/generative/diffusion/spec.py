@@ -19,6 +19,8 @@ class ScoreSpec(NetworkOptions):
         dropout: rate inside the blocks.
         resolutions: of the ``unet``, each half as fine as the one before, with twice the channels; height and width
             are multiples of 2^(resolutions - 1).
+        output_init: variance of the last layer's initial weights, relative to that of Glorot and Bengio (2010); with 0,
+            all networks start as the same function.
     """
 
     name: Literal["mlp", "unet"] = "mlp"
@@ -26,6 +28,7 @@ class ScoreSpec(NetworkOptions):
     depth: int = Field(3, ge=1, le=100)
     dropout: float = Field(0.0, ge=0, lt=1)
     resolutions: int = Field(2, ge=2, le=8)
+    output_init: float = Field(0.0, ge=0, le=100)
 
     @property
     def label(self) -> str:

@@ -35,15 +35,21 @@ class Generation(Task):
         prediction: what networks predict; distillation of steps needs ``x`` or ``v``.
         samples: number of samples of each method and repetition.
         draws: of time and noise for each test example, in errors of scores.
-        likelihood_steps: of the probability-flow ODE; 0: no likelihood.  A step takes four backward passes for each
-            dimension of the data, so it is meant for points.
+        likelihood_steps: of the probability-flow ODE; 0: no likelihood.
+        probes: random signs with which the divergence in likelihoods is estimated, each a backward pass, four times a
+            step; 0: it is exact, at a backward pass for each dimension of the data.
+        likelihood_examples: test examples, drawn at random, whose likelihood is computed; 0: all.
         extractors: number of classifiers whose features compare images; 0 for other data.
     """
+
+    version: ClassVar[int] = 2  # diversity; times and noise are the same for rules that draw members
 
     prediction: Literal["noise", "x", "v"] = "v"
     samples: int = Field(1000, ge=2, le=1_000_000)
     draws: int = Field(4, ge=1, le=1000)
     likelihood_steps: int = Field(0, ge=0, le=10_000)
+    probes: int = Field(0, ge=0, le=1000)
+    likelihood_examples: int = Field(0, ge=0)
     extractors: int = Field(0, ge=0, le=20)
 
     scores: ClassVar[Mapping[str, Score]] = {
@@ -52,11 +58,20 @@ class Generation(Task):
             meaning="denoising score-matching loss on test examples, per coordinate: mean squared error of the noise. "
             "Most of it is noise that no network can predict.",
         ),
+        "diversity": Score(
+            "diversity",
+            None,
+            meaning="mean squared distance of the members' sigma times score from their mean, per coordinate: what the "
+            "DSM loss of the mean of scores is below the mean DSM loss of the members, exactly.",
+        ),
         "score_error": Score(
             "score error", meaning="squared distance of sigma times the score from the true one, per coordinate."
         ),
         "nll": Score(
-            "NLL", meaning="negative log-likelihood of test examples by the probability-flow ODE, nats per coordinate."
+            "NLL",
+            meaning="negative log-likelihood of test examples by the probability-flow ODE, nats per coordinate. Images "
+            "are dequantised: uniform noise as wide as a grey level is added, and the number bounds the negative "
+            "log-probability of the levels; divided by ln 2 it is in bits per dimension.",
         ),
         "energy": Score(
             "energy distance",
@@ -104,14 +119,15 @@ class Generation(Task):
 
         network: nn.Module
         if spec.name == "mlp":
-            network = ScoreMLP(channels * image_size[0] * image_size[1], spec.width, spec.depth, spec.dropout)
+            pixels = image_size[0] * image_size[1]
+            network = ScoreMLP(channels * pixels, spec.width, spec.depth, spec.dropout, spec.output_init)
         else:
             if any(side % 2 ** (spec.resolutions - 1) for side in image_size):
                 raise SpecError(
                     f"A U-Net of {spec.resolutions} resolutions halves images {spec.resolutions - 1} times, which does "
                     f"not fit {image_size[0]} x {image_size[1]} pixels: set [network] resolutions lower."
                 )
-            network = ScoreUNet(channels, spec.width, spec.dropout, spec.resolutions)
+            network = ScoreUNet(channels, spec.width, spec.dropout, spec.resolutions, spec.output_init)
         return Member(network, VP(), self.prediction, mean, std)
 
     def member_step(self, network: Any, recipe: Recipe, generator: torch.Generator) -> Callable[[Batch], torch.Tensor]:
@@ -146,7 +162,7 @@ class Generation(Task):
             )
         found = {"nfe": torch.tensor([float(getattr(predictor, "evaluations", 0))])}
         if hasattr(predictor, "field"):
-            found |= self._errors(predictor, to_float(data.test.images).to(device), data, generator)
+            found |= self._pointwise(predictor, to_float(data.test.images).to(device), data, generator)
         if hasattr(predictor, "trajectories") and data.image_size == (1, 1):
             with seeded(device, purpose="paths", seed=generator.initial_seed()):
                 found["paths"] = predictor.trajectories(start[: _STORED["paths"]].to(device)).cpu().contiguous()
@@ -193,42 +209,28 @@ class Generation(Task):
             found["modes"] = (shares - data.truth.weights).abs().sum()[None] / 2
         return found
 
-    def _errors(
+    def _pointwise(
         self, predictor: Any, x: torch.Tensor, data: Dataset, generator: torch.Generator
     ) -> dict[str, torch.Tensor]:
-        """Errors of the score at noised test examples [N, C, H, W], in batches; empty for a rule that pools ends."""
+        """Errors of the score at noised test examples [N, C, H, W], and their likelihood, where the rule has them."""
         import torch
 
-        from dbn_core.generative.diffusion.likelihood import log_likelihood
-        from dbn_core.generative.diffusion.loss import draw_times
-        from dbn_core.generative.diffusion.process import add_noise, append_dims, randn_like
+        from dbn_core.generative.diffusion.pointwise import dequantised, nats_per_coordinate, score_errors
+        from dbn_core.rng import generator as named
 
-        if predictor.rule.pools == "ends":
+        rule, seed = predictor.rule, generator.initial_seed()
+        if rule.pools == "ends":
             return {}
-        member, schedule = predictor.first, predictor.first.schedule
-        z = member.encode(x)
-        size = max(1, _VALUES // z[0].numel())
-        batches = z.split(size)
-        fields = [predictor.field(len(batch), generator) for batch in batches]
-        dsm, error = [], []
-        with torch.no_grad():
-            for draw in range(self.draws):
-                t, noise = draw_times(schedule, len(z), generator).to(z.device), randn_like(z, generator)
-                z_t = add_noise(schedule, z, t, noise)
-                sigma = append_dims(schedule.sigma(t), z)
-                parts = zip(fields, z_t.split(size), t.split(size), strict=True)
-                score = torch.cat([field(z_part, t_part, draw) for field, z_part, t_part in parts])
-                dsm.append((sigma * score + noise).square().flatten(1).mean(1))
-                if data.truth is not None:
-                    true = data.truth.score(schedule)(z_t.flatten(1), t).reshape(z.shape)
-                    error.append((sigma * (score - true)).square().flatten(1).mean(1))
-        found = {"dsm": torch.stack(dsm).mean(0).cpu()}
-        if error:
-            found["score_error"] = torch.stack(error).mean(0).cpu()
-        if self.likelihood_steps and predictor.rule.draws != "step":
-            steps, pairs = self.likelihood_steps, zip(fields, batches, strict=True)
-            log_p = torch.cat([log_likelihood(field, schedule, batch, steps).cpu() for field, batch in pairs])
-            found["nll"] = -log_p / z[0].numel()
+        truth = None if data.truth is None else data.truth.score(predictor.first.schedule)
+        size = max(1, _VALUES // x[0].numel())
+        found = score_errors(predictor, x, truth, self.draws, size, generator, named(purpose="rule", seed=seed))
+        if self.likelihood_steps and rule.draws != "step":
+            draws, level = named(purpose="likelihood", seed=seed), None
+            if self.likelihood_examples:
+                x = x[torch.randperm(len(x), generator=draws)[: self.likelihood_examples].to(x.device)]
+            if _are_images(data):
+                x, level = dequantised(x, len(data.train.images.unique()), draws)
+            found["nll"] = nats_per_coordinate(predictor, x, self.likelihood_steps, self.probes, size, draws, level)
         return found
 
     def score(self, arrays: Mapping[str, Array], terms: int | None = None) -> Scores:
@@ -240,6 +242,10 @@ class Generation(Task):
         flat = [array[:_ENERGY].reshape(min(len(array), _ENERGY), -1) / scale for array in (samples, test)]
         split = {name: float(arrays[name].mean()) for name in ("fd", "kd", "modes", "nfe") if name in arrays}
         split["energy"] = energy_distance(*flat)
+        names = [name for name in ("dsm", "diversity", "score_error", "nll") if name in arrays]
+        examples = {name: arrays[name].astype(float) for name in names}
+        if len(examples.get("nll", test)) < len(test):  # of some test examples
+            split["nll"] = float(examples.pop("nll").mean())
         drawn = {}
         if samples.shape[1:] == (2, 1, 1):
             count = _STORED["points"]
@@ -252,7 +258,7 @@ class Generation(Task):
             drawn = {"images": pair[0], "data:images": pair[1]}
         return Scores(
             ids=arrays.get("test_ids"),
-            examples={name: arrays[name].astype(float) for name in ("dsm", "score_error", "nll") if name in arrays},
+            examples=examples,
             split=split,
             samples={name: array.astype("float32") for name, array in drawn.items()},
         )

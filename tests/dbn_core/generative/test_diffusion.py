@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dbn_core.errors import SpecError
-from dbn_core.generative.diffusion.likelihood import log_likelihood
+from dbn_core.generative.diffusion.likelihood import log_likelihood, rademacher
 from dbn_core.generative.diffusion.loss import draw_times, dsm_loss, training_loss
 from dbn_core.generative.diffusion.mixture import GaussianMixture, ring
 from dbn_core.generative.diffusion.networks import ScoreMLP, ScoreUNet, fixed_dropout
@@ -253,6 +253,25 @@ def test_the_likelihood_of_a_normal_law_with_further_axes():
     torch.testing.assert_close(log_likelihood(law, VP(), x, steps=30), expected, rtol=0, atol=0.01)
 
 
+def test_hutchinsons_estimate_over_all_signs_is_the_exact_divergence():
+    truth, x = skewed, torch.randn(6, 2, generator=generator(seed=3), dtype=torch.float64)
+    signs = torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]], dtype=torch.float64)
+    exact = log_likelihood(truth.score(VP()), VP(), x, steps=10)
+    estimate = log_likelihood(truth.score(VP()), VP(), x, 10, signs[:, None].expand(4, 6, 2))
+    torch.testing.assert_close(estimate, exact)
+
+
+def test_one_probe_for_each_image_estimates_without_bias():
+    network, probed = ScoreUNet(1, width=8, output_init=1.0), generator(seed=5)
+    network.reset(generator(seed=4))
+    model, x = ScoreModel(network, VP()), torch.randn(1, 1, 4, 4, generator=generator(seed=6)).expand(400, -1, -1, -1)
+    exact = log_likelihood(model, VP(), x[:1], steps=2)
+    one = log_likelihood(model, VP(), x, 2, rademacher(1, x, probed))
+    error = (one.mean() - exact[0]).abs() / one.std() * len(x) ** 0.5
+    assert one.std() > 0
+    assert float(error) < 4  # standard errors
+
+
 def test_following_one_expert_a_trajectory_has_the_likelihood_of_the_mixture():
     """Two exact experts that know a half of the modes each: together they are the truth."""
     truth = ring(modes=8)
@@ -310,6 +329,15 @@ def test_networks_tell_levels_apart_and_start_at_zero(network_and_x):
     assert (low - high).abs().max().item() > 1e-3
     network.reset(generator(seed=9))
     assert network(x, torch.zeros(4)).abs().max().item() == 0
+
+
+def test_the_last_layer_starts_with_the_variance_that_it_is_given():
+    for scale in (0.25, 1.0):
+        network = ScoreMLP(400, width=600, depth=1, output_init=scale)
+        network.reset(generator(seed=1))
+        weight = network.out.weight.detach()
+        assert float(weight.var()) == pytest.approx(scale * 2 / (400 + 600), rel=0.02)
+        assert float(weight.abs().max()) <= (3 * scale * 2 / 1000) ** 0.5
 
 
 @pytest.mark.parametrize(("resolutions", "million"), [(2, 0.65), (3, 2.73), (4, 10.86)])

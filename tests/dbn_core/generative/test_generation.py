@@ -71,6 +71,16 @@ label = "Experts, mean"
 sizes = [2]
 options = { rule = "arithmetic", steps = 4 }
 [[methods]]
+use = "score-networks"
+label = "Large initial output"
+sizes = [2]
+options = { output_init = 1.0, epochs = 1, steps = 4 }
+[[methods]]
+use = "aggregate"
+label = "Noise"
+sizes = [1]
+options = { noise = 2.0, steps = 4 }
+[[methods]]
 use = "step-distillation"
 label = "Distilled"
 sizes = [1]
@@ -171,6 +181,9 @@ def test_a_suite_of_points_runs_from_end_to_end(points: tuple[Path, RunResult, O
     assert (summary["nfe_mean"] == 4 * cost).all()
     # Jensen: the mean of three has no larger a loss than the members, on the same noise, and here a smaller one.
     assert summary.loc[("SE", 3), "dsm_mean"] < summary.loc[("SE", 1), "dsm_mean"]
+    assert summary.loc[("Noise", 1), "dsm_mean"] > 2 * summary.loc[("SE", 1), "dsm_mean"]
+    diversity = summary["diversity_mean"]
+    assert diversity["Mixture of experts", 3] == diversity["SE", 3] < diversity["Large initial output", 2]
     assert (tmp_path / "reports" / "mixture2d" / "figures" / "paths.png").is_file()
     page = (tmp_path / "reports" / "mixture2d" / "report.md").read_text()
     assert "denoising score-matching loss" in page
@@ -351,7 +364,8 @@ def test_what_is_counted_is_shown_whole_and_what_is_estimated_with_its_interval(
         assert "±" in row[loss].text or row[loss].text == "–"
 
 
-def test_experts_see_their_own_classes_augmented_as_the_recipe_says() -> None:
+@pytest.mark.parametrize(("name", "remainders"), [("experts", {1}), ("experts[overlap=true]", {0, 2})])
+def test_experts_see_their_own_classes_augmented_as_the_recipe_says(name: str, remainders: set[int]) -> None:
     white = Split(torch.full((40, 1, 8, 8), 255, dtype=torch.uint8), torch.arange(40) % 4)
     seen: list[Batch] = []
     context = SimpleNamespace(
@@ -364,10 +378,10 @@ def test_experts_see_their_own_classes_augmented_as_the_recipe_says() -> None:
         train=lambda network, step, recipe, step_generator: step(range(16)),
         run_name="an expert",
     )
-    method = parse_method("experts")
-    method.fit(method.parts(2)[1], context)
+    method = parse_method(name)
+    method.fit(method.parts(3)[1], context)
     [batch] = seen
-    assert (batch.labels % 2 == 1).all()
+    assert set((batch.labels % 3).tolist()) == remainders
     assert len(batch) == 16
     assert batch.images.min() == 0  # the margins of crops
     assert batch.images.max() == 1
