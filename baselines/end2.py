@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
-from dbn_core.methods.student import StudentOptions
+from dbn_core.methods.student import StartOptions
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class EnsembleDistributionDistillation(Method):
     title = "END²"
     reference = "Ryabinin et al., 2021, arXiv 2105.06987; configuration of arXiv 2404.15814"
 
-    class Config(StudentOptions):
+    class Config(StartOptions):
         """The DBN paper's settings."""
 
         tau: float = Field(2.0, gt=0, description="temperature of concentrations and of teachers")
@@ -47,6 +47,8 @@ class EnsembleDistributionDistillation(Method):
         from dbn_core.distillation import end2_loss
 
         student = context.new_network()
+        if self.config.start == "source":
+            student.load_state_dict(context.members[0].state_dict())
 
         def step(batch: Batch) -> torch.Tensor:
             return self.config.weight * end2_loss(student(batch.images), context.teach(batch), self.config.tau)

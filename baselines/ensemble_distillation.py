@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pydantic import Field, model_validator
 
 from dbn_core.errors import SpecError
 from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
-from dbn_core.methods.student import StudentOptions
+from dbn_core.methods.student import StartOptions
 
 if TYPE_CHECKING:
     import torch
@@ -30,28 +30,18 @@ class EnsembleDistillation(Method):
     title = "ED"
     reference = "Hinton et al., 2015, arXiv 1503.02531; configuration of arXiv 2404.15814"
 
-    class Config(StudentOptions):
+    class Config(StartOptions):
         """The DBN paper's settings."""
 
         tau: float = Field(4.0, gt=0, description="distillation temperature")
         alpha: float = Field(1.0, ge=0, le=1, description="weight of the teachers; the rest goes to the labels")
         width: float = Field(1.0, gt=0, description="multiplier of the student's channels")
-        start: Literal["random", "source"] = Field(
-            "random", description="weights to begin with: fresh ones, or the source's"
-        )
-
         teachers_per_image: int | None = Field(
             None, ge=1, description="members that teach each image of a batch, drawn anew; default: all"
         )
         mirrored_teachers: bool = Field(
             False, description="each answer is on the image or on its mirror image; needs teachers_per_image"
         )
-
-        @model_validator(mode="after")
-        def _starts_as_wide_as_the_source(self) -> EnsembleDistillation.Config:
-            if self.start == "source" and self.width != 1:
-                raise ValueError("a student that starts as the source has its widths: drop width or start")
-            return self
 
         @model_validator(mode="after")
         def _draws_teachers_that_are_mirrored(self) -> EnsembleDistillation.Config:

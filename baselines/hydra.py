@@ -9,7 +9,7 @@ The paper first trains one head on the mean prediction and copies it M times; he
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -17,7 +17,7 @@ from pydantic import Field
 from dbn_core.errors import SpecError
 from dbn_core.methods.method import Method, Part
 from dbn_core.methods.registry import register
-from dbn_core.methods.student import StudentOptions
+from dbn_core.methods.student import StartOptions
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class Hydra(Method):
     title = "Hydra"
     reference = "Tran et al., 2020, arXiv 2001.04694"
 
-    class Config(StudentOptions):
+    class Config(StartOptions):
         """The options of ``ed``, and where the heads begin."""
 
         tau: float = Field(4.0, gt=0, description="distillation temperature")
@@ -55,6 +55,8 @@ class Hydra(Method):
                 f"{self.name}: '{network.label}' is no chain of blocks, so its heads are linear: remove split_at, or "
                 "use a ResNet."
             )
+        if not network.splits and self.config.start == "source":
+            raise SpecError(f"{self.name}: '{network.label}' has one head and not several: drop start.")
 
     def feature_nodes(self, network: NetworkOptions) -> tuple[str, ...]:
         """The last block of the body."""
@@ -71,7 +73,7 @@ class Hydra(Method):
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train body and heads, each head on its teacher's softened prediction."""
-        student = self.student(len(part.members), context)
+        student = self.student(len(part.members), context, self.source(context))
 
         def step(batch: Batch) -> torch.Tensor:
             return self.loss(student(batch.images), context.teach(batch))
@@ -108,7 +110,11 @@ class Hydra(Method):
             step_generator=generator,
         )
 
-    def student(self, size: int, context: Workspace) -> nn.Module:
+    def source(self, context: FitContext) -> Mapping[str, torch.Tensor] | None:
+        """The weights that body and heads begin with; None: fresh ones."""
+        return context.members[0].state_dict() if self.config.start == "source" else None
+
+    def student(self, size: int, context: Workspace, start: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
         """A network, which has the first head itself, and heads of others on its features.
 
         Where networks are no chains of blocks, it is one network of as many logits as all heads have.
@@ -120,6 +126,8 @@ class Hydra(Method):
             return context.initialise(LinearHeads(context.bare_network(classes=heads * context.classes), heads))
         purposes = ["init", *(f"head-{index}" for index in range(1, heads))]
         networks = [context.new_network(purpose, context.spec.scaled(config.width)) for purpose in purposes]
+        for network in networks if start else ():
+            network.load_state_dict(start)
         return FeatureMixture(
             networks[0], config.split_at, [network.split(config.split_at)[1] for network in networks[1:]]
         )

@@ -13,14 +13,14 @@ What the teachers need is trained once, for this method and for their own entry 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from dbn_core.errors import SpecError
 from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import canonical, parse_method, register
-from dbn_core.methods.student import StudentOptions
+from dbn_core.methods.student import StartOptions
 
 if TYPE_CHECKING:
     import torch
@@ -42,15 +42,12 @@ class MethodDistillation(Method):
     title = "Distilled"
     reference = "Hinton et al., 2015, arXiv 1503.02531, with other teachers"
 
-    class Config(StudentOptions):
+    class Config(StartOptions):
         """The teacher, and the options of ``ed``."""
 
         teacher: str = Field("cycles", description="spec of the method whose prediction is learned")
         tau: float = Field(4.0, gt=0, description="distillation temperature")
         alpha: float = Field(1.0, ge=0, le=1, description="weight of the teachers; the rest goes to the labels")
-        start: Literal["random", "source"] = Field(
-            "random", description="weights to begin with: fresh ones, or the source's"
-        )
 
         @field_validator("teacher")
         @classmethod

@@ -63,7 +63,7 @@ class PerturbedDistillation(Hydra):
         from dbn_core.data.perturbation import diversified
 
         config, generator = self.config, context.generator("train")
-        student = self.student(len(part.members), context)
+        student = self.student(len(part.members), context, self.source(context))
 
         def step(batch: Batch) -> torch.Tensor:
             teacher = int(torch.randint(len(context.members), (), generator=generator))

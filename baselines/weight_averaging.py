@@ -14,7 +14,7 @@ from pydantic import Field
 
 from dbn_core.errors import SpecError
 from dbn_core.methods import method
-from dbn_core.methods.method import Method, Part
+from dbn_core.methods.method import Method, Part, TrainingCost
 from dbn_core.methods.registry import register
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext, PredictContext
+    from dbn_core.train.recipe import Recipe
 
 
 class WalkOptions(method.Config):
@@ -57,6 +58,10 @@ class StochasticWeightAveraging(Method):
     def parts(self, size: int) -> list[Part]:
         """All networks, which serve every size."""
         return [Part("networks", members=(0,))]
+
+    def training_cost(self, part: Part, recipe: Recipe, student_epochs: int) -> TrainingCost:
+        """The walk; nobody teaches."""
+        return TrainingCost(self.config.epochs, recipe.batch_size)
 
     def fit(self, part: Part, context: FitContext) -> nn.Module:
         """Train at a constant rate, collect weights, and draw."""

@@ -6,9 +6,9 @@ its teachers see the very images that it sees (Beyer et al., 2022, arXiv 2106.05
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dbn_core.methods.method import Config
 
@@ -48,3 +48,17 @@ class StudentOptions(ImageOptions):
         """Arguments for :meth:`FitContext.student_recipe`."""
         names = {"mixup", "lr_scale", "batch_size", "weight_decay", "epochs"}
         return self.model_dump(include=names) | self.augmentation()
+
+
+class StartOptions(StudentOptions):
+    """A student that may begin with the source's weights."""
+
+    start: Literal["random", "source"] = Field(
+        "random", description="weights to begin with: fresh ones, or the source's"
+    )
+
+    @model_validator(mode="after")
+    def _starts_as_wide_as_the_source(self) -> StartOptions:
+        if self.start == "source" and getattr(self, "width", 1) != 1:
+            raise ValueError("a student that starts as the source has its widths: drop width or start")
+        return self

@@ -15,13 +15,15 @@ from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import Plan, build_plan
 from dbn_core.data.perturbation import diversified
 from dbn_core.distillation import ed_loss
-from dbn_core.methods.registry import methods, parse_method
+from dbn_core.errors import SpecError
+from dbn_core.methods.context import FitContext
+from dbn_core.methods.registry import canonical, methods, parse_method
 from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
 from tests.benchmarks.suite.test_keys import FACTS
-from tests.support.fitting import RECIPE_PLAIN, context, data, fit, fresh, images, predictor
+from tests.support.fitting import RECIPE_PLAIN, context, data, fit, fresh, images, predictor, trained
 
 seeds = st.integers(0, 2**32)
 
@@ -247,3 +249,15 @@ def test_a_bridge_nears_its_teacher() -> None:
     target = loud(1, "frn")(x).log_softmax(-1)
     gap = [float((target.exp() * (target - term)).sum(-1).mean()) for term in (source, bridge)]
     assert gap[1] < 0.5 * gap[0]
+
+
+@pytest.mark.parametrize(("method", "heads"), [("ed", 1), ("end2", 1), ("hydra[split_at=block2]", 2), ("distil", 1)])
+def test_a_student_may_begin_as_the_source(method: str, heads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, source = canonical(parse_method(method, {"start": "source"})), trained(0, "frn")
+    trained(1, "frn")
+    monkeypatch.setattr(FitContext, "train", lambda *given, **named: None)
+    terms = predictor(spec, 2, fit(spec, 2))(images())
+    expected = source(images()).log_softmax(-1).expand(heads, -1, -1)
+    torch.testing.assert_close(terms, expected)
+    with pytest.raises(SpecError, match="drop width or start"):
+        parse_method("hydra[start=source,width=0.5]")

@@ -17,7 +17,9 @@ from benchmarks.work import estimate
 from benchmarks.work.estimate import Work, announce, node_work, seconds_per_pass, total_work
 from benchmarks.work.schedule import Event, missing_nodes
 from dbn_core.errors import PluginError
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets.resnet import Classifier
+from dbn_core.train.recipe import Recipe
 from tests.support import tiny
 
 TINY = tiny.HEAD.replace("[recipe]\nepochs = 1", "[recipe]\nepochs = 2").replace("members = 2", "members = 3")
@@ -264,3 +266,13 @@ def test_timing_stays_within_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
     seconds_per_pass(chosen, chosen.recipe, DIGITS, "cpu", 1)
     assert sizes == [2], "one step"
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize(
+    ("spec", "epochs"), [("cycles[cycles=3,cycle_epochs=4]", 12), ("swa[epochs=7]", 7), ("swag[epochs=7]", 7)]
+)
+def test_networks_of_one_training_cost_its_epochs_and_no_teacher(spec: str, epochs: int) -> None:
+    method = parse_method(spec)
+    for owner in (method, parse_method(f"distil[teacher={spec}]")):
+        cost = owner.training_cost(method.parts(1)[0], Recipe(epochs=99, batch_size=8), 50)
+        assert (cost.epochs, cost.teachers) == (epochs, 0)
