@@ -96,14 +96,15 @@ def _by_class(folder: Path, classes: tuple[str, ...]) -> _Examples:
     for class_folder in _folders(folder):
         if class_folder.name not in labels:
             raise DataError(f"{class_folder} is not a class of the train folder: rename or remove it.")
-        files = sorted(path for path in class_folder.rglob("*") if _is_image(path))
+        files = sorted(path for path in class_folder.rglob("*") if is_image(path))
         if not files:
             raise DataError(f"{class_folder} holds no images: add some or remove the folder.")
         examples += [(path, labels[class_folder.name]) for path in files]
     return examples
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether the name of a file is that of an image."""
     # File managers leave files whose names start with a dot and have the extensions of images.
     return path.suffix.lower() in _EXTENSIONS and not path.name.startswith(".")
 

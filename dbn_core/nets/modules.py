@@ -8,20 +8,23 @@ need: normalisation, resizing, seeded weights, weights from a file, and features
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean, reason
+from dbn_core.errors import DataError, PluginError, SpecError, did_you_mean, reason, shown
 from dbn_core.nets.network import HookTap, Network
 from dbn_core.nets.plugins import NETWORKS
 from dbn_core.nets.precision import full_precision
 from dbn_core.nets.resnet import Normalise
 from dbn_core.nets.spec import ModuleSpec
-from dbn_core.nets.weights import read_weights
+from dbn_core.nets.weights import load_weights, read_weights
 from dbn_core.rng import seeded
 
 
@@ -110,6 +113,43 @@ class ModuleNetwork(Network):
         features._modules = {**self._modules, "body": _without(self.body, path)}
         features.classes = linears[path].in_features
         return features, linears[path]
+
+
+def module_from_file(source: str, weights: Path | None = None, **options: Any) -> nn.Module:
+    """A module that a Python file builds, with weights from a file, in evaluation mode.  The file's code is run.
+
+    Args:
+        source: ``FILE.py:NAME``, where NAME is a class or function of the file that gives a torch module.
+        weights: see :func:`~dbn_core.nets.weights.load_weights`; None: as it is built.
+        options: for NAME.
+
+    Raises:
+        SpecError: the source has another form, or its file no such name.
+        PluginError: the file is missing or fails, or what NAME gives is no module.
+        DataError: the weights do not fit.
+    """
+    path, _, name = source.rpartition(":")
+    if not path.endswith(".py") or not name:
+        raise SpecError(f"The module {shown(source)} is malformed: write FILE.py:NAME of a class or function.")
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise PluginError(f"There is no file {path}: check the path of the module's code.")
+    spec = importlib.util.spec_from_file_location(f"dbn_module_{file.stem}", file)
+    assert spec is not None, "the name of the file ends in .py"
+    assert spec.loader is not None, "it is a file"
+    code = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = code  # where dataclasses look for their annotations
+    try:
+        spec.loader.exec_module(code)
+    except Exception as error:
+        raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {reason(error)}.") from error
+    if not callable(getattr(code, name, None)):
+        names = [known for known, value in vars(code).items() if callable(value) and value.__module__ == spec.name]
+        raise SpecError(f"{path} has no class or function '{name}'{did_you_mean(name, names)}.")
+    module = _made(source, lambda: getattr(code, name)(**options))
+    if weights is not None:
+        load_weights(module, weights)
+    return module.eval()
 
 
 def _alike(given: torch.Tensor, own: torch.Tensor) -> bool:

@@ -161,7 +161,7 @@ class Generation(Task):
                 f"Method '{name}': its samples are not finite: check its training losses, or lower its learning rate."
             )
         found = {"nfe": torch.tensor([float(getattr(predictor, "evaluations", 0))])}
-        if hasattr(predictor, "field"):
+        if hasattr(predictor, "field") and _comparable(predictor.first, data, device):
             found |= self._pointwise(predictor, to_float(data.test.images).to(device), data, generator)
         if hasattr(predictor, "trajectories") and data.image_size == (1, 1):
             with seeded(device, purpose="paths", seed=generator.initial_seed()):
@@ -268,6 +268,18 @@ class Generation(Task):
         from dbn_core.generative.points import Mixture2dSource
 
         return ScoreSpec(width=8, depth=1), Mixture2dSource(train_count=48, test_count=24).load()
+
+
+def _comparable(member: Member, data: Dataset, device: torch.device) -> bool:
+    """Whether errors of its score are of noise as that of the suite's networks: the same units and schedule."""
+    import torch
+
+    from dbn_core.generative.diffusion.schedules import VP
+
+    mean, std = (torch.tensor(tuple(values), device=device).reshape(1, -1, 1, 1) for values in (data.mean, data.std))
+    ones = torch.ones(1, data.channels, 1, 1, device=device)
+    same = torch.allclose(member.decode(ones), mean + std) and torch.allclose(member.decode(-ones), mean - std)
+    return same and member.schedule == VP()
 
 
 def _are_images(data: Dataset) -> bool:

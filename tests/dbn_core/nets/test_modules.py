@@ -13,7 +13,7 @@ from dbn_core.errors import BenchError, PluginError, SpecError
 from dbn_core.measure.cost import measure_cost
 from dbn_core.nets import plugins
 from dbn_core.nets.init import initialise_
-from dbn_core.nets.modules import ModuleNetwork
+from dbn_core.nets.modules import ModuleNetwork, module_from_file
 from dbn_core.nets.network import HookTap, as_map
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.spec import ModuleSpec, NetworkSpec, classifier_spec
@@ -190,3 +190,34 @@ def test_checkpoint_formats(tmp_path: Path) -> None:
     for name, sentence in words.items():
         with pytest.raises(BenchError, match=sentence):
             load_weights(nn.Linear(3, 2), tmp_path / name)
+
+
+def test_a_module_of_a_file_is_built_and_gets_its_weights(tmp_path: Path) -> None:
+    code = tmp_path / "theirs.py"
+    code.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom torch import nn\n"
+        "@dataclass\nclass Size:\n    width: int\n"
+        "def build(width=2):\n    return nn.Linear(Size(width).width, 1)\n"
+        "def number():\n    return 3\n"
+    )
+    own = nn.Linear(4, 1)
+    torch.save({"state_dict": own.state_dict()}, tmp_path / "w.pt")
+    module = module_from_file(f"{code}:build", tmp_path / "w.pt", width=4)
+    assert torch.equal(module.weight, own.weight)
+    assert not module.training
+    (tmp_path / "broken.py").write_text("import nothing_of_this_name\n")
+    torch.save(own, tmp_path / "whole.pt")
+    for source, weights, said in (
+        ("theirs.py", None, "write FILE.py:NAME"),
+        (f"{code}:buidl", None, "did you mean 'build'"),
+        (f"{tmp_path / 'none.py'}:build", None, "There is no file"),
+        (f"{tmp_path / 'broken.py'}:build", None, "cannot be imported: ModuleNotFoundError"),
+        (f"{code}:number", None, "is int, no torch module"),
+        (f"{code}:build", tmp_path / "w.pt", "has shape"),
+        (f"{code}:build", tmp_path / "whole.pt", "holds Python objects"),
+        (f"{code}:build", tmp_path / "none.pt", "There is no weights file"),
+    ):
+        with pytest.raises(BenchError, match=said):
+            module_from_file(source, weights)
+    with pytest.raises(PluginError, match="cannot be built: TypeError"):
+        module_from_file(f"{code}:build", depth=3)
