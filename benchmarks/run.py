@@ -169,7 +169,8 @@ def _meta(
         "versions": versions(),
         "hardware": hardware(device),
         "latency": {k: v for k, v in latency.items() if k not in ("predictors", "recipe")}
-        | {"hardware": latency.get("recipe", {}).get("hardware", hardware(device))},
+        | {"hardware": hardware(device), "torch": versions().get("torch", "")}
+        | {name: value for name, value in latency.get("recipe", {}).items() if name in ("hardware", "torch")},
         "failures": failures,
         "seconds": outcome.seconds,
         "made": len(outcome.made),

@@ -64,6 +64,16 @@ def test_every_linked_file_exists_or_is_generated() -> None:
             assert link in made or (page.parent / link).exists(), (page.name, link)
 
 
+def test_the_site_has_the_script_of_the_leaderboard_and_fetches_nothing() -> None:
+    [name] = re.findall(r"^extra_javascript: \[(.*)\]$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    script = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert not re.search(r"https?:|import|fetch", script)
+    heads = re.findall(r"^\| Method .*", (ROOT / "reports/README.md").read_text(encoding="utf-8"), re.M)
+    [marks] = re.findall(r'includes\("([^"]+)"\)', script)
+    assert heads
+    assert all(marks in head for head in heads)
+
+
 def test_the_page_on_distillation_shows_what_new_writes() -> None:
     page = (ROOT / "docs" / "distil.md").read_text(encoding="utf-8")
     [shown] = tomllib.loads("\n".join(re.findall(r"^```toml\n(.*?)```", page, re.M | re.DOTALL)))["methods"]

@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.entries import FILE, NONE, LeaderboardEntry, load_entries
-from benchmarks.published import PublishedFigure, load_published
 from benchmarks.report.load import read_results
 from benchmarks.report.model import ENDS, Results
 from benchmarks.report.page.pages import environment
+from benchmarks.report.stated import CURVES, links, load_stated, number_text, paper_link
 from benchmarks.report.tables.formatting import MISSING, dee_text, escape_md, ratio_text
-from benchmarks.report.tables.published import PublishedLine, figure_text
 from dbn_core.errors import SpecError
 from dbn_core.methods.registry import METHODS, methods
 
 BEST = 10  # rows of a suite that are shown, besides deep ensembles and entries
 _ENSEMBLES = (1, 2, 4, 8)  # sizes of deep ensembles that are shown, besides the largest
-_CURVES = ("dee_cal", "dee_raw")
-_ARXIV = re.compile(r"\b(\d{4}\.\d{4,5})\b")
 
 
 @dataclass(frozen=True)
@@ -68,11 +65,11 @@ class BoardRow:
         label = f"*{escape_md(self.label)}*" if self.status in ("reference", "control") else escape_md(self.label)
         equivalents = [
             f"{self.size}" if self.status == "reference" else dee_text(*self.dee[curve], self.largest)
-            for curve in _CURVES
+            for curve in CURVES
         ]
-        costs = [ratio_text(self.flops), _number(self.training, 1)]
+        costs = [ratio_text(self.flops), number_text(self.training, 1)]
         costs = [cost if cost == MISSING else cost + star for cost in costs]
-        scores = [_number(100 * self.acc, 1), _number(self.nll, 3)]
+        scores = [number_text(100 * self.acc, 1), number_text(self.nll, 3)]
         return [label, str(self.size), str(self.n), *equivalents, *scores, *costs, self.status, self.sources]
 
 
@@ -138,7 +135,7 @@ def render_leaderboard(root: Path = Path("results")) -> str:
     reports = [(folder.name, _title(results), f"{folder.name}/report.md") for folder, results in suites.items()]
     text = template.render(
         boards=_boards(suites, root),
-        stated=[*_published(root / "published"), *_stated(root / "entries")],
+        stated=load_stated(root),
         reports=[*reports, ("claims", "Which claims of the papers hold?", "claims/claims.md")],
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
@@ -158,7 +155,7 @@ def _title(results: Results) -> str:
 
 def _board(folder: Path, results: Results, root: Path, entries: list[LeaderboardEntry]) -> Board:
     one = results.reference[results.reference["size"] == 1].iloc[0]
-    rows = [_own(row, results) for row in results.summary.to_dict("records")]
+    rows = [_own(row, results, folder.name) for row in results.summary.to_dict("records")]
     ranked = [entry for entry in entries if entry.status in ("scored", "reproduced")]
     disputed = [entry for entry in entries if entry.status == "disputed"]
     rows += [_entry(entry, one.to_dict(), results.max_size) for entry in ranked]
@@ -178,9 +175,9 @@ def _board(folder: Path, results: Results, root: Path, entries: list[Leaderboard
     )
 
 
-def _own(row: Mapping[Any, Any], results: Results) -> BoardRow:
+def _own(row: Mapping[Any, Any], results: Results, suite: str) -> BoardRow:
     status = "reference" if row["family"] == results.task.reference else "control" if row["control"] else "reproduced"
-    dee = {curve: _triple(row[f"{curve}{end}"] for end in ENDS) for curve in _CURVES}
+    dee = {curve: _triple(row[f"{curve}{end}"] for end in ENDS) for curve in CURVES}
     return BoardRow(
         label=row["label"],
         size=int(row["size"]),
@@ -192,7 +189,7 @@ def _own(row: Mapping[Any, Any], results: Results) -> BoardRow:
         flops=row["macs_rel"],
         training=row["train_member_equivalents"],
         status=status,
-        sources=_sources(row["family"]),
+        sources=links([("report", f"{suite}/report.md"), *_sources(row["family"])]),
         largest=results.max_size,
     )
 
@@ -210,14 +207,21 @@ def _entry(entry: LeaderboardEntry, one: Mapping[Any, Any], largest: int | None)
         label=entry.method,
         size=entry.size,
         n=entry.repetitions or 0,
-        dee={curve: figure(curve) for curve in _CURVES},
+        dee={curve: figure(curve) for curve in CURVES},
         acc=figure("acc")[0],
         nll=figure("nll")[0],
         cnll=figure("cnll")[0],
         flops=(entry.cost.macs or nan) / one["macs"],
         training=(entry.cost.train_passes or nan) / one["member_passes"],
         status=entry.status,
-        sources=_links([("entry", f"{folder}/{FILE}"), ("code", entry.code), _paper(entry.paper)]),
+        sources=links(
+            [
+                ("report", f"{entry.suite}/report.md"),
+                ("entry", f"{folder}/{FILE}"),
+                ("code", entry.code),
+                paper_link(entry.paper),
+            ]
+        ),
         entry=True,
         largest=largest,
     )
@@ -229,71 +233,13 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 @cache
-def _sources(family: str) -> str:
-    """Links to the code of a built-in method and to its paper."""
+def _sources(family: str) -> tuple[tuple[str, str], ...]:
+    """The code of a built-in method and its paper: names and addresses."""
     address = METHODS.entries.get(family) if family in methods() else None
     if address is None:
-        return MISSING
+        return ()
     method = METHODS[family]
     module = method.__module__.replace(".", "/")
     root = Path(__file__).resolve().parents[2]
     places = [place for place in (f"{module}.py", f"{module}/__init__.py") if (root / place).is_file()]
-    return _links([("code", f"../{places[0]}" if places else NONE), _paper(method.reference)])
-
-
-def _paper(text: str) -> tuple[str, str]:
-    """A name and an address for what names a paper; without an address it stays text."""
-    if found := _ARXIV.search(text):
-        return f"arXiv {found[1]}", f"https://arxiv.org/abs/{found[1]}"
-    if re.fullmatch(r"https?://[^\s()<>|\[\]]+", text):
-        return "paper", text
-    return text, ""
-
-
-def _links(pairs: list[tuple[str, str]]) -> str:
-    found = [
-        f"[{escape_md(name)}]({address})" if address else escape_md(name)
-        for name, address in pairs
-        if NONE not in (name, address)
-    ]
-    return ", ".join(found) or MISSING
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else MISSING
-
-
-def _published(folder: Path) -> list[list[str]]:
-    """Of each method, network and data set of a paper, the size with the best published DEE."""
-    lines: dict[tuple[Any, ...], dict[str, PublishedFigure]] = {}
-    for figure in load_published(folder):
-        if figure.size_kind == "members" and figure.method != "de":
-            where = (figure.paper, figure.data, figure.network, figure.method, figure.variant)
-            lines.setdefault((*where, figure.bridges, figure.size), {}).setdefault(figure.metric, figure)
-    best: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    for key, figures in lines.items():
-        values = [figures[curve].value for curve in _CURVES if curve in figures]
-        known = [value for value in values if value is not None]
-        if known and (key[:5] not in best or max(known) > best[key[:5]][0]):
-            best[key[:5]] = (max(known), key, figures)
-    rows = []
-    for _, (paper, data, network, method, variant, bridges, size), figures in best.values():
-        name = PublishedLine(paper, network, method, variant, bridges, size).kind
-        texts = [figure_text(figures.get(metric)) for metric in (*_CURVES, "acc", "nll", "flops_rel")]
-        about = (name, str(size), f"{data}, {network}", *texts)
-        rows.append([*map(escape_md, about), _links([_paper(paper)])])
-    return rows
-
-
-def _stated(folder: Path) -> list[list[str]]:
-    """The rows of entries that state a paper's figures."""
-    rows = []
-    for entry in load_entries(folder).values():
-        if entry.status == "stated":
-            values = {name: figure.value for name, figure in entry.scores.items()}
-            equivalents = [dee_text(values.get(curve, math.nan), math.nan, math.nan, None) for curve in _CURVES]
-            scores = [_number(100 * values.get("acc", math.nan), 1), _number(values.get("nll", math.nan), 3)]
-            texts = [*equivalents, *scores, MISSING]
-            sources = _links([("code", entry.code), _paper(entry.paper)])
-            rows.append([escape_md(entry.method), str(entry.size), f"`{entry.suite}`", *texts, sources])
-    return rows
+    return ("code", f"../{places[0]}" if places else NONE), paper_link(method.reference)

@@ -16,6 +16,7 @@ from benchmarks.report import render
 from tests.benchmarks.report.made_up import change_meta, write_results
 from tests.support.sketches import explorable
 
+ROOT = Path(__file__).resolve().parents[3]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
 pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium: install Debian's package `chromium`")
 
@@ -157,3 +158,42 @@ def test_points_name_their_values_and_families_can_be_hidden(seen: dict, page: P
     [point] = [point for point in seen["otherAxes"] if "method: BN;" in point and "size: 2" in point]
     assert f"ACC % ↑: {100 * row['acc_mean']:.4g} [" in point
     assert f"Latency at batch 1, median (ms): {row['latency_b1_p50_ms']:.4g} (noisy)" in point
+
+
+def test_the_leaderboard_of_the_documentation_is_filtered_and_sorted(tmp_path: Path) -> None:
+    rows = [("ED", "2.04 [1.8, 2.5]"), ("DE (TTA)", "&gt; 8"), ("Other", "–"), ("DE", "8"), ("BN", "&lt; 1")]
+    lines = "".join(
+        f"<tr><td>{label}</td><td>{dee}</td><td><a href=x/report.html>report</a></td></tr>" for label, dee in rows
+    )
+    table = f"<table><thead><tr><th>Method</th><th>DEE raw</th></tr></thead><tbody>{lines}</tbody></table>"
+    probe = """<script>
+      const seen = {}, rows = () => [...document.querySelectorAll("tbody tr")].filter((row) => !row.hidden)
+        .map((row) => row.cells[0].textContent);
+      const [method, dee] = document.querySelectorAll("th");
+      for (const name of ["up", "down"]) { dee.click(); seen[name] = rows(); }
+      method.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter" }));
+      seen.named = rows();
+      const find = document.querySelector("input");
+      for (const words of ["  DE x/REP", "de nothing", ""]) {
+        find.value = words;
+        find.oninput();
+        seen[words] = [...rows(), ...[...document.querySelectorAll("h2, p")].filter((one) => !one.hidden)
+          .map((one) => one.textContent)];
+      }
+      document.body.insertAdjacentHTML("beforeend", `<pre id="probe">${JSON.stringify(seen)}</pre>`);
+    </script>"""
+    script = (ROOT / "docs/leaderboard.js").read_text(encoding="utf-8")
+    other = "<table><thead><tr><th>Key</th></tr></thead><tbody><tr><td>2</td></tr></tbody></table>"
+    page = tmp_path / "page.html"
+    body = f"<h2>A suite</h2><p>Its data</p>{table}<p>Note</p><h2>B</h2><p>End</p><script>{script}</script>{probe}"
+    page.write_text(f"<meta charset=utf-8>{body}", encoding="utf-8")
+    seen = json.loads(re.findall(r'<pre id="probe">(.*?)</pre>', browse(page, "--dump-dom"))[-1])
+    assert seen["up"] == ["BN", "ED", "DE", "DE (TTA)", "Other"]
+    assert seen["down"] == ["DE (TTA)", "DE", "ED", "BN", "Other"]
+    assert seen["named"] == sorted(label for label, _ in rows)
+    around = ["A suite", "Its data", "Note", "B", "End"]
+    assert seen["  DE x/REP"] == ["DE", "DE (TTA)", *around]
+    assert seen["de nothing"] == ["B", "End"]  # a section without rows is hidden
+    assert seen[""] == [*seen["named"], *around]
+    page.write_text(f"<meta charset=utf-8><h2>A page</h2>{other}<script>{script}</script>", encoding="utf-8")
+    assert "<input" not in browse(page, "--dump-dom").partition("<script")[0]

@@ -121,6 +121,39 @@ def test_the_command_prints_the_board_of_a_suite(results: Path, monkeypatch: pyt
     assert not Path("reports").exists()
 
 
+def test_filters_search_all_rows_and_keep_stated_figures_apart(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(results.parent)
+
+    def said(*words: str) -> str:
+        done = CliRunner().invoke(application("leaderboard"), ["leaderboard", *words])
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+    (board,) = load_boards(results)
+    cheap = said("--max-flops", "1.2", "--status", "reproduced")
+    wanted = {row.label for row in board.rows if row.flops <= 1.2 and row.status == "reproduced"}
+    assert wanted - {row.label for row in board.shown}  # more than the page has
+    assert all(re.search(rf"^{re.escape(label)} ", cheap, re.M) for label in wanted)
+    assert not re.search(r"^DE ", cheap, re.M)
+    bridges = said("cifar10-cpu", "--find", "2404.15814", "--find", "direct")
+    assert re.search(r"^Direct", bridges, re.M)
+    assert not re.search(r"^(ED|DE|DBN)", bridges, re.M)
+    apart = said("--status", "stated", "--find", "dbn")
+    assert "not comparable with the rows of suites" in apart
+    assert "cifar10-cpu:" not in apart
+    assert said("--find", "nothing of the kind") == "No row matches.\n"
+    refused = CliRunner().invoke(application("leaderboard"), ["leaderboard", "--publish", "--max-flops", "2"])
+    assert "drop the suite and the filters" in str(refused.exception)
+    assert not Path("reports").exists()
+
+
+def test_every_row_links_its_report_code_and_paper(boards: dict[str, Board]) -> None:
+    for name, board in boards.items():
+        for row in board.rows:
+            assert f"[report]({name}/report.md)" in row.sources
+            assert row.entry or re.search(r"\[code\]\(\.\./baselines/\S+\), \S", row.sources), (name, row.label)
+
+
 def test_no_time_is_on_the_page() -> None:
     heads = re.findall(r"^\| Method .*$", PAGE.read_text(encoding="utf-8"), re.M)
     assert heads
