@@ -28,6 +28,7 @@ from benchmarks.work.make import Options, make_artefacts, select_cells
 from benchmarks.work.planning import mixed_numerics, plan_suite
 from benchmarks.work.schedule import Event, Outcome
 from benchmarks.work.timing import predictor_latencies
+from dbn_core.data.dataset import CUT
 from dbn_core.errors import BenchError
 from dbn_core.methods.registry import canonical
 
@@ -67,7 +68,8 @@ def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], No
 def _run_suite(suite: Suite, store: Store, options: Options, report: Callable[[str | Event], None]) -> RunResult:
     plan = plan_suite(suite, store)
     chosen = select_cells(plan, options.only)
-    for line in (sources := [*plan.notes, *_released(plan, store)]):
+    sources = [*plan.notes, *_released(plan, store)]
+    for line in (*sources, *([] if plan.data.splitting in ("", CUT) else [plan.data.splitting])):
         report(line)
     targets = {key for cell in chosen for key in cell.results}
     outcome, left_out = Outcome(), {key for cell in plan.cells for key in cell.results} - targets
@@ -152,7 +154,7 @@ def _meta(
             *_networks(suite),
             *_splitting(suite),
             *_rounding(suite),
-            *_protocol(suite),
+            *_protocol(suite, data.splitting),
             *(
                 f"{label}: {canonical(method)}" + (f", teachers: {entry.teachers}" if entry.teachers else "")
                 for entry, method, label in suite.entries()
@@ -186,7 +188,7 @@ def _rows_option(rows: Path | None, suite: str) -> str:
     return " --publish" if rows == Path("results/reference") / suite else f" --rows {rows}"
 
 
-def _protocol(suite: Suite) -> list[str]:
+def _protocol(suite: Suite, splitting: str) -> list[str]:
     if suite.task.name != "classification":
         options = ", ".join(f"{name} = {value}" for name, value in suite.task.definition().items())
         return [
@@ -195,7 +197,8 @@ def _protocol(suite: Suite) -> list[str]:
         ]
     return [
         _teaching(suite),
-        "Validation comes out of train; temperatures are fitted, and epochs kept, on validation alone.",
+        *([f"{splitting}."] if splitting else []),
+        "Temperatures are fitted, and epochs kept, on validation alone.",
         "A method of size m draws on the first m members of the pool, the source first.",
     ]
 
@@ -266,7 +269,10 @@ def _budget(suite: Suite) -> list[str]:
     if not suite.task.trains_members:
         return []
     members = (
-        f"Members: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer.upper()} at peak rate "
+        f"Members: {suite.pool.members} given weights files. How they were trained is not known; where their training "
+        f"is counted, each counts as the {recipe.epochs} epochs that [recipe] states."
+        if suite.pool.checkpoints
+        else f"Members: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer.upper()} at peak rate "
         f"{recipe.lr:g}, weight decay {recipe.weight_decay:g}, {recipe.schedule} schedule."
     )
     if suite.task.name != "classification":
@@ -281,13 +287,13 @@ def _budget(suite: Suite) -> list[str]:
 
 
 def _precisions(suite: Suite) -> list[str]:
-    used: dict[str, list[str]] = {suite.recipe.precision: ["members"]}
+    used: dict[str, list[str]] = {} if suite.pool.checkpoints else {suite.recipe.precision: ["members"]}
     for entry, method, label in suite.entries():
         if not any(method.parts(size) for size in entry.sizes):
             continue
         used.setdefault(suite.precision(entry), []).append(label)
-    if len(used) == 1:
-        return [f"Convolutions and matrix products of all trainings are in {suite.recipe.precision}."]
+    if len(used) < 2:
+        return [f"Convolutions and matrix products of all trainings are in {precision}." for precision in used]
     other = "; ".join(f"{', '.join(labels)}: {precision}" for precision, labels in used.items() if labels)
     return [f"Precision of convolutions and matrix products in training: {other}."]
 

@@ -17,6 +17,7 @@ class DataFacts:
     classes: tuple[str, ...]
     counts: dict[str, int]
     unseen: str | None = None  # fingerprint of the images that no member is trained on
+    splitting: str = ""  # where validation and test come from; facts that older versions stored lack it
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> DataFacts:

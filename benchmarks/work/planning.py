@@ -61,8 +61,8 @@ def data_facts(data: Dataset) -> DataFacts:
     counts = {name: len(split) for name, split in data.splits.items()}
     if data.unseen is not None:
         counts["unseen"] = len(data.unseen)
-    unseen = _unseen_fingerprint(data)
-    return DataFacts(data.fingerprint, data.title, data.channels, data.image_size, data.classes, counts, unseen)
+    shape, unseen = (data.channels, data.image_size), _unseen_fingerprint(data)
+    return DataFacts(data.fingerprint, data.title, *shape, data.classes, counts, unseen, data.splitting)
 
 
 def _facts_from_elsewhere(store: Store, options: str, error: DataError) -> tuple[dict[str, Any], list[str]]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+CUT = "Validation comes out of train"
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -65,6 +67,7 @@ class Dataset:
         unseen: images that belong to no split; only students are taught on them.  Most data have none.
         test_ids: index of each test example in the whole source, int64 [N], where each repetition draws its own split.
         truth: the distribution that the data were drawn from, where it is known.
+        splitting: where validation and test come from, in words.
 
     Raises:
         DataError: a split is empty, image shapes differ, or a label has no class name.
@@ -82,6 +85,7 @@ class Dataset:
     unseen: Split | None = None
     test_ids: Tensor | None = None
     truth: Any = None
+    splitting: str = CUT
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]

@@ -12,17 +12,18 @@ from dbn_core.errors import DataError
 from dbn_core.rng import digest
 
 _EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+_SPLITS = {"validation": ("val", "valid", "validation"), "test": ("test",)}
 _ANNOTATIONS = "val_annotations.txt"  # TinyImageNet: file name, class and a bounding box, separated by tabs
 
 _Examples = list[tuple[Path, int]]
 
 
 class FolderSource(FileSource):
-    """Images in ``root/train/<class>/``, and likewise under ``val`` (or ``validation``) and ``test``, at any depth.
+    """Images in ``root/train/<class>/``, at any depth, and likewise under ``val`` and ``test``.
 
-    The classes are the folders of ``train`` in sorted order.  TinyImageNet's ``val/images`` with its annotations is
-    read, too.  A ``test`` without class folders has no labels and is ignored.  Without a labelled test split the
-    validation images serve as test, and validation is cut from train.
+    ``valid`` and ``validation`` are other names of ``val``.  The classes are the folders of ``train`` in sorted order.
+    TinyImageNet's ``val/images`` with its annotations is read, too.  A ``test`` without class folders has no labels and
+    is ignored.  Without a labelled test split the validation images serve as test, and validation is cut from train.
     """
 
     summary: ClassVar[str] = "a folder of images for each class, TinyImageNet's layout included"
@@ -33,7 +34,7 @@ class FolderSource(FileSource):
         """Options, and a digest of name, size and modification time of every file."""
         root = self._folder()
         _, splits = self._find(root)
-        notes = [path for name in ("val", "validation") if (path := root / name / _ANNOTATIONS).is_file()]
+        notes = [path for name in _SPLITS["validation"] if (path := root / name / _ANNOTATIONS).is_file()]
         identity = self._identity(root, [*(path for split in splits.values() for path, _ in split), *notes])
         files = identity.pop("files")  # a hundred thousand of them in TinyImageNet
         return {**identity, "file_count": len(files), "files": digest(files)}
@@ -53,7 +54,8 @@ class FolderSource(FileSource):
         classes = tuple(path.name for path in _folders(train)) if train.is_dir() else ()
         if not classes:
             raise self._missing(
-                f"There are no class folders in {train}: set `root` to the folder that holds train/<class>/."
+                f"There are no class folders in {train}: put the images of each class into train/<class>/ and "
+                f"test/<class>/ of {root}, or set `root` to the folder that has these."
             )
         return classes, _splits(root, classes)
 
@@ -69,14 +71,17 @@ class FolderSource(FileSource):
 
 def _splits(root: Path, classes: tuple[str, ...]) -> dict[str, _Examples]:
     splits = {"train": _by_class(root / "train", classes)}
-    for split, names in {"validation": ("val", "validation"), "test": ("test",)}.items():
+    for split, names in _SPLITS.items():
         for folder in (root / name for name in names):
+            before = splits.get(split)
             if folder.is_dir() and folder.samefile(root / "train"):
                 raise DataError(f"{folder} is the train folder itself: put other images there, or remove the link.")
             if (folder / _ANNOTATIONS).is_file():
                 splits[split] = _by_annotation(folder, classes)
             elif _is_labelled(folder, classes):
                 splits[split] = _by_class(folder, classes)
+            if before and splits[split] is not before:
+                raise DataError(f"{folder} is a second {split} split of {root}: keep one of {', '.join(names)}.")
     return splits
 
 

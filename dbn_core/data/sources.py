@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, Union
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from dbn_core.data.dataset import Dataset, Split, example_count, stratified_split
+from dbn_core.data.dataset import CUT, Dataset, Split, example_count, stratified_split
 from dbn_core.errors import DataError, SpecError
 from dbn_core.rng import generator, seed_for
 from dbn_core.tables import LazyTable
@@ -174,7 +174,11 @@ class ImageSource(Source):
         test: Records | None,
     ) -> Dataset:
         """Cut, limit and decode.  Without a test split, the official validation split serves as test."""
+        splitting = CUT if validation is None else "Validation is a split of its own"
         if test is None:
+            splitting = (
+                f"There is no labelled test split: the validation images serve as test, and {CUT[0].lower()}{CUT[1:]}"
+            )
             test, validation = validation, None
         if test is None:
             raise DataError(f"{name} has neither a test nor a validation split with labels: add one.")
@@ -196,6 +200,7 @@ class ImageSource(Source):
             std=self.std or default_std,
             flip=self.flip,
             unseen=self._unseen(name, train, kept),
+            splitting=splitting,
         )
 
     def _unseen(self, name: str, train: Records, kept: Records) -> Split | None:

@@ -90,12 +90,13 @@ class TableSource(BundledSource):
         )
         draws = generator(purpose="table/split", table=self.name, seed=self.split_seed)
         test, train = stratified_split(labels, self.test_fraction, draws)
-        parts = {"train": train, "validation": train[:1], "test": test}
         last = table.columns[-1]
         return Dataset(
             name=self.name,
             title=f"{self.name} ({len(table)} rows of {len(table.columns)})",
-            **{part: Split(rows[index], labels[index]) for part, index in parts.items()},
+            train=Split(rows[train], labels[train]),
+            validation=Split(rows[train[:1]], labels[train[:1]]),
+            test=Split(rows[test], labels[test]),
             classes=tuple(str(code) for code in range(last.categories or 1)),
             mean=(0.0,) * len(table.columns),
             std=(1.0,) * len(table.columns),

@@ -16,7 +16,7 @@ def summary(results: Results) -> list[str]:
     others = results.others[results.others[f"{name}_mean"].notna()]
     controls = others["control"].any()
     others = others[~others["control"]]
-    sentences = [_reference(results, name)]
+    sentences = [_reference(results, name), *_doubts(results)]
     if results.lite:
         return [*sentences, "Methods are only tried here, and not ranked."]
     if others.empty:
@@ -76,6 +76,42 @@ def _reference(results: Results, name: str) -> str:
     )
 
 
+def _rising(results: Results) -> dict[str, str]:
+    """The scores of the reference that do not fall from its smallest to its largest size, by column of equivalents."""
+    ends = {
+        curve: results.reference[f"{score}_mean"].dropna()
+        for curve, score in results.task.curves.items()
+        if score in results.scores
+    }
+    return {
+        curve: results.task.curves[curve]
+        for curve, mean in ends.items()
+        if mean.size > 1 and mean.iloc[-1] >= mean.iloc[0]
+    }
+
+
+def _doubts(results: Results) -> list[str]:
+    """What makes equivalents or calibrated scores meaningless, as far as it concerns the reference."""
+    sizes = results.reference["size"]
+    titles = [results.task.scores[score].title for score in _rising(results).values()]
+    lines = [
+        f"The {title} of the reference does not fall from size {sizes.iloc[0]} to {sizes.iloc[-1]}, so equivalents on "
+        "it mean nothing."
+        for title in titles
+    ]
+    names = {
+        f"{row['label']}{between}{row['size']}"
+        for _, row in results.reference.iterrows()
+        for between in ("-", " of size ")
+    }
+    loose = [line.partition(":")[0] for line in results.statistics if "does not determine the temperature" in line]
+    if loose := [name for name in loose if name in names]:
+        lines.append(
+            f"Validation does not determine the temperature of {', '.join(loose)}: calibrated scores are uncertain."
+        )
+    return lines
+
+
 def _cost(row: pd.Series) -> str:
     costs = []
     if math.isfinite(row["macs_rel"]):
@@ -87,7 +123,7 @@ def _cost(row: pd.Series) -> str:
 
 
 def _worth(row: pd.Series, results: Results, curve: str, start: str) -> str:
-    if math.isnan(row.get(curve, math.nan)):
+    if math.isnan(row.get(curve, math.nan)) or curve in _rising(results):
         return ""
     dee = dee_text(row[curve], row[f"{curve}_low"], row[f"{curve}_high"], results.max_size)
     return f"{start} deep-ensemble equivalent is {dee}"

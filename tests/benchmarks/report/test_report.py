@@ -179,6 +179,17 @@ def test_summary_says_when_nothing_beats_one_network(tmp_path: Path) -> None:
     assert "END² (size 3)" in text
 
 
+def test_summary_says_when_the_reference_does_not_rank_sizes(tmp_path: Path) -> None:
+    rising = [(*row[:4], 0.01 * row[3], *row[5:]) if row[2] == "de" else row for row in METHODS]
+    folder = write_results(tmp_path, rising)
+    doubt = "DE-1: validation does not determine the temperature in 2 of 3 repetitions: the NLL is flat."
+    text = summary(read_results(change_meta(folder, statistics=[doubt, doubt.replace("DE-1", "ED of size 3")])))
+    assert text[1] == "The NLL of the reference does not fall from size 1 to 8, so equivalents on it mean nothing."
+    assert "determine the temperature of DE-1: calibrated" in " ".join(text)
+    assert "equivalent" not in next(line for line in text if line.startswith("Among the other methods"))
+    assert not any("mean nothing" in line for line in summary(read_results(write_results(tmp_path / "falling"))))
+
+
 def test_summary_says_which_methods_are_tied(tmp_path: Path) -> None:
     text = " ".join(summary(read_results(write_results(tmp_path, METHODS[:-1]))))
     assert "DBN (fixed) (size 5) has the best NLL, 0.0825, at 1.33× the FLOPs and 1.44× the batch-1 latency" in text

@@ -160,6 +160,19 @@ def test_a_file_that_is_no_member_is_one_sentence(
     assert "at chance on validation" in said
 
 
+@pytest.mark.usefixtures("clean_registry")
+def test_the_report_claims_nothing_about_the_training_of_given_members(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--set", "repetitions=1", "--only", "de", "--jobs", "0"]
+    assert run(monkeypatch, *words) == 0
+    meta = json.loads(Path("results/runs/mine/meta.json").read_text())
+    assert meta["budget"][0].startswith("Members: 3 given weights files. How they were trained is not known")
+    assert "ADAMW" not in str(meta["budget"])
+    assert "members:" not in str(meta["budget"])
+    assert "Validation comes out of train." in meta["protocol"]
+
+
 def test_what_checkpoints_exclude(folder: Path) -> None:
     def refused(old: str, new: str, words: str) -> None:
         (folder / "mine.toml").write_text(SUITE.replace(old, new).replace('"my-cnn"', '"timm:resnet18"'))
