@@ -73,6 +73,8 @@ def export(
         f"On {agreement.examples:,} test images onnxruntime differs from torch by at most {agreement.difference:.1e} "
         f"in log-probabilities; {100 * agreement.equal_classes:.2f} % of the predicted classes are equal."
     )
+    for line in agreement.member:
+        echo(line)
     echo(f"Exported {cell.title} to {folder}")
     echo(f"Try it: python {folder / 'example.py'}")
 

@@ -18,19 +18,48 @@ if TYPE_CHECKING:
     from dbn_core.data.dataset import Dataset
 
 _EXAMPLE = '''\
-"""Predict with model.onnx: `python example.py [IMAGES.npy]`, uint8 [B, {channels}, {height}, {width}]."""
+"""Predict with model.onnx: `python example.py FILE...`, PNG or JPEG files (needs Pillow), or uint8 arrays (.npy)."""
 import json, sys
 from pathlib import Path
 import numpy as np
 import onnxruntime
 
-here, shape = Path(__file__).parent, (2, {channels}, {height}, {width})
-images = np.load(sys.argv[1]) if len(sys.argv) > 1 else np.random.randint(0, 256, shape, dtype=np.uint8)
+channels, height, width = {channels}, {height}, {width}
+
+
+def read(file):
+    """uint8 [B, {channels}, {height}, {width}]: an array as it is, an image resized and cropped as in training."""
+    if not Path(file).is_file():
+        sys.exit(f"There is no file {{file}}.")
+    if not file.endswith(".npy"):
+        try:
+            from PIL import Image, ImageOps
+        except ImportError:
+            sys.exit("Image files need Pillow: pip install pillow.")
+        try:
+            image = Image.open(file).convert("{mode}")
+        except OSError:
+            sys.exit(f"{{file}} is no image that Pillow reads.")
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(1, height, width, channels).transpose(0, 3, 1, 2)
+    try:
+        images = np.load(file)
+    except (ValueError, OSError, EOFError):
+        sys.exit(f"{{file}} is no array that np.save wrote.")
+    if images.dtype != np.uint8 or images.shape[1:] != (channels, height, width):
+        found = f"{{images.dtype}} {{list(images.shape)}}"
+        sys.exit(f"{{file}} is {{found}}: save uint8 [B, {{channels}}, {{height}}, {{width}}].")
+    return images
+
+
+here = Path(__file__).parent
+noise = [np.random.randint(0, 256, (2, channels, height, width), dtype=np.uint8)]
+images = np.concatenate([read(file) for file in sys.argv[1:]] or noise)
 session = onnxruntime.InferenceSession(here / "model.onnx", providers=["CPUExecutionProvider"])
 log_probs, calibrated = session.run(None, {{"images": images.astype(np.float32) / 255}})
 labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))
-for best in calibrated.argsort(1)[:, -1:]:
-    print(labels[best[0]])
+for best in calibrated.argmax(1):
+    print(labels[best])
 '''
 
 
@@ -47,17 +76,22 @@ class Card:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The exported network compared with torch on the test split: largest difference, and share of equal classes."""
+    """The exported network compared with torch on the test split: largest difference, and share of equal classes.
+
+    ``member`` says in sentences how it compares with one member; empty where that was not measured.
+    """
 
     examples: int
     difference: float
     equal_classes: float
+    member: tuple[str, ...] = ()
 
 
 def example_script(data: Dataset) -> str:
-    """A script that needs only onnxruntime and numpy."""
+    """A script that needs only onnxruntime and numpy, and Pillow for image files."""
     height, width = data.image_size
-    return _EXAMPLE.format(channels=data.channels, height=height, width=width)
+    mode = "RGB" if data.channels == 3 else "L"
+    return _EXAMPLE.format(channels=data.channels, height=height, width=width, mode=mode)
 
 
 def model_card(plan: Plan, cell: Cell, card: Card, data: Dataset, temperature: float, agreement: Agreement) -> str:

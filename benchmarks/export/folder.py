@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +77,14 @@ def export_cell(plan: Plan, store: Store, cell: Cell, out: Path, card: Card, say
     say("Exporting")
     program = export_program(freeze(Averaged(deployable(predictor, example), temperature)), example)
     model = to_onnx(program, _OUTPUTS)
-    agreement = _compare(plain, OnnxNetwork(model, threads=1), data)
+    agreement, scores = _compare(plain, OnnxNetwork(model, threads=1), data)
     if not agreement.difference <= TOLERANCE:
         raise ExportError(
             f"{cell.title}: the exported network's log-probabilities differ from torch's by up to "
             f"{agreement.difference:.2g} on the {agreement.examples} test images; at most "
             f"{TOLERANCE:g} is rounding, so nothing is written."
         )
+    agreement = replace(agreement, member=_against_member(plan, store, cell, scores))
     files = {
         "model.onnx": model,
         "model.pt2": to_archive(program),
@@ -131,16 +133,43 @@ def _terms(log_probs: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _compare(plain: torch.nn.Module, network: OnnxNetwork, data: Dataset) -> Agreement:
-    """Raw and calibrated log-probabilities of both on the whole test split."""
-    difference, equal = 0.0, 0
+def _compare(plain: torch.nn.Module, network: OnnxNetwork, data: Dataset) -> tuple[Agreement, dict[str, float]]:
+    """Raw and calibrated log-probabilities of both on the whole test split, and the scores of ``plain``."""
+    difference, equal, outputs = 0.0, 0, []
     for images in to_float(data.test.images).split(500):
         expected, found = plain(images), network.all(images)
+        outputs.append(torch.stack(tuple(expected)))
         for one, other in zip(expected, found, strict=True):
             gap = float((one - other).abs().nan_to_num(torch.inf).max())
             difference = max(difference, gap)
         equal += int((expected[0].argmax(1) == found[0].argmax(1)).sum())
-    return Agreement(len(data.test), difference, equal / len(data.test))
+    log_probs, labels = torch.cat(outputs, 1).double(), data.test.labels
+    raw, scaled = -log_probs.gather(2, labels.expand(2, -1)[..., None]).mean((1, 2))
+    scores = {
+        "acc": float((log_probs[0].argmax(1) == labels).double().mean()),
+        "nll": float(raw),
+        "cnll": float(scaled),
+    }
+    return Agreement(len(data.test), difference, equal / len(data.test)), scores
+
+
+def _against_member(plan: Plan, store: Store, cell: Cell, scores: Mapping[str, float]) -> tuple[str, ...]:
+    """Test scores of an exported network and of one member of its repetition; nothing where that was not predicted."""
+    ones = (other for other in plan.cells if other.is_reference and other.size == 1)
+    one = next((other for other in ones if other.repetition == cell.repetition), None)
+    if one is None or not store.has("predictions", one.predictions):
+        return ()
+    found = plan.suite.task.score(store.arrays("predictions", one.predictions), one.terms)
+    member = {name: float(found.values(name).mean()) for name in scores}
+    text = "accuracy {:.4f}, NLL {:.4f}, after temperature scaling {:.4f}"
+    mine, theirs = text.format(*scores.values()), text.format(*member.values())
+    lines = [f"On the test images this network has {mine}; one member has {theirs}."]
+    worse = ["accuracy"] * (scores["acc"] < member["acc"]) + ["temperature-scaled NLL"] * (
+        scores["cnll"] > member["cnll"]
+    )
+    if worse:
+        lines.append(f"Warning: its {' and '.join(worse)} {'are' if worse[1:] else 'is'} worse than one member's.")
+    return tuple(lines)
 
 
 def _preprocessing(data: Dataset, network: NetworkOptions, temperature: float) -> dict[str, Any]:
@@ -153,6 +182,10 @@ def _preprocessing(data: Dataset, network: NetworkOptions, temperature: float) -
             "dtype": "float32",
             "range": [0, 1],
             "from_uint8": "divide by 255",
+            "from_file": {
+                "mode": "RGB" if data.channels == 3 else "L",
+                "resize": "ImageOps.fit of Pillow, bilinear: resized to cover height x width, cropped at the centre",
+            },
             "channels": data.channels,
             "height": height,
             "width": width,

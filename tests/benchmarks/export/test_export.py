@@ -12,6 +12,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.cli import main
 from benchmarks.export import folder as exporting
@@ -127,13 +128,21 @@ def test_what_is_exported_predicts_what_was_measured(
     np.save(trained / "images.npy", data.test.images[:3].numpy())
     alone = "import sys, runpy; sys.modules['torch'] = sys.modules['benchmarks'] = None; del sys.argv[0]; "
     alone += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    Image.fromarray(data.test.images[3, 0].numpy()).save(trained / "one.png")
+    files = [str(trained / "images.npy"), str(trained / "one.png")]
     done = subprocess.run(
-        [sys.executable, "-c", alone, str(out / "example.py"), str(trained / "images.npy")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", alone, str(out / "example.py"), *files], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [data.classes[k] for k in expected[:3].argmax(1)]
-    assert len((out / "example.py").read_text().splitlines()) <= 15
+    assert done.stdout.split() == [data.classes[k] for k in expected[:4].argmax(1)]
+
+    one = rows[(rows.label == "DE") & (rows["size"] == 1) & (rows.repetition == 1)].set_index("metric").value
+    line = next(line for line in said.splitlines() if line.startswith("On the test images this network has"))
+    assert f"one member has accuracy {one.acc:.4f}, NLL {one.nll:.4f}, after temperature scaling {one.cnll:.4f}" in line
+    mine = rows[(rows.label == "DBN (fixed)") & (rows["size"] == 3) & (rows.repetition == 1)].set_index("metric").value
+    assert f"has accuracy {mine.acc:.4f}, " in line
+    assert line in card
+    assert ("Warning: its" in said) == (mine.acc < one.acc or mine.cnll > one.cnll)
 
 
 def _suite_and_facts(folder: Path, text: str = SUITE) -> tuple:
