@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # A training step in forward passes: the backward pass takes about two.
 STEP_PASSES = 3
-# Seconds that timing takes at most, but for one step of a very large network.
+# Seconds that timing takes at most, but for two steps of a very large network.
 TIMING_SECONDS = 2.0
 # Speed-up of several processes on one GPU over one, at most (measured by ``benchmarks/perf/gpu.py``).
 GPU_SPEEDUP = 3
@@ -200,12 +200,11 @@ def seconds_per_pass(suite: Suite, recipe: Recipe, data: DataFacts, device: str,
     torch.set_num_threads(threads)
     try:
         batch = min(2, recipe.batch_size)
+        seconds(batch)  # the first step also loads kernels
         trained = seconds(batch)
-        if trained < TIMING_SECONDS / 4 or place.type == "cuda":  # the first step also loads kernels
-            trained = seconds(batch)
-        larger = min(recipe.batch_size, int(batch * TIMING_SECONDS / (3 * trained)))
-        if larger > batch:
-            batch, trained = larger, min(seconds(larger), seconds(larger))
+        while batch < recipe.batch_size and trained < TIMING_SECONDS / 8:  # two steps of twice the batch, and so on
+            batch = min(2 * batch, recipe.batch_size)
+            trained = min(seconds(batch), seconds(batch))
         return trained / batch / STEP_PASSES
     finally:
         torch.set_num_threads(threads_before)

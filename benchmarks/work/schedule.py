@@ -103,6 +103,7 @@ class Scheduler:
         self.outcome, self._slots, self._begun = Outcome(), 1, time.monotonic()
         self._work = work or dict.fromkeys(nodes, 1.0)
         self._work_left, self._work_made = sum(self._work.values()), 0.0
+        self._much, self._paced = self._work_left / max(1, len(nodes)) / 2, False
         self._waiting, self._ready = dict(nodes), Ready(nodes, self._work)
         self._postponed: list[tuple[float, str]] = []  # (time of the next check, key) of nodes that another run makes
         self._pause: dict[str, float] = {}  # how long each of those was waited for
@@ -185,6 +186,7 @@ class Scheduler:
         if made:
             self.outcome.made.append(node)
             self._work_made += self._work[node.key]
+            self._paced |= self._work[node.key] >= self._much
         self._ready.made(node.key)
         self._tell("done", node, seconds)
 
@@ -208,7 +210,8 @@ class Scheduler:
 
     def _tell(self, what: str, node: Node | None = None, seconds: float = 0.0, message: str = "") -> None:
         done, eta = len(self.nodes) - len(self._waiting) - len(self._running), None
-        if self._work_made:  # the rest goes on as fast as what was made
+        # The rest goes on as fast as what was made; small nodes alone, which mostly start and read, tell no pace.
+        if self._paced and self._work_made:
             eta = (time.monotonic() - self._begun) * max(0.0, self._work_left) / self._work_made
         self.report(Event(what, node, done, len(self.nodes), eta, seconds, message))
 

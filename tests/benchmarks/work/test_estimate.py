@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -264,8 +265,21 @@ def test_timing_stays_within_its_budget(tmp_path: Path, monkeypatch: pytest.Monk
     sizes.clear()
     monkeypatch.setattr(estimate, "TIMING_SECONDS", 0.0)
     seconds_per_pass(chosen, chosen.recipe, DIGITS, "cpu", 1)
-    assert sizes == [2], "one step"
+    assert sizes == [2, 2], "one step, after one that warms up"
     assert torch.get_num_threads() == threads
+
+
+def test_the_first_step_is_no_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, original = [0.0], Classifier.forward
+
+    def forward(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        clock[0] += 0.003 * len(images) if clock[0] else 10.0
+        return original(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    chosen = suite(tmp_path, TINY + METHODS)
+    assert seconds_per_pass(chosen, chosen.recipe, DIGITS, "cpu", 1) == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,12 @@ def test_the_time_left_is_the_mean_of_what_was_made() -> None:
     assert left[-1] == 0
     assert left[0] is not None
     assert left[0] < 3  # three nodes of about 0.02 s each, on a busy machine
+    events.clear()
+    nodes = {key: node(key, *needs) for key, needs in {"a": "", "b": "a", "c": "b", "d": "c"}.items()}
+    Scheduler(nodes, submit, Inline(), events.append, lambda *_: None, work={"a": 1, "b": 1, "c": 98, "d": 99}).run()
+    left = [event.eta_s for event in events if event.what == "done"]
+    assert left[:2] == [None, None]  # so little work tells no pace
+    assert left[2] is not None
 
 
 def attempts(folder: Path) -> Counter[str]:
