@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,6 +66,7 @@ def new(
     from benchmarks.work.make import Options
     from benchmarks.work.planning import data_facts
     from benchmarks.work.preflight import check_networks
+    from dbn_core.nets.modules import check_name
 
     load_plugins(plugin)
     file = Path(f"{name.removesuffix('.toml')}.toml")
@@ -79,9 +82,10 @@ def new(
         f"Train the students and write the report: {run}",
         f"The student as a file: {shlex.join(['dbn-bench', 'export', str(file), f'ED@{count}', *plugins])}",
     )
-    choices = Choices(file.stem, network, _data(data), count, students, files, header)
     changed = overrides(set_, None, False)
+    choices = Choices(file.stem, network, _data(data, changed), count, students, files, header)
     suite, _ = _drafted(choices, None, changed, file)  # names and options are checked before the data are read
+    check_name(network)
     dataset = suite.data.load()
     _show_data(dataset)
     suite, text = _drafted(choices, dataset, changed, file)
@@ -125,13 +129,17 @@ def _count(files: tuple[str | dict[str, str], ...], size: int | None) -> int:
     return count
 
 
-def _data(text: str) -> dict[str, Any]:
+def _data(text: str, changed: dict[str, Any]) -> dict[str, Any]:
     """``folder:photos`` as ``[data]``."""
-    from dbn_core.data.sources import SOURCES
+    from dbn_core.data.sources import SOURCES, FileSource
 
     source, _, root = text.partition(":")
     if source not in SOURCES:
         raise SpecError(f"--data {text}: there is no data source '{source}'{did_you_mean(source, SOURCES)}.")
+    elsewhere = not root and "data.root" in changed
+    if issubclass(SOURCES[source], FileSource) and not elsewhere and not (root and Path(root).expanduser().is_dir()):
+        missing = f"there is no folder '{root}'" if root else f"the source '{source}' needs a folder"
+        raise SpecError(f"--data {text}: {missing}: write --data {source}:FOLDER.")
     return {"source": source, **({"root": root} if root else {})}
 
 
@@ -156,11 +164,32 @@ def _show_data(data: Dataset) -> None:
     counts = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     classes = ", ".join(data.classes[:5]) + (", ..." if data.num_classes > 5 else "")
     echo(f"Data: {data.title}, {data.num_classes} classes ({classes}), {shape}: {counts} images")
-    if len(data.validation) < _FEW_IMAGES:
-        echo(
-            f"Note: {len(data.validation)} validation images hardly determine a temperature, nor which student is "
-            "better: keep more of them ([data] validation_fraction)."
+    echo(f"{data.splitting}.")
+    for note in _doubts(data):
+        echo(f"Note: {note}")
+
+
+def _doubts(data: Dataset) -> Iterator[str]:
+    """What makes scores on these splits doubtful, a sentence each."""
+    count, cut = len(data.validation), "comes out of train" in data.splitting
+    if count < _FEW_IMAGES:
+        yield (
+            f"{count} validation images hardly determine a temperature, nor which student is better: keep more of them"
+            f"{' ([data] validation_fraction)' if cut else ''}."
         )
+    pixels = {
+        name: [sha256(image.tobytes()).digest() for image in split.images.numpy()]
+        for name, split in data.splits.items()
+    }
+    for one, other in (("test", "train"), ("test", "validation"), ("validation", "train")):
+        known = set(pixels[other])
+        if same := sum(mark in known for mark in pixels[one]):
+            yield f"{same} of {len(pixels[one])} {one} images are also {other} images: remove them from one of the two."
+    for name in ("validation", "test"):
+        present = set(data.splits[name].labels.tolist())
+        if absent := [word for label, word in enumerate(data.classes) if label not in present]:
+            some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+            yield f"{len(absent)} of {data.num_classes} classes have no {name} images ({some}): add some."
 
 
 def _look(suite: Suite, data: Dataset, device: torch.device) -> None:
@@ -169,7 +198,7 @@ def _look(suite: Suite, data: Dataset, device: torch.device) -> None:
     Raises:
         DataError: one of them cannot be used.
     """
-    from benchmarks.work.given import look_at, normalisation_hint
+    from benchmarks.work.given import far_below, look_at, normalisation_hint
 
     files = {member.path: suite.network_of(index) for index, member in enumerate(suite.pool.checkpoints)}
     found = look_at(files, suite.task, data, device)
@@ -177,6 +206,11 @@ def _look(suite: Suite, data: Dataset, device: torch.device) -> None:
     for each in found:
         if not each.problem or len(problems) > 1:  # a single one is the error
             echo(each.problem or f"{each.file}: {each.accuracy:.1%} of the validation images are right")
+    for low in far_below(found, len(data.validation)):
+        echo(
+            f"Note: {low.file} is far less accurate than the other members: check the order of its classes (two may be "
+            "swapped), and how it was trained."
+        )
     fitting = next((each.file for each in found if each.fits), None)
     hint = normalisation_hint(fitting, files[fitting], suite.task, data, device) if fitting else ""
     if hint:

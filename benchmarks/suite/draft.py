@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _VIEWS_BYTES = 1e9
 _VIEWS = 12
 _WIDTH = 100  # of a line with its comment
+_RATE = 0.1  # of the members' recipe
+_START_RATE, _START_BATCH = 0.05, 256  # at which students that start from the source were best on CIFAR-10
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,10 @@ def draft(choices: Choices, data: Dataset | None = None) -> dict[str, Any]:
     network: dict[str, Any] = {"name": choices.network}
     if given and data and isinstance(classifier_spec(network), ModuleSpec):
         network |= {"mean": list(data.mean), "std": list(data.std)}
+    batch = _batch(len(data.train)) if data else 128
     student: dict[str, Any] = {"tau": 1.0, "mixup": 1.0}
     if not given or any(isinstance(file, str) for file in choices.files):  # a member has the student's network
-        student |= {"start": "source", "lr_scale": 0.5}
+        student |= {"start": "source", "lr_scale": _START_RATE * batch / _START_BATCH / _RATE}
     return {
         "title": choices.name,
         "repetitions": 3,
@@ -66,9 +69,9 @@ def draft(choices: Choices, data: Dataset | None = None) -> dict[str, Any]:
         "pool": {"checkpoints": list(choices.files)} if given else {"members": largest, "sharing": "shared"},
         "recipe": {
             "epochs": choices.students,
-            "batch_size": _batch(len(data.train)) if data else 128,
+            "batch_size": batch,
             "optimizer": "sgd",
-            "lr": 0.1,
+            "lr": _RATE,
             "weight_decay": 5e-4,
             "crop_pad": min(data.image_size) // 8 if data else 4,
         },
@@ -131,9 +134,12 @@ _METHODS = (
 def suite_text(choices: Choices, content: Mapping[str, Any]) -> str:
     """The suite file: ``content`` as TOML, with comments."""
     comments = _COMMENTS | (_GIVEN if choices.files else {})
+    methods: Sequence[Mapping[str, Any]] = content["methods"]
+    notes = list(_METHODS)
+    if any("start" in method.get("options", {}) for method in methods):
+        notes[2] += f"; at the rate lr x lr_scale = {_START_RATE} x batch / {_START_BATCH}"
     lines = [f"# {line if line.isprintable() else ascii(line)}" for line in choices.header]
     tables = {key: value for key, value in content.items() if isinstance(value, Mapping)}
-    methods: Sequence[Mapping[str, Any]] = content["methods"]
     for key, value in content.items():
         if key not in tables and key != "methods":
             lines.append(_line(key, value, comments.get(key, "")))
@@ -141,7 +147,7 @@ def suite_text(choices: Choices, content: Mapping[str, Any]) -> str:
         lines += ["", _with_comment(f"[{_key(name)}]", comments.get(name, ""))]
         lines += [_line(key, value, comments.get(f"{name}.{key}", "")) for key, value in table.items()]
     for index, method in enumerate(methods):
-        lines += ["", _with_comment("[[methods]]", _METHODS[index] if len(methods) == len(_METHODS) else "")]
+        lines += ["", _with_comment("[[methods]]", notes[index] if len(methods) == len(notes) else "")]
         lines += [_line(key, value) for key, value in method.items()]
     return "\n".join(lines) + "\n"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -64,17 +65,39 @@ def check_accuracy(network: nn.Module, file: str, task: Task, data: Dataset, dev
     """Accuracy of a member on validation.
 
     Raises:
-        DataError: it is at chance: less than three standard errors above that of guessing.
+        DataError: it is at chance, less than three standard errors above that of guessing, or below.
     """
     accuracy, _ = task.evaluate(network, data, device)
-    chance, count = 1 / data.num_classes, len(data.validation)
-    if accuracy < chance + 3 * math.sqrt(chance * (1 - chance) / count):
+    low, high = _chance(data)
+    if accuracy < high:
         raise DataError(
-            f"{file}: the network is at chance on validation (accuracy {accuracy:.1%} on {count} images, "
-            f"{data.num_classes} classes): check its classes' order, the normalisation ([network] mean, std), "
-            "the input size and the channels."
+            f"{file}: the network is {'far below' if accuracy < low else 'at'} chance on validation (accuracy "
+            f"{accuracy:.1%} on {len(data.validation)} images, {data.num_classes} classes): check the order of the "
+            "classes, or the normalisation ([network] mean, std), then the input size and the channels."
         )
     return accuracy
+
+
+def _chance(data: Dataset) -> tuple[float, float]:
+    """Accuracies on validation three standard errors below and above that of guessing."""
+    chance = 1 / data.num_classes
+    error = math.sqrt(chance * (1 - chance) / len(data.validation))
+    return chance - 3 * error, chance + 3 * error
+
+
+def far_below(found: Sequence[Found], count: int) -> list[Found]:
+    """Members that are less accurate than the median of the others by 5 % and by four standard errors.
+
+    Args:
+        count: of the validation images.
+    """
+    members = [each for each in found if not each.problem]
+    far = []
+    for each in members if len(members) > 1 else ():
+        usual = median(other.accuracy for other in members if other is not each)
+        if each.accuracy < usual - max(0.05, 4 * math.sqrt(usual * (1 - usual) / count)):
+            far.append(each)
+    return far
 
 
 def look_at(files: Mapping[str, Any], task: Task, data: Dataset, device: torch.device) -> list[Found]:
@@ -118,7 +141,7 @@ def normalisation_hint(file: str, spec: Any, task: Task, data: Dataset, device: 
     for mean, std in _COMMON.get(data.channels, ()):
         network.normalise = Normalise(mean, std).to(device)
         accuracy, _ = task.evaluate(network, data, device)
-        if accuracy > max(best, now + _CLEARLY_BETTER):
+        if accuracy > max(best, now + _CLEARLY_BETTER, _chance(data)[1]):
             best = accuracy
             hint = (
                 f"{file} has an accuracy of {accuracy:.1%} instead of {now:.1%} with the mean {list(mean)} and the "

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Pillow reads some forty other formats, too, and passes PostScript to Ghostscript, which executes it.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")
+_NAMED = 10  # images in an error, at most
 
 
 def decode_images(
@@ -30,15 +31,20 @@ def decode_images(
             centre.  ``None`` keeps the size, which must be the same for all images.
 
     Raises:
-        DataError: an image is missing, cannot be decoded as PNG, JPEG, BMP, WebP, GIF, TIFF or PPM, or differs in
-            size; the message names it.
+        DataError: an image differs in size, or some are missing or cannot be decoded as PNG, JPEG, BMP, WebP, GIF, TIFF
+            or PPM; the message counts these and names up to ten.
     """
     import numpy as np
     import torch
 
     images: np.ndarray | None = None
+    problems: list[str] = []
     for row, (place, item) in enumerate(encoded):
-        image = _decode(place, item, channels, image_size)
+        try:
+            image = _decode(place, item, channels, image_size)
+        except DataError as error:
+            problems.append(str(error))
+            continue
         if images is None:
             images = np.empty((count, *image.shape), dtype=np.uint8)
         if image.shape != images.shape[1:]:
@@ -47,6 +53,12 @@ def decode_images(
                 f"{images.shape[2]}x{images.shape[1]}: set `image_size` to resize them all."
             )
         images[row] = image
+    if len(problems) > 1:
+        first = f", first of all {_NAMED}" if len(problems) > _NAMED else ""
+        faults = "; ".join(problem.rpartition(": ")[0] for problem in problems[:_NAMED])
+        raise DataError(f"{len(problems)} of {count} images cannot be used{first}: {faults}: replace or convert them.")
+    if problems:
+        raise DataError(problems[0])
     if images is None:
         return torch.empty((0, channels, image_size or 1, image_size or 1), dtype=torch.uint8)
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()

@@ -164,13 +164,28 @@ def _without(module: nn.Module, path: str) -> nn.Module:
     return other
 
 
+def check_name(name: str) -> None:
+    """Raise :class:`SpecError` for ``timm:NAME`` or ``torchvision:NAME`` where the library has no such network."""
+    library, _, short = name.rpartition(":")
+    if library == "torchvision":
+        import torchvision.models
+
+        names = torchvision.models.list_models(module=torchvision.models)
+        if short not in names:
+            raise SpecError(f"torchvision has no classifier '{short}'{did_you_mean(short, names)}.")
+    if library == "timm":
+        try:
+            import timm
+        except ModuleNotFoundError as error:
+            raise SpecError(f"The network '{name}' needs the package timm: pip install timm.") from error
+        if not timm.is_model(short):
+            raise SpecError(f"timm has no network '{short}'{did_you_mean(short, timm.list_models())}.")
+
+
 def _timm(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
-    try:
-        import timm
-    except ModuleNotFoundError as error:
-        raise SpecError(f"The network 'timm:{name}' needs the package timm: pip install timm.") from error
-    if not timm.is_model(name):
-        raise SpecError(f"timm has no network '{name}'{did_you_mean(name, timm.list_models())}.")
+    check_name(f"timm:{name}")
+    import timm
+
     return _made(
         f"timm:{name}",
         lambda: timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **options),
@@ -178,15 +193,11 @@ def _timm(name: str, classes: int, channels: int, options: Mapping[str, Any]) ->
 
 
 def _torchvision(name: str, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
-    from torchvision.models import get_model, list_models
+    from torchvision.models import get_model
 
     if channels not in (1, 3):
         raise SpecError(f"torchvision's networks take images of 1 or 3 channels, not {channels}: use one of timm.")
-    import torchvision.models
-
-    names = list_models(module=torchvision.models)
-    if name not in names:
-        raise SpecError(f"torchvision has no classifier '{name}'{did_you_mean(name, names)}.")
+    check_name(f"torchvision:{name}")
     if name in ("googlenet", "inception_v3"):  # whose auxiliary classifiers would change what they return
         options = {"aux_logits": False, "init_weights": True, **options}
     return _made(f"torchvision:{name}", lambda: get_model(name, weights=None, num_classes=classes, **options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -86,7 +87,7 @@ class NetworkSpec(NetworkOptions):
         narrow, wide = _CIFAR.fullmatch(name), _WIDE.fullmatch(name)
         depth = int(narrow[1]) - 2 if narrow else int(wide[1]) - 4 if wide else 0
         if name != "resnet34" and (depth < 6 or depth % 6):
-            raise ValueError(f"unknown network '{name}': {KNOWN}")
+            raise ValueError(f"unknown network '{name}'{_elsewhere(name)}: {KNOWN}")
         return name
 
     @model_validator(mode="after")
@@ -190,11 +191,25 @@ class ModuleSpec(NetworkOptions):
         return self
 
 
+def _elsewhere(name: str) -> str:
+    """`` (did you mean 'torchvision:resnet18'?)`` if an installed library has a network of this name."""
+    with suppress(ImportError):
+        import torchvision.models
+
+        if name in torchvision.models.list_models(module=torchvision.models):
+            return f" (did you mean 'torchvision:{name}'?)"
+        import timm
+
+        if timm.is_model(name):
+            return f" (did you mean 'timm:{name}'?)"
+    return ""
+
+
 def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
     """The options of ``[network]`` in a suite of classification, by its name."""
     name = str(given.get("name", "resnet32"))
     if name.startswith(("timm:", "torchvision:")) or name in NETWORKS:
         return ModuleSpec.model_validate(given)
     if not name.startswith(BUILT_IN):
-        raise SpecError(f"unknown network '{name}'{did_you_mean(name, NETWORKS)}: {KNOWN}")
+        raise SpecError(f"unknown network '{name}'{_elsewhere(name) or did_you_mean(name, NETWORKS)}: {KNOWN}")
     return NetworkSpec.model_validate(given)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 import warnings
+import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from dbn_core.errors import DataError, PluginError
+from dbn_core.errors import DataError, PluginError, reason
 from dbn_core.tensors import check_storable
 
 # Under these keys training scripts keep the weights, next to the epoch and the optimiser's state.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+# Modules of what state dicts are made of.
+_READABLE = ("torch", "torch._utils", "torch.storage", "collections")
 # Prefixes that DataParallel, torch.compile and Lightning put in front of every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 
@@ -58,14 +63,28 @@ def _saved(path: Path) -> dict[str, torch.Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "GLOBAL" in str(error):
-            what = "holds Python objects, which only running code could read: save network.state_dict() instead"
+            what = f"holds Python objects{_first_object(path)}, which only running code could read: save "
+            what += "network.state_dict() instead"
         else:
             what = "is no file of torch.save, or is damaged: save network.state_dict() with torch.save"
         raise DataError(f"{path} {what}.") from error
     except Exception as error:  # the unpickler raises errors of many kinds on damaged bytes, IndexError among them
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        first = reason(error).partition(". ")[0].rstrip(".") or type(error).__name__
         raise DataError(f"{path} is no file of torch.save, or is damaged ({first}): save it again.") from error
     return _plain(found, path)
+
+
+def _first_object(path: Path) -> str:
+    """The first object of a file that is no tensor, and its entry, in brackets; nothing where they are not found."""
+    strings: list[str] = []
+    with suppress(Exception), zipfile.ZipFile(path) as archive:  # other formats, and damaged files
+        content = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        for opcode, value, _ in pickletools.genops(content):
+            if "UNICODE" in opcode.name:
+                strings.append(str(value))
+            elif opcode.name == "GLOBAL" and (name := str(value)).split()[0] not in _READABLE:
+                return f" ({f'the entry {strings[-1]!r} is ' if strings else ''}{name.replace(' ', '.')})"
+    return ""
 
 
 def _plain(found: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.cli import main
-from benchmarks.commands.new import of_network
+from benchmarks.commands.new import _doubts, of_network
 from benchmarks.suite.draft import Choices, draft, ensemble_sizes, suite_text, toml
 from benchmarks.suite.load import load_suite, suite_from
+from benchmarks.work.given import Found, far_below
+from dbn_core.data.dataset import Dataset, Split
 from dbn_core.data.digits import DigitsSource
 from tests.benchmarks.suite.test_given_members import NETWORK, plain_script
 
@@ -81,6 +84,7 @@ def test_everything_that_is_wrong_with_files_is_said_at_once(
     torch.save({**state, "7.bias": torch.full((10,), torch.nan)}, "runs/nan.pt")
     torch.save({name.replace("7.", "head."): value for name, value in state.items()}, "runs/names.pt")
     torch.save(trained[0], "runs/pickled.pt")
+    torch.save({"state_dict": state, "best_acc": np.float64(0.9)}, "runs/scalar.pt")
     torch.save({**state, "7.weight": torch.zeros(10, 64)}, "runs/zero.pt")
     assert new(monkeypatch, "mine", *WORDS, "--members=runs/*.pt", *NORMALISED) == 1
     said = capsys.readouterr()
@@ -92,11 +96,13 @@ def test_everything_that_is_wrong_with_files_is_said_at_once(
         "damaged": "is no file of torch.save, or is damaged",
         "nan": "has NaN or infinite values",
         "names": "2 tensors are missing (7.bias, 7.weight) and 2 tensors are unknown (head.bias, head.weight)",
-        "pickled": "save network.state_dict() instead",
+        "pickled": "(torch.nn.modules.container.Sequential), which only running code could read",
+        "scalar": "(the entry 'best_acc' is numpy",
         "zero": "at chance on validation",
     }.items():
         assert words in lines[stem]
-    assert "Error: 7 of 9 files cannot be members, for the reasons above." in said.err
+    assert lines["damaged"].count(". ") == 0
+    assert "Error: 8 of 10 files cannot be members, for the reasons above." in said.err
     assert not Path("mine.toml").exists()
 
 
@@ -108,7 +114,8 @@ def test_one_wrong_file_is_one_sentence_and_other_constants_are_named(
     torch.save({**shuffled, "7.weight": shuffled["7.weight"][order], "7.bias": shuffled["7.bias"][order]}, "runs/1.pt")
     assert new(monkeypatch, "mine", *WORDS, "--members=runs/*.pt", "--set=network.std=[0.1]") == 1
     said = capsys.readouterr()
-    assert "at chance on validation" in said.err
+    assert "far below chance on validation" in said.err
+    assert "check the order of the classes, or the normalisation" in said.err
     assert len(said.err.splitlines()) == 1
     assert "the mean [0.0] and the std [1.0]: if its images were normalised so" in said.out
 
@@ -120,9 +127,12 @@ def test_one_wrong_file_is_one_sentence_and_other_constants_are_named(
         (["--members=runs/0.pt"], "names one file, runs/0.pt: an ensemble has at least two"),
         (["--members=runs/*.pt", "--size=3"], "drop it, or drop --members"),
         (["--network=my-cnm"], "unknown network 'my-cnm'"),
+        (["--network=resnet18"], "unknown network 'resnet18' (did you mean 'torchvision:resnet18'?)"),
+        (["--network=torchvision:resnt18"], "has no classifier 'resnt18' (did you mean 'resnet18'?)"),
         (["--data=digit"], "there is no data source 'digit' (did you mean 'digits'?)"),
         (["--data=digits:photos"], "unknown key 'root' in [data.digits]"),
-        (["--data=folder:photos"], "There is no folder"),
+        (["--data=folder:photos"], "there is no folder 'photos': write --data folder:FOLDER"),
+        (["--data=folder"], "the source 'folder' needs a folder"),
         (["--data=mixture2d"], "has no images"),
         (["--set=recipe.rate=1"], "unknown key 'rate' in [recipe]"),
     ],
@@ -136,6 +146,35 @@ def test_what_cannot_be_is_refused(
     assert not Path("mine.toml").exists()
 
 
+def test_names_are_checked_before_the_data_are_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DigitsSource, "load", lambda self: pytest.fail("the data were read"))
+    assert new(monkeypatch, "mine", *WORDS, "--network=torchvision:resnt18") == 1
+    assert "did you mean 'resnet18'?" in capsys.readouterr().err
+
+
+def test_doubtful_splits_are_noted() -> None:
+    images = torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1).expand(12, 1, 2, 2).contiguous()
+    train, labels = Split(images, torch.arange(12) % 3), torch.tensor([0, 1, 1, 0])
+    test = Split(torch.stack([images[3], images[5], *images[:2] + 100]), labels)
+    validation = Split(images[:4] + 200, torch.tensor([0, 1, 2, 2]))
+    data = Dataset("d", "D", train, validation, test, ("a", "b", "c"), (0.5,), (0.5,), True, splitting="Its own")
+    few, *notes = _doubts(data)
+    assert few.endswith("keep more of them.")
+    assert notes == [
+        "2 of 4 test images are also train images: remove them from one of the two.",
+        "1 of 3 classes have no test images (c): add some.",
+    ]
+
+
+def test_a_member_far_below_the_others_is_noted() -> None:
+    found = [Found(name, True, accuracy) for name, accuracy in zip("abcd", (0.98, 0.49, 0.97, 0.99), strict=True)]
+    assert [low.file for low in far_below(found, 60)] == ["b"]
+    assert far_below([found[0], found[2]], 60) == []
+    assert far_below([found[0], Found("e", problem="damaged")], 60) == []
+
+
 def test_without_members_the_suite_trains_them() -> None:
     choices = Choices("mine", "resnet8", {"source": "digits"}, 5, 10, header=("Made by:\nhand",))
     text = suite_text(choices, draft(choices, DigitsSource().load()))
@@ -143,6 +182,8 @@ def test_without_members_the_suite_trains_them() -> None:
     suite = suite_from(tomllib.loads(text), Path("mine.toml"))
     assert (suite.pool.members, suite.pool.sharing, suite.recipe.epochs) == (5, "shared", 10)
     assert suite.recipe.batch_size == 64  # at least eight steps of 718 images
+    ed = next(method for _, method, label in suite.entries() if label == "ED")
+    assert ed.config.lr_scale * suite.recipe.lr == pytest.approx(0.05 * 64 / 256)
     assert max(map(len, text.splitlines())) <= 110
 
 

@@ -59,14 +59,18 @@ def test_three_labelled_splits_are_used_as_they_are(tmp_path):
     assert data.classes == ("ant", "bee")
     assert shades(data.test) == {120 + i: 0 for i in range(4)} | {140 + i: 1 for i in range(4)}
     assert shades(data.train)[15] == 0
+    assert data.splitting == "Validation is a split of its own"
+    plain(tmp_path, "valid", 180)
+    refused(tmp_path, "valid is a second validation split .* keep one of val, valid, validation")
 
 
 def test_without_test_the_validation_images_serve_as_test(tmp_path):
     plain(tmp_path, "train", 0, each=10)
-    plain(tmp_path, "validation", 100)
+    plain(tmp_path, "valid", 100)
     data = FolderSource(root=tmp_path, validation_fraction=0.2).load()
     assert [len(split) for split in data.splits.values()] == [16, 4, 8]
     assert min(shades(data.test)) == 100
+    assert data.splitting.endswith("the validation images serve as test, and validation comes out of train")
 
 
 def test_tiny_imagenet(tmp_path):
@@ -101,6 +105,18 @@ def test_annotations_name_files_among_the_images_alone(tmp_path, name, words):
     for ask in (FolderSource(root=tmp_path).identity, FolderSource(root=tmp_path).load):
         with pytest.raises(DataError, match=words):
             ask()
+
+
+def test_damaged_images_are_counted_and_ten_are_named(tmp_path):
+    plain(tmp_path, "train", 0)
+    plain(tmp_path, "test", 60)
+    plain(tmp_path, "val", 120)
+    for index in range(12):
+        (tmp_path / "train" / "ant" / f"bad{index:02}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="^12 of 20 images cannot be used, first of all 10: ") as raised:
+        FolderSource(root=tmp_path).load()
+    assert str(raised.value).count("bad") == 10
+    assert "bad09.png" in str(raised.value)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
