@@ -21,7 +21,7 @@
 
   const value = (row, column) => { // "> 8 [6, > 8]" is a little above 8
     const text = row.cells[column].textContent.trim();
-    const [, sign, digits] = /^([<>]?) ?(-?\d[\d.]*)/.exec(text) ?? [];
+    const [, sign, digits] = /^([<>]?)[ ≈]*(-?\d[\d.]*)/.exec(text) ?? [];
     return digits ? Number(digits) + ({ "<": -1e-9, ">": 1e-9 }[sign] ?? 0) : text;
   };
   for (const head of boards.flatMap((table) => [...table.tHead.rows[0].cells])) {
