@@ -6,6 +6,7 @@ from dbn_core.methods.registry import METHODS
 METHODS.add(
     {
         "aggregate": "baselines.generative.score_ensemble:Aggregate",
+        "boosted-trees": "baselines.generative.boosting:BoostedTrees",
         "experts": "baselines.generative.score_experts:Experts",
         "forest": "baselines.generative.forest:Forest",
         "forest-rule": "baselines.generative.forest:ForestRule",

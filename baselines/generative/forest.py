@@ -2,12 +2,12 @@
 
 A forest of M trees predicts the noise at each level.  ``forest`` averages its trees and is the reference;
 ``forest-rule`` uses any other rule of :mod:`~dbn_core.generative.aggregate`.  Forests do not depend on the rule, so
-both methods share one fit.
+both methods share one fit.  With ``per_class`` each class has forests of its own.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -32,12 +32,47 @@ class ForestConfig(method.Config):
     depth: int = Field(7, ge=1, le=100, description="largest depth of a tree")
     levels: int = Field(50, ge=2, le=10_000, description="noise levels; a row takes one prediction for each")
     duplicates: int = Field(100, ge=1, le=100_000, description="noised copies of each row at each level")
+    per_class: bool = Field(False, description="a model for each class, whose rows are drawn in proportion")
 
 
-class _Forest(Method):
-    """Common part of both methods: fitting, and rows under a rule."""
+class TableMethod(Method):
+    """Common part of the methods: fitting a diffusion of the table, or one for each class."""
 
     task = "tabular"
+    OWN: ClassVar = {"rule", "per_class"}  # options that do not belong to the diffusion
+
+    def _kind(self) -> tuple[Any, Any]:
+        """The class of the diffusion, and its options."""
+        raise NotImplementedError
+
+    def _fitted(self, context: FitContext, purpose: str) -> dict[str, torch.Tensor]:
+        from dbn_core.generative.tabular.per_class import PerClass
+        from dbn_core.generative.tasks.tabular import table_of
+
+        (kind, options), seed = self._kind(), int(context.generator(purpose).initial_seed())
+        train = table_of(context.data, "train")
+        if self.config.per_class:
+            return PerClass.fit(kind, train, options, seed=seed).state_dict()
+        return kind.fit(train, options, seed=seed).state_dict()
+
+    def _model(self, context: PredictContext, part: str) -> Any:
+        from dbn_core.generative.tabular.per_class import PerClass
+        from dbn_core.generative.tasks.tabular import table_of
+
+        (kind, options), train, state = self._kind(), table_of(context.data, "train"), context.parts[part]
+        if self.config.per_class:
+            return PerClass.from_state(kind, train, options, state)
+        return kind.from_state(train, options, state)
+
+
+def nodes(state: Any) -> int:
+    """Nodes of all trees of a fitted diffusion, or of those of all classes."""
+    return sum(len(tensor) for name, tensor in state.items() if name.endswith("feature"))
+
+
+class _Forest(TableMethod):
+    """Common part of the methods of forests: rows under a rule."""
+
     reference = "Jolicoeur-Martineau et al., 2024, arXiv 2309.09968; 2026, arXiv 2601.11444"
 
     @property
@@ -57,26 +92,18 @@ class _Forest(Method):
 
     def fit(self, part: Part, context: FitContext) -> dict[str, torch.Tensor]:
         """Forests of all levels, as flat arrays."""
-        from dbn_core.generative.tabular.forest import ForestDiffusion
-        from dbn_core.generative.tasks.tabular import table_of
+        return self._fitted(context, "forests")
 
-        seed = int(context.generator("forests").initial_seed())
-        model = ForestDiffusion.fit(table_of(context.data, "train"), self._options(), seed=seed)
-        return model.state_dict()
+    def _kind(self) -> tuple[Any, Any]:
+        from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
 
-    def _options(self) -> Any:
-        from dbn_core.generative.tabular.forest import ForestOptions
-
-        return ForestOptions(**self.config.key(exclude={"rule"}))
+        return ForestDiffusion, ForestOptions(**self.config.key(exclude=self.OWN))
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:
         """Rows of the table, by the first ``size`` trees."""
-        from dbn_core.generative.tabular.forest import ForestDiffusion, ForestPredictor
-        from dbn_core.generative.tasks.tabular import table_of
+        from dbn_core.generative.tabular.process import TablePredictor
 
-        table = table_of(context.data, "train")
-        model = ForestDiffusion.from_state(table, self._options(), context.parts["forest"]).first(size)
-        return ForestPredictor(model, parse_rule(self.rule))
+        return TablePredictor(self._model(context, "forest").first(size), parse_rule(self.rule))
 
     def cost(self, size: int, context: PredictContext, counted: Cost) -> Cost:
         """A node of a tree counts as a parameter, a comparison as a multiply-add."""
@@ -85,8 +112,9 @@ class _Forest(Method):
         config = self.config
         # Members a step: a rule that draws follows one tree.
         asked = 1 if parse_rule(self.rule).draws != "never" else size
-        nodes = len(context.parts["forest"]["feature"]) * size // config.trees
-        return counted + Cost(nodes, asked * config.levels * config.depth)
+        return counted + Cost(
+            nodes(context.parts["forest"]) * size // config.trees, asked * config.levels * config.depth
+        )
 
 
 @register("forest")

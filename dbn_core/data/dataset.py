@@ -68,6 +68,7 @@ class Dataset:
         test_ids: index of each test example in the whole source, int64 [N], where each repetition draws its own split.
         truth: the distribution that the data were drawn from, where it is known.
         splitting: where validation and test come from, in words.
+        columns: of a table, whose rows the examples are.
 
     Raises:
         DataError: a split is empty, image shapes differ, or a label has no class name.
@@ -86,6 +87,7 @@ class Dataset:
     test_ids: Tensor | None = None
     truth: Any = None
     splitting: str = CUT
+    columns: Any = None
 
     def __post_init__(self) -> None:
         shape = self.train.images.shape[1:]

@@ -16,6 +16,7 @@ TASKS.add(
 SOURCES.add(
     {
         "mixture2d": "dbn_core.generative.points:Mixture2dSource",
-        "table": "dbn_core.generative.points:TableSource",
+        "table": "dbn_core.generative.tables:TableSource",
+        "csv": "dbn_core.generative.tables:CsvSource",
     }
 )

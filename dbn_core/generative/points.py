@@ -1,13 +1,13 @@
-"""Data that are not images: points of a mixture with known density, and the tables of scikit-learn."""
+"""Points of a mixture with known density."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from dbn_core.data.dataset import Dataset, Split
-from dbn_core.data.sources import BundledSource, Count, Fraction, Source
+from dbn_core.data.sources import Count, Source
 from dbn_core.rng import generator
 
 
@@ -55,51 +55,4 @@ class Mixture2dSource(Source):
             std=(1.0, 1.0),
             flip=False,
             truth=truth,
-        )
-
-
-class TableSource(BundledSource):
-    """A table; a row is [D, 1, 1] in the table's units, its label its class, or 0 where the target is a number.
-
-    Validation is one row of train, since nothing is selected on it.
-
-    Attributes:
-        name: of the bundled table.
-    """
-
-    summary: ClassVar[str] = "tables that come with scikit-learn: iris, wine, diabetes, breast-cancer"
-
-    source: Literal["table"] = "table"
-    name: Annotated[str, Field(pattern=r"^(iris|wine|diabetes|breast-cancer)$")] = "iris"
-    test_fraction: Fraction = 0.2
-    split: Literal["fixed", "repetition"] = "repetition"
-
-    def load(self) -> Dataset:
-        """Split the table, stratified by class where it has classes."""
-        if self.resplits:
-            return self.for_repetition(0).load()
-        import torch
-
-        from dbn_core.data.dataset import stratified_split
-        from dbn_core.generative.tabular.data import load_table
-
-        table = load_table(self.name)
-        rows = torch.from_numpy(table.values).float()[:, :, None, None]
-        labels = (
-            torch.from_numpy(table.target).long() if table.classifies else torch.zeros(len(rows), dtype=torch.int64)
-        )
-        draws = generator(purpose="table/split", table=self.name, seed=self.split_seed)
-        test, train = stratified_split(labels, self.test_fraction, draws)
-        last = table.columns[-1]
-        return Dataset(
-            name=self.name,
-            title=f"{self.name} ({len(table)} rows of {len(table.columns)})",
-            train=Split(rows[train], labels[train]),
-            validation=Split(rows[train[:1]], labels[train[:1]]),
-            test=Split(rows[test], labels[test]),
-            classes=tuple(str(code) for code in range(last.categories or 1)),
-            mean=(0.0,) * len(table.columns),
-            std=(1.0,) * len(table.columns),
-            flip=False,
-            test_ids=test,
         )

@@ -6,6 +6,10 @@ trees as members and applies each rule of :mod:`~dbn_core.generative.aggregate` 
 
 * ``data``: tables with kinds of columns, and those that come with scikit-learn;
 * ``coding``: between a table and numbers in [-1, 1];
-* ``trees``: a forest in flat arrays, every tree's prediction at once;
-* ``forest``: Forest-VP: fit once, then sample by any rule; the fitted model as a torch module.
+* ``files``: a table from a CSV file;
+* ``trees``: trees of a forest or booster in flat arrays, every tree's prediction at once;
+* ``process``: noise levels, sampling, and the error of the noise; the fitted model as a torch module;
+* ``forest``: Forest-VP: fit once, then sample by any rule;
+* ``boosting``: gradient-boosted trees in the place of a forest;
+* ``per_class``: a diffusion for each class.
 """

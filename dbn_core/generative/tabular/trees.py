@@ -14,10 +14,12 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from dbn_core.generative.tabular.data import Array
 
@@ -44,7 +46,7 @@ class Trees:
 
     @classmethod
     def of(cls, forest: Any) -> Trees:
-        """The trees of a fitted ``RandomForestRegressor``."""
+        """The trees of a fitted ``RandomForestRegressor``; its prediction is their mean."""
         trees = [tree.tree_ for tree in forest.estimators_]
         roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
         children = []
@@ -60,6 +62,28 @@ class Trees:
             depth=max(tree.max_depth for tree in trees),
         )
 
+    @classmethod
+    def boosted(cls, model: Any) -> Trees:
+        """The trees of a fitted ``HistGradientBoostingRegressor`` of numbers; its prediction is their sum.
+
+        The first of them is the constant that boosting starts from.
+        """
+        nodes = [np.zeros(1, model._predictors[0][0].nodes.dtype), *(trees[0].nodes for trees in model._predictors)]
+        nodes[0]["value"], nodes[0]["is_leaf"] = model._baseline_prediction.item(), 1
+        roots = np.cumsum([0, *(len(tree) for tree in nodes[:-1])])
+        every = np.concatenate(nodes)
+        leaf, own = every["is_leaf"].astype(bool), np.arange(len(every))
+        starts = np.repeat(roots, [len(tree) for tree in nodes])
+        children = [np.where(leaf, own, starts + every[side]) for side in ("left", "right")]
+        return cls(
+            roots=roots,
+            feature=np.where(leaf, 0, every["feature_idx"]).astype(np.intp),
+            threshold=np.where(leaf, 0.0, every["num_threshold"]),
+            children=np.column_stack(children).astype(np.intp),
+            values=every["value"][:, None].astype(np.float32),
+            depth=int(every["depth"].max()),
+        )
+
     def predict(self, x: Array, chosen: Array | None = None) -> Array:
         """Predictions of every tree, float32 [M, N, D], of rows [N, F], which are compared as float32.
 
@@ -72,3 +96,33 @@ class Trees:
             right = x.ravel().take(rows + self.feature.take(node)) > self.threshold.take(node)
             node = self.children.ravel().take(2 * node + right)
         return self.values.take(node, axis=0)
+
+
+def pack_trees(forests: Sequence[Trees]) -> dict[str, torch.Tensor]:
+    """Forests of equal numbers of trees as tensors, whole numbers as int32; see :func:`unpack_trees`."""
+    arrays = {
+        name: np.concatenate([getattr(forest, name) for forest in forests])
+        for name in ("roots", "feature", "threshold", "children", "values")
+    }
+    sizes = [len(forest.feature) for forest in forests]
+    numbers = {"nodes": np.array(sizes), "depth": np.array([forest.depth for forest in forests])}
+    small = {name: array.astype(np.int32) for name, array in arrays.items() if array.dtype.kind == "i"}
+    return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in {**arrays, **small, **numbers}.items()}
+
+
+def unpack_trees(state: Mapping[str, torch.Tensor]) -> tuple[Trees, ...]:
+    """The inverse of :func:`pack_trees`."""
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    ends = np.cumsum(arrays["nodes"])
+    trees = len(arrays["roots"]) // len(ends)
+    return tuple(
+        Trees(
+            arrays["roots"][number * trees : (number + 1) * trees].astype(np.intp),
+            arrays["feature"][start:end].astype(np.intp),
+            arrays["threshold"][start:end],
+            arrays["children"][start:end].astype(np.intp),
+            arrays["values"][start:end],
+            int(arrays["depth"][number]),
+        )
+        for number, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True))
+    )

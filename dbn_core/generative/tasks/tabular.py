@@ -29,6 +29,8 @@ class Tabular(Task):
         sets: tables of each method and repetition, each as large as the training split; scores are means over them.
     """
 
+    version: ClassVar[int] = 2  # diversity
+
     sets: int = Field(5, ge=1, le=1000)
 
     scores: ClassVar[Mapping[str, Score]] = {
@@ -51,6 +53,11 @@ class Tabular(Task):
         "noise_mse": Score(
             "noise MSE", meaning="squared error of the predicted noise on test rows, mean over noise levels: the loss "
             "of the forests.",
+        ),
+        "noise_diversity": Score(
+            "diversity", None,
+            meaning="mean squared distance of the trees' predicted noise from their mean: what the noise MSE of the "
+            "mean is below that of the trees, exactly.",
         ),
         "noise_rms": Score(
             "noise size", None, meaning="root-mean-square of the predicted noise; that of the true noise is 1."
@@ -138,7 +145,7 @@ class Tabular(Task):
 
     def trial(self) -> tuple[NoNetwork, Dataset]:
         """Iris."""
-        from dbn_core.generative.points import TableSource
+        from dbn_core.generative.tables import TableSource
 
         return NoNetwork(), TableSource(test_fraction=0.8).load()
 
@@ -156,7 +163,6 @@ def _scored(fakes: Sequence[DataTable], train: DataTable, test: DataTable) -> di
 
 def table_of(data: Dataset, split: str) -> DataTable:
     """A split as a table."""
-    from dbn_core.generative.tabular.data import load_table
+    from dbn_core.generative.tabular.data import DataTable
 
-    table = load_table(data.name)
-    return table.with_values(data.splits[split].images.flatten(1).double().numpy())
+    return DataTable(data.name, data.columns, data.splits[split].images.flatten(1).double().numpy())

@@ -30,7 +30,7 @@ def test_checking_a_spec_imports_no_heavy_library():
 
 def test_sources_are_listed_with_a_summary():
     images = {"digits", "cifar10-jpeg", "cifar10", "cifar100", "parquet", "folder"}
-    assert set(SOURCES) == images | {"mixture2d", "table"}
+    assert set(SOURCES) == images | {"csv", "mixture2d", "table"}
     assert all(kind.summary for kind in SOURCES.values())
     assert all(isinstance(spec({"source": name}), kind) for name, kind in SOURCES.items())
 

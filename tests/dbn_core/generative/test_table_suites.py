@@ -17,7 +17,7 @@ from benchmarks.run import run_suite
 from benchmarks.suite.load import load_suite
 from benchmarks.work.make import Options
 from dbn_core.errors import DataError
-from dbn_core.generative.points import TableSource
+from dbn_core.generative.tables import TableSource
 from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
 from dbn_core.generative.tasks.tabular import Tabular, table_of
 

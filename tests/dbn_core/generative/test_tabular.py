@@ -18,7 +18,7 @@ from sklearn.ensemble import RandomForestRegressor
 from dbn_core.errors import DataError, SpecError
 from dbn_core.generative.aggregate import parse_rule
 from dbn_core.generative.metrics.tables import coverage, detection_accuracy, downstream, gower_points, wasserstein
-from dbn_core.generative.points import TableSource
+from dbn_core.generative.tables import TableSource
 from dbn_core.generative.tabular.coding import Coding
 from dbn_core.generative.tabular.data import Column, DataTable, load_table, make_table
 from dbn_core.generative.tabular.forest import ForestDiffusion, ForestOptions
@@ -218,6 +218,8 @@ def test_the_gain_of_averaging_in_pointwise_loss_is_the_diversity_of_the_trees(
     single = small.noise_error(iris[1], parse_rule("moe"), seed=0, duplicates=50)
     # mean² + diversity = mean of squares, so that what the loss gains is what the size of the prediction loses.
     assert np.allclose(single["mse"] - mean["mse"], single["rms"] ** 2 - mean["rms"] ** 2, atol=0.05)
+    np.testing.assert_allclose(single["mse"] - mean["mse"], mean["diversity"], atol=0.02)  # one tree a row is drawn
+    assert np.array_equal(single["diversity"], mean["diversity"])
     assert (mean["mse"] < single["mse"]).all()
     assert small.noise_error(iris[1], parse_rule("mean-predictions"), seed=0) == {}
 
