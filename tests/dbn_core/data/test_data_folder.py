@@ -113,7 +113,7 @@ def test_damaged_images_are_counted_and_ten_are_named(tmp_path):
     plain(tmp_path, "val", 120)
     for index in range(12):
         (tmp_path / "train" / "ant" / f"bad{index:02}.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match="^12 of 20 images cannot be used, first of all 10: ") as raised:
+    with pytest.raises(DataError, match=r"^12 of 20 images cannot be used, first of all 10: ") as raised:
         FolderSource(root=tmp_path).load()
     assert str(raised.value).count("bad") == 10
     assert "bad09.png" in str(raised.value)
