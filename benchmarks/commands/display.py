@@ -15,6 +15,7 @@ from benchmarks.commands.common import console
 
 if TYPE_CHECKING:
     from dbn_core.tasks.base import Task
+    from dbn_core.tasks.class_scores import ClassScores
 
 Labels = Annotated[
     Path | None,
@@ -43,6 +44,13 @@ def score_number(task: Task, metric: str, value: float, sign: str = "") -> str:
     if math.isinf(value):
         return f"{value:{sign}}".replace("inf", "∞")
     return f"{100 * value:{sign}.2f} %" if task.scores[metric].percent else f"{value:{sign}.4f}"
+
+
+def caveat_lines(scores: ClassScores) -> list[str]:
+    """What to know of the scores of predictions, in sentences."""
+    from dbn_core.tasks.class_scores import caveats
+
+    return [f"{line[0].upper()}{line[1:]}" for line in caveats([scores])]
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -31,6 +31,7 @@ from benchmarks.commands.display import (
     Json,
     Labels,
     Values,
+    caveat_lines,
     print_json,
     print_table,
     score_names,
@@ -221,8 +222,9 @@ def _row(rows: Path, label: str, size: int) -> dict[str, Any]:
 
 
 def _scored(task: Task, predictions: FilePredictions) -> dict[str, Any]:
+    from benchmarks.results.external.predictions import at_chance_splits
     from benchmarks.statistics import Means
-    from dbn_core.tasks.class_scores import ClassScores, caveats
+    from dbn_core.tasks.class_scores import ClassScores
 
     scores, notes = task.score(predictions.arrays), predictions.notes
     metrics: dict[str, dict[str, float | None]] = {}
@@ -234,14 +236,9 @@ def _scored(task: Task, predictions: FilePredictions) -> dict[str, Any]:
             metrics[name] = {"value": scores.split[name], "low": None, "high": None}
     result: dict[str, Any] = {"metrics": metrics, "notes": notes}
     if isinstance(scores, ClassScores):
-        examples, classes = scores.log_probs.shape
-        result = {"examples": examples} | result
-        notes += [f"{line[0].upper()}{line[1:]}" for line in caveats([scores])]
-        if (scores.examples["acc"].mean()) * classes <= 1:
-            notes.append(
-                f"The accuracy is no better than chance with {classes} classes: check the order of the examples and "
-                "that of the classes."
-            )
+        result = {"examples": len(scores.log_probs)} | result
+        notes += caveat_lines(scores)
+        notes += at_chance_splits(predictions.arrays)
     return result
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.commands.common import STORE, DataRoot, StoreDir, SuiteName, echo, load_plan
-from benchmarks.commands.display import EQUIVALENTS, ArrayKey, Values, print_table
+from benchmarks.commands.display import EQUIVALENTS, ArrayKey, Values, caveat_lines, print_table
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -177,13 +177,14 @@ def _load(
     """The arrays of each repetition, checked."""
     from benchmarks.results.entries import check_repetitions
     from benchmarks.results.external.predictions import check_classes, predictions_of_file
+    from dbn_core.tasks.class_scores import score_arrays
 
     each = {name: _for_each(name, paths, len(files)) for name, paths in given.items()}
     repetitions = []
     for number, file in enumerate(files):
         more = {name: paths[number] for name, paths in each.items()}
         loaded = predictions_of_file(file, **more, key=key, values=values)
-        for line in loaded.notes:
+        for line in [*loaded.notes, *caveat_lines(score_arrays(loaded.arrays))]:
             echo(line)
         check_classes(loaded, plan.data.classes)
         repetitions.append(loaded.arrays)

@@ -16,6 +16,7 @@ from scipy.special import log_softmax
 from benchmarks.entries import FILE, PREDICTIONS, Figure, LeaderboardEntry
 from benchmarks.results.external.cells import check_arrays, own_arrays
 from benchmarks.results.external.comparing import score_against_ensembles
+from benchmarks.results.external.predictions import at_chance_splits
 from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
@@ -46,13 +47,8 @@ def check_repetitions(plan: Plan, store: Store, repetitions: Sequence[Mapping[st
         raise DataError("Some files come with validation predictions and others do not: give them for all or none.")
     for number, (arrays, name) in enumerate(zip(repetitions, names, strict=True)):
         check_arrays(plan, store, number, arrays, name)
-        classes, log_probs = arrays["test"].shape[-1], mixture_log_probs(arrays["test"])
-        accuracy = float(np.mean(log_probs.argmax(-1) == arrays["test_labels"]))
-        if accuracy * classes <= 1:
-            raise DataError(
-                f"'{name}' has an accuracy of {100 * accuracy:.1f} %, no better than chance with {classes} classes: "
-                "check the order of the examples and that of the classes."
-            )
+        if problems := at_chance_splits(arrays):
+            raise DataError(f"'{name}': {problems[0]}")
         for other in range(number):
             if np.array_equal(repetitions[other]["test"], arrays["test"]):
                 raise DataError(
@@ -64,8 +60,17 @@ def packed(repetitions: Sequence[Mapping[str, Array]]) -> bytes:
     """Sets of predictions as one file: the mixtures of their members, ``test`` [R, N, K] in half precision."""
     splits = [split for split in _SPLITS if split in repetitions[0]]
     mixtures = {split: np.stack([mixture_log_probs(arrays[split]) for arrays in repetitions]) for split in splits}
+    return save({split: np.ascontiguousarray(_rounded(array)) for split, array in mixtures.items()})
+
+
+def _rounded(log_probs: Array) -> Array:
+    """In half precision, with the same most probable class where rounding makes two equal."""
     with np.errstate(over="ignore"):  # below -65504 a probability is zero
-        return save({split: np.ascontiguousarray(array.astype(np.float16)) for split, array in mixtures.items()})
+        rounded, top = log_probs.astype(np.float16), log_probs.argmax(-1)[..., None]
+    tied = rounded.argmax(-1)[..., None] != top
+    highest = rounded.max(-1, keepdims=True)
+    np.put_along_axis(rounded, top, np.where(tied, np.nextafter(highest, np.float16(0)), highest), -1)
+    return rounded
 
 
 def unpacked(content: bytes, plan: Plan, store: Store) -> list[dict[str, Array]]:

@@ -16,6 +16,7 @@ from torch import nn
 from dbn_core.data.dataset import Dataset
 from dbn_core.errors import DataError
 from dbn_core.methods.context import freeze
+from dbn_core.metrics.scores import chance_accuracies
 from dbn_core.nets.resnet import Normalise
 from dbn_core.nets.weights import load_weights
 from dbn_core.tasks.base import Task
@@ -68,7 +69,7 @@ def check_accuracy(network: nn.Module, file: str, task: Task, data: Dataset, dev
         DataError: it is at chance, less than three standard errors above that of guessing, or below.
     """
     accuracy, _ = task.evaluate(network, data, device)
-    low, high = _chance(data)
+    low, high = chance_accuracies(len(data.validation), data.num_classes)
     if accuracy < high:
         raise DataError(
             f"{file}: the network is {'far below' if accuracy < low else 'at'} chance on validation (accuracy "
@@ -76,13 +77,6 @@ def check_accuracy(network: nn.Module, file: str, task: Task, data: Dataset, dev
             "classes, or the normalisation ([network] mean, std), then the input size and the channels."
         )
     return accuracy
-
-
-def _chance(data: Dataset) -> tuple[float, float]:
-    """Accuracies on validation three standard errors below and above that of guessing."""
-    chance = 1 / data.num_classes
-    error = math.sqrt(chance * (1 - chance) / len(data.validation))
-    return chance - 3 * error, chance + 3 * error
 
 
 def far_below(found: Sequence[Found], count: int) -> list[Found]:
@@ -141,7 +135,7 @@ def normalisation_hint(file: str, spec: Any, task: Task, data: Dataset, device: 
     for mean, std in _COMMON.get(data.channels, ()):
         network.normalise = Normalise(mean, std).to(device)
         accuracy, _ = task.evaluate(network, data, device)
-        if accuracy > max(best, now + _CLEARLY_BETTER, _chance(data)[1]):
+        if accuracy > max(best, now + _CLEARLY_BETTER, chance_accuracies(len(data.validation), data.num_classes)[1]):
             best = accuracy
             hint = (
                 f"{file} has an accuracy of {accuracy:.1%} instead of {now:.1%} with the mean {list(mean)} and the "

@@ -9,6 +9,7 @@ so that paired tests can resample examples; a score is their mean.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,17 @@ def correct(log_probs: Array, labels: Array) -> Array:
     """1 where the most probable class is the label, else 0; [N]."""
     log_probs, labels = _check(log_probs, labels)
     return (log_probs.argmax(1) == labels).astype(np.float64)
+
+
+def chance_accuracies(examples: int, classes: int) -> tuple[float, float]:
+    """Accuracies three standard errors below and above that of guessing.
+
+    >>> [round(accuracy, 3) for accuracy in chance_accuracies(10_000, 10)]
+    [0.091, 0.109]
+    """
+    chance = 1 / classes
+    error = math.sqrt(chance * (1 - chance) / examples)
+    return chance - 3 * error, chance + 3 * error
 
 
 def negative_log_likelihood(log_probs: Array, labels: Array) -> Array:

@@ -6,7 +6,7 @@ three times the size of its float32 numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from scipy.special import logsumexp
 from benchmarks.results.external.files import class_numbers, read_labels, read_npz, read_predictions
 from benchmarks.suite.plan import Plan
 from dbn_core.errors import DataError, SpecError
-from dbn_core.metrics.scores import Array, by_example, log_softmax
+from dbn_core.metrics.scores import Array, by_example, chance_accuracies, log_softmax, mixture_log_probs
 
 KINDS = ("probabilities", "log-probabilities", "logits")
 # Rounded to three decimals, or in half precision, the probabilities of an example still sum to 1 within this.
@@ -120,6 +120,22 @@ def check_classes(predictions: FilePredictions, classes: Sequence[str]) -> None:
         raise DataError(
             f"'{predictions.source}' has the suite's classes in another order: order its columns {', '.join(classes)}."
         )
+
+
+def at_chance_splits(arrays: Mapping[str, Array]) -> list[str]:
+    """A sentence for each split on which predictions, as in :class:`FilePredictions`, do no better than guessing."""
+    found = []
+    for split in (split for split in ("test", "validation") if split in arrays):
+        _, examples, classes = arrays[split].shape
+        accuracy = float(np.mean(mixture_log_probs(arrays[split]).argmax(-1) == arrays[f"{split}_labels"]))
+        low, high = chance_accuracies(examples, classes)
+        if accuracy < high:
+            found.append(
+                f"The {split} accuracy of {100 * accuracy:.2f} % is {'far below' if accuracy < low else 'at'} chance "
+                f"with {classes} classes: check the order of the examples and of the classes, and that stacked rows "
+                "hold one member after the other."
+            )
+    return found
 
 
 def _log_probs(file: Path, block: Array, split: str, values: str) -> tuple[Array, str]:
