@@ -175,7 +175,7 @@ def score(
 
 def _load(plan: Plan | None, file: Path, repetition: int, files: Mapping[str, Any], values: str) -> FilePredictions:
     """The predictions of a file as the task stores them."""
-    from benchmarks.results.external.predictions import check_classes, load_accepted, predictions_of_file
+    from benchmarks.results.external.predictions import load_accepted, predictions_of_file
 
     if plan is not None and plan.suite.task.name != "classification":
         for name, value in {**files, "values": None if values == "auto" else values}.items():
@@ -185,9 +185,7 @@ def _load(plan: Plan | None, file: Path, repetition: int, files: Mapping[str, An
                     f"{plan.suite.task.name}: leave it out."
                 )
         return load_accepted(plan, file, repetition)
-    loaded = predictions_of_file(file, **files, values=values)
-    if plan is not None:
-        check_classes(loaded, plan.data.classes)
+    loaded = predictions_of_file(file, **files, values=values, classes=plan.data.classes if plan else ())
     if "validation" not in loaded.arrays:
         loaded.notes.append(
             "No validation predictions, so no temperature is fitted and scores are raw only: give --validation and "

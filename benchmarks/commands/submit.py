@@ -176,17 +176,16 @@ def _load(
 ) -> list[dict[str, Array]]:
     """The arrays of each repetition, checked."""
     from benchmarks.results.entries import check_repetitions
-    from benchmarks.results.external.predictions import check_classes, predictions_of_file
+    from benchmarks.results.external.predictions import predictions_of_file
     from dbn_core.tasks.class_scores import score_arrays
 
     each = {name: _for_each(name, paths, len(files)) for name, paths in given.items()}
     repetitions = []
     for number, file in enumerate(files):
         more = {name: paths[number] for name, paths in each.items()}
-        loaded = predictions_of_file(file, **more, key=key, values=values)
+        loaded = predictions_of_file(file, **more, key=key, values=values, classes=plan.data.classes)
         for line in [*loaded.notes, *caveat_lines(score_arrays(loaded.arrays))]:
             echo(line)
-        check_classes(loaded, plan.data.classes)
         repetitions.append(loaded.arrays)
     check_repetitions(plan, store, repetitions, [file.name for file in files])
     if "validation" not in repetitions[0]:

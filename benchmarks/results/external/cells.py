@@ -216,9 +216,12 @@ def check_arrays(plan: Plan, store: Store, repetition: int, arrays: Mapping[str,
                 "all of its classes, in its order."
             )
         if len(given) != len(expected):
+            other = "validation" if split == "test" else "test"
+            swapped = len(given) == len(own[f"{other}_labels"])
             raise DataError(
-                f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}: predict the suite's "
-                f"{split} split."
+                f"'{source}' has {len(given)} {split} examples, the suite has {len(expected)}"
+                + (f", and {len(given)} for {other}: are the two splits swapped?" if swapped else "")
+                + ("" if swapped else f": predict the suite's {split} split, and label each example once.")
             )
         if wrong := int(np.sum(given != expected)):
             raise DataError(

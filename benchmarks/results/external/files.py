@@ -81,6 +81,8 @@ def class_numbers(path: Path, labels: Array) -> Array:
         raise DataError(
             f"'{path}' holds labels of shape {list(labels.shape)}: give class numbers, not one-hot rows (argmax(1))."
         )
+    if labels.dtype.kind in "UO":
+        raise DataError(f"'{path}' holds labels that are text: give the class number, from 0 in the columns' order.")
     if labels.dtype.kind not in "fiub" or not labels.size or not np.array_equal(labels, np.round(labels)):
         raise DataError(f"'{path}' holds labels that are no whole numbers: give a class number for each example.")
     return labels.reshape(-1).astype(np.int64)
@@ -163,10 +165,17 @@ def _from_table(path: Path, frame: pd.DataFrame) -> dict[str, Array]:
         raise DataError(f"'{path}' has the column '{named[0]}' next to numbered classes: keep the columns of classes.")
     if text := [column for column in classes if frame[column].dtype.kind not in "fiu"]:
         raise DataError(f"'{path}' has the column '{text[0]}', which holds no numbers: keep the columns of classes.")
+    whole = [column for column in classes if frame[column].dtype.kind in "iu" and frame[column].max() > 1]
+    if 0 < len(whole) < len(classes) and len(frame) > 9:  # in few rows logits may be whole by chance
+        raise DataError(
+            f"'{path}' has the column '{whole[0]}' of whole numbers: keep the columns of classes, and call that of "
+            "labels 'label'."
+        )
     blocks = [block for _, block in frame.groupby("member", sort=False, dropna=False)] if "member" in frame else [frame]
     if len({len(block) for block in blocks}) > 1:
         raise DataError(f"'{path}' has members with different numbers of rows: give each member the same examples.")
-    found = {"test": np.stack([block[classes].to_numpy() for block in blocks])}
+    stacked = np.stack([block[classes].to_numpy() for block in blocks])
+    found = {"test": stacked if "member" in frame else stacked[0]}
     if named:
         found["classes"] = np.array(classes)
     if "label" in frame:

@@ -6,9 +6,10 @@ three times the size of its float32 numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -33,13 +34,11 @@ class FilePredictions:
             ``test_labels``, int64 [N], and the same two of ``validation``.
         source: name of the file.
         notes: what the file holds, in sentences.
-        classes: names of the classes, where the file is a table with named columns.
     """
 
     arrays: dict[str, Array]
     source: str
     notes: list[str]
-    classes: tuple[str, ...] = ()
 
 
 def predictions_of_file(
@@ -49,6 +48,7 @@ def predictions_of_file(
     validation_labels: Path | None = None,
     key: str | None = None,
     values: str = "auto",
+    classes: Sequence[str] = (),
 ) -> FilePredictions:
     """Predictions of classes.
 
@@ -56,7 +56,8 @@ def predictions_of_file(
         path: .npz, .npy, .csv or .parquet (:func:`benchmarks.results.external.files.read_predictions`).
         labels, validation, validation_labels: files that take precedence over what ``path`` holds.
         key: the array of an .npz that has the predictions, where there are several.
-        values: one of ``KINDS``, or ``auto``.
+        values: one of ``KINDS``, or ``auto``: each split may hold another kind.
+        classes: names of the classes, in order, where a suite knows them.
 
     Raises:
         DataError: a file is missing, unreadable, or does not fit the others.
@@ -65,28 +66,31 @@ def predictions_of_file(
     if values not in ("auto", *KINDS):
         raise SpecError(f"Unknown kind of values '{values}': choose auto, {', '.join(KINDS)}.")
     held = read_predictions(path, key)
+    about = check_columns(path, held.get("classes", ()), classes)
     if validation is not None:
         other = read_predictions(validation, key)
+        about += check_columns(validation, other.get("classes", ()), classes or held.get("classes", ()))
         held = {name: array for name, array in held.items() if not name.startswith("validation")}
         held |= {name.replace("test", "validation"): other[name] for name in ("test", "test_labels") if name in other}
     elif validation_labels is not None and "validation" not in held:
         raise DataError(f"There are labels '{validation_labels}' but no validation predictions: add --validation.")
-    arrays: dict[str, Array] = {}
+    files = {"test": (path, labels), "validation": (validation or path, validation_labels)}
+    files = {split: pair for split, pair in files.items() if split in held}
+    arrays: dict[str, Array] = {f"{split}_labels": _labels(file, held, split, y) for split, (file, y) in files.items()}
+    _check_swapped(path, held, arrays)
     notes = []
-    for split, file, given in (("test", path, labels), ("validation", validation or path, validation_labels)):
-        if split in held:
-            truth = _labels(file, held, split, given)
-            given_block = held.pop(split)
-            stacked = _by_member(given_block, len(truth))
-            block, values = _log_probs(file, stacked, split, values)  # both splits hold the same kind
-            _check_labels(file, block, given or file, truth, split)
-            arrays |= {split: block, f"{split}_labels": truth}
-            members, examples, classes = block.shape
-            many = f"{members} members, " if members > 1 else ""
-            many += "one after the other, " if stacked.ndim > given_block.ndim else ""
-            notes.append(f"{file.name}: {values}, {many}{examples} {split} examples, {classes} classes.")
+    for split, (file, given) in files.items():
+        truth, given_block = arrays[f"{split}_labels"], held.pop(split)
+        stacked = _by_member(given_block, len(truth))
+        arrays[split], kind, doubt = _log_probs(file, stacked, split, values)
+        about += doubt
+        members, examples, columns = arrays[split].shape
+        _check_labels(file, arrays[split], given or file, truth, split)
+        many = f"{members} members, " if members > 1 else ""
+        many += "one after the other, " if stacked.ndim > given_block.ndim else ""
+        notes.append(f"{file.name}: {kind}, {many}{examples} {split} examples, {columns} classes.")
     _check_validation(path, arrays)
-    return FilePredictions(arrays, path.name, notes, tuple(map(str, held.get("classes", ()))))
+    return FilePredictions(arrays, path.name, notes + about)
 
 
 def load_accepted(plan: Plan, path: Path, repetition: int) -> FilePredictions:
@@ -109,17 +113,32 @@ def load_accepted(plan: Plan, path: Path, repetition: int) -> FilePredictions:
     )
 
 
-def check_classes(predictions: FilePredictions, classes: Sequence[str]) -> None:
-    """Check that named columns are not the classes of a suite in another order.
+def check_columns(file: Path, columns: Collection[Any], classes: Collection[Any]) -> list[str]:
+    """Check that named columns are the classes in their order; a note where they have other names.
+
+    Neither case matters nor what stands before or after all names, as in ``p_cat`` for ``Cat``.
 
     Raises:
-        DataError: they are.
+        DataError: the columns are in another order, or there are others next to them.
     """
-    named = predictions.classes
-    if sorted(named) == sorted(classes) and named != tuple(classes):
-        raise DataError(
-            f"'{predictions.source}' has the suite's classes in another order: order its columns {', '.join(classes)}."
-        )
+    if not len(columns) or not len(classes):
+        return []
+    found, known = ([str(name).casefold() for name in names] for names in (columns, classes))
+    for column in found:
+        before, first, after = column.partition(known[0])
+        expected = [f"{before}{name}{after}" for name in known]
+        if first and set(expected) <= set(found):
+            if extra := [str(name) for name in columns if str(name).casefold() not in expected]:
+                raise DataError(f"'{file}' has the column '{extra[0]}' next to those of the classes: leave it out.")
+            if found != expected:
+                raise DataError(
+                    f"'{file}' has the classes in another order: order its columns as {', '.join(map(str, classes))}."
+                )
+            return []
+    return [
+        f"{file.name}: its columns ({', '.join(map(str, columns))}) are not named as the classes are "
+        f"({', '.join(map(str, classes))}): they are taken in their order."
+    ]
 
 
 def at_chance_splits(arrays: Mapping[str, Array]) -> list[str]:
@@ -138,8 +157,8 @@ def at_chance_splits(arrays: Mapping[str, Array]) -> list[str]:
     return found
 
 
-def _log_probs(file: Path, block: Array, split: str, values: str) -> tuple[Array, str]:
-    """Log-probabilities [M, N, K] and the kind that they were.
+def _log_probs(file: Path, block: Array, split: str, values: str) -> tuple[Array, str, list[str]]:
+    """Log-probabilities [M, N, K], the kind that they were, and a note where ``values`` may be wrong.
 
     Without a negative number values are probabilities; where the exponentials of all rows sum to 1 they are
     log-probabilities, else logits.  A probability of zero stays one (:data:`dbn_core.metrics.scores.FLOOR`).
@@ -160,9 +179,19 @@ def _log_probs(file: Path, block: Array, split: str, values: str) -> tuple[Array
         if kind == "auto":
             kind = "log-probabilities" if worst <= _SUM else "logits"
         elif worst > _SUM or (kind == "probabilities" and least < _BELOW_ZERO):
+            other = "say --values logits if they are logits" if values == "auto" else "leave out --values"
             raise DataError(
                 f"'{file}' has {split} rows whose probabilities sum to 1 ± {worst:.3g}, the smallest {least:.3g}: "
-                "divide probabilities by their sum, or say --values logits."
+                f"divide probabilities by their sum, or {other}."
+            )
+
+    doubt = []
+    if kind == "logits" and least >= _BELOW_ZERO:
+        sums = np.stack([by_example(lambda rows: _sums(rows, "probabilities"), member) for member in block])
+        if np.ptp(sums) <= _SUM * sums.mean():
+            doubt.append(
+                f"{file.name}: every {split} row sums to {sums.mean():.4g}, as probabilities and percentages do, but "
+                "--values says logits: if they are probabilities, leave it out and divide each row by its sum."
             )
 
     def normalised(rows: Array) -> Array:
@@ -174,7 +203,7 @@ def _log_probs(file: Path, block: Array, split: str, values: str) -> tuple[Array
         member[:] = by_example(normalised, member)
     if np.isnan(block.max()):
         raise DataError(f"'{file}' has {split} examples in which every class has probability 0: predict them again.")
-    return block, kind
+    return block, kind, doubt
 
 
 def _by_member(block: Array, examples: int) -> Array:
@@ -191,21 +220,34 @@ def _sums(rows: Array, kind: str) -> Array:
         return np.exp(logsumexp(rows.astype(np.float64), axis=-1))
 
 
+def _check_swapped(file: Path, held: Mapping[str, Array], labels: Mapping[str, Array]) -> None:
+    if "validation" not in held or min(held[split].ndim for split in ("test", "validation")) < 2:
+        return
+    predicted = [held[split].shape[-2] for split in ("test", "validation")]
+    labelled = [len(labels[f"{split}_labels"]) for split in ("test", "validation")]
+    if predicted == labelled[::-1] != labelled:
+        raise DataError(
+            f"'{file}': there are {predicted[0]} test predictions with {labelled[0]} test labels, and {predicted[1]} "
+            f"validation predictions with {labelled[1]} validation labels: are the two splits swapped?"
+        )
+
+
 def _labels(file: Path, held: dict[str, Array], split: str, given: Path | None) -> Array:
     if given is not None:
         return read_labels(given, split)
     if f"{split}_labels" in held:
         return class_numbers(file, held[f"{split}_labels"])
     option, name = ("--labels", "labels") if split == "test" else ("--validation-labels", "validation_labels")
-    where = f"call the array '{name}'" if file.suffix == ".npz" else "call the column 'label'"
-    raise DataError(f"'{file}' holds no {split} labels: name their file with {option}, or {where}.")
+    others = {".npz": f", or call the array '{name}'", ".npy": ""}.get(file.suffix, ", or call the column 'label'")
+    raise DataError(f"'{file}' holds no {split} labels: name their file with {option}{others}.")
 
 
 def _check_labels(file: Path, block: Array, source: Path, labels: Array, split: str) -> None:
     _, examples, classes = block.shape
     if len(labels) != examples:
+        where = "" if source == file else f" in '{source}'"
         raise DataError(
-            f"'{file}' has {examples} {split} examples, and '{source}' {len(labels)} labels: give a label for each "
+            f"'{file}' has {examples} {split} examples with {len(labels)} labels{where}: give a label for each "
             "example, and predictions with the axes [members, examples, classes]."
         )
     if labels.min() < 0 or labels.max() >= classes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from netcal.metrics import ECE
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 
-from benchmarks.results.external.predictions import check_classes, predictions_of_file
+from benchmarks.results.external.predictions import predictions_of_file
 from dbn_core.errors import DataError
 from dbn_core.metrics.scores import LOG_FLOOR
 from dbn_core.tasks.class_scores import score_arrays
@@ -90,9 +91,15 @@ def test_labels_come_in_every_form(suffix: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.arrays["test_labels"], LABELS)
 
 
-def test_members_one_after_the_other_are_told_by_the_labels(tmp_path: Path, labels: Path) -> None:
-    np.save(tmp_path / "p.npy", LOGITS.reshape(-1, K))
-    found = predictions_of_file(tmp_path / "p.npy", labels)
+@pytest.mark.parametrize("suffix", ["npy", "csv", "parquet"])
+def test_members_one_after_the_other_are_told_by_the_labels(suffix: str, tmp_path: Path, labels: Path) -> None:
+    rows, path = LOGITS.reshape(-1, K), tmp_path / f"p.{suffix}"
+    if suffix == "npy":
+        np.save(path, rows)
+    else:
+        frame = pd.DataFrame(rows, columns=[f"class {k}" for k in range(K)])
+        frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    found = predictions_of_file(path, labels)
     assert np.allclose(found.arrays["test"], log_softmax(LOGITS, -1), atol=1e-5)
     assert "3 members, one after the other" in found.notes[0]
 
@@ -152,8 +159,24 @@ def test_a_said_kind_is_believed(tmp_path: Path, labels: Path) -> None:
     probs = softmax(LOGITS, -1)
     found = predictions_of_file(write(tmp_path / "p.npy", probs), labels, values="logits")
     np.testing.assert_allclose(found.arrays["test"], log_softmax(probs, -1))
+    assert "every test row sums to 1, as probabilities" in found.notes[1]
+    percent = predictions_of_file(write(tmp_path / "c.npy", 100 * probs), labels, values="logits")
+    assert "every test row sums to 100, as" in percent.notes[1]
     negative = write(tmp_path / "n.npy", -5 - np.abs(LOGITS))
     assert ": logits" in predictions_of_file(negative, labels).notes[0]
+    assert len(predictions_of_file(write(tmp_path / "z.npy", LOGITS), labels, values="logits").notes) == 1
+
+
+@pytest.mark.parametrize("test", KINDS)
+@pytest.mark.parametrize("validation", KINDS)
+def test_each_split_may_hold_another_kind(test: str, validation: str, tmp_path: Path) -> None:
+    half, path = N // 2, tmp_path / "p.npz"
+    splits = {"test": KINDS[test](LOGITS[:, :half]), "validation": KINDS[validation](LOGITS[:, half:])}
+    np.savez(path, **splits, labels=LABELS[:half], validation_labels=LABELS[half:])
+    found = predictions_of_file(path)
+    np.testing.assert_allclose(found.arrays["test"], log_softmax(LOGITS[:, :half], -1))
+    np.testing.assert_allclose(found.arrays["validation"], log_softmax(LOGITS[:, half:], -1))
+    assert [f": {kind}, " in note for kind, note in zip((test, validation), found.notes, strict=True)] == [True, True]
 
 
 @pytest.mark.parametrize(("kind", "members"), [("logits", 4), ("probabilities", 1)])
@@ -228,6 +251,9 @@ BAD_PREDICTIONS = [
     ("p.csv", lambda path: path.write_text("id,0,1,label\n17,.2,.8,0\n18,.2,.8,1\n"), "column 'id' next to numbered"),
     ("p.npy", _array(np.abs(GOOD)), "--values logits"),
     ("p.npz", _arrays(test=GOOD, validation=GOOD, labels=LABELS, validation_labels=LABELS), "the test predictions"),
+    ("p.npz", _arrays(test=GOOD[:9], validation=GOOD, validation_labels=LABELS[:9]), "swapped?"),
+    ("p.npz", _arrays(test=GOOD[:9]), "9 test examples with 60 labels"),
+    ("p.csv", _table(cat=GOOD[:, 0], id=range(7, N + 7), dog=GOOD[:, 1]), "column 'id' of whole numbers"),
     ("p.parquet", lambda path: path.write_bytes(b"PAR1"), "no readable .parquet"),
 ]
 BAD_LABELS = [
@@ -235,7 +261,7 @@ BAD_LABELS = [
     ("y.npy", _array(np.eye(K)[LABELS]), "one-hot"),
     ("y.npy", _array(LABELS + 0.5), "no whole numbers"),
     ("y.npy", _array(LABELS + 1), "number labels from 0"),
-    ("y.npy", _array(LABELS.astype(str)), "class number"),
+    ("y.npy", _array(np.array(["cat", "dog"])[LABELS % 2]), "are text: give the class number"),
     ("y.npy", _array(LABELS[:0]), "class number for each example"),
     ("y.npz", _arrays(a=LABELS, b=LABELS), "'labels'"),
     ("y.csv", _table(a=LABELS, b=LABELS), "'label'"),
@@ -287,12 +313,30 @@ def test_a_bad_command_is_one_sentence(
     assert sentence in error
 
 
-@pytest.mark.parametrize("names", [["cat", "dog", "eel", "fox"], ["0", "1", "2", "3"], ["class 0", "1a", "b", "c"]])
-def test_classes_in_another_order_than_the_suites_are_refused(names: list[str], tmp_path: Path, labels: Path) -> None:
+CLASSES = ["cat", "dog", "eel", "fox"]
+
+
+@pytest.mark.parametrize("written", ["{}", "p_{}", "{} (%)", "Class {}"])
+def test_columns_are_the_classes_of_the_suite_in_its_order(written: str, tmp_path: Path, labels: Path) -> None:
+    names = [written.format(name.title()) for name in CLASSES]
     pd.DataFrame(GOOD, columns=names).to_csv(tmp_path / "p.csv", index=False)
-    predictions = predictions_of_file(tmp_path / "p.csv", labels)
-    check_classes(predictions, names)
-    check_classes(predictions, ["one", "two", "three", "four"])
-    if names[0] != "0":  # numbered columns are put in order
-        with pytest.raises(DataError, match="another order: order its columns"):
-            check_classes(predictions, names[::-1])
+    assert len(predictions_of_file(tmp_path / "p.csv", labels, classes=CLASSES).notes) == 1
+    for classes, words in ((CLASSES[::-1], "order its columns as fox, eel"), (CLASSES[:3], f"column '{names[3]}'")):
+        with pytest.raises(DataError, match=re.escape(words)):
+            predictions_of_file(tmp_path / "p.csv", labels, classes=classes)
+
+
+def test_columns_with_other_names_are_taken_in_their_order_and_that_is_said(tmp_path: Path, labels: Path) -> None:
+    pd.DataFrame(GOOD, columns=["p0", "p1", "p2", "p3"]).to_csv(tmp_path / "p.csv", index=False)
+    found = predictions_of_file(tmp_path / "p.csv", labels, classes=CLASSES)
+    assert "(p0, p1, p2, p3) are not named as the classes are (cat, dog, eel, fox)" in found.notes[1]
+    pd.DataFrame(GOOD, columns=range(K)).to_csv(tmp_path / "p.csv", index=False)  # numbered columns are put in order
+    assert len(predictions_of_file(tmp_path / "p.csv", labels, classes=CLASSES).notes) == 1
+
+
+def test_columns_of_validation_have_the_order_of_those_of_test(tmp_path: Path) -> None:
+    for name, order in (("p", CLASSES), ("v", CLASSES[::-1])):
+        frame = pd.DataFrame(GOOD if name == "p" else GOOD / 2, columns=CLASSES)[order]
+        frame.assign(label=LABELS).to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.raises(DataError, match=r"v\.csv' has the classes in another order"):
+        predictions_of_file(tmp_path / "p.csv", validation=tmp_path / "v.csv")
