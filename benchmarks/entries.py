@@ -20,13 +20,16 @@ FOLDER = Path("results/entries")
 FILE, PREDICTIONS = "entry.json", "predictions.safetensors"
 # Accuracy is a fraction, NLL in nats, a DEE in members.
 FIGURES = ("acc", "nll", "cnll", "dee_raw", "dee_cal", "dee_augrc")
+DOI = r"10\.\d{4,9}/[^\s()<>|\[\]]+"
 NONE = "none"  # in the place of a paper or of code that does not exist
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, ser_json_inf_nan="strings")
 _EXAMPLE: dict[str, Any] = {
     **{"suite": "example", "name": "example", "method": "Example", "paper": NONE, "code": NONE, "licence": NONE},
-    **{"who": "nobody", "size": 1, "status": "stated", "scores": {"acc": {"value": 0.5}}},
+    **{"who": "nobody", "size": 1, "repetitions": 1, "predictions": "0", "scores": {"acc": {"value": 0.5}}},
 }
+_ADDRESS = r"https?://[^\s()<>|\[\]]+"
+_PAPER = re.compile(rf"(arXiv[ :]*)?\d{{4}}\.\d{{4,5}}(v\d+)?|(doi[ :]*)?{DOI}|{_ADDRESS}|{NONE}", re.I)
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 
 
@@ -58,9 +61,9 @@ class EntryCost(BaseModel):
 
     model_config = _CONFIG
 
-    macs: float | None = Field(None, gt=0, allow_inf_nan=False)
-    params: float | None = Field(None, gt=0, allow_inf_nan=False)
-    train_passes: float | None = Field(None, gt=0, allow_inf_nan=False)
+    macs: float | None = Field(None, ge=1, allow_inf_nan=False)
+    params: float | None = Field(None, ge=1, allow_inf_nan=False)
+    train_passes: float | None = Field(None, ge=1, allow_inf_nan=False)
 
 
 class LeaderboardEntry(BaseModel):
@@ -69,7 +72,7 @@ class LeaderboardEntry(BaseModel):
     Attributes:
         suite, name: the folders that it is in.
         method: its name in the table.
-        paper, code: an arXiv number or an address; ``none`` if there is none.
+        paper, code: an arXiv number, a DOI or an address; ``none`` if there is none.
         licence: of code and predictions.
         who: who submitted it.
         size: how many members it stands for; 1 for a single network.
@@ -79,6 +82,7 @@ class LeaderboardEntry(BaseModel):
         status: ``scored`` (its predictions were scored here), ``reproduced`` (its plugin was run here), ``stated``
             (figures of a paper, without predictions), ``disputed``.
         reason: why it is disputed.
+        on: the data and network that stated figures are of; empty for predictions.
         note: a sentence for readers.
         predictions: SHA-256 of the file of predictions; empty if there is none.
         scores: figures by name, as scored here, or as stated.
@@ -99,6 +103,7 @@ class LeaderboardEntry(BaseModel):
     plugin: str | None = None
     status: Literal["scored", "reproduced", "stated", "disputed"] = "scored"
     reason: str = ""
+    on: str = Field("", max_length=120)
     note: str = Field("", max_length=500)
     predictions: str = ""
     scores: Mapping[str, Figure] = Field(min_length=1)
@@ -110,7 +115,7 @@ class LeaderboardEntry(BaseModel):
             raise ValueError("use lower-case letters, digits and hyphens, as in 'mimo-3'")
         return name
 
-    @field_validator("method", "paper", "code", "licence", "who", "note", "reason")
+    @field_validator("method", "paper", "code", "licence", "who", "on", "note", "reason")
     @classmethod
     def _one_line(cls, text: str) -> str:
         if not text.isprintable():
@@ -120,9 +125,16 @@ class LeaderboardEntry(BaseModel):
     @field_validator("code")
     @classmethod
     def _address(cls, code: str) -> str:
-        if code != NONE and not re.fullmatch(r"https?://[^\s()<>|\[\]]+", code):
+        if code != NONE and not re.fullmatch(_ADDRESS, code):
             raise ValueError(f"write an address that begins with https://, or '{NONE}'")
         return code
+
+    @field_validator("paper")
+    @classmethod
+    def _source(cls, paper: str) -> str:
+        if not _PAPER.fullmatch(paper):
+            raise ValueError(f"write a number as in 'arXiv 2010.06610', a DOI, an address, or '{NONE}'")
+        return NONE if paper.lower() == NONE else paper
 
     @field_validator("plugin")
     @classmethod
@@ -139,6 +151,8 @@ class LeaderboardEntry(BaseModel):
                 raise ValueError(f"unknown figure '{name}'{did_you_mean(name, FIGURES)}")
             if not name.startswith("dee_") and not 0 <= figure.value < math.inf:
                 raise ValueError(f"{name} is a finite number from 0")
+            if name.startswith("dee_") and -math.inf < figure.value <= 0:
+                raise ValueError(f"{name} is a number of members above 0, or '<1'")
             if name == "acc" and figure.value > 1:
                 raise ValueError("acc is a fraction: divide a percentage by 100")
         return scores
@@ -153,6 +167,10 @@ class LeaderboardEntry(BaseModel):
             self.status in ("scored", "reproduced") and not self.predictions
         ):
             raise ValueError("an entry with predictions is scored or reproduced, one without is stated")
+        if self.status == "stated" and (self.paper == NONE or not self.on):
+            raise ValueError("stated figures need their --paper and, as --on, their data and network")
+        if self.on and self.predictions:
+            raise ValueError("--on is for stated figures: predictions are of the suite's own data")
         if bool(self.predictions) != (self.repetitions is not None):
             raise ValueError("repetitions counts the sets of predictions")
         return self
@@ -222,7 +240,7 @@ def load_entries(root: Path = FOLDER) -> dict[Path, LeaderboardEntry]:
 
 def default_name(method: str, size: int) -> str:
     """A folder's name for a method, as in ``mimo-jax-3``."""
-    return "-".join([*re.findall(r"[a-z0-9]+", method.lower()), str(size)])
+    return "-".join([*(re.findall(r"[a-z0-9]+", method.lower()) or ["entry"]), str(size)])
 
 
 def _problem(error: ValidationError) -> tuple[str, str]:

@@ -27,7 +27,8 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
-            help="A file of predictions or, with --suite, a stored result as METHOD@SIZE: label, spec or name."
+            help="A file of predictions or, with --suite, a stored result or an entry of the leaderboard as "
+            "METHOD@SIZE: label, spec or name."
         ),
     ],
     b: Annotated[str, typer.Argument(help="What A is compared with, of the same kind.")],
@@ -46,6 +47,7 @@ def compare(
 
     Paired Student's t over examples and, with --suite, over repetitions; p-values are corrected by Holm.
     """
+    from benchmarks.results.entries import entry_results
     from benchmarks.results.external.comparing import compare_files, compare_stored
 
     if suite is None:
@@ -54,7 +56,8 @@ def compare(
         if labels is not None or key is not None or values != "auto":
             raise SpecError("--labels, --key and --values are for files: leave them out, or leave out --suite.")
         plan, the_store = load_plan(suite, store, set_, data_root, plugin, add)
-        found = compare_stored(plan, the_store, a, b)
+        entries = entry_results(plan, the_store, [a, b]) if plan.suite.task.name == "classification" else []
+        found = compare_stored(plan, the_store, a, b, entries)
     if json_:
         said = {name: getattr(found, name) for name in ("a", "b", "examples", "repetitions", "notes")}
         rows = [vars(row) for row in found.rows]

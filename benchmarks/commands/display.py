@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from benchmarks.commands.common import console
+from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
     from dbn_core.tasks.base import Task
@@ -23,6 +24,31 @@ Labels = Annotated[
 ]
 ArrayKey = Annotated[str | None, typer.Option(help="The array of an .npz that has the predictions.", metavar="NAME")]
 Values = Annotated[str, typer.Option(help="auto, probabilities, log-probabilities or logits.")]
+
+
+def number(text: str) -> float:
+    """A number on the command line.
+
+    >>> number("1.2e6")
+    1200000.0
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise SpecError(f"'{text}' is no number: write for example 1200000 or 1.2e6.") from None
+
+
+Macs = Annotated[
+    float | None,
+    typer.Option(
+        help="Multiply-adds (FLOPs / 2) of one whole prediction; unknown if not stated.",
+        parser=number,
+        metavar="NUMBER",
+    ),
+]
+Params = Annotated[
+    float | None, typer.Option(help="Parameters of the whole predictor.", parser=number, metavar="NUMBER")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 EQUIVALENTS = {

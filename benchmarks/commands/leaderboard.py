@@ -45,6 +45,7 @@ def leaderboard(
 
     It needs neither networks nor data.  With a filter it searches all rows, not only the best of each suite.
     """
+    from benchmarks.entries import FOLDER, load_entries
     from benchmarks.report.leaderboard import load_boards, render_leaderboard
     from benchmarks.report.stated import load_stated
     from dbn_core.files import atomic_write
@@ -76,6 +77,9 @@ def leaderboard(
             found = True
     if not found:
         echo("No row matches.")
+    apart = [entry.status for entry in load_entries().values() if suite in (None, entry.suite) and not filtered]
+    if counts := [f"{apart.count(kind)} {kind}" for kind in ("stated", "disputed") if kind in apart]:
+        echo(f"Not ranked: {' and '.join(counts)}, in {FOLDER} and, with reasons and sources, on {PAGE}.")
 
 
 def _chosen(

@@ -30,8 +30,11 @@ from benchmarks.commands.display import (
     ArrayKey,
     Json,
     Labels,
+    Macs,
+    Params,
     Values,
     caveat_lines,
+    number,
     print_json,
     print_table,
     score_names,
@@ -91,14 +94,18 @@ def score(
             min=1,
         ),
     ] = 1,
-    macs: Annotated[
-        float | None, typer.Option(help="With --suite: multiply-adds of one whole prediction; unknown if not stated.")
-    ] = None,
-    params: Annotated[float | None, typer.Option(help="With --suite: parameters of the whole predictor.")] = None,
+    macs: Macs = None,
+    params: Params = None,
     train_passes: Annotated[
-        float | None, typer.Option(help="With --suite: examples that went through what was trained.")
+        float | None,
+        typer.Option(
+            help="With --suite: examples that went through what was trained.", parser=number, metavar="NUMBER"
+        ),
     ] = None,
-    train_seconds: Annotated[float | None, typer.Option(help="With --suite: seconds that training took.")] = None,
+    train_seconds: Annotated[
+        float | None,
+        typer.Option(help="With --suite: seconds that training took.", parser=number, metavar="NUMBER"),
+    ] = None,
     note: Annotated[str, typer.Option(help="With --suite: a sentence for the report, for example the source.")] = "",
     remove: Annotated[
         str | None,

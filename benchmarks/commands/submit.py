@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from benchmarks.commands.common import STORE, DataRoot, StoreDir, SuiteName, echo, load_plan
-from benchmarks.commands.display import EQUIVALENTS, ArrayKey, Values, caveat_lines, print_table
+from benchmarks.commands.display import EQUIVALENTS, ArrayKey, Macs, Params, Values, caveat_lines, number, print_table
 from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
     from benchmarks.entries import Figure
     from benchmarks.store.artefacts import Store
     from benchmarks.suite.plan import Plan
+    from benchmarks.suite.schema import Suite
     from dbn_core.metrics.scores import Array
 
 # What nobody but the submitter knows, and the question on a terminal.
 _ASKED = {
     "method": "Name of the method",
     "size": "Members that it stands for (1 for a single network)",
-    "paper": "Paper, an arXiv number or an address, or 'none'",
+    "paper": "Paper: an arXiv number, a DOI or an address, or 'none'",
     "code": "Address of the code, or 'none'",
     "licence": "Licence of code and predictions, for example MIT",
     "who": "Who submits it, a name or an account",
@@ -46,22 +47,22 @@ def submit(
     size: Annotated[
         int | None, typer.Option(help="How many members it stands for; 1 for a single network.", min=1)
     ] = None,
-    paper: Annotated[str | None, typer.Option(help="An arXiv number or an address, or 'none'.")] = None,
+    paper: Annotated[str | None, typer.Option(help="An arXiv number, a DOI or an address, or 'none'.")] = None,
     code: Annotated[str | None, typer.Option(help="Address of the code, or 'none'.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of code and predictions.")] = None,
     who: Annotated[str | None, typer.Option(help="Who submits it, a name or an account.")] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the entry's folder.  [default: from the method and size]")
     ] = None,
-    macs: Annotated[
-        float | None, typer.Option(help="Multiply-adds of one whole prediction; unknown if not stated.")
-    ] = None,
-    params: Annotated[float | None, typer.Option(help="Parameters of the whole predictor.")] = None,
+    macs: Macs = None,
+    params: Params = None,
     train_passes: Annotated[
         float | None,
         typer.Option(
             help="Examples that went through networks in training, members and teachers included; a network of twice a "
-            "member's cost counts twice."
+            "member's cost counts twice.",
+            parser=number,
+            metavar="NUMBER",
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="A sentence for readers.")] = "",
@@ -89,10 +90,14 @@ def submit(
         list[str] | None,
         typer.Option(
             help="A figure of a paper, in the place of predictions: acc, nll, cnll or a DEE, for example "
-            "acc=0.93; may be repeated.",
+            "acc=0.93; may be repeated.  It needs --paper and --on.",
             metavar="NAME=VALUE",
         ),
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(help="With --stated: their data and network.", metavar="TEXT", show_default=False),
+    ] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace the entry of the same name.")] = False,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
@@ -103,10 +108,14 @@ def submit(
     command asks for what is not given.
     """
     from benchmarks.entries import FOLDER, check_fields, default_name, make_entry
-    from benchmarks.results.entries import check_free, packed, score_repetitions, unpacked, write_entry
+    from benchmarks.results.entries import check_free, check_unlisted, packed, score_repetitions, unpacked, write_entry
 
-    if bool(files) == bool(stated):
+    if files and stated:
+        raise SpecError("Both files and --stated were given: an entry has predictions, or figures of a paper.")
+    if not files and not stated:
         raise SpecError("Give files of predictions, one for each repetition, or figures of a paper with --stated.")
+    if on and files:
+        raise SpecError("--on is for figures with --stated: predictions are of the suite's own data.")
     fields: dict[str, Any] = {"method": method, "size": size, "paper": paper, "code": code}
     fields |= {"licence": licence, "who": who, "note": note, "name": name}
     fields["cost"] = {"macs": macs, "params": params, "train_passes": train_passes}
@@ -119,9 +128,12 @@ def submit(
             raise SpecError(f"--plugin: file '{plugin}' does not exist: check the path.")
         fields["plugin"] = plugin.name
     check_fields({field: value for field, value in fields.items() if value is not None})
-    fields["suite"] = _classifying(suite)
-    if name or not {"method", "size"} & set(missing):
-        check_free(FOLDER, fields["suite"], name or default_name(fields["method"], fields["size"]), replace)
+    the_suite = _classifying(suite)
+    fields |= {"suite": the_suite.name, "on": on}
+    if folder_name := name or (default_name(method, size) if method and size else None):
+        check_free(FOLDER, the_suite.name, folder_name, replace)
+        if method and size:
+            check_unlisted(FOLDER, the_suite, method, size, folder_name)
     content = b""
     if stated:
         fields |= {"status": "stated", "scores": _figures(stated)}
@@ -137,6 +149,7 @@ def submit(
     fields["name"] = fields["name"] or default_name(fields["method"], fields["size"])
     while missing and not replace and (FOLDER / fields["suite"] / fields["name"]).exists():
         fields["name"] = _ask("name")
+    check_unlisted(FOLDER, the_suite, fields["method"], fields["size"], fields["name"])
     entry = make_entry(fields)
     folder = write_entry(FOLDER, entry, content, plugin, replace)
     echo(f"Wrote {folder} ({(len(content) + len(entry.to_json())) / 1000:,.0f} kB).")
@@ -148,14 +161,14 @@ def _on_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _classifying(suite: str) -> str:
-    """The name of a suite of classification."""
+def _classifying(suite: str) -> Suite:
+    """A suite of classification."""
     from benchmarks.suite.load import load_suite
 
     found = load_suite(suite)
     if found.task.name != "classification":
         raise SpecError(f"'{suite}' is a suite of {found.task.name}: the leaderboard has suites of classification.")
-    return found.name
+    return found
 
 
 def _released_plan(suite: str, name: str, store: Path, data_root: Path | None) -> tuple[Plan, Store]:
@@ -181,8 +194,8 @@ def _load(
 
     each = {name: _for_each(name, paths, len(files)) for name, paths in given.items()}
     repetitions = []
-    for number, file in enumerate(files):
-        more = {name: paths[number] for name, paths in each.items()}
+    for index, file in enumerate(files):
+        more = {name: paths[index] for name, paths in each.items()}
         loaded = predictions_of_file(file, **more, key=key, values=values, classes=plan.data.classes)
         for line in [*loaded.notes, *caveat_lines(score_arrays(loaded.arrays))]:
             echo(line)

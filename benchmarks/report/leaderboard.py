@@ -14,7 +14,7 @@ from benchmarks.entries import FILE, NONE, LeaderboardEntry, load_entries
 from benchmarks.report.load import read_results
 from benchmarks.report.model import ENDS, Results
 from benchmarks.report.page.pages import environment
-from benchmarks.report.stated import CURVES, links, load_stated, number_text, paper_link
+from benchmarks.report.stated import CURVES, links, load_stated, number_text, paper_link, stated_notes
 from benchmarks.report.tables.formatting import MISSING, dee_text, escape_md, ratio_text
 from dbn_core.errors import SpecError
 from dbn_core.methods.registry import METHODS, methods
@@ -136,6 +136,7 @@ def render_leaderboard(root: Path = Path("results")) -> str:
     text = template.render(
         boards=_boards(suites, root),
         stated=load_stated(root),
+        notes=stated_notes(root),
         reports=[*reports, ("claims", "Which claims of the papers hold?", "claims/claims.md")],
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.entries import NONE, load_entries
+from benchmarks.entries import DOI, NONE, load_entries
 from benchmarks.published import PublishedFigure, load_published
 from benchmarks.report.tables.formatting import MISSING, dee_text, escape_md
 from benchmarks.report.tables.published import PublishedLine, figure_text
@@ -25,12 +25,24 @@ def load_stated(root: Path = Path("results")) -> list[list[str]]:
     return [*_published(root / "published"), *_stated(root / "entries")]
 
 
+def stated_notes(root: Path = Path("results")) -> list[str]:
+    """The notes of entries that state figures, in sentences that name the entry."""
+    entries = load_entries(root / "entries").values()
+    return [
+        f"{entry.method}, size {entry.size}: {entry.note}"
+        for entry in entries
+        if entry.status == "stated" and entry.note
+    ]
+
+
 def paper_link(text: str) -> tuple[str, str]:
     """A name and an address for what names a paper; without an address it stays text."""
     if found := _ARXIV.search(text):
         return f"arXiv {found[1]}", f"https://arxiv.org/abs/{found[1]}"
     if re.fullmatch(r"https?://[^\s()<>|\[\]]+", text):
         return "paper", text
+    if found := re.search(DOI, text):
+        return f"DOI {found[0]}", f"https://doi.org/{found[0]}"
     return text, ""
 
 
@@ -79,7 +91,8 @@ def _stated(folder: Path) -> list[list[str]]:
             values = {name: figure.value for name, figure in entry.scores.items()}
             equivalents = [dee_text(values.get(curve, math.nan), math.nan, math.nan, None) for curve in CURVES]
             scores = [number_text(100 * values.get("acc", math.nan), 1), number_text(values.get("nll", math.nan), 3)]
-            texts = [*equivalents, *scores, MISSING]
+            flops = f"{2 * entry.cost.macs:,.0f}\\*" if entry.cost.macs else MISSING
+            texts = [*equivalents, *scores, flops]
             sources = links([("code", entry.code), paper_link(entry.paper)])
-            rows.append([escape_md(entry.method), str(entry.size), f"`{entry.suite}`", *texts, sources])
+            rows.append([escape_md(entry.method), str(entry.size), escape_md(entry.on), *texts, sources])
     return rows

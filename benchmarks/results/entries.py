@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace as changed
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from scipy.special import log_softmax
 
-from benchmarks.entries import FILE, PREDICTIONS, Figure, LeaderboardEntry
+from benchmarks.entries import FILE, FOLDER, PREDICTIONS, Figure, LeaderboardEntry, load_entries
 from benchmarks.results.external.cells import check_arrays, own_arrays
-from benchmarks.results.external.comparing import score_against_ensembles
+from benchmarks.results.external.comparing import score_against_ensembles, unplanned_cell
 from benchmarks.results.external.predictions import at_chance_splits
+from benchmarks.results.pairing import CellResult
 from benchmarks.statistics import Interval
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.plan import Plan
+from benchmarks.suite.schema import Suite
 from dbn_core.errors import ArtefactError, DataError, SpecError
 from dbn_core.files import atomic_write, unwritable
 from dbn_core.metrics.scores import Array, mixture_log_probs
@@ -162,6 +165,42 @@ def check_free(root: Path, suite: str, name: str, replace: bool) -> None:
     folder = root / suite / name
     if folder.exists() and not replace:
         raise SpecError(f"There is an entry '{folder}': choose another --name, or replace it with --replace.")
+
+
+def check_unlisted(root: Path, suite: Suite, method: str, size: int, name: str) -> None:
+    """Check that no row but that of the entry ``name`` has this method and size.
+
+    Raises:
+        SpecError: a method of the suite or another entry has.
+    """
+    if method.casefold() in {label.casefold() for _, _, label in suite.entries()}:
+        raise SpecError(f"--method: the suite '{suite.name}' has a method '{method}' of its own: choose another name.")
+    for folder, entry in load_entries(root).items():
+        same = (entry.suite, entry.method.casefold(), entry.size) == (suite.name, method.casefold(), size)
+        if same and entry.name != name:
+            raise SpecError(
+                f"--method: the entry '{folder}' has the method '{method}' and size {size} too: choose another name, "
+                f"or replace it with --name {entry.name} --replace."
+            )
+
+
+def entry_results(plan: Plan, store: Store, names: Sequence[str], root: Path = FOLDER) -> list[CellResult]:
+    """The scored predictions of the suite's entries that are called ``METHOD@SIZE`` in ``names``, in either case.
+
+    Raises:
+        ArtefactError: an entry is wrong, or its predictions do not fit the suite.
+        SpecError: the store has no predictions of the suite.
+    """
+    found, wanted = [], {name.casefold() for name in names}
+    for folder, entry in load_entries(root).items():
+        title = f"{entry.method}@{entry.size}"
+        if entry.suite == plan.suite.name and entry.predictions and title.casefold() in wanted:
+            content = (folder / PREDICTIONS).read_bytes()
+            for number, arrays in enumerate(unpacked(content, plan, store)):
+                cell = unplanned_cell(number)
+                cell = changed(cell, spec=f"entry[{entry.name}]", label=entry.method, size=entry.size)
+                found.append(CellResult(cell, plan.suite.task.score(arrays)))
+    return found
 
 
 def _figure(interval: Interval) -> Figure:

@@ -55,8 +55,9 @@ class StatedCost:
 
     def __post_init__(self) -> None:
         for name, value in self.known().items():
-            if not (math.isfinite(value) and value > 0):
-                raise SpecError(f"The cost {name}={value} must be a positive number: state it again, or leave it out.")
+            if not math.isfinite(value) or value <= 0 or (value < 1 and name != "train_seconds"):
+                least = "a positive number" if name == "train_seconds" else "a number from 1"
+                raise SpecError(f"The cost {name}={value} must be {least}: state it again, or leave it out.")
 
     def known(self) -> dict[str, float]:
         """What is stated, by name."""

@@ -132,13 +132,14 @@ def compare_files(a: Path, b: Path, labels: Path | None, key: str | None, values
     return found
 
 
-def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
+def compare_stored(plan: Plan, store: Store, a: str, b: str, more: Sequence[CellResult] = ()) -> Comparison:
     """Compare two stored results of a suite, on the repetitions that both have, as its report does.
 
     With one repetition the examples alone vary, as for two files.
 
     Args:
         a, b: ``METHOD@SIZE``, as :mod:`benchmarks.suite.names` resolves it.
+        more: results that are no part of the suite, such as entries of the leaderboard.
 
     Raises:
         SpecError: no such result in the suite, or none of it in the store.
@@ -149,12 +150,13 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str) -> Comparison:
                 f"'{name}' is a file, and --suite compares stored results: add it with `dbn-bench score {name} --suite "
                 f"{plan.suite.name} --label LABEL --size M`, then compare LABEL@M."
             )
-    cells = all_cells(plan, store)
+    own = all_cells(plan, store)
+    cells = [*own, *(result.cell for result in more)]
     firsts = [cells_of_result(cells, name, plan.suite.name)[0] for name in (a, b)]
     keys = [(cell.spec, cell.size) for cell in firsts]
     task = plan.suite.task
-    results, _ = score_stored(task, [cell for cell in cells if (cell.spec, cell.size) in keys], store)
-    groups = by_method(results)
+    results, _ = score_stored(task, [cell for cell in own if (cell.spec, cell.size) in keys], store)
+    groups = by_method([*results, *(result for result in more if (result.cell.spec, result.cell.size) in keys)])
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:
             raise SpecError(

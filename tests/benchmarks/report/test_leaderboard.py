@@ -76,12 +76,12 @@ def test_rows_are_those_of_the_summary_from_the_best(boards: dict[str, Board]) -
     assert "iris-forest" not in boards
 
 
-def test_entries_are_ranked_and_stated_figures_stand_apart(results: Path) -> None:
+def test_entries_are_ranked_and_stated_figures_stand_apart(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = results / "entries"
     write_entry(root, entry(4, 3.5, cost={"macs": 82476160, "train_passes": 2688000}), b"p")
     write_entry(root, entry(5, 99.0, status="disputed", reason="trained on test"), b"p")
-    stated = {"status": "stated", "predictions": "", "repetitions": None}
-    write_entry(root, entry(6, 77.0, **stated))
+    stated = {"status": "stated", "predictions": "", "repetitions": None, "on": "CIFAR-10, ResNet-32"}
+    write_entry(root, entry(6, 77.0, **stated, cost={"macs": 7e7}, note="Of table 2.", paper="doi:10.1000/x.1"))
     (board,) = load_boards(results)
     (mine,) = [row for row in board.rows if row.entry]
     place = board.shown.index(mine)
@@ -92,9 +92,14 @@ def test_entries_are_ranked_and_stated_figures_stand_apart(results: Path) -> Non
     page = render_leaderboard(results)
     ranked, _, apart = page.partition("## Stated by papers")
     assert "77.00" not in ranked
-    assert re.search(r"^\| Theirs \\\| x \| 6 \| `cifar10-cpu` \| 77.00 ", apart, re.M)
+    assert re.search(r"^\| Theirs \\\| x \| 6 \| CIFAR-10, ResNet-32 \| 77.00 .* 140,000,000\\\* \|", apart, re.M)
+    assert "* Theirs \\| x, size 6: Of table 2." in apart
+    assert "[DOI 10.1000/x.1](https://doi.org/10.1000/x.1)" in apart
     assert "Disputed: Theirs \\| x, size 5: trained on test" in ranked
     assert "99.00" not in page
+    monkeypatch.chdir(results.parent)
+    said = CliRunner().invoke(application("leaderboard"), ["leaderboard", "cifar10-cpu"])
+    assert said.output.splitlines()[-1].startswith("Not ranked: 1 stated and 1 disputed, in results/entries")
 
 
 def test_an_entry_without_calibration_comes_last_and_is_shown(results: Path) -> None:

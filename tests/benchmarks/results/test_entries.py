@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import application
 from benchmarks.commands.common import load_plan
-from benchmarks.entries import FOLDER, PREDICTIONS, load_entries, make_entry, read_entry
+from benchmarks.entries import FOLDER, PREDICTIONS, check_fields, load_entries, make_entry, read_entry
 from benchmarks.report.leaderboard import load_boards
 from benchmarks.results.entries import check_repetitions, packed, rescore, write_entry
 from benchmarks.store.artefacts import Store
+from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Plan
 from dbn_core.errors import ArtefactError, DataError, SpecError, StoreError
 
@@ -156,6 +157,8 @@ def test_without_a_terminal_a_missing_field_is_named_before_anything_is_read() -
         submit("mixture2d", "absent.npz", *WORDS)
     with pytest.raises(SpecError, match="--stated"):
         submit(SUITE, *WORDS)
+    with pytest.raises(SpecError, match="--on is for figures"):
+        submit(SUITE, "absent.npz", *WORDS, "--on", "CIFAR-10")
     assert not Path("results").exists()
 
 
@@ -210,16 +213,64 @@ def test_repetitions_are_trainings_of_their_own(released: tuple[Plan, Store]) ->
         submit(SUITE, "a.npy", "b.npy", *WORDS, "--labels", "labels.npy", "--validation", "a.npy")
 
 
+def test_an_entry_is_compared_with_a_method_of_the_suite(released: tuple[Plan, Store]) -> None:
+    one = {repetition: ensemble(released, repetition, 1) for repetition in range(2)}
+    given = [{"test": np.log(a["test"]), "test_labels": a["labels"]} for a in one.values()]
+    fields = FIELDS | {"repetitions": 2, "size": 1, "predictions": "0"}
+    write_entry(FOLDER, make_entry(fields), packed(given))
+    words = ["compare", "theirs@1", "DE@2", "--suite", SUITE, "--json", "--store", "absent"]
+    done = CliRunner().invoke(application("compare"), words)
+    assert done.exit_code == 0, done.exception
+    found = json.loads(done.output)
+    assert (found["a"], found["repetitions"]) == ("Theirs, size 1", 2)
+    rows = {row["metric"]: row for row in found["rows"]}
+    nll = np.mean([log_loss(a["labels"], a["test"][0] / a["test"][0].sum(1, keepdims=True)) for a in one.values()])
+    assert rows["nll"]["a"] == pytest.approx(nll, abs=1e-4)
+    assert rows["nll"]["difference"] > 0
+    with pytest.raises(SpecError) as raised:
+        cells_of_result(released[0].cells, "Nobody's method@2", SUITE)
+    assert str(raised.value).count(" DE@2,") == 1
+
+
+def test_an_entry_has_a_method_of_its_own() -> None:
+    about = ("--stated", "acc=0.9", "--on", "CIFAR-10, ResNet-18")
+    with pytest.raises(SpecError, match="has a method 'de' of its own"):
+        submit(SUITE, *WORDS, *about, "--method", "de")
+    submit(SUITE, *WORDS, *about)
+    with pytest.raises(SpecError, match="replace it with --name theirs-2 --replace"):
+        submit(SUITE, *WORDS, *about, "--name", "other", "--method", "THEIRS")
+    submit(SUITE, *WORDS, *about, "--replace")
+    submit(SUITE, *WORDS, *about, "--method", "方法")
+    assert read_entry(FOLDER / SUITE / "entry-2").method == "方法"
+
+
 def test_stated_figures_need_no_predictions_and_are_never_ranked() -> None:
-    submit(SUITE, *WORDS, "--stated", "acc=0.93", "--stated", "dee_raw=<1")
+    words = [*WORDS, "--on", "CIFAR-10, ResNet-18"]
+    submit(SUITE, *words, "--stated", "acc=0.93", "--stated", "dee_raw=<1")
     folder = FOLDER / SUITE / "theirs-2"
     entry = read_entry(folder)
     assert (entry.status, entry.repetitions, entry.scores["dee_raw"].value) == ("stated", None, -np.inf)
     assert not (folder / PREDICTIONS).exists()
-    for pair, message in (("acc=93", "fraction"), ("speed=1", "unknown figure"), ("acc", "NAME=VALUE")):
+    wrong = {"acc=93": "fraction", "speed=1": "unknown figure", "acc": "NAME=VALUE", "dee_raw=-3": "above 0"}
+    for pair, message in wrong.items():
         with pytest.raises(SpecError, match=message):
-            submit(SUITE, *WORDS, "--replace", "--stated", pair)
+            submit(SUITE, *words, "--replace", "--stated", pair)
+    for more, message in (
+        (["--paper", "none"], "stated figures need their --paper"),
+        (["--on", ""], "--on"),
+        (["--paper", "a good one"], "--paper: write a number as in"),
+        (["--macs", "0.5"], "--macs: "),
+        (["--params", "1.2M"], "'1.2M' is no number: write"),
+        (["file.npz"], "Both files and --stated"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            submit(SUITE, *words, "--replace", "--stated", "acc=0.9", *more)
     assert read_entry(folder) == entry
+
+
+@pytest.mark.parametrize("paper", ["arXiv 2010.06610", "2010.06610v2", "doi:10.1000/x.1", "https://a.org/b", "none"])
+def test_a_paper_is_a_number_or_an_address(paper: str) -> None:
+    assert check_fields({"paper": paper}) == {"paper": paper}
 
 
 # ---------------------------------------------------------------------------------------------------- files of entries
@@ -244,6 +295,7 @@ FIELDS: dict[str, Any] = {
         ({"name": "other"}, "rename the folder"),
         ({"scores": {"acc": {"value": "nan"}}}, "not NaN"),
         ({"stars": 5}, "stars"),
+        ({"on": "CIFAR-10, ResNet-18"}, "--on is for stated figures"),
     ],
     ids=str,
 )

@@ -197,7 +197,7 @@ def test_what_does_not_fit_a_suite_is_refused(finished: tuple[Path, Suite], join
     test, labels = arrays["test"], arrays["test_labels"]
     refused("of its own", "--label=DE")
     refused("choose another", "--label= ")
-    refused("positive", "--label=New", "--macs=-1")
+    refused("a number from 1", "--label=New", "--macs=0.5")
     refused("2 repetition(s), not 3", "--label=New", "--repetition=3")
     refused("differ from the suite's", test_labels=labels[::-1])
     refused("the suite has", test=test[:, :-1], test_labels=labels[:-1])
