@@ -101,16 +101,22 @@ def output_dirs(suite: str, rows: Path | None, reports: Path | None, publish: bo
     return rows or folders[0] / suite, reports or folders[1]
 
 
+_OF_THE_MACHINE = ("--store", "--jobs", "--threads")  # options that change no result
+
+
 def command_line(publish: bool = False) -> str:
-    """The command line as the user typed it; published ones without the place of the store."""
+    """The command line as the user typed it; published ones without the place of the store and the number of processes.
+
+    The command has one name, also where it is run as a module.
+    """
     words = sys.argv[1:]
     if publish:
         words = [
             word
             for before, word in pairwise(["", *words])
-            if "--store" not in (before, word) and not word.startswith("--store=")
+            if before not in _OF_THE_MACHINE and word.partition("=")[0] not in _OF_THE_MACHINE
         ]
-    return shlex.join([Path(sys.argv[0]).name, *words])
+    return shlex.join(["dbn-bench", *words])
 
 
 def echo_report(report: Path, rows: Path) -> None:

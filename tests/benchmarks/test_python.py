@@ -6,6 +6,7 @@ import doctest
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from dbn_core.data.augment import to_float
 from dbn_core.data.cifar10_jpeg import Cifar10JpegSource
 from dbn_core.errors import DataError, SpecError
 from dbn_core.tasks.class_scores import score_arrays
+from tests.support.command import DbnBench
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = "cifar10-cpu"
@@ -104,3 +106,22 @@ def test_what_is_wrong_is_one_sentence() -> None:
         evaluate(np.zeros((5, 10)), SUITE)
     with pytest.raises(SpecError, match=r"not released|lacks"):
         load_method(SUITE, "DBN (blind, KL)@3")
+
+
+@pytest.mark.parametrize("result", ["ED@8", "Last-layer Laplace@1"])
+def test_released_parts_predict_what_is_released(result: str) -> None:
+    data = Cifar10JpegSource().load()
+    with torch.no_grad():
+        again = load_method(SUITE, result).double()(to_float(data.test.images[:200]).double()).numpy()
+    known = load_predictions(SUITE, result).log_probs[:, :200].astype(np.float64)
+    assert (np.abs(known - again.reshape(known.shape)) <= 2**-11 * np.abs(known) + 1e-4).all()
+
+
+@pytest.mark.slow
+def test_a_student_of_the_reference_is_exported_from_a_clone(dbn_bench: DbnBench) -> None:
+    said = dbn_bench("export", SUITE, "ED@8", "--out", "student")
+    assert said.code == 0, said.err
+    session = onnxruntime.InferenceSession("student/model.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"images": to_float(Cifar10JpegSource().load().test.images[:50]).numpy()})[0]
+    known = load_predictions(SUITE, "ED@8").log_probs[0, :50].astype(np.float64)
+    assert (np.abs(known - found) <= 2**-11 * np.abs(known) + 1e-3).all()
