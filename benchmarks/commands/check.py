@@ -25,15 +25,20 @@ def check(name: MethodSpec, plugin: Plugins = None) -> None:
 
 
 def show_outcomes(results: Iterable[CheckResult], what: str) -> None:
-    """Print every check as it is done; raises :class:`SpecError` when one failed."""
-    outcomes: Counter[str] = Counter()
+    """Print every check as it is done, and the skipped ones by reason; raises :class:`SpecError` when one failed."""
+    outcomes, skipped = Counter[str](), Counter[str]()
     for result in results:
         outcomes[result.outcome] += 1
+        if result.outcome == "skip":
+            skipped[result.sentence] += 1
+            continue
         style = "red" if result.outcome == "FAIL" else None
         console.print(f"{result.outcome:<4}  {result.name}", style=style, markup=False, highlight=False, soft_wrap=True)
         if result.sentence:
             echo(f"      {result.sentence}")
+    for reason, count in skipped.items():
+        echo(f"skip  {count} {'check' if count == 1 else 'checks'}: {reason}")
     if broken := outcomes["FAIL"]:
-        skipped = f", and {outcomes['skip']} were not checked" if outcomes["skip"] else ""
-        raise SpecError(f"'{what}' breaks {broken} of {outcomes.total()} promises{skipped}: correct them.")
+        more = f", and {outcomes['skip']} were not checked" if outcomes["skip"] else ""
+        raise SpecError(f"'{what}' breaks {broken} of {outcomes.total()} promises{more}: correct them.")
     echo(f"'{what}' keeps the contract.")

@@ -108,6 +108,14 @@ def check_logits(subject: NetworkSubject) -> None:
     require(is_finite(logits), "the logits of an untrained network are not finite: check its initialisation")
     require(torch.equal(images, subject.images()), "the network changes its input images in place: work on a copy")
     require(not torch.equal(logits[0], logits[1]), "two different images have equal logits: the network ignores them")
+    draws = torch.cat([logits, run_network(subject.drawn(1), images)])
+    for kind, values in (("", draws), ("log-", draws.exp())):
+        sums = values.sum(1)
+        require(
+            not (bool((values >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)),
+            f"the network returns {kind}probabilities: leave out its last {kind.replace('-', '_')}softmax and return "
+            "logits",
+        )
 
 
 def _described(output: object) -> str:
@@ -128,7 +136,28 @@ def check_other_sizes(subject: NetworkSubject) -> str:
             continue
         taken.append(str(side))
     height, width = subject.size
-    return f"takes images of {height} x {width}; square ones of {', '.join(taken) or 'no'} pixels of those tried"
+    sizes = f"takes images of {height} x {width}; square ones of {', '.join(taken) or 'no'} pixels of those tried"
+    return f"{sizes}{_too_small(subject)}"
+
+
+def _too_small(subject: NetworkSubject) -> str:
+    """A remark if at least half of the convolutions wider than a pixel give maps of one pixel."""
+    if subject.spec.splits:  # built-in networks do not resize
+        return ""
+    maps: list[torch.Size] = []
+    wide = [m for m in subject.network.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
+    hooks = [m.register_forward_hook(lambda _, __, output: maps.append(output.shape[-2:])) for m in wide]
+    subject.logits(subject.images(1))
+    for hook in hooks:
+        hook.remove()
+    single = sum(shape == (1, 1) for shape in maps)
+    if not single or 2 * single < len(maps):
+        return ""
+    side = 4 * (getattr(subject.spec, "input_size", None) or max(subject.size))
+    return (
+        f"; the images are too small: {single} of {len(maps)} convolutions give maps of one pixel: set [network] "
+        f"input_size = {side}, which resizes images inside the network"
+    )
 
 
 def check_batches(subject: NetworkSubject) -> None:

@@ -61,6 +61,6 @@ def run_checks(checks: Sequence[Callable[[S], str | None]], subject: S) -> Itera
             if first == name:
                 yield CheckResult(name, "FAIL", sentence)
             else:
-                yield CheckResult(name, "skip", f"fails as '{first}' does")
+                yield CheckResult(name, "skip", f"the same failure as of '{first}'")
         else:
             yield CheckResult(name, sentence=note)

@@ -44,6 +44,8 @@ def register(name: str) -> Callable[[M], M]:
         PluginError: the name is malformed or taken by another class, the class is not a :class:`Method`, or an option
             has no default.
     """
+    if not isinstance(name, str):
+        raise PluginError("@register lacks the method's name: write @register('my-method').")
     if not _NAME.fullmatch(name):
         raise PluginError(f"Method name '{name}' must be lower-case letters and digits, with hyphens between words.")
 

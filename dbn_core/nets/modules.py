@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -207,11 +208,32 @@ def _plugin(name: str, classes: int, channels: int, options: Mapping[str, Any]) 
     if name not in NETWORKS:
         raise SpecError(f"Unknown network '{name}'{did_you_mean(name, NETWORKS)}. A file of your own: --plugin FILE.")
     build: Any = NETWORKS[name]
-    known = [p.name for p in inspect.signature(build).parameters.values()][2:]
+    known, open_ended = _options(build, 2)
     for option in options:
-        if option not in known:
-            raise SpecError(f"The network '{name}' has no option '{option}'{did_you_mean(option, known)}.")
+        if option not in known and not open_ended:
+            raise _no_option(name, option, known)
     return _made(name, lambda: build(classes, channels, **options))
+
+
+def _options(build: Any, given: int) -> tuple[list[str], bool]:
+    """Names of a builder's arguments after the first ``given``, and whether it takes others as well."""
+    parameters = list(inspect.signature(build).parameters.values())
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    names = [p.name for p in parameters[given:] if p.kind not in several]
+    return names, any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def _no_option(name: str, option: str, known: Sequence[str]) -> SpecError:
+    return SpecError(f"The network '{name}' has no option '{option}'{did_you_mean(option, known)}.")
+
+
+def _refused_option(name: str, error: TypeError) -> SpecError | None:
+    """The sentence for a keyword that a library's constructor does not take; None for any other error."""
+    match = re.fullmatch(r"(?:(\w+)\.__init__|(\w+))\(\) got an unexpected keyword argument '(\w+)'.*", str(error))
+    trace, build = error.__traceback__, None
+    while match and trace and build is None:  # a frame of the library knows the class or function of the message
+        build, trace = trace.tb_frame.f_globals.get(match[1] or match[2]), trace.tb_next
+    return _no_option(name, match[3], _options(build, 0)[0]) if match and callable(build) else None
 
 
 def _made(name: str, build: Callable[[], Any]) -> nn.Module:
@@ -222,6 +244,8 @@ def _made(name: str, build: Callable[[], Any]) -> nn.Module:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # also SystemExit, which a plugin may raise
+        if isinstance(error, TypeError) and (refused := _refused_option(name, error)):
+            raise refused from error
         raise PluginError(f"Network '{name}' cannot be built: {type(error).__name__}: {reason(error)}.") from error
     if not isinstance(module, nn.Module):
         raise PluginError(f"Network '{name}' is {type(module).__name__}, no torch module: return one.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,20 +26,35 @@ def register_network(name: str) -> Callable[[B], B]:
     is trained with the network.
 
     Raises:
-        PluginError: the name is reserved for built-in networks and libraries, or taken by another builder.
+        PluginError: the name is reserved for built-in networks and libraries, or taken by another builder; or this one
+            does not take classes and channels.
     """
+    if not isinstance(name, str):
+        raise PluginError("@register_network lacks the network's name: write @register_network('my-network').")
     if ":" in name or name.startswith(BUILT_IN):
         raise PluginError(
             f"Network name '{name}' is reserved: choose one without a colon that is no 'resnet...' and no 'wrn...'."
         )
 
     def decorate(build: B) -> B:
+        _check_arguments(name, build)
         NETWORKS.put(name, build)  # type: ignore[arg-type]
         file = getattr(sys.modules.get(build.__module__), "__file__", None)
         _SHA256[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
         return build
 
     return decorate
+
+
+def _check_arguments(name: str, build: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(build).bind_partial(2, 1)
+    except TypeError as error:
+        form = "__init__(self, classes, channels, **options)" if isinstance(build, type) else "(classes, channels, ...)"
+        raise PluginError(
+            f"Network '{name}' does not take the numbers of classes and of channels as its first two arguments: "
+            f"write {form}."
+        ) from error
 
 
 def source_sha256(name: str) -> str:

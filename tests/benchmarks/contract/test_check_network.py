@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.cli import main
-from benchmarks.contract.network import NetworkSubject, check_one_network, fitting_methods
+from benchmarks.contract.network import NetworkSubject, check_one_network, check_other_sizes, fitting_methods
 from dbn_core.nets.plugins import register_network
 from dbn_core.nets.spec import classifier_spec
 
@@ -41,6 +41,16 @@ class Narrow(Plain):
 class Infinite(Plain):
     def forward(self, x):
         return super().forward(x) / 0
+
+
+class Softmax(Plain):
+    def forward(self, x):
+        return super().forward(x).softmax(1)
+
+
+class LogSoftmax(Plain):
+    def forward(self, x):
+        return super().forward(x).log_softmax(1)
 
 
 class Blind(Plain):
@@ -136,6 +146,8 @@ def broken(build: type[nn.Module]) -> dict[str, str]:
         (Tuples, "returns finite", "return logits"),
         (Narrow, "returns finite", r"returns \(5, 3\)"),
         (Infinite, "returns finite", "are not finite"),
+        (Softmax, "returns finite", "returns probabilities: leave out its last softmax and return logits"),
+        (LogSoftmax, "returns finite", "returns log-probabilities: leave out its last log_softmax"),
         (Blind, "returns finite", "ignores them"),
         (Drops, "gives the same logits", "switch dropout off"),
         (Batchy, "gives the same logits", "with the rest of the batch"),
@@ -178,6 +190,16 @@ def test_built_in_networks_and_plain_ones_keep_the_contract_and_are_told_their_m
     assert nodes == "block0 4 x 8 x 8; block1 4 x 8 x 8; block2 8 x 4 x 4; block3 16 x 2 x 2"
 
 
+def test_maps_of_one_pixel_are_remarked_with_the_remedy() -> None:
+    def note(**options: int) -> str:
+        spec = classifier_spec({"name": "torchvision:resnet18", **options})
+        return check_other_sizes(NetworkSubject(spec, 3, (8, 8), 4))
+
+    assert "12 of 17 convolutions give maps of one pixel: set [network] input_size = 32" in note()
+    assert "one pixel" not in note(input_size=64)
+    assert "one pixel" not in check_other_sizes(registered(Plain))
+
+
 def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.argv", ["dbn-bench", "check-network", *words])
     with pytest.raises(SystemExit) as ended:
@@ -204,6 +226,8 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "'tiny' keeps the contract." in out
     code, out, err = ask(monkeypatch, capsys, "tiny", "--set", "options.width=six", *size)
     assert code == 1
+    assert [line.split()[0] for line in out.splitlines()] == ["tiny[width=six]:", "FAIL", "Network", "skip"]
+    assert out.splitlines()[-1].startswith("skip  10 checks: the same failure as of 'is built")
     assert "Network 'tiny' cannot be built" in out
     assert err == "Error: 'tiny[width=six]' breaks 1 of 11 promises, and 10 were not checked: correct them.\n"
     for words, sentence in (

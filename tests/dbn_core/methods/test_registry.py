@@ -177,6 +177,7 @@ def test_a_taken_name_is_refused(tmp_path: Path) -> None:
         ("x = 1", "registers no method"),
         ("raise SystemExit(3)", "SystemExit"),
         (PLUGIN.replace("(Method)", ""), "not a subclass of dbn_core.Method"),
+        (PLUGIN.replace('@register("{name}")', "@register"), r"write @register\('my-method'\)"),
         (PLUGIN + "    class Config: x = 1\n", "not a subclass of dbn_core.Config"),
         (PLUGIN.replace("(Method):", "(Method):\n    class Config(Config): x: int"), "option 'x' has no default"),
     ],

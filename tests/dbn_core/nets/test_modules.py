@@ -107,6 +107,21 @@ def test_a_plugin_s_network(monkeypatch: pytest.MonkeyPatch) -> None:
         plugins.register_network("custom")(nn.Linear)
 
 
+def test_how_a_network_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.NETWORKS, "entries", {})
+    with pytest.raises(PluginError, match=r"write @register_network\('my-network'\)"):
+        plugins.register_network(nn.Linear)  # type: ignore[arg-type]
+
+    class Alone(nn.Module):
+        def __init__(self, num_classes: int = 10) -> None:
+            super().__init__()
+
+    with pytest.raises(PluginError, match=r"as its first two arguments: write __init__\(self, classes, channels"):
+        plugins.register_network("alone")(Alone)
+    plugins.register_network("open")(lambda classes, channels, **options: nn.Conv2d(channels, classes, **options))
+    assert network("open", {"kernel_size": 3}).body.kernel_size == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -121,8 +136,9 @@ def test_an_unknown_network_is_one_sentence(name: str, words: str) -> None:
 
 
 def test_bad_options_nodes_and_splits_are_sentences() -> None:
-    with pytest.raises(PluginError, match="cannot be built"):
-        network("timm:resnet10t", {"no_such_option": 1})
+    for name in ("timm:resnet10t", "timm:vit_tiny_patch16_224", "torchvision:resnet18", "torchvision:vit_b_16"):
+        with pytest.raises(SpecError, match=f"'{name}' has no option 'no_such_option'.*(known|did you mean)"):
+            network(name, {"no_such_option": 1})
     built = network("timm:resnet10t", {})
     with pytest.raises(SpecError, match=r"no node 'layer9'.*Its outer nodes: conv1"):
         built.tap("layer9")
