@@ -14,13 +14,14 @@ True
 >>> 1 < two.dee_raw.value < 3
 True
 
-Names of results are those of ``dbn-bench export`` and ``compare``: METHOD@SIZE, by label, spec or name of the method.
+A suite is a name or the path of a file.  Names of results are those of ``dbn-bench export`` and ``compare``:
+METHOD@SIZE, by label, spec or name of the method.  ``plugins`` are the files that the run got by ``--plugin``.
 Predictions and networks come from the store of the working folder, and from the released results where it lacks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.commands.common import REFERENCE, RUNS, STORE, load_plan
+from benchmarks.commands.common import REFERENCE, RUNS, STORE, load_plan, suite_name
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.names import cells_of_result
 from benchmarks.suite.plan import Cell, Plan
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from benchmarks.results.mixtures import ScoredMixture
+
+Plugins = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -90,24 +93,30 @@ def load_results(suite: str) -> pd.DataFrame:
 
     Rows of your own run come first, the committed ones second.
 
+    Args:
+        suite: its name, or the path of its file.
+
     Raises:
         SpecError: neither exists.
     """
+    name = suite_name(str(suite))
     for folder in (RUNS, REFERENCE, Path(__file__).resolve().parents[1] / REFERENCE):
-        path = folder / suite / "summary.csv"
+        path = folder / name / "summary.csv"
         if path.is_file():
             return pd.read_csv(path)
     raise SpecError(f"There are no result rows of '{suite}': `dbn-bench run {suite}` makes them.")
 
 
-def load_predictions(suite: str, result: str, repetition: int = 0, store: Path = STORE) -> Predictions:
+def load_predictions(
+    suite: str, result: str, repetition: int = 0, store: Path = STORE, plugins: Plugins = ()
+) -> Predictions:
     """The stored predictions of a result of one repetition, from 0.
 
     Raises:
         SpecError: there is no such suite, result or repetition.
         ArtefactError: neither the store nor the released results have them.
     """
-    plan, the_store = _plan(suite, store)
+    plan, the_store = _plan(suite, store, plugins)
     cell = _cell(plan, result, repetition)
     arrays = the_store.arrays("predictions", cell.predictions)
     terms = cell.terms
@@ -116,14 +125,16 @@ def load_predictions(suite: str, result: str, repetition: int = 0, store: Path =
     )
 
 
-def load_member(suite: str, position: int = 0, repetition: int = 0, store: Path = STORE) -> nn.Module:
+def load_member(
+    suite: str, position: int = 0, repetition: int = 0, store: Path = STORE, plugins: Plugins = ()
+) -> nn.Module:
     """A trained member: a network from images [B, C, H, W] in [0, 1] to logits [B, K]; position 0 is the source.
 
     Raises:
         SpecError: the pool has no such position, or the plan does not use it.
         ArtefactError: the member has not been trained or released.
     """
-    plan, the_store = _plan(suite, store)
+    plan, the_store = _plan(suite, store, plugins)
     key = plan.members.get((repetition, position))
     if key is None:
         known = sorted(place for at, place in plan.members if at == repetition)
@@ -131,7 +142,7 @@ def load_member(suite: str, position: int = 0, repetition: int = 0, store: Path 
     return _builder(plan, the_store, repetition).member(key)
 
 
-def load_method(suite: str, result: str, repetition: int = 0, store: Path = STORE) -> nn.Module:
+def load_method(suite: str, result: str, repetition: int = 0, store: Path = STORE, plugins: Plugins = ()) -> nn.Module:
     """The predictor of a result: images [B, C, H, W] in [0, 1] to log-probabilities [M, B, K] or [B, K].
 
     Raises:
@@ -139,13 +150,17 @@ def load_method(suite: str, result: str, repetition: int = 0, store: Path = STOR
     """
     from benchmarks.export.folder import predictor_payload
 
-    plan, the_store = _plan(suite, store)
+    plan, the_store = _plan(suite, store, plugins)
     payload = predictor_payload(plan, the_store, _cell(plan, result, repetition))
     return _builder(plan, the_store, repetition).predictor(payload)
 
 
 def evaluate(
-    what: Array | Mapping[str, Array] | nn.Module, suite: str, repetition: int = 0, store: Path = STORE
+    what: Array | Mapping[str, Array] | nn.Module,
+    suite: str,
+    repetition: int = 0,
+    store: Path = STORE,
+    plugins: Plugins = (),
 ) -> Evaluation:
     """Score predictions or a network on a suite's test split, against its deep ensembles of one repetition.
 
@@ -160,8 +175,8 @@ def evaluate(
     from benchmarks.results.external.comparing import score_against_ensembles
     from dbn_core.tasks.class_scores import score_arrays
 
-    plan, the_store = _plan(suite, store)
-    reference = load_predictions(suite, _smallest_ensemble(plan), repetition, store)
+    plan, the_store = _plan(suite, store, plugins)
+    reference = load_predictions(suite, _smallest_ensemble(plan), repetition, store, plugins)
     arrays, macs = _arrays(what, plan, repetition, the_store)
     full = {"test": arrays["test"], "test_labels": reference.labels}
     if "validation" in arrays:
@@ -192,7 +207,7 @@ def evaluate(
     )
 
 
-def mix(suite: str, weights: Mapping[str, float], store: Path = STORE) -> ScoredMixture:
+def mix(suite: str, weights: Mapping[str, float], store: Path = STORE, plugins: Plugins = ()) -> ScoredMixture:
     """Score a weighted mean of stored predictions' probabilities: an ensemble that nobody has to train.
 
     Args:
@@ -207,11 +222,12 @@ def mix(suite: str, weights: Mapping[str, float], store: Path = STORE) -> Scored
     """
     from benchmarks.results.mixtures import MixtureSelection
 
-    return MixtureSelection(*_plan(suite, store)).score(weights)
+    return MixtureSelection(*_plan(suite, store, plugins)).score(weights)
 
 
-def _plan(suite: str, store: Path) -> tuple[Plan, Store]:
-    plan, the_store = load_plan(suite, store, None, None, None)
+def _plan(suite: str, store: Path, plugins: Plugins) -> tuple[Plan, Store]:
+    files = [plugins] if isinstance(plugins, str | Path) else plugins
+    plan, the_store = load_plan(str(suite), store, None, None, [str(file) for file in files])
     if plan.suite.task.name != "classification":
         raise SpecError(f"'{suite}' is a suite of {plan.suite.task.name}: only classification has log-probabilities.")
     return plan, the_store

@@ -30,7 +30,7 @@ from benchmarks.work.schedule import Event, Outcome
 from benchmarks.work.timing import predictor_latencies
 from dbn_core.data.dataset import CUT
 from dbn_core.errors import BenchError
-from dbn_core.methods.registry import canonical
+from dbn_core.methods.registry import canonical, files_loaded
 
 
 @dataclass
@@ -137,6 +137,7 @@ def _meta(
         "description": suite.description,
         "definition": definition(suite, options.source),
         "command": options.command or f"dbn-bench run {suite.name}",
+        **({"plugins": files_loaded(options.plugins)} if options.plugins else {}),
         "report_command": f"dbn-bench report {suite.name}{_rows_option(options.rows, suite.name)}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "dataset": {

@@ -14,6 +14,10 @@ class SpecError(BenchError):
     """A method, option, suite key or network that does not exist, or a value that it does not take."""
 
 
+class UnknownNameError(SpecError):
+    """A suite, network or method that is not known here; a plugin or a path may be missing."""
+
+
 class DataError(BenchError):
     """A data source that is missing, damaged or not in the expected layout."""
 

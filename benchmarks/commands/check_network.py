@@ -10,7 +10,7 @@ import typer
 
 from benchmarks.commands.check import show_outcomes
 from benchmarks.commands.common import Plugins, echo, load_plugins, overrides
-from dbn_core.errors import SpecError, did_you_mean, shown
+from dbn_core.errors import SpecError, shown
 
 if TYPE_CHECKING:
     from dbn_core.nets.spec import NetworkOptions
@@ -105,7 +105,7 @@ def _spec(table: dict[str, Any], changed: dict[str, Any]) -> NetworkOptions:
     from pydantic import ValidationError
 
     from benchmarks.suite.load import set_keys
-    from dbn_core.nets.spec import ModuleSpec, NetworkSpec, classifier_spec
+    from dbn_core.nets.spec import classifier_spec, near_key
 
     set_keys(table, changed, Path("--set"))
     try:
@@ -114,9 +114,8 @@ def _spec(table: dict[str, Any], changed: dict[str, Any]) -> NetworkOptions:
         first = error.errors()[0]
         where, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            known = (NetworkSpec if error.title == NetworkSpec.__name__ else ModuleSpec).model_fields
             raise SpecError(
-                f"[network] of '{table['name']}' has no key '{where}'{did_you_mean(where, known)}."
+                f"[network] of '{table['name']}' has no key '{where}'{near_key(table['name'], where)}."
             ) from error
         raise SpecError(f"[network] {where} is {shown(first['input'])}: {message}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from itertools import pairwise
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dbn_core.errors import SpecError
+from dbn_core.errors import SpecError, UnknownNameError
 
 if TYPE_CHECKING:
     from benchmarks.store.artefacts import Store
@@ -48,7 +49,11 @@ MethodSpec = Annotated[
 ]
 Plugins = Annotated[
     list[str] | None,
-    typer.Option("--plugin", help="Python file that registers methods of your own; may be repeated.", metavar="FILE"),
+    typer.Option(
+        "--plugin",
+        help="Python file that registers methods or networks of your own, as given to the run; may be repeated.",
+        metavar="FILE",
+    ),
 ]
 StoreDir = Annotated[Path, typer.Option("--store", help="Folder of trained weights and predictions.")]
 RowsDir = Annotated[
@@ -181,14 +186,58 @@ def load_plan(
 
     load_plugins(plugin)
     the_store = open_store(store)
-    suite = with_methods(load_suite(name, overrides(set_, data_root, False)), add or [])
-    plan = plan_suite(suite, the_store)
+    try:
+        suite = with_methods(load_suite(name, overrides(set_, data_root, False)), add or [])
+        plan = plan_suite(suite, the_store)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}{_as_the_run(suite_name(name))}") from error
+    plan.edited = _edited(suite.name, plugin or [])
     options = {"--plugin": plugin, "--add": add, "--set": set_, "--data-root": data_root and [str(data_root)]}
     if store != STORE:
         options["--store"] = [str(store)]
     words = [word for option, values in options.items() for value in values or [] for word in (option, value)]
     plan.command = shlex.join(["dbn-bench", "run", name, *words])
     return plan, the_store
+
+
+def suite_name(suite: str) -> str:
+    """The name of a suite, after which its folders are named, where it is given by name or by its file."""
+    import tomllib
+
+    if not suite.endswith(".toml"):
+        return suite
+    try:
+        content = tomllib.loads(Path(suite).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = {}
+    return str(content.get("name") or Path(suite).stem)
+
+
+def _last_run(suite: str) -> dict[str, Any]:
+    """``meta.json`` of the last run of a suite in the working folder; empty without one."""
+    try:
+        return dict(json.loads((RUNS / suite / "meta.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _as_the_run(suite: str) -> str:
+    command = _last_run(suite).get("command")
+    return f" The rows in '{RUNS / suite}' are of `{command}`: give the same file and --plugin." if command else ""
+
+
+def _edited(suite: str, plugins: list[str]) -> str:
+    from dbn_core.methods.registry import files_loaded
+
+    then, now = _last_run(suite).get("plugins", {}), files_loaded(plugins)
+    known = {Path(file).resolve(): mark for file, mark in then.items()}
+    edited = [file for file, mark in now.items() if known.get(Path(file).resolve(), mark) != mark]
+    if not edited:
+        return ""
+    return (
+        f"{', '.join(edited)} has changed since the run whose rows are in '{RUNS / suite}', and what is trained with a "
+        "network belongs to its exact file: undo the change, or run again."
+    )
 
 
 def table(title: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:

@@ -35,7 +35,9 @@ def compare(
     labels: Labels = None,
     key: ArrayKey = None,
     values: Values = "auto",
-    suite: Annotated[str | None, typer.Option(help="Suite whose stored results are compared.")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="Suite whose stored results are compared: a built-in one, or a .toml file.")
+    ] = None,
     add: Add = None,
     store: StoreDir = STORE,
     data_root: DataRoot = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.commands.common import REFERENCE, Publish, ReportsDir, SuiteName, echo_report, output_dirs
+from benchmarks.commands.common import REFERENCE, Publish, ReportsDir, SuiteName, echo_report, output_dirs, suite_name
 from dbn_core.errors import SpecError
 
 
@@ -26,7 +26,7 @@ def report(
     """
     from benchmarks.report import render
 
-    name = Path(suite).stem
+    name = suite_name(suite)
     own, reports = output_dirs(name, rows, reports, publish)
     candidates = [own] if rows or publish else [own, REFERENCE / name]
     folder = next((path for path in candidates if (path / "meta.json").is_file()), None)

@@ -114,17 +114,17 @@ def predictor_payload(plan: Plan, store: Store, cell: Cell) -> dict[str, Any]:
     needed = [("member", key) for key in payload["members"].values()]
     needed += [("part", key) for key in payload["parts"].values()]
     if missing := [plan.nodes[key].title for kind, key in needed if not store.has(kind, key)]:
-        train = f"{plan.command} --only '{cell.label}'"
+        only = f" --only '{cell.label}'"
         lacks = (
             f"The store '{store.root.resolve()}' lacks {len(missing)} of the {len(needed)} trainings of {cell.title}, "
             f"first of all {missing[0]}"
         )
         if any(layer.described("predictions", cell.predictions) for layer in store.released):
             raise SpecError(
-                f"{lacks}: its predictions are released without these weights. `DBN_RELEASED= {train}` ignores what is "
-                "released and trains everything."
+                f"{lacks}: its predictions are released without these weights. `DBN_RELEASED= {plan.command}{only}` "
+                "ignores what is released and trains everything."
             )
-        raise SpecError(f"{lacks}: `{train}` makes them.")
+        raise SpecError(f"{lacks}: {plan.remedy(options=only)}")
     return payload
 
 

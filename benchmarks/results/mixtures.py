@@ -89,7 +89,7 @@ class MixtureSelection:
         self._references, _ = score_stored(plan.suite.task, reference, store)
         ones = [result.cell for result in self._references if result.cell.size == 1]
         if not ones:
-            raise SpecError(f"The store has no deep ensembles of '{plan.suite.name}': `{plan.command}` makes them.")
+            raise SpecError(f"The store has no deep ensembles of '{plan.suite.name}': {plan.remedy()}")
         self._one = self._macs(ones[0])
 
     @property
@@ -222,7 +222,7 @@ class MixtureSelection:
     def _macs(self, cell: Cell) -> float:
         cost = cost_of(self._store, cell)
         if "macs" not in cost:
-            raise SpecError(f"The cost of {cell.title} is not stored: `{self._plan.command}` counts it.")
+            raise SpecError(f"The cost of {cell.title} is not stored: {self._plan.remedy('counts it')}")
         return float(cost["macs"])
 
 

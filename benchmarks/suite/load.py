@@ -24,8 +24,9 @@ from benchmarks.suite.specs import (
     TuningSpec,
 )
 from dbn_core.data.sources import SOURCES
-from dbn_core.errors import SpecError, did_you_mean, shown
+from dbn_core.errors import SpecError, UnknownNameError, did_you_mean, shown
 from dbn_core.methods.registry import canonical, parse_method
+from dbn_core.nets.spec import near_key
 from dbn_core.train.recipe import Recipe
 
 
@@ -44,7 +45,7 @@ def load_suite(name: str, overrides: Mapping[str, Any] | None = None, bf16: bool
     if path.suffix != ".toml":
         known = available()
         if name not in known:
-            raise SpecError(
+            raise UnknownNameError(
                 f"Unknown suite '{name}'{did_you_mean(name, known)}; your own suite is a path to a .toml file."
             )
         path = known[name]
@@ -70,7 +71,8 @@ def suite_from(
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
-        raise SpecError(f"Suite '{path.name}': {_sentence(error)}") from error
+        foreign = _foreign_keys(error, content, overrides or {})
+        raise SpecError(f"Suite '{path.name}': {foreign or _sentence(error, content)}") from error
     if suite.published:
         published_for(suite.published.data)  # an unknown data set is an error here, not when the report is rendered
     return suite
@@ -96,7 +98,12 @@ def set_keys(content: dict[str, Any], overrides: Mapping[str, Any], path: Path) 
         for key in tables:
             place = place.setdefault(key, {})
             if not isinstance(place, dict):
-                raise SpecError(f"Suite '{path.name}': '{key}' is not a table, so '{dotted}' cannot be set.")
+                remedy = "edit a copy of the file" + (
+                    ", or add a method with other options by --add 'NAME[option=value]@SIZE'"
+                    if key == "methods"
+                    else ""
+                )
+                raise SpecError(f"Suite '{path.name}': '{key}' is no table, so '{dotted}' cannot be set: {remedy}.")
         place[last] = value
 
 
@@ -109,7 +116,20 @@ def _check_integers(value: Any, path: Path) -> None:
         raise SpecError(f"Suite '{path.name}' holds an integer of more than 64 bits: write a smaller one.")
 
 
-def _sentence(error: ValidationError) -> str:
+def _foreign_keys(error: ValidationError, content: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
+    """A sentence if ``--set network.name`` leaves keys of the file's own network behind; else nothing."""
+    extra = [".".join(map(str, p["loc"])) for p in error.errors() if p["type"] == "extra_forbidden"]
+    keys = [key.removeprefix("network.") for key in extra if key.startswith("network.") and key not in overrides]
+    if "network.name" not in overrides or not keys:
+        return ""
+    name = content["network"]["name"]
+    return (
+        f"the keys {', '.join(keys)} of its [network] are those of another network than '{name}': set '{name}' in a "
+        "copy of the file, without these keys (docs/networks.md)."
+    )
+
+
+def _sentence(error: ValidationError, content: Mapping[str, Any]) -> str:
     """The most telling problem of a validation, as a sentence."""
     problems = sorted(
         error.errors(), key=lambda problem: problem["loc"][:1] != ("task",)
@@ -121,6 +141,8 @@ def _sentence(error: ValidationError) -> str:
     key, where = (loc[-1] if loc else ""), ".".join(loc[:-1])
     place = f"[{where}]" if where else "the top level"
     if first["type"] == "extra_forbidden":
+        if loc[:-1] == ["network"] and content.get("task", "classification") == "classification":
+            return f"unknown key '{key}' in [network]{near_key(str(content['network'].get('name')), key)}."
         return f"unknown key '{key}' in {place}{did_you_mean(key, _known_keys(loc[:-1]))}."
     if first["type"] == "missing":
         return f"the key '{key}' is missing in {place}."

@@ -48,6 +48,9 @@ def cells_of_result(cells: Sequence[Cell], name: str, suite: str) -> list[Cell]:
         if found:
             spec = next(iter(exact or specs))  # of equal labels the suite's own, which comes first
             return [cell for cell in found if cell.spec == spec]
+    if having := cells_of_method(cells, method if size.isdecimal() else name):
+        listed = " or ".join(f"'{result}'" for result in dict.fromkeys(f"{cell.label}@{cell.size}" for cell in having))
+        raise SpecError(f"The suite '{suite}' has no result '{name}': write METHOD@SIZE, here {listed}.")
     results = dict.fromkeys(f"{cell.label}@{cell.size}" for cell in cells)
     raise SpecError(
         f"The suite '{suite}' has no result '{name}'{did_you_mean(name, results)}; a result that was added by --add or "

@@ -97,9 +97,14 @@ class Plan:
     members: dict[tuple[int, int], str] = field(default_factory=dict)  # keys by repetition and position
     notes: list[str] = field(default_factory=list)  # what the report should say of how it was planned
     command: str = ""  # that makes the suite, for error messages
+    edited: str = ""  # a sentence on plugin files that have changed since the last run, for error messages
 
     def __post_init__(self) -> None:
         self.command = self.command or f"dbn-bench run {self.suite.name}"
+
+    def remedy(self, makes: str = "makes them", options: str = "") -> str:
+        """Which command makes what is missing, and why it may be: the end of an error message."""
+        return f"`{self.command}{options}` {makes}." + (f" {self.edited}" if self.edited else "")
 
 
 @dataclass(frozen=True)

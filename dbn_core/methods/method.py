@@ -181,9 +181,22 @@ class Method(ABC):
             if self.needs_batchnorm and not has_batchnorm(network):
                 raise SpecError("The network has no BatchNorm: remove the method, or choose a network that has.")
             for node in self.feature_nodes(network.spec):
-                network.tap(node)(images)
+                try:
+                    network.tap(node)(images)
+                except SpecError as error:
+                    raise SpecError(f"{error} {self._remedy(node)}".rstrip()) from error
             if self.needs_last_layer:
                 check_last_layer(network, images)
+
+    def _remedy(self, node: str) -> str:
+        """Which option names a node of the network that cannot be read."""
+        options = type(self.config).model_fields
+        option = next((name for name in options if getattr(self.config, name) == node), None)
+        if option is None:
+            return ""
+        return f"Set its option {option}" + (
+            f", whose default is '{node}'." if options[option].default == node else "."
+        )
 
     @contextmanager
     def _naming(self) -> Iterator[None]:

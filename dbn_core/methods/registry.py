@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from dbn_core import __version__
-from dbn_core.errors import BenchError, PluginError, SpecError, did_you_mean, shown
+from dbn_core.errors import BenchError, PluginError, SpecError, UnknownNameError, did_you_mean, shown
 from dbn_core.methods.method import Config, Method
 from dbn_core.tables import TABLES, LazyTable
 
@@ -168,6 +168,11 @@ def loaded(plugins: Iterable[str | Path] = ()) -> dict[str, str]:
     return {name: mark for name, mark in _LOADED.items() if name in files or not Path(name).is_absolute()}
 
 
+def files_loaded(plugins: Iterable[str | Path]) -> dict[str, str]:
+    """The SHA-256 of each plugin file as it was imported, by the path that is given."""
+    return {str(path): _LOADED.get(str(Path(path).resolve()), "") for path in plugins}
+
+
 def load_same(wanted: Mapping[str, str]) -> None:
     """Import the plugin files of another process, and check that packages have the same versions as there.
 
@@ -247,7 +252,10 @@ def method_named(name: str) -> type[Method]:
     if name not in METHODS:
         load_all()
     if name not in METHODS:
-        raise SpecError(f"Unknown method '{name}'{did_you_mean(name, METHODS)}; a file of your own: --plugin FILE.")
+        raise UnknownNameError(
+            f"Unknown method '{name}': if a file of yours registers it, give --plugin FILE, to this command as to the "
+            f"run{did_you_mean(name, METHODS)}."
+        )
     return METHODS[name]
 
 

@@ -7,13 +7,14 @@ it reads.  ``split(at)`` cuts a network in two; only chains of blocks offer it.
 
 from __future__ import annotations
 
+import difflib
 import math
 from abc import abstractmethod
 
 import torch
 from torch import nn
 
-from dbn_core.errors import SpecError, did_you_mean
+from dbn_core.errors import SpecError
 from dbn_core.nets.spec import NetworkOptions
 
 
@@ -120,9 +121,9 @@ class HookTap(Tap):
         nodes = [name for name, _ in network.get_submodule(within).named_modules() if name]
         if at not in nodes:
             top = [name for name in nodes if name.count(".") <= 1]
-            raise SpecError(
-                f"The network has no node '{at}'{did_you_mean(at, nodes)}. Its outer nodes: {', '.join(top[:40])}."
-            )
+            near = difflib.get_close_matches(at, nodes, n=1)
+            meant = f" (did you mean '{near[0]}'?)" if near else ""
+            raise SpecError(f"The network has no node '{at}'{meant}. Its outer nodes: {', '.join(top[:40])}.")
         self.network, self.at, self.path = network, at, f"{within}.{at}" if within else at
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

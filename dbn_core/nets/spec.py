@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, FiniteFloat, field_validator, model_validator
 
-from dbn_core.errors import DataError, SpecError, did_you_mean
+from dbn_core.errors import DataError, SpecError, UnknownNameError, did_you_mean
 from dbn_core.nets.plugins import BUILT_IN, NETWORKS, source_sha256
 from dbn_core.options import KeyedOptions
 
 KNOWN = (
     "write resnet34, or resnet8, resnet14, resnet20 ... (6n+2), wrn16-4, wrn28-10 ... (wrnDEPTH-WIDTH, depth 6n+4), "
-    "timm:NAME, torchvision:NAME, or the name of a plugin's network (--plugin FILE)"
+    "timm:NAME or torchvision:NAME"
 )
 _CIFAR = re.compile(r"resnet([0-9]{1,4})")
 _WIDEST = 100_000  # channels of a stage
@@ -211,5 +211,19 @@ def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
     if name.startswith(("timm:", "torchvision:")) or name in NETWORKS:
         return ModuleSpec.model_validate(given)
     if not name.startswith(BUILT_IN):
-        raise SpecError(f"unknown network '{name}'{_elsewhere(name) or did_you_mean(name, NETWORKS)}: {KNOWN}")
+        elsewhere = _elsewhere(name)
+        plugin = (
+            ""
+            if elsewhere
+            else "if a file of yours registers it, give --plugin FILE, to this command as to the run; else "
+        )
+        raise UnknownNameError(f"unknown network '{name}'{elsewhere or did_you_mean(name, NETWORKS)}: {plugin}{KNOWN}")
     return NetworkSpec.model_validate(given)
+
+
+def near_key(name: str, key: str) -> str:
+    """Which key may be meant by one that ``[network]`` of this name does not have, for error messages."""
+    if name.startswith(BUILT_IN):
+        return did_you_mean(key, NetworkSpec.model_fields)
+    near = did_you_mean(key, ModuleSpec.model_fields)
+    return near if "did you mean" in near else f" (did you mean 'options.{key}', an option of the network itself?)"

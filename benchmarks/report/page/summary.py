@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.report.model import Results
 from benchmarks.report.tables.formatting import dee_text, difference_text, p_text, ratio_text, significant
+
+_KINDS = {"raw": "raw NLL", "cal": "temperature-scaled NLL"}  # of equivalents
 
 
 def summary(results: Results) -> list[str]:
@@ -32,6 +35,7 @@ def summary(results: Results) -> list[str]:
     if "cnll" in results.scores:
         sentences.append(_calibrated(others, best, results))
         sentences.append(_none_reaches_one(others))
+        sentences.append(_open_ended(others, results))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -163,11 +167,25 @@ def _calibrated(others: pd.DataFrame, best: pd.Series, results: Results) -> str:
     return f"After temperature scaling {who}, with a cNLL of {_value(row, results, 'cnll')}{worth}."
 
 
+def _open_ended(others: pd.DataFrame, results: Results) -> str:
+    """Say so if hardly any equivalent has an interval with an end on the curve."""
+    known = pd.concat([others[[f"dee_{kind}_low", f"dee_{kind}_high"]].set_axis([0, 1], axis=1) for kind in _KINDS])
+    known = known.dropna()
+    is_open = np.isneginf(known[0]) & np.isposinf(known[1])
+    if known.empty or is_open.mean() < 0.75:
+        return ""
+    count = int(results.reference["n"].max())
+    return (
+        f"{int(is_open.sum())} of the {len(known)} intervals of equivalents are open at both ends: {count} repetitions "
+        "are too few to tell how many members a method is worth."
+    )
+
+
 def _none_reaches_one(others: pd.DataFrame) -> str:
     """Say so if no method is worth even one network."""
     failing = [
         name
-        for kind, name in (("raw", "raw NLL"), ("cal", "temperature-scaled NLL"))
+        for kind, name in _KINDS.items()
         if others[f"dee_{kind}"].notna().any() and not (others[f"dee_{kind}"] > 1).any()
     ]
     return f"No method is better than a single network on {' or '.join(failing)}." if failing else ""

@@ -194,8 +194,7 @@ def own_arrays(plan: Plan, store: Store, repetition: int | None = None) -> Mappi
         if (same_split or cell.repetition == repetition) and store.has("predictions", cell.predictions):
             return store.arrays("predictions", cell.predictions)
     raise SpecError(
-        f"The store '{store.root.resolve()}' has no predictions of the suite '{plan.suite.name}': `{plan.command}` "
-        "makes them."
+        f"The store '{store.root.resolve()}' has no predictions of the suite '{plan.suite.name}': {plan.remedy()}"
     )
 
 

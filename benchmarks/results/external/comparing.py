@@ -159,9 +159,7 @@ def compare_stored(plan: Plan, store: Store, a: str, b: str, more: Sequence[Cell
     groups = by_method([*results, *(result for result in more if (result.cell.spec, result.cell.size) in keys)])
     for name, key in zip((a, b), keys, strict=True):
         if key not in groups:
-            raise SpecError(
-                f"The store '{store.root.resolve()}' has no predictions of '{name}': `{plan.command}` makes them."
-            )
+            raise SpecError(f"The store '{store.root.resolve()}' has no predictions of '{name}': {plan.remedy()}")
     pairing = Pairing(groups, pool_effects(plan, store))
     having = {metric: pairing.shared(metric, keys) for metric in task.tested_scores}
     repetitions = max(having.values(), key=len, default=())
@@ -210,7 +208,7 @@ def score_against_ensembles(
         listed = ", ".join(str(number + 1) for number in repetitions)
         raise SpecError(
             f"The store '{store.root.resolve()}' lacks deep ensembles of repetition {listed} of '{plan.suite.name}', "
-            f"including a single network: `{plan.command} --only de` makes them."
+            f"including a single network: {plan.remedy(options=' --only de')}"
         )
 
     def over_examples(values: Sequence[Array]) -> Means:

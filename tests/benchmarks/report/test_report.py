@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -188,6 +189,17 @@ def test_summary_says_when_the_reference_does_not_rank_sizes(tmp_path: Path) -> 
     assert "determine the temperature of DE-1: calibrated" in " ".join(text)
     assert "equivalent" not in next(line for line in text if line.startswith("Among the other methods"))
     assert not any("mean nothing" in line for line in summary(read_results(write_results(tmp_path / "falling"))))
+
+
+def test_summary_says_when_repetitions_are_too_few(tmp_path: Path) -> None:
+    frame = pd.read_csv(write_results(tmp_path) / "summary.csv")
+    assert "too few" not in " ".join(summary(read_results(tmp_path)))
+    for kind in ("raw", "cal"):
+        frame.loc[frame["family"] != "de", [f"dee_{kind}_low", f"dee_{kind}_high"]] = [-math.inf, math.inf]
+    frame.to_csv(tmp_path / "summary.csv", index=False)
+    text = " ".join(summary(read_results(tmp_path)))
+    count = 2 * (frame["family"] != "de").sum()
+    assert f"{count} of the {count} intervals of equivalents are open at both ends: 3 repetitions are too few" in text
 
 
 def test_summary_says_which_methods_are_tied(tmp_path: Path) -> None:

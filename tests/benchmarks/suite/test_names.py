@@ -46,6 +46,12 @@ def test_an_exact_name_wins_and_an_ambiguous_one_is_refused() -> None:
         cells_of_result([*CELLS, *twins], "ed (Long)@3", "s")
 
 
+@pytest.mark.parametrize("name", ["ED", "ed@2"])
+def test_a_result_without_its_size_is_told_the_sizes(name: str) -> None:
+    with pytest.raises(SpecError, match=r"write METHOD@SIZE, here 'ED@1' or 'ED@3' or 'ED \(long\)@1'.*@3'\.$"):
+        cells_of_result(CELLS, name, "s")
+
+
 @pytest.mark.parametrize("name", ["ED@2", "ED", "nothing@3", "@", ""])
 def test_an_unknown_result_is_refused(name: str) -> None:
     with pytest.raises(SpecError, match="The suite 's' has no result"):

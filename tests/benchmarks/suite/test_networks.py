@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from benchmarks import load_member, load_predictions, load_results
 from benchmarks.suite.load import load_suite
 from dbn_core.errors import SpecError
 from dbn_core.nets.spec import ModuleSpec
+from dbn_core.tables import TABLES
 from tests.support import tiny
 from tests.support.command import DbnBench
+from tests.support.registered import forgetting
 
 HEAD = tiny.HEAD.replace("channels = 4\nwidth = 1.0\n", "OPTIONS\n") + tiny.DE
 BRIDGES = """
@@ -61,6 +65,45 @@ def test_what_does_not_work_is_said_beforehand(
 ) -> None:
     with pytest.raises(SpecError, match=words):
         load_suite(str(suite(tmp_path, network, options, methods))).entries()
+
+
+def test_keys_of_another_network_and_lists_are_named_with_a_remedy(tmp_path: Path) -> None:
+    path = str(suite(tmp_path, "resnet8", "channels = 4\nwidth = 1.0"))
+    for changed, words in (
+        ({"network.name": "timm:resnet18"}, "the keys channels, width of its .network. .*copy of the file"),
+        ({"network": {"name": "timm:resnet18"}, "network.depth": 2}, "did you mean 'options.depth'"),
+        ({"methods.0.options.x": 1}, "--add 'NAME.option=value.@SIZE'"),
+    ):
+        with pytest.raises(SpecError, match=words):
+            load_suite(path, changed)
+
+
+@pytest.mark.usefixtures("clean_registry")
+def test_a_plugin_s_network_after_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dbn_bench: DbnBench) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/cnn.py").write_text(PLUGIN)
+    file, plugin = suite(tmp_path / "mine", "small-cnn"), ("--plugin", "mine/cnn.py")
+    file.write_text('name = "renamed"' + file.read_text())
+    command = ("run", "mine/own.toml", *plugin, "--jobs", 0, "--device", "cpu")
+    assert dbn_bench(*command).code == 0
+    for words in (("report", "renamed"), ("report", "mine/own.toml")):
+        assert dbn_bench(*words).code == 0
+    assert list(load_results("mine/own.toml")["size"]) == list(load_results("renamed")["size"]) == [1, 2]
+    assert load_predictions("mine/own.toml", "DE@2", plugins="mine/cnn.py").log_probs.shape[0] == 2
+    assert load_member("mine/own.toml", plugins=["mine/cnn.py"]).classes == 10
+    with forgetting():
+        for table in TABLES:
+            table.entries = {name: entry for name, entry in table.entries.items() if name != "small-cnn"}
+        for words in (("mine/own.toml", "DE@1"), ("renamed", "DE@1", *plugin)):
+            said = dbn_bench("export", *words)
+            assert (
+                "Unknown suite 'renamed'" in said.err or "unknown network 'small-cnn': if a file of yours" in said.err
+            )
+            assert re.search(r"are of `.*run mine/own.toml --plugin mine/cnn.py .*`: give the same file and", said.err)
+    Path("mine/cnn.py").write_text(PLUGIN + "\n")
+    compare = ("compare", "DE@1", "DE@2", "--suite", "mine/own.toml", *plugin)
+    assert "mine/cnn.py has changed since the run whose rows are in 'results/runs/renamed'" in dbn_bench(*compare).err
 
 
 def test_a_network_of_a_library_is_part_of_keys(tmp_path: Path) -> None:

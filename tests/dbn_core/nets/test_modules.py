@@ -11,6 +11,7 @@ from torch import nn
 
 from dbn_core.errors import BenchError, PluginError, SpecError
 from dbn_core.measure.cost import measure_cost
+from dbn_core.methods.registry import parse_method
 from dbn_core.nets import plugins
 from dbn_core.nets.init import initialise_
 from dbn_core.nets.modules import ModuleNetwork, module_from_file
@@ -142,6 +143,12 @@ def test_bad_options_nodes_and_splits_are_sentences() -> None:
     built = network("timm:resnet10t", {})
     with pytest.raises(SpecError, match=r"no node 'layer9'.*Its outer nodes: conv1"):
         built.tap("layer9")
+    sentence = (
+        r"^dbn: the network has no node 'block1'\. Its outer nodes: .*\. Set its option split_at, whose default is"
+    )
+    with pytest.raises(SpecError, match=sentence) as said:
+        parse_method("dbn").check_built(built, torch.rand(2, 3, 32, 32))
+    assert str(said.value).count("fc") == 1
     with pytest.raises(SpecError, match="no chain of blocks"):
         built.split("block1")
     with pytest.raises(SpecError, match="one width"):
