@@ -53,6 +53,8 @@ def compare(
     from benchmarks.results.external.comparing import compare_files, compare_stored
 
     if suite is None:
+        if not {Path(a).suffix, Path(b).suffix} & {".npz", ".npy", ".csv", ".parquet", ".txt"}:
+            raise SpecError(f"'{a}' and '{b}' are no files of predictions: give --suite SUITE for stored results.")
         found = compare_files(Path(a), Path(b), labels, key, values)
     else:
         if labels is not None or key is not None or values != "auto":

@@ -103,7 +103,7 @@ def set_keys(content: dict[str, Any], overrides: Mapping[str, Any], path: Path) 
                     if key == "methods"
                     else ""
                 )
-                raise SpecError(f"Suite '{path.name}': '{key}' is no table, so '{dotted}' cannot be set: {remedy}.")
+                raise SpecError(f"Suite '{path.name}': '{key}' is not a table, so '{dotted}' cannot be set: {remedy}.")
         place[last] = value
 
 

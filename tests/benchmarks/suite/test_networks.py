@@ -102,6 +102,7 @@ def test_a_plugin_s_network_after_its_run(tmp_path: Path, monkeypatch: pytest.Mo
             )
             assert re.search(r"are of `.*run mine/own.toml --plugin mine/cnn.py .*`: give the same file and", said.err)
     Path("mine/cnn.py").write_text(PLUGIN + "\n")
+    assert "give --suite SUITE" in dbn_bench("compare", "DE@1", "DE@2").err
     compare = ("compare", "DE@1", "DE@2", "--suite", "mine/own.toml", *plugin)
     assert "mine/cnn.py has changed since the run whose rows are in 'results/runs/renamed'" in dbn_bench(*compare).err
 
