@@ -212,12 +212,9 @@ def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
         return ModuleSpec.model_validate(given)
     if not name.startswith(BUILT_IN):
         elsewhere = _elsewhere(name)
-        plugin = (
-            ""
-            if elsewhere
-            else "if a file of yours registers it, give --plugin FILE, to this command as to the run; else "
-        )
-        raise UnknownNameError(f"unknown network '{name}'{elsewhere or did_you_mean(name, NETWORKS)}: {plugin}{KNOWN}")
+        plugin = "if a file of yours registers it, give --plugin FILE, to this command as to the run; else "
+        known = elsewhere + ": " if elsewhere else f"{did_you_mean(name, NETWORKS)}: {plugin}"
+        raise UnknownNameError(f"unknown network '{name}'{known}{KNOWN}")
     return NetworkSpec.model_validate(given)
 
 

@@ -169,8 +169,9 @@ def _calibrated(others: pd.DataFrame, best: pd.Series, results: Results) -> str:
 
 def _open_ended(others: pd.DataFrame, results: Results) -> str:
     """Say so if hardly any equivalent has an interval with an end on the curve."""
-    known = pd.concat([others[[f"dee_{kind}_low", f"dee_{kind}_high"]].set_axis([0, 1], axis=1) for kind in _KINDS])
-    known = known.dropna()
+    meant = [f"dee_{kind}" for kind in _KINDS if f"dee_{kind}" not in _rising(results)]
+    frames = [others[[f"{column}_low", f"{column}_high"]].set_axis([0, 1], axis=1) for column in meant]
+    known = pd.concat(frames).dropna() if frames else pd.DataFrame(columns=[0, 1], dtype=float)
     is_open = np.isneginf(known[0]) & np.isposinf(known[1])
     if known.empty or is_open.mean() < 0.75:
         return ""
