@@ -173,6 +173,31 @@ def test_the_flow_and_the_stochastic_process_of_an_aggregated_score_end_where_th
     assert end_variance(sampler, rule, 60 if rule == "moe" else 250) == pytest.approx(variance, rel=error)
 
 
+def test_densities_that_a_mean_of_scores_is_taken_for_have_other_variances():
+    """Of N(0, 1) and N(0, 4): geometric mean 1.6, product 0.8, mixture 2.5; none is the 2.0 where the flow ends."""
+    x = torch.linspace(-40, 40, 20001, dtype=torch.float64)
+    members = torch.stack([torch.distributions.Normal(0, v**0.5).log_prob(x) for v in (1.0, 4.0)])
+    for log_density, variance in (
+        (members.mean(0), 2 / (1 / 1 + 1 / 4)),
+        (members.sum(0), 1 / (1 / 1 + 1 / 4)),
+        (members.logsumexp(0), (1 + 4) / 2),
+    ):
+        weights = log_density.softmax(0)
+        assert float((weights * x.square()).sum()) == pytest.approx(variance, rel=1e-6)
+        assert abs(variance - end_variance("heun", "arithmetic", 60)) > 0.3
+
+
+def test_the_mean_of_scores_is_that_of_the_geometric_mean_of_noised_densities_at_each_time():
+    """Which is why it is no score of a diffusion: noising and multiplying densities do not commute."""
+    schedule, t, x = VP(), torch.tensor([0.3]), torch.tensor([[0.7]], dtype=torch.float64)
+    alpha, sigma = (float(value) for value in (schedule.alpha(t), schedule.sigma(t)))
+    noised = [alpha**2 * v + sigma**2 for v in (1.0, 4.0)]
+    mean = torch.stack([-x / v for v in noised]).mean(0)
+    torch.testing.assert_close(mean, -x / (2 / sum(1 / v for v in noised)))
+    harmonic = alpha**2 * 1.6 + sigma**2  # the geometric mean of the densities, noised
+    assert abs(float(mean + x / harmonic)) > 0.01
+
+
 # ---------------------------------------------------------------------------------------------------------------- specs
 
 

@@ -1,0 +1,49 @@
+"""The page on ensembles of scores: its figures come from the committed rows, and its numbers are theirs."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
+
+
+def test_the_figures_are_drawn_from_committed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["score_figures.py", str(tmp_path)])
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: path.write_text("drawn"))
+    runpy.run_path("examples/score_figures.py", run_name="__main__")
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == set(re.findall(r"\(figures/([a-z0-9-]+\.png)\)", PAGE))
+
+
+@pytest.mark.parametrize(
+    ("suite", "metric", "mine", "theirs", "said"),
+    [
+        ("digits-diffusion", "dsm", ("SE", 1), ("SE", 4), "0.0056 [0.0039, 0.0073]"),
+        ("digits-diffusion", "energy", ("SE", 4), ("SE", 1), "−0.002 [−0.005, 0.001]"),
+        ("digits-diffusion", "energy", ("Dominant", 4), ("SE", 4), "0.016 [0.014, 0.017]"),
+        ("digits-diffusion", "energy", ("Experts, mean", 2), ("Experts, mixture", 2), "0.024 [0.022, 0.025]"),
+        ("mixture2d", "energy", ("Experts, mean", 4), ("Experts, mixture", 4), "0.132 [0.125, 0.140]"),
+    ],
+)
+def test_the_differences_are_those_of_the_rows(
+    suite: str, metric: str, mine: tuple[str, int], theirs: tuple[str, int], said: str
+) -> None:
+    rows = pd.read_csv(ROOT / "results" / "reference" / suite / "rows.csv")
+    values = rows[rows["metric"] == metric].pivot(index="repetition", columns=["label", "size"], values="value")
+    gaps = (values[mine] - values[theirs]).dropna()
+    half = stats.t.ppf(0.975, len(gaps) - 1) * stats.sem(gaps)
+    digits = len(said.partition(".")[2].partition(" ")[0])
+    numbers = (gaps.mean(), gaps.mean() - half, gaps.mean() + half)
+    value, low, high = (f"{number:.{digits}f}".replace("-", "−") for number in numbers)
+    assert f"{value} [{low}, {high}]" == said
+    assert said in " ".join(PAGE.split())
