@@ -26,6 +26,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "digits-capacity": (2399, "849be4076406d949"),
     "digits-convnext": (86, "b2b29b0772fe5100"),
     "digits-vit": (86, "10f1e5644cb549ec"),
+    "digits-steps": (365, "ae9e844c78632873"),
     "digits-students": (434, "c0d768fcf2217218"),
     "digits-views": (170, "d6668cd3c9ca50a9"),
     "digits-diffusion": (315, "9dd17ad86c661d0c"),
