@@ -108,12 +108,10 @@ def _scale(ax: plt.Axes) -> None:
 
 def noise(folder: Path) -> None:
     """Loss against distance of samples, as an error of one fixed direction grows, and of the rules over seeds."""
-    suites = ["mixture2d", "digits-diffusion"]
-    if not all((pd.read_csv(ROWS / suite / "summary.csv")["label"] == "Noise 0.2").any() for suite in suites):
-        return
-    figure, axes = plt.subplots(1, len(suites), figsize=(9, 3.6), layout="constrained")
-    for ax, suite in zip(axes, suites, strict=True):
-        summary = pd.read_csv(ROWS / suite / "summary.csv")
+    rows = {suite: pd.read_csv(ROWS / suite / "summary.csv") for suite in ("mixture2d", "digits-diffusion")}
+    suites = {suite: summary for suite, summary in rows.items() if summary["label"].str.startswith("Noise ").any()}
+    figure, axes = plt.subplots(1, len(suites), figsize=(4.5 * len(suites), 3.6), layout="constrained", squeeze=False)
+    for ax, (suite, summary) in zip(axes[0], suites.items(), strict=True):
         disturbed = summary[
             summary["label"].str.startswith("Noise ") | ((summary["label"] == "SE") & (summary["size"] == 1))
         ]
@@ -140,8 +138,8 @@ def noise(folder: Path) -> None:
         ax.set_title(suite, fontsize=9)
         ax.tick_params(labelsize=7, which="both")
         ax.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("energy distance of samples", fontsize=8)
-    axes[0].legend(fontsize=8, frameon=False)
+    axes[0, 0].set_ylabel("energy distance of samples", fontsize=8)
+    axes[0, 0].legend(fontsize=8, frameon=False)
     figure.savefig(folder / "scores-noise.png", dpi=150)
     plt.close(figure)
 
