@@ -107,7 +107,7 @@ def _scale(ax: plt.Axes) -> None:
 
 
 def noise(folder: Path) -> None:
-    """Loss against distance of samples, as an error of one fixed direction grows, and of the rules over seeds."""
+    """Loss against distance of samples, as an error of one fixed direction grows, and of the other rows."""
     rows = {suite: pd.read_csv(ROWS / suite / "summary.csv") for suite in ("mixture2d", "digits-diffusion")}
     suites = {suite: summary for suite, summary in rows.items() if summary["label"].str.startswith("Noise ").any()}
     figure, axes = plt.subplots(1, len(suites), figsize=(4.5 * len(suites), 3.6), layout="constrained", squeeze=False)
@@ -125,8 +125,9 @@ def noise(folder: Path) -> None:
             color="#0173b2",
             label="one score with an error",
         )
-        others = summary[summary["label"].isin([*RULES, "SE", "MC dropout"]) & summary["dsm_mean"].notna()]
-        ax.plot(others["dsm_mean"], others["energy_mean"], "s", ms=4, color="#de8f05", label="rules")
+        left_out = summary["label"].str.match("Noise|Sum|One network") | summary["dsm_mean"].isna()
+        others = summary[~left_out]
+        ax.plot(others["dsm_mean"], others["energy_mean"], "s", ms=4, color="#de8f05", label="other rows")
         for _, row in disturbed.iterrows():
             eta = row["label"].removeprefix("Noise ") if row["label"] != "SE" else "0"
             ax.annotate(

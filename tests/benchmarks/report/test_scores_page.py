@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[3]
+_overlapping = ("Overlapping experts, mean", 4), ("Overlapping experts, mixture", 4)
 PAGE = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
 
 
@@ -32,7 +33,15 @@ def test_the_figures_are_drawn_from_committed_rows(tmp_path: Path, monkeypatch: 
         ("digits-diffusion", "energy", ("SE", 4), ("SE", 1), "−0.002 [−0.005, 0.001]"),
         ("digits-diffusion", "energy", ("Dominant", 4), ("SE", 4), "0.016 [0.014, 0.017]"),
         ("digits-diffusion", "energy", ("Experts, mean", 2), ("Experts, mixture", 2), "0.024 [0.022, 0.025]"),
-        ("mixture2d", "energy", ("Experts, mean", 4), ("Experts, mixture", 4), "0.132 [0.125, 0.140]"),
+        ("mixture2d", "energy", ("Experts, mean", 4), ("Experts, mixture", 4), "0.132 [0.128, 0.136]"),
+        ("mixture2d", "nll", *_overlapping, "0.325 [0.308, 0.342]"),
+        ("mixture2d", "energy", *_overlapping, "0.011 [0.010, 0.013]"),
+        ("mixture2d", "energy", ("Large initial output", 5), ("SE", 5), "−0.0001 [−0.0004, 0.0002]"),
+        ("mixture2d", "energy", ("MC dropout", 1), ("SE", 1), "0.0033 [0.0024, 0.0043]"),
+        ("mixture2d", "energy", ("MC dropout", 20), ("MC dropout", 1), "−0.0006 [−0.0014, 0.0001]"),
+        ("mixture2d", "energy", ("Short training", 5), ("Short training", 1), "−0.0010 [−0.0055, 0.0034]"),
+        ("mixture2d", "energy", ("Noise 0.05", 1), ("MC dropout", 5), "0.044 [0.040, 0.047]"),
+        ("mixture2d", "dsm", ("Noise 0.05", 1), ("MC dropout", 5), "−0.0010 [−0.0024, 0.0005]"),
     ],
 )
 def test_the_differences_are_those_of_the_rows(
