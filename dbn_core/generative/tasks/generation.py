@@ -260,7 +260,7 @@ class Generation(Task):
             ids=arrays.get("test_ids"),
             examples=examples,
             split=split,
-            samples={name: array.astype("float32") for name, array in drawn.items()},
+            samples={name: array.astype("float32", order="C") for name, array in drawn.items()},
         )
 
     def trial(self) -> tuple[ScoreSpec, Dataset]:

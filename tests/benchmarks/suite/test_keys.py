@@ -18,6 +18,7 @@ KEYS: dict[str, tuple[int, str]] = {
     "cifar10": (213, "13bd034e678ef57e"),
     "cifar10-small": (351, "ba6445b2e85f79dc"),
     "cifar10-small-views": (68, "236e3437d7c48d62"),
+    "cifar10-steps": (89, "fb84ecd61c4de984"),
     "cifar100": (185, "788cc0577023a0bf"),
     "diabetes-forest": (76, "b0086995ed3893c0"),
     "digits": (739, "2e35a94a31c5eff6"),

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.numpy
 import torch
 from scipy.stats import ttest_rel
 from torch import nn
@@ -385,3 +386,10 @@ def test_experts_see_their_own_classes_augmented_as_the_recipe_says(name: str, r
     assert len(batch) == 16
     assert batch.images.min() == 0  # the margins of crops
     assert batch.images.max() == 1
+
+
+def test_colour_images_survive_storing() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 6, 5)).astype(np.uint8)
+    drawn = Generation().score({"samples": images, "test": images}).samples
+    stored = safetensors.numpy.load(safetensors.numpy.save(drawn))
+    np.testing.assert_allclose(stored["images"][2, 5, 4], images[2, :, 5, 4] / 255, rtol=1e-6)
