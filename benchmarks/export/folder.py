@@ -157,17 +157,15 @@ def _against_member(plan: Plan, store: Store, cell: Cell, scores: Mapping[str, f
     """Test scores of an exported network and of one member of its repetition; nothing where that was not predicted."""
     ones = (other for other in plan.cells if other.is_reference and other.size == 1)
     one = next((other for other in ones if other.repetition == cell.repetition), None)
-    if one is None or not store.has("predictions", one.predictions):
+    if one is None or one is cell or not store.has("predictions", one.predictions):
         return ()
     found = plan.suite.task.score(store.arrays("predictions", one.predictions), one.terms)
     member = {name: float(found.values(name).mean()) for name in scores}
     text = "accuracy {:.4f}, NLL {:.4f}, after temperature scaling {:.4f}"
     mine, theirs = text.format(*scores.values()), text.format(*member.values())
     lines = [f"On the test images this network has {mine}; one member has {theirs}."]
-    worse = ["accuracy"] * (scores["acc"] < member["acc"]) + ["temperature-scaled NLL"] * (
-        scores["cnll"] > member["cnll"]
-    )
-    if worse:
+    gap = {name: round(scores[name] - member[name], 4) for name in scores}  # as precise as shown
+    if worse := ["accuracy"] * (gap["acc"] < 0) + ["temperature-scaled NLL"] * (gap["cnll"] > 0):
         lines.append(f"Warning: its {' and '.join(worse)} {'are' if worse[1:] else 'is'} worse than one member's.")
     return tuple(lines)
 

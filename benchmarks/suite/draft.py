@@ -60,7 +60,7 @@ def draft(choices: Choices, data: Dataset | None = None) -> dict[str, Any]:
     batch = _batch(len(data.train)) if data else 128
     student: dict[str, Any] = {"tau": 1.0, "mixup": 1.0}
     if not given or any(isinstance(file, str) for file in choices.files):  # a member has the student's network
-        student |= {"start": "source", "lr_scale": _START_RATE * batch / _START_BATCH / _RATE}
+        student |= {"start": "source", "lr_scale": round(_START_RATE * batch / _START_BATCH / _RATE, 6)}
     return {
         "title": choices.name,
         "repetitions": 3,
@@ -137,7 +137,7 @@ def suite_text(choices: Choices, content: Mapping[str, Any]) -> str:
     methods: Sequence[Mapping[str, Any]] = content["methods"]
     notes = list(_METHODS)
     if any("start" in method.get("options", {}) for method in methods):
-        notes[2] += f"; at the rate lr x lr_scale = {_START_RATE} x batch / {_START_BATCH}"
+        notes[2] += f"; best on CIFAR-10: lr x lr_scale = {_START_RATE} x batch / {_START_BATCH} (SGD)"
     lines = [f"# {line if line.isprintable() else ascii(line)}" for line in choices.header]
     tables = {key: value for key, value in content.items() if isinstance(value, Mapping)}
     for key, value in content.items():
