@@ -69,8 +69,8 @@ def differences(suite: str, folder: Path) -> None:
         at = 0.0
         for title, entries in found.items():
             if ax is axes[0]:
-                style = {"fontweight": "bold", "fontsize": 8, "va": "center"}
-                ax.text(0.01, at, title, transform=ax.get_yaxis_transform(), backgroundcolor="white", **style)
+                style = {"fontweight": "bold", "fontsize": 8, "va": "center", "ha": "right"}
+                ax.text(-0.03, at, title, transform=ax.get_yaxis_transform(), **style)
             at += 1
             for label, size, base, of in entries:
                 ticks[at] = f"{'mean' if label in ('SE', 'Forest') else label} ({size})"
@@ -78,7 +78,7 @@ def differences(suite: str, folder: Path) -> None:
                 if all(key in table.index for key in keys):
                     gap = (table.loc[keys[0]] - table.loc[keys[1]]).dropna()
                     half = stats.t.ppf(0.975, len(gap) - 1) * stats.sem(gap)
-                    ax.errorbar(gap.mean(), at, xerr=half, fmt="o", ms=3.5, lw=1, color="#0173b2")
+                    ax.errorbar(gap.mean(), at, xerr=half, fmt="o", ms=3.5, lw=1, color="#0173b2", clip_on=False)
                 at += 1
             at += 0.4
         ax.axvline(0, color="#333333", lw=0.8)

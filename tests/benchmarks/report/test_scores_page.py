@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[3]
+_overlapping_digits = ("Overlapping experts, mean", 5), ("Overlapping experts, mixture", 5)
 _overlapping = ("Overlapping experts, mean", 4), ("Overlapping experts, mixture", 4)
 PAGE = (ROOT / "docs" / "scores.md").read_text(encoding="utf-8")
 
@@ -29,10 +30,14 @@ def test_the_figures_are_drawn_from_committed_rows(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("suite", "metric", "mine", "theirs", "said"),
     [
-        ("digits-diffusion", "dsm", ("SE", 1), ("SE", 4), "0.0056 [0.0039, 0.0073]"),
-        ("digits-diffusion", "energy", ("SE", 4), ("SE", 1), "−0.002 [−0.005, 0.001]"),
-        ("digits-diffusion", "energy", ("Dominant", 4), ("SE", 4), "0.016 [0.014, 0.017]"),
-        ("digits-diffusion", "energy", ("Experts, mean", 2), ("Experts, mixture", 2), "0.024 [0.022, 0.025]"),
+        ("digits-diffusion", "dsm", ("SE", 1), ("SE", 4), "0.0050 [0.0038, 0.0062]"),
+        ("digits-diffusion", "energy", ("SE", 4), ("SE", 1), "0.001 [−0.003, 0.006]"),
+        ("digits-diffusion", "energy", ("Dominant", 4), ("SE", 4), "0.015 [0.014, 0.017]"),
+        ("digits-diffusion", "nll", ("SE", 1), ("SE", 4), "0.060 [0.037, 0.084]"),
+        ("digits-diffusion", "fd", ("SE", 4), ("SE", 1), "−0.1 [−2.8, 2.6]"),
+        ("digits-diffusion", "energy", ("Experts, mean", 5), ("Experts, mixture", 5), "0.122 [0.119, 0.125]"),
+        ("digits-diffusion", "energy", *_overlapping_digits, "0.0052 [0.0045, 0.0060]"),
+        ("digits-diffusion", "dsm", *_overlapping_digits[::-1], "0.0073 [0.0068, 0.0077]"),
         ("mixture2d", "energy", ("Experts, mean", 4), ("Experts, mixture", 4), "0.132 [0.128, 0.136]"),
         ("mixture2d", "nll", *_overlapping, "0.325 [0.308, 0.342]"),
         ("mixture2d", "energy", *_overlapping, "0.011 [0.010, 0.013]"),
