@@ -180,7 +180,7 @@ def test_times_in_onnxruntime_stand_in_rows_and_report(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["DBN (fixed)@5"], "has no result 'DBN (fixed)@5' (did you mean 'DBN (fixed)@3'?)"),
+        (["DBN (fixed)@5"], "has no result 'DBN (fixed)@5': write METHOD@SIZE, here 'DBN (fixed)@3'"),
         (["DE@2", "--repetition", "3"], "has repetitions 1 to 2"),
         (["DE@2", "--store", "empty"], "`dbn-bench run tiny.toml --store empty --only 'DE'` makes them"),
     ],

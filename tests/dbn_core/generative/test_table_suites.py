@@ -72,7 +72,7 @@ def test_tables_are_cut_anew_and_forests_survive_storing() -> None:
 def test_a_suite_of_tables_runs_and_rules_share_their_forests(tmp_path: Path) -> None:
     suite = load_suite("iris-forest", {"repetitions": 2, "task.sets": 1})
     small = {"trees": 4, "levels": 4, "duplicates": 2}
-    entries = [e for e in suite.methods if e.label in (None, "Dominant", "Mixture of experts")]
+    entries = [e for e in suite.methods if e.use == "forest" or e.label in ("Dominant", "Mixture of experts")]
     entries = [e.model_copy(update={"options": {**e.options, **small}, "sizes": (1, 4)}) for e in entries]
     suite = suite.model_copy(update={"methods": tuple(entries)})
     options = options_in(tmp_path)
