@@ -214,7 +214,7 @@ def classifier_spec(given: Mapping[str, Any]) -> NetworkSpec | ModuleSpec:
         elsewhere = _elsewhere(name)
         plugin = "if a file of yours registers it, give --plugin FILE, to this command as to the run; else "
         known = elsewhere + ": " if elsewhere else f"{did_you_mean(name, NETWORKS)}: {plugin}"
-        raise UnknownNameError(f"unknown network '{name}'{known}{KNOWN}")
+        raise UnknownNameError(f"unknown network '{name}'{known}{KNOWN}.")
     return NetworkSpec.model_validate(given)
 
 
