@@ -46,9 +46,7 @@ class EnsembleDistributionDistillation(Method):
         """Train the student on the proxy Dirichlet of the teachers."""
         from dbn_core.distillation import end2_loss
 
-        student = context.new_network()
-        if self.config.start == "source":
-            student.load_state_dict(context.members[0].state_dict())
+        student = self.config.begin(context.new_network(), context)
 
         def step(batch: Batch) -> torch.Tensor:
             return self.config.weight * end2_loss(student(batch.images), context.teach(batch), self.config.tau)

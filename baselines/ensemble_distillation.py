@@ -81,11 +81,8 @@ class EnsembleDistillation(Method):
         """Train the student on the teachers' softened mean probabilities."""
         from dbn_core.distillation import ed_loss
 
-        student = self.student(context)
-        if self.config.start == "source":
-            student.load_state_dict(context.members[0].state_dict())
-
         config = self.config
+        student = config.begin(self.student(context), context)
         draws = None if config.teachers_per_image is None else context.generator("teachers")
         if config.mirrored_teachers and not context.data.flip:
             raise SpecError("ed: mirror images of these data are not of the same class: drop mirrored_teachers.")

@@ -13,7 +13,7 @@ What the teachers need is trained once, for this method and for their own entry 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
@@ -39,6 +39,7 @@ _STUDENT = "distilled"
 class MethodDistillation(Method):
     """One student of another method's prediction, such as networks of one training; the size is the teacher's."""
 
+    same_network = "none"  # as far as it is not the teacher's
     title = "Distilled"
     reference = "Hinton et al., 2015, arXiv 1503.02531, with other teachers"
 
@@ -78,16 +79,19 @@ class MethodDistillation(Method):
         self.teacher.check_built(network, images)
 
     def check_pool(self, source_alike: bool, network: NetworkOptions) -> None:
-        """As the teacher's; a student that starts as the source has its network."""
+        """The teacher's, and the student's own."""
         self.teacher.check_pool(source_alike, network)
-        if self.config.start == "source" and not source_alike:
-            raise SpecError(f"{self.name}: the source has another network than the student: drop start.")
+        super().check_pool(source_alike, network)
 
     def parts(self, size: int) -> list[Part]:
         """All of the teacher's, then the student."""
         teacher = self.teacher
         parts = [
-            part if part.owner else dataclasses.replace(part, settings=_settings(part, teacher), owner=type(teacher))
+            dataclasses.replace(
+                part,
+                settings=teacher.config.key() if part.settings is None else part.settings,
+                owner=part.owner or type(teacher),
+            )
             for part in teacher.parts(size)
         ]
         members = tuple(sorted({0, *teacher.members(size)}))
@@ -111,9 +115,7 @@ class MethodDistillation(Method):
         if part.name != _STUDENT:
             return self.teacher.fit(part, context)  # type: ignore[return-value]
         config, size = self.config, (part.settings or {})["size"]
-        student = context.new_network()
-        if config.start == "source":
-            student.load_state_dict(context.members[0].state_dict())
+        student = config.begin(context.new_network(), context)
         members = dict(zip(part.members, context.members, strict=True))
         seen = PredictContext(
             context.data, context.spec, context.device, context.axes, context.parts, context.task, members
@@ -135,8 +137,3 @@ class MethodDistillation(Method):
         from dbn_core.methods.predictors import Mixture
 
         return Mixture([context.load(context.new_network(), _STUDENT)])
-
-
-def _settings(part: Part, teacher: Method) -> Any:
-    """The options that a part of the teacher's depends on."""
-    return teacher.config.key() if part.settings is None else part.settings

@@ -21,6 +21,7 @@ FILE, PREDICTIONS = "entry.json", "predictions.safetensors"
 # Accuracy is a fraction, NLL in nats, a DEE in members.
 FIGURES = ("acc", "nll", "cnll", "dee_raw", "dee_cal", "dee_augrc")
 DOI = r"10\.\d{4,9}/[^\s()<>|\[\]]+"
+ADDRESS = r"https?://[^\s()<>|\[\]]+"
 NONE = "none"  # in the place of a paper or of code that does not exist
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, ser_json_inf_nan="strings")
@@ -28,8 +29,7 @@ _EXAMPLE: dict[str, Any] = {
     **{"suite": "example", "name": "example", "method": "Example", "paper": NONE, "code": NONE, "licence": NONE},
     **{"who": "nobody", "size": 1, "repetitions": 1, "predictions": "0", "scores": {"acc": {"value": 0.5}}},
 }
-_ADDRESS = r"https?://[^\s()<>|\[\]]+"
-_PAPER = re.compile(rf"(arXiv[ :]*)?\d{{4}}\.\d{{4,5}}(v\d+)?|(doi[ :]*)?{DOI}|{_ADDRESS}|{NONE}", re.I)
+_PAPER = re.compile(rf"(arXiv[ :]*)?\d{{4}}\.\d{{4,5}}(v\d+)?|(doi[ :]*)?{DOI}|{ADDRESS}|{NONE}", re.I)
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 
 
@@ -125,7 +125,7 @@ class LeaderboardEntry(BaseModel):
     @field_validator("code")
     @classmethod
     def _address(cls, code: str) -> str:
-        if code != NONE and not re.fullmatch(_ADDRESS, code):
+        if code != NONE and not re.fullmatch(ADDRESS, code):
             raise ValueError(f"write an address that begins with https://, or '{NONE}'")
         return code
 

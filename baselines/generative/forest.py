@@ -7,6 +7,7 @@ both methods share one fit.  With ``per_class`` each class has forests of its ow
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -41,9 +42,9 @@ class TableMethod(Method):
     task = "tabular"
     OWN: ClassVar = {"rule", "per_class"}  # options that do not belong to the diffusion
 
+    @abstractmethod
     def _kind(self) -> tuple[Any, Any]:
         """The class of the diffusion, and its options."""
-        raise NotImplementedError
 
     def _fitted(self, context: FitContext, purpose: str) -> dict[str, torch.Tensor]:
         from dbn_core.generative.tabular.per_class import PerClass

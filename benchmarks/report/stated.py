@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.entries import DOI, NONE, load_entries
+from benchmarks.entries import ADDRESS, DOI, NONE, load_entries
 from benchmarks.published import PublishedFigure, load_published
 from benchmarks.report.tables.formatting import MISSING, dee_text, escape_md
 from benchmarks.report.tables.published import PublishedLine, figure_text
@@ -39,7 +39,7 @@ def paper_link(text: str) -> tuple[str, str]:
     """A name and an address for what names a paper; without an address it stays text."""
     if found := _ARXIV.search(text):
         return f"arXiv {found[1]}", f"https://arxiv.org/abs/{found[1]}"
-    if re.fullmatch(r"https?://[^\s()<>|\[\]]+", text):
+    if re.fullmatch(ADDRESS, text):
         return "paper", text
     if found := re.search(DOI, text):
         return f"DOI {found[0]}", f"https://doi.org/{found[0]}"

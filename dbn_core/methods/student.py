@@ -6,11 +6,18 @@ its teachers see the very images that it sees (Beyer et al., 2022, arXiv 2106.05
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from dbn_core.methods.method import Config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dbn_core.methods.context import FitContext
+
+M = TypeVar("M", bound="nn.Module")
 
 
 class ImageOptions(Config):
@@ -62,3 +69,9 @@ class StartOptions(StudentOptions):
         if self.start == "source" and getattr(self, "width", 1) != 1:
             raise ValueError("a student that starts as the source has its widths: drop width or start")
         return self
+
+    def begin(self, network: M, context: FitContext) -> M:
+        """The network with the weights that the student begins with: its own, or those of the part's first member."""
+        if self.start == "source":
+            network.load_state_dict(context.members[0].state_dict())
+        return network

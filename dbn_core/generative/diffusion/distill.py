@@ -97,8 +97,8 @@ class BranchLoss:
         weights: w_k, float64 [K]; one weight for a student that learns the last state alone.
         distance: d, the mean over coordinates of squares (``l2``) or of absolute values (``l1``).
         update: ``own``: branch k steps to the time of y_k, so that a copy of the teacher's last layer starts near its
-            target; ``full``: all branches step to the last time, as in the paper's released code, and the output of
-            branch k is whatever lands on y_k from there.
+            target; ``full``: all branches step to the last time, as in the paper's released code, and branch k
+            learns the output that lands on y_k from there.
     """
 
     weights: torch.Tensor

@@ -61,9 +61,9 @@ class BoostedDiffusion(TableDiffusion):
         from sklearn.ensemble import HistGradientBoostingRegressor
 
         coding = coding or Coding.of(train)
-        boosters = []
+        clean, boosters = coding.encode(train), []
         for level in range(options.levels):
-            noised, noise, draws = options.noised(coding.encode(train), level, seed)
+            noised, noise, draws = options.noised(clean, level, seed)
             for column in range(coding.width):
                 model = HistGradientBoostingRegressor(
                     max_iter=options.trees,

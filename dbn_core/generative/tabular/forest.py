@@ -62,9 +62,9 @@ class ForestDiffusion(TableDiffusion):
         from sklearn.ensemble import RandomForestRegressor
 
         coding = coding or Coding.of(train)
-        forests = []
+        clean, forests = coding.encode(train), []
         for level in range(options.levels):
-            noised, noise, draws = options.noised(coding.encode(train), level, seed)
+            noised, noise, draws = options.noised(clean, level, seed)
             forest = RandomForestRegressor(
                 options.trees, max_depth=options.depth, random_state=int(draws.integers(2**31))
             )
