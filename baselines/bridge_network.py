@@ -71,6 +71,7 @@ class BridgeNetwork(Method):
     needs_split = True
     title = "BN"
     reference = "Yun et al., 2023, arXiv 2306.11304"
+    networks = "runs 1 and a small network a bridge; trains these and the curves"
     nested = True
     version = 2  # BatchNorm statistics are refreshed on augmented images, and curves see no cutmix
 

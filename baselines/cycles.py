@@ -37,6 +37,7 @@ class Cycles(Method):
     same_network = "source"
     title = "Snapshots"
     reference = "Huang et al., ICLR 2017, arXiv 1704.00109"
+    networks = "runs M; trains 1, for all cycles"
     nested = True
 
     class Config(method.Config):

@@ -20,6 +20,7 @@ class DeepEnsemble(Method):
     same_network = "none"
     title = "DE"
     reference = "Lakshminarayanan et al., 2017, arXiv 1612.01474"
+    networks = "runs M; trains none"
     nested = True
     competes = False
 
@@ -41,6 +42,7 @@ class LogitEnsemble(Method):
     same_network = "none"
     title = "DE (logits)"
     reference = "Lakshminarayanan et al., NIPS 2017, arXiv 1612.01474, with another average"
+    networks = "runs M; trains none"
 
     def members(self, size: int) -> tuple[int, ...]:
         """All of them."""

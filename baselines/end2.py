@@ -25,6 +25,7 @@ class EnsembleDistributionDistillation(Method):
     same_network = "none"
     title = "END²"
     reference = "Ryabinin et al., 2021, arXiv 2105.06987; configuration of arXiv 2404.15814"
+    networks = "runs 1; trains 1"
 
     class Config(StartOptions):
         """The DBN paper's settings."""

@@ -29,6 +29,7 @@ class EnsembleDistillation(Method):
     same_network = "none"
     title = "ED"
     reference = "Hinton et al., 2015, arXiv 1503.02531; configuration of arXiv 2404.15814"
+    networks = "runs 1; trains 1"
 
     class Config(StartOptions):
         """The DBN paper's settings."""

@@ -29,6 +29,7 @@ class EnsembleOfSingles(Method):
     same_network = "none"
     title = "DE (students' recipe)"
     reference = "Lakshminarayanan et al., 2017, arXiv 1612.01474, by the recipe of a student"
+    networks = "runs M; trains M"
     nested = True
 
     class Config(StudentOptions):

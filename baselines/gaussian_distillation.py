@@ -32,6 +32,7 @@ class GaussianDistillation(Method):
     same_network = "none"
     title = "Gaussian distillation"
     reference = "Deep latent factor distillation, NeurIPS 2025, arXiv 2510.19290"
+    networks = "runs 1; trains 1"
 
     class Config(StudentOptions):
         """The options of a student, and of its Gaussian."""

@@ -35,6 +35,7 @@ class Hydra(Method):
     same_network = "none"
     title = "Hydra"
     reference = "Tran et al., 2020, arXiv 2001.04694"
+    networks = "runs 1 with M heads; trains it"
 
     class Config(StartOptions):
         """The options of ``ed``, and where the heads begin."""

@@ -34,6 +34,7 @@ class Laplace(Method):
     title = "Last-layer Laplace"
     needs_last_layer = True
     reference = "Daxberger et al., NeurIPS 2021, arXiv 2106.14806"
+    networks = "runs 1; trains none"
     records = MappingProxyType({"precision": "precision of the prior over the last layer's weights"})
 
     class Config(method.Config):

@@ -38,6 +38,7 @@ class FlowMatchingDistillation(Method):
     title = "EDFM"
     needs_last_layer = True
     reference = "Park et al., ICML 2025, Ensemble Distribution Distillation via Flow Matching"
+    networks = "runs 1 and a small flow; trains both"
 
     class Config(EnsembleDistillation.Config):
         """The options of ``ed`` are the student's.  On a small network the paper's sampler costs several networks."""

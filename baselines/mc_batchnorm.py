@@ -30,6 +30,7 @@ class MonteCarloBatchNorm(Method):
     same_network = "source"
     title = "MC BatchNorm"
     reference = "Teye et al., ICML 2018, arXiv 1802.06455"
+    networks = "runs M; trains none"
     nested = True
     needs_batchnorm = True
 

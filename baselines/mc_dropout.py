@@ -31,6 +31,7 @@ class MonteCarloDropout(Method):
     same_network = "none"
     title = "MC dropout"
     reference = "Gal and Ghahramani, ICML 2016, arXiv 1506.02142"
+    networks = "runs M, or 1 with M last layers; trains 1"
     nested = True
     needs_last_layer = True
 

@@ -86,6 +86,7 @@ class PackedEnsemble(MembersInOne):
 
     title = "Packed"
     reference = "Laurent et al., ICLR 2023, arXiv 2210.09184"
+    networks = "runs 1; trains 1"
 
     class Config(TrainingOptions):
         """With alpha = 2 and M = 4 the whole costs one network."""
@@ -123,6 +124,7 @@ class BatchEnsemble(_Pieces):
 
     title = "BatchEnsemble"
     reference = "Wen et al., ICLR 2020, arXiv 2002.06715"
+    networks = "runs M; trains 1"
 
     def network(self, size: int, context: Workspace) -> nn.Module:
         """Rank-one factors in every layer."""
@@ -149,6 +151,7 @@ class Masksembles(_Pieces):
 
     title = "Masksembles"
     reference = "Durasov et al., CVPR 2021, arXiv 2012.08334"
+    networks = "runs M; trains 1"
 
     class Config(TrainingOptions):
         """A scale of 1 makes all members one network; the larger it is, the less they share."""
@@ -171,6 +174,7 @@ class MultiInputMultiOutput(MembersInOne):
 
     title = "MIMO"
     reference = "Havasi et al., ICLR 2021, arXiv 2010.06610"
+    networks = "runs 1; trains 1"
 
     class Config(TrainingOptions):
         """The paper's numbers for a Wide ResNet of width 10."""

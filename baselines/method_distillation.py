@@ -42,6 +42,7 @@ class MethodDistillation(Method):
     same_network = "none"  # as far as it is not the teacher's
     title = "Distilled"
     reference = "Hinton et al., 2015, arXiv 1503.02531, with other teachers"
+    networks = "runs 1; trains 1, and what its teacher trains"
 
     class Config(StartOptions):
         """The teacher, and the options of ``ed``."""

@@ -36,6 +36,7 @@ class PerturbedDistillation(Hydra):
 
     title = "Perturbed distillation"
     reference = "Nam et al., 2021, arXiv 2110.14149"
+    networks = "runs 1 with M heads, or 1; trains it"
 
     class Config(Hydra.Config):
         """The options of ``hydra``, and the perturbation."""

@@ -30,6 +30,7 @@ class SharedEnsemble(Method):
     needs_split = True
     title = "DE (shared blocks)"
     reference = "Lee et al., 2015, arXiv 1511.06314 (TreeNets), with a frozen trunk"
+    networks = "runs 1 with M upper parts; trains M - 1 of them"
     nested = True
 
     class Config(method.Config):

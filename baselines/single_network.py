@@ -21,6 +21,7 @@ class SingleNetwork(Method):
     same_network = "none"
     title = "Single"
     reference = "He et al., 2016, arXiv 1512.03385"
+    networks = "runs 1; trains none"
     competes = False
 
     def check_size(self, size: int) -> None:
@@ -46,6 +47,7 @@ class Null(Method):
     same_network = "none"
     title = "Null (another member)"
     reference = "a negative control of this project; the papers have none"
+    networks = "runs 1; trains none"
 
     def check_size(self, size: int) -> None:
         """At size 1 it would be the source itself."""

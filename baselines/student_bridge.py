@@ -43,6 +43,7 @@ class StudentBridge(Method):
     same_network = "none"
     title = "Student + bridges"
     reference = "a combination of arXiv 1503.02531 (ED) and arXiv 2404.15814 (DBN) without its diffusion"
+    networks = "runs 1 and a small network a bridge; trains all"
 
     class Config(EnsembleDistillation.Config):
         """The options of ``ed`` are the source's; the student of an ``ed`` entry with the same ones is used again."""

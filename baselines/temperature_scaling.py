@@ -23,6 +23,7 @@ class TemperatureScaling(Method):
     same_network = "none"
     title = "Single (temperature-scaled)"
     reference = "Guo et al., 2017, arXiv 1706.04599"
+    networks = "runs 1; trains none"
 
     def check_size(self, size: int) -> None:
         """Only size 1 exists."""

@@ -36,6 +36,7 @@ class TestTimeAugmentation(Method):
     same_network = "none"
     title = "TTA"
     reference = "Ashukha et al., ICLR 2020, arXiv 2002.06470"
+    networks = "runs M; trains none"
     nested = True
 
     def check_size(self, size: int) -> None:
@@ -59,6 +60,7 @@ class EnsembleOnViews(Method):
     same_network = "none"
     title = "DE (TTA)"
     reference = "Ashukha et al., ICLR 2020, arXiv 2002.06470"
+    networks = "runs M for each view; trains none"
     nested = True
 
     class Config(method.Config):

@@ -41,6 +41,7 @@ class StochasticWeightAveraging(Method):
     same_network = "source"
     title = "SWA"
     reference = "Izmailov et al., UAI 2018, arXiv 1803.05407"
+    networks = "runs 1; trains 1, for the walk's epochs"
 
     class Config(WalkOptions):
         """A prediction costs one network."""
@@ -109,6 +110,7 @@ class StochasticWeightAveragingGaussian(StochasticWeightAveraging):
 
     title = "SWAG"
     reference = "Maddox et al., NeurIPS 2019, arXiv 1902.02476"
+    networks = "runs M; trains 1, for the walk's epochs"
     nested = True
 
     class Config(WalkOptions):

@@ -157,6 +157,7 @@ def methods_page() -> str:
         text.append(table(["method", "in tables", "what it is"], rows))
         for name, cls in found.items():
             text += [f"### {name} {{ #{name} }}\n", f"{inline(cls.summary())}\n", f"* Reference: {cls.reference}"]
+            text += [f"* In networks, M the size: {cls.networks}"] if cls.networks else []
             text += [f"* {line}" for line in [*needs(cls), *cost(name)]]
             options = cls.Config.model_fields
             text.append("\n" + (model_table(cls.Config) if options else "No options.\n"))

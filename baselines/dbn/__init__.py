@@ -47,6 +47,7 @@ class DiffusionBridgeNetwork(Method):
     same_network = "source"
     title = "DBN"
     reference = "Kim, Yoon and Lee, 2024, arXiv 2404.15814"
+    networks = "runs 1 and a small network a bridge; trains these"
     records = RECORDED
 
     class Config(DBNConfig):

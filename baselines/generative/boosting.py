@@ -30,6 +30,7 @@ class BoostedTrees(TableMethod):
 
     title = "Boosted trees"
     reference = "Jolicoeur-Martineau et al., 2024, arXiv 2309.09968"
+    networks = "runs 1 at each step; trains it"
 
     class Config(method.Config):
         """ForestDiffusion's settings, but for the leaves, which are scikit-learn's."""

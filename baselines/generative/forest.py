@@ -75,6 +75,7 @@ class _Forest(TableMethod):
     """Common part of the methods of forests: rows under a rule."""
 
     reference = "Jolicoeur-Martineau et al., 2024, arXiv 2309.09968; 2026, arXiv 2601.11444"
+    networks = "runs M trees at each step; trains them"
 
     @property
     def rule(self) -> str:

@@ -28,6 +28,7 @@ class DropoutScores(Method):
     task = "generation"
     title = "MC dropout"
     reference = "Gal and Ghahramani, 2016, arXiv 1506.02142"
+    networks = "runs M at each step; trains 1"
 
     class Config(RuleConfig):
         """How samples are drawn, and how much is dropped."""

@@ -45,6 +45,7 @@ class _Pool(Method):
 
     task = "generation"
     reference = _PAPER
+    networks = "runs M at each step; trains none"
 
     def members(self, size: int) -> tuple[int, ...]:
         """All of them."""

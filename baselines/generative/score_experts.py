@@ -36,6 +36,7 @@ class Experts(Method):
     task = "generation"
     title = "Experts"
     reference = "2026, When Are Two Scores Better Than One?, arXiv 2601.11444"
+    networks = "runs M at each step, or the drawn one; trains M"
     version = 2  # the likelihood of `moe` is that of the mixture
 
     class Config(RuleConfig):

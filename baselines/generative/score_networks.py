@@ -30,6 +30,7 @@ class ScoreNetworks(Method):
     task = "generation"
     title = "Score networks"
     reference = "2026, When Are Two Scores Better Than One?, arXiv 2601.11444"
+    networks = "runs M at each step; trains M"
 
     class Config(RuleConfig):
         """How samples are drawn, and how members are trained."""

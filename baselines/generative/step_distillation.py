@@ -69,6 +69,7 @@ class StepDistillation(Method):
     task = "generation"
     title = "Progressive distillation"
     reference = "Salimans and Ho, 2022, arXiv 2202.00512; SFD, 2024, arXiv 2409.19681; B-DENSE, 2026, arXiv 2602.15971"
+    networks = "runs 1 at each of few steps; trains 1 a round"
     records: ClassVar = {
         "branch_*_mse": "mean squared error of branch k against the teacher's k-th state of K in a step, from the "
         "teacher's state at its beginning; a plain student has branch K alone",

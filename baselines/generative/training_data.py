@@ -21,6 +21,7 @@ class TrainingData(Method):
     task = "generation"
     title = "Training data"
     reference = "none: a control"
+    networks = "runs none; trains none"
     competes = False  # not a rival: no generator is better than the data
 
     def check_size(self, size: int) -> None:

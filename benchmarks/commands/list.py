@@ -16,12 +16,14 @@ def list_(plugin: Plugins = None) -> None:
     load_plugins(plugin)
     for task in dict.fromkeys(["classification", *(method.task for method in methods().values())]):
         found: list[tuple[str, ...]] = [
-            (name, m.summary(), m.reference) for name, m in methods().items() if m.task == task
+            (name, m.summary(), m.networks or "–", m.reference) for name, m in methods().items() if m.task == task
         ]
-        table(f"Methods of {task}", ["name", "what it is", "reference"], found)
+        table(f"Methods of {task}", ["name", "what it is", "cost in networks", "reference"], found)
     table("Suites", ["name", "title"], [(name, _title(path)) for name, path in available().items()])
     table("Data sources", ["source", "what it reads"], [(name, source.summary) for name, source in SOURCES.items()])
-    echo("Options of a method: dbn-bench show NAME")
+    echo(
+        "M is the size. Members are trained by the suite, and are not counted. Options of a method: dbn-bench show NAME"
+    )
 
 
 def _title(path: Path) -> str:

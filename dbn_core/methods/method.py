@@ -106,6 +106,7 @@ class Method(ABC):
     task: ClassVar[str] = "classification"  # what kind of suite it is for, see dbn_core.tasks.base
     title: ClassVar[str] = ""  # how a table calls it; the name when empty
     reference: ClassVar[str] = ""  # author, year, identifier of the paper
+    networks: ClassVar[str] = ""  # in networks, M the size: "runs" a prediction, "trains" beyond the members
     version: ClassVar[int] = 1  # raise it when fitting changes, so that stored parts are not mistaken for new ones
     needs_batchnorm: ClassVar[bool] = False  # True when it works on BatchNorm statistics: other networks are refused
     needs_split: ClassVar[bool] = False  # True when it cuts networks in two, which only chains of blocks allow

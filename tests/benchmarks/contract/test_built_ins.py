@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -143,3 +144,17 @@ def test_a_method_trains_in_both_precisions_by_all_teachers(spec: str) -> None:
         # The same step from the same start: what half precision changes is rounding.
         gap = predictions[0].exp().mean(0) - predictions[1].exp().mean(0)
         assert gap.abs().max() < 0.05
+
+
+@pytest.mark.parametrize("suite", ["digits-field", "cifar10-cpu", "digits"])
+def test_what_list_says_of_costs_is_what_was_counted(suite: str) -> None:
+    rows = pd.read_csv(f"results/reference/{suite}/summary.csv").dropna(subset=["method"])
+    for row in rows.itertuples():
+        method = parse_method(str(row.method).partition(" | ")[0])
+        runs = method.networks.removeprefix("runs ").partition(";")[0]
+        if runs in ("1", "M"):  # a first or last layer may have more channels than a network's
+            assert row.macs_rel == pytest.approx(1 if runs == "1" else row.size, rel=0.02), row.method
+        elif runs == "M for each view":
+            assert row.macs_rel in range(2 * row.size, 10 * row.size, row.size)
+        else:
+            assert 1 < row.macs_rel <= max(row.size, 3), (row.method, runs)
