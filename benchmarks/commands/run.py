@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +35,8 @@ from dbn_core.errors import SpecError
 
 if TYPE_CHECKING:
     from benchmarks.suite.schema import Suite
-    from benchmarks.work.make import Options
+
+MOST_THREADS = 4  # more hardly speed up a small network
 
 
 def run(
@@ -48,7 +50,12 @@ def run(
     jobs: Annotated[
         int, typer.Option(help="Worker processes; -1: four per GPU, or one per core; 0: work in this process.")
     ] = -1,
-    threads: Annotated[int, typer.Option(help="Torch threads of each process.", min=1)] = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Torch threads of each process; with --lite as many as cores, 4 at most.", min=1, show_default="1"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")] = "auto",
     only: Annotated[
         list[str] | None,
@@ -61,8 +68,8 @@ def run(
         bool,
         typer.Option(
             "--lite",
-            help="Try the methods of --add alone: one repetition, a tenth of the students' epochs, nothing timed or "
-            "ranked, rows in results/runs/SUITE-lite.",
+            help="Try the methods of --add alone: one repetition, a tenth of the students' epochs (at most 50,000 "
+            "images or one epoch), nothing timed or ranked, rows in results/runs/SUITE-lite.",
         ),
     ] = False,
     max_time: Annotated[
@@ -96,7 +103,7 @@ def run(
     from benchmarks.run import run_suite
     from benchmarks.store.released import released_root
     from benchmarks.store.rows import check_rows, source_of
-    from benchmarks.suite.lite import TRUST, lite_suite
+    from benchmarks.suite.lite import TRUST
     from benchmarks.suite.load import load_suite, with_methods
     from benchmarks.work.executors import parse_executor
     from benchmarks.work.make import Options
@@ -114,14 +121,13 @@ def run(
     if lite and publish:
         raise SpecError("--lite rows are never published: drop --publish, or run the whole suite without --lite.")
     base, source = load_suite(suite, changed), source_of(suite, changed)
-    chosen = lite_suite(base, add or []) if lite else with_methods(base, add or [])
+    chosen = _tried(base, add or [], store) if lite else with_methods(base, add or [])
+    jobs, threads = _few_parts(jobs, threads, device) if lite else (jobs, threads or 1)
     rows, reports = output_dirs(chosen.name, rows, reports, publish)
     options = Options(
         store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard,
         command_line(publish), released_root(), f"{source} lite" if lite else source, lite,
     )  # fmt: skip
-    if lite:
-        chosen = _with_known_ensembles(base, chosen, add or [], options)
     if dry_run:
         the_store = options.open_store()
         plan = plan_suite(chosen, the_store)
@@ -153,15 +159,30 @@ def run(
     echo_report(written, rows)
 
 
-def _with_known_ensembles(base: Suite, chosen: Suite, add: list[str], options: Options) -> Suite:
-    """A lite suite, without the deep ensembles that are larger than the added methods where they are to be made."""
+def _tried(base: Suite, add: list[str], folder: Path) -> Suite:
+    """The lite suite, without the deep ensembles that are larger than the added methods where they are to be made."""
+    from benchmarks.store.artefacts import Store
+    from benchmarks.store.released import released_root, released_suites
     from benchmarks.suite.lite import lite_suite
     from benchmarks.work.planning import plan_suite
 
-    store = options.open_store()
+    store = Store(folder, released_suites(released_root()))
+    images = plan_suite(base, store).data.counts.get("train", 0)
+    chosen = lite_suite(base, add, images)
     references = [cell.predictions for cell in plan_suite(chosen, store).cells if cell.is_reference]
     known = all(store.has("predictions", key) for key in references)
-    return chosen if known else lite_suite(base, add, all_sizes=False)
+    return chosen if known else lite_suite(base, add, images, all_sizes=False)
+
+
+def _few_parts(jobs: int, threads: int | None, device: str) -> tuple[int, int]:
+    """Workers and threads of each for a lite run: it trains one or two parts, which share the cores."""
+    from benchmarks.work.executors import cuda_devices
+
+    cores = os.cpu_count() or 1
+    if threads is None and jobs == -1 and not cuda_devices(device):
+        threads = min(cores, MOST_THREADS)
+        jobs = cores // threads
+    return jobs, threads or 1
 
 
 def _check_tensorboard(folder: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""`run --lite`: a suite cut down to one repetition and a tenth of the students' budget, to try an added method.
+"""`run --lite`: a suite cut down to one repetition and at most a tenth of the students' budget, to try a method.
 
 Imports no torch.  What does not depend on the budget keeps its key: members, and predictions of deep ensembles, are
 those of the full suite, stored or released.
@@ -20,20 +20,23 @@ from dbn_core.methods.method import Method
 from dbn_core.methods.registry import canonical, parse_method
 
 SHARE = 10  # of the budget, one part is spent
+MOST_IMAGES = 50_000  # that a training sees, if one epoch is not more: minutes of a processor for a small network
 TRUST = (
-    "Lite: one repetition, a tenth of the budget: this shows that everything works, not how good it is. Nothing is "
-    "ranked."
+    "Lite: one repetition, at most a tenth of the budget: this shows that everything works, not how good it is. "
+    "Nothing is ranked."
 )
 
 
-def lite_suite(suite: Suite, added: Sequence[str], all_sizes: bool = True) -> Suite:
+def lite_suite(suite: Suite, added: Sequence[str], images: int, all_sizes: bool = True) -> Suite:
     """The suite with its reference and the added methods alone, under a name of its own.
 
-    Epochs, and views of teachers, are a tenth of what the suite or the method's options say, and one at least.  An
-    option counts as a number of epochs if it is an integer named ``epochs`` or ``..._epochs``.
+    Epochs, and views of teachers, are a tenth of what the suite or the method's options say, one at least, and epochs
+    no more than 50,000 images have.  An option counts as a number of epochs if it is an integer named ``epochs`` or
+    ``..._epochs``.
 
     Args:
         added: ``METHOD@SIZE``, as for :func:`benchmarks.suite.load.with_methods`.
+        images: how many the training split has.
         all_sizes: whether the deep ensembles have all sizes of the suite, or none larger than the added methods.
 
     Raises:
@@ -43,14 +46,15 @@ def lite_suite(suite: Suite, added: Sequence[str], all_sizes: bool = True) -> Su
         raise SpecError("--lite tries a method that is added: give --add METHOD@SIZE.")
     if suite.task.name != "classification":
         raise SpecError(f"--lite is for suites that classify, and '{suite.name}' is about {suite.task.name}: drop it.")
+    most = max(1, MOST_IMAGES // max(1, images))  # epochs
     students: dict[str, Any] = {
-        "epochs": _tenth(suite.students.epochs),
+        "epochs": min(_tenth(suite.students.epochs), most),
         "teachers": _fewer_views(suite.students.teachers),
     }
     sizes: dict[str, list[int]] = {}
     for text in added:
         use, size = added_method(text)
-        sizes.setdefault(canonical(_shortened(parse_method(use), students["epochs"])), []).append(size)
+        sizes.setdefault(canonical(_shortened(parse_method(use), students["epochs"], most)), []).append(size)
     largest = max(size for each in sizes.values() for size in each)
     entries = []
     for entry, method, label in suite.entries():
@@ -76,8 +80,8 @@ def lite_suite(suite: Suite, added: Sequence[str], all_sizes: bool = True) -> Su
     )
 
 
-def _tenth(number: int, least: int = 1) -> int:
-    return max(least, number // SHARE)
+def _tenth(number: int) -> int:
+    return max(1, number // SHARE)
 
 
 def _fewer_views(teachers: str) -> str:
@@ -86,7 +90,7 @@ def _fewer_views(teachers: str) -> str:
     return teachers if count is None else re.sub(r"\d+", str(_tenth(count)), teachers, count=1)
 
 
-def _shortened(method: Method, epochs: int) -> Method:
+def _shortened(method: Method, epochs: int, most: int) -> Method:
     """The method with a tenth of its own numbers of epochs; those that it leaves open are ``epochs``, the students'."""
     changes: dict[str, Any] = {}
     for name, field in type(method.config).model_fields.items():
@@ -94,7 +98,7 @@ def _shortened(method: Method, epochs: int) -> Method:
             continue
         said = getattr(method.config, name)
         if isinstance(said, int) and said:
-            changes[name] = _tenth(said, _least(field))
+            changes[name] = max(min(_tenth(said), most), _least(field))
         elif isinstance(said, float):  # of a warm-up, for example
             changes[name] = said / SHARE
         elif name != "epochs" and said is None and int in get_args(field.annotation):  # `epochs` follows the suite

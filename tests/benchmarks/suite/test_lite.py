@@ -16,12 +16,13 @@ from benchmarks.suite.plan import DataFacts, build_plan
 from dbn_core.errors import SpecError
 from tests.support.tiny import DE, HEAD, TS
 
+SMALL = 1_000  # training images, so few that the limit of images does not matter
 FACTS = DataFacts("data", "Data", 3, (32, 32), tuple("abcdefghij"), {"train": 100, "validation": 10, "test": 10})
 
 
 def test_what_does_not_depend_on_the_budget_is_that_of_the_full_suite() -> None:
     full = load_suite("cifar10-cpu")
-    lite = lite_suite(full, ["end2@3", "end2@5"])
+    lite = lite_suite(full, ["end2@3", "end2@5"], SMALL)
     assert (lite.name, lite.repetitions) == ("cifar10-cpu-lite", 1)
     assert (lite.students.epochs, lite.students.teachers) == (6, "views(1)")
     assert lite.students.precision == full.students.precision
@@ -35,7 +36,7 @@ def test_what_does_not_depend_on_the_budget_is_that_of_the_full_suite() -> None:
     assert not {key for key, node in plan.nodes.items() if node.kind == "part"} & of_full["part"]
     references = {cell.predictions for cell in plan.cells if cell.is_reference}
     assert references <= {cell.predictions for cell in whole.cells if cell.is_reference}
-    smaller = build_plan(lite_suite(full, ["end2@3"], all_sizes=False), FACTS)
+    smaller = build_plan(lite_suite(full, ["end2@3"], SMALL, all_sizes=False), FACTS)
     assert max(cell.size for cell in smaller.cells) == 3
     assert sum(node.kind == "member" for node in smaller.nodes.values()) == 3
 
@@ -53,10 +54,19 @@ def test_what_does_not_depend_on_the_budget_is_that_of_the_full_suite() -> None:
     ],
 )
 def test_a_method_has_a_tenth_of_its_own_epochs(added: str, used: str) -> None:
-    entry = lite_suite(load_suite("cifar10-cpu"), [added]).methods[-1]
+    entry = lite_suite(load_suite("cifar10-cpu"), [added], SMALL).methods[-1]
     assert entry.use == used
     assert entry.label
     assert entry.label.endswith(" (lite)")
+
+
+def test_large_sets_are_seen_no_more_often_than_50_000_images_take() -> None:
+    full, added = load_suite("cifar10-cpu"), ["ed[epochs=48]@3", "end2@3"]
+    epochs = {images: lite_suite(full, added, images) for images in (8_000, 25_000, 45_000, 1_281_167)}
+    assert {images: lite.students.epochs for images, lite in epochs.items()} == {
+        8_000: 6, 25_000: 2, 45_000: 1, 1_281_167: 1,
+    }  # fmt: skip
+    assert [entry.use for entry in epochs[25_000].methods[-2:]] == ["ed[epochs=2]", "end2"]
 
 
 def test_what_cannot_be_tried_is_said() -> None:
@@ -66,7 +76,7 @@ def test_what_cannot_be_tried_is_said() -> None:
         ("mixture2d", ["score-ensemble@2"], "for suites that classify"),
     ):
         with pytest.raises(SpecError, match=words):
-            lite_suite(load_suite(suite), added)
+            lite_suite(load_suite(suite), added, SMALL)
 
 
 def test_a_lite_run_has_rows_of_its_own(
