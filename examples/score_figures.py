@@ -98,7 +98,8 @@ def _scale(ax: plt.Axes) -> None:
     unit = 10.0 ** np.floor(np.log10(np.median(ends)))
     ax.set_xscale("symlog", linthresh=unit)
     most = max(np.abs(ax.get_xlim()))
-    steps = [unit * 10.0**power for power in range(0, 9, 2) if unit * 10.0**power <= most]
+    every = 1 if most < 100 * unit else 2  # powers of ten between ticks
+    steps = [unit * 10.0**power for power in range(0, 9, every) if unit * 10.0**power <= most]
     ticks = [*(-step for step in reversed(steps)), 0, *steps]
     limits = ax.get_xlim()
     ax.set_xticks(ticks, [f"{tick:g}".replace("-", "−") for tick in ticks])

@@ -61,3 +61,35 @@ def test_the_differences_are_those_of_the_rows(
     value, low, high = (f"{number:.{digits}f}".replace("-", "−") for number in numbers)
     assert f"{value} [{low}, {high}]" == said
     assert said in " ".join(PAGE.split())
+
+
+@pytest.mark.parametrize(
+    ("suite", "row", "said"),
+    [
+        ("iris-forest", ("Dominant", 100), "0.48 against"),
+        ("iris-forest", ("Forest", 100), "against 0.93 of the mean"),
+        ("wine-forest", ("Dominant", 100), "(2.26 and"),
+        ("wine-forest", ("Forest", 100), "and 4.75)"),
+        ("diabetes-forest", ("Dominant", 100), "(1.24 and"),
+        ("diabetes-forest", ("Forest", 100), "and 2.97)"),
+        ("iris-forest", ("Boosted trees", 1), "0.36 on Iris"),
+        ("wine-forest", ("Boosted trees", 1), "1.49 on Wine"),
+        ("diabetes-forest", ("Boosted trees", 1), "1.05 on Diabetes"),
+        ("iris-forest", ("Boosted trees, per class", 1), "0.35 on Iris with boosted trees"),
+        ("wine-forest", ("Dominant, per class", 100), "on Wine 1.85 instead of 2.26"),
+    ],
+)
+def test_the_distances_of_tables_are_those_of_the_rows(suite: str, row: tuple[str, int], said: str) -> None:
+    summary = pd.read_csv(ROOT / "results" / "reference" / suite / "summary.csv").set_index(["label", "size"])
+    number = re.search(r"\d+\.\d+", said)
+    assert number is not None
+    assert f"{summary.loc[row, 'w1_test_mean']:.2f}" == number[0]
+    assert said in " ".join(PAGE.split())
+
+
+def test_boosted_trees_are_better_than_every_rule_by_loss_and_by_samples() -> None:
+    for suite in ("iris-forest", "wine-forest", "diabetes-forest"):
+        summary = pd.read_csv(ROOT / "results" / "reference" / suite / "summary.csv")
+        boosted, others = summary["label"] == "Boosted trees", ~summary["label"].str.contains("Boosted|per class")
+        for score in ("w1_test_mean", "noise_mse_mean"):
+            assert summary.loc[boosted, score].item() < summary.loc[others, score].min()
