@@ -137,7 +137,7 @@ class TableDiffusion(ABC):
             found["mse"].append(float((predicted - noise).square().mean()))
             found["rms"].append(float(predicted.square().mean()) ** 0.5)
             if self.members > 1:
-                found["diversity"].append(float(values.var(0, correction=0).mean()))
+                found["diversity"].append(float((values - values.mean(0)).square().mean()))
         return {name: np.array(values) for name, values in found.items() if values}
 
 
