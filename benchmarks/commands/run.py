@@ -27,6 +27,7 @@ from benchmarks.commands.common import (
     echo_report,
     errors,
     load_plugins,
+    open_store,
     output_dirs,
     overrides,
 )
@@ -161,12 +162,10 @@ def run(
 
 def _tried(base: Suite, add: list[str], folder: Path) -> Suite:
     """The lite suite, without the deep ensembles that are larger than the added methods where they are to be made."""
-    from benchmarks.store.artefacts import Store
-    from benchmarks.store.released import released_root, released_suites
     from benchmarks.suite.lite import lite_suite
     from benchmarks.work.planning import plan_suite
 
-    store = Store(folder, released_suites(released_root()))
+    store = open_store(folder)
     images = plan_suite(base, store).data.counts.get("train", 0)
     chosen = lite_suite(base, add, images)
     references = [cell.predictions for cell in plan_suite(chosen, store).cells if cell.is_reference]

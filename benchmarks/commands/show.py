@@ -15,7 +15,7 @@ def show(name: MethodSpec, plugin: Plugins = None) -> None:
     method = parse_method(name)
     echo(f"{method.name}: {method.summary()}  {method.reference}")
     if method.networks:
-        echo(f"In networks, M the size, beside the suite's members: {method.networks}.")
+        echo(f"In networks, M the size, without the suite's members: {method.networks}.")
     fields = type(method).Config.model_fields
     if fields:
         values = method.config.model_dump()
