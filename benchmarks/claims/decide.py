@@ -254,8 +254,9 @@ class Verdict:
 
     @property
     def known(self) -> bool:
-        """Whether the suite has rows for any check except those of costs."""
-        return any(not check.effect.lacking and check.effect.metric != "macs_rel" for check in self.checks)
+        """Whether the suite has rows for any check; those of costs count only where a claim has no others."""
+        checks = [check for check in self.checks if check.effect.metric != "macs_rel"] or self.checks
+        return any(not check.effect.lacking for check in checks)
 
     @property
     def caveat(self) -> str:

@@ -219,6 +219,14 @@ def test_each_subject_has_a_verdict_and_what_has_no_rows_has_none() -> None:
     assert decide(elsewhere, Rows(known)) == []
 
 
+def test_costs_alone_decide_only_claims_about_costs() -> None:
+    counted = results(summary={("A", 3): {"macs_rel": 1.1}, ("B", 3): {"macs_rel": 1.1}})
+    cost = claim(lambda rows, method: rows.gap("macs_rel", method, "B@3").within(0.001), "A@3")
+    assert [verdict.word for verdict in verdicts([cost], [counted])] == ["holds"]
+    both = claim(lambda rows, method: [rows.gap("nll", method, "B@3").below(0), *cost.checks(rows, method)], "A@3")
+    assert verdicts([both], [counted]) == []
+
+
 # ------------------------------------------------------------------------------------------------- the built-in claims
 
 
