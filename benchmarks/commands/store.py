@@ -105,7 +105,9 @@ def export_(
     file: Annotated[Path, typer.Argument(help="The bundle to write, a .zip file.")],
     store: StoreDir = STORE,
     rows: RowsDir = None,
-    weights: Annotated[bool, typer.Option("--weights", help="Include trained weights and stored logits.")] = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Include trained weights and stored logits at hand.")
+    ] = False,
     data_root: DataRoot = None,
     plugin: Plugins = None,
     set_: Set = None,

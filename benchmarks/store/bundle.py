@@ -39,7 +39,7 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     Args:
         rows: folder of the suite's result rows.
         file: the archive; replaced when it exists.
-        weights: also write trained weights and stored logits.
+        weights: also write trained weights and stored logits; those that are not at hand are left out.
 
     Returns:
         Number of artefacts.
@@ -64,7 +64,7 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     contents = {f"rows/{name}": (rows / name).read_bytes() for name in there}
     for kind, key in dict.fromkeys(wanted):
         contents[f"store/{kind}/{key[:2]}/{key}.json"] = store.sidecar(kind, key)
-        if (kind not in TRAINED or weights) and (content := store.content(kind, key)):
+        if (kind not in TRAINED or (weights and _at_hand(store, kind, key))) and (content := store.content(kind, key)):
             contents[f"store/{kind}/{key[:2]}/{key}.safetensors"] = content
     manifest = {
         "format": _FORMAT,
@@ -82,6 +82,11 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     except OSError as error:
         raise StoreError(f"Cannot write '{file}': {error.strerror or error}.") from error
     return len(dict.fromkeys(wanted))
+
+
+def _at_hand(store: Store, kind: str, key: str) -> bool:
+    """Whether an artefact has its tensors, be they damaged: a release may have the description alone."""
+    return store.has(kind, key) or store.tensors_path(kind, key).is_file()
 
 
 def import_bundle(

@@ -72,6 +72,21 @@ def test_a_bundle_with_weights_can_be_built_upon(tiny_run: tuple[Path, Plan], tm
     assert {node.kind for node in result.outcome.made} == {"part", "predictions", "cost"}
 
 
+def test_weights_that_are_not_at_hand_are_left_out_and_damaged_ones_are_not(
+    tiny_run: tuple[Path, Plan], tmp_path: Path
+) -> None:
+    folder, plan = tiny_run
+    store = Store(shutil.copytree(folder / "store", tmp_path / "store"))
+    gone, kept = list(store.own("member"))[:2]
+    store.tensors_path(*gone).unlink()
+    export_suite(plan, store, folder / "rows", tmp_path / "all.zip", weights=True)
+    import_bundle(tmp_path / "all.zip", there := Store(tmp_path / "there"), tmp_path / "rows")
+    assert there.described(*gone) and not there.has(*gone) and there.has(*kept)
+    store.tensors_path(*kept).write_bytes(b"damage")
+    with pytest.raises(ArtefactError, match="damaged"):
+        export_suite(plan, store, folder / "rows", tmp_path / "again.zip", weights=True)
+
+
 def test_a_bundle_carries_predictions_that_were_made_elsewhere(tiny_run: tuple[Path, Plan], tmp_path: Path) -> None:
     folder, plan = tiny_run
     store, elsewhere = Store(shutil.copytree(folder / "store", tmp_path / "store")), Store(tmp_path / "elsewhere")
