@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
-from scipy.spatial.distance import cdist
 
 if TYPE_CHECKING:
     import torch
@@ -66,14 +65,19 @@ def kernel_distance(first: Array, second: Array) -> float:
 def energy_distance(first: Array, second: Array) -> float:
     """``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` with Euclidean norms: zero where the laws agree (Székely and Rizzo, 2013).
 
-    Means are over all pairs, a point with itself included, so that it is never negative.
+    Means are over all pairs, a point with itself included, so that it is never negative but for rounding.
     """
+    import torch
+
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    centre = first.mean(0)  # distances of many dimensions come from products, which are most exact near the origin
+    x, y = torch.from_numpy(first - centre), torch.from_numpy(second - centre)
 
-    def mean(x: Array, y: Array) -> float:
-        return sum(cdist(x[i : i + _ROWS], y).sum() for i in range(0, len(x), _ROWS)) / (len(x) * len(y))
+    def mean(one: torch.Tensor, other: torch.Tensor) -> float:
+        total = sum(torch.cdist(rows, other).sum().item() for rows in one.split(_ROWS))
+        return total / (len(one) * len(other))
 
-    return float(2 * mean(first, second) - mean(first, first) - mean(second, second))
+    return 2 * mean(x, y) - mean(x, x) - mean(y, y)
 
 
 def features(extractor: nn.Module, samples: torch.Tensor, batch_size: int = 512) -> Array:
