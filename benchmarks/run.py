@@ -50,7 +50,7 @@ class RunResult:
 
 
 def run_suite(suite: Suite, options: Options, report: Callable[[str | Event], None]) -> RunResult:
-    """Run whatever the store lacks and write rows and report.
+    """Make what the store lacks, and write rows and report.
 
     Args:
         report: told every phase (a string) and every node (an :class:`Event`).

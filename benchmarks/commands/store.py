@@ -106,7 +106,7 @@ def export_(
     store: StoreDir = STORE,
     rows: RowsDir = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="Include trained weights and stored logits at hand.")
+        bool, typer.Option("--weights", help="Include the trained weights and stored logits that the store has.")
     ] = False,
     data_root: DataRoot = None,
     plugin: Plugins = None,

@@ -67,10 +67,11 @@ def table(cases: list[Any], command: str) -> str:
         lines += ["", f"## {test}", "", "| case | ms | ratio | times the floor | further |", "|---|---|---|---|---|"]
         for case in (one for one in cases if _test(one) == test):
             seconds, plain = case.stats.median, medians.get(_where(case, plain=True))
-            told = dict(case.extra_info)
-            floor = 2 * told.pop("macs", 0) / rates[_precision(case)] + told.pop("bytes", 0) / copied  # a case has one
+            facts = dict(case.extra_info)
+            # A case has one of the two.
+            floor = 2 * facts.pop("macs", 0) / rates[_precision(case)] + facts.pop("bytes", 0) / copied
             times = f"{seconds / floor:.2f}" if floor else ""
-            further = ", ".join(f"{name} {value}" for name, value in told.items())
+            further = ", ".join(f"{name} {value}" for name, value in facts.items())
             name = ", ".join(_said(value) for value in (case.params or {}).values()) or "–"
             ratio = f"{seconds / plain:.2f}" if plain else ""
             lines.append(f"| {name} | {1000 * seconds:,.3f} | {ratio} | {times} | {further} |")

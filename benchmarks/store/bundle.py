@@ -39,7 +39,7 @@ def export_suite(plan: Plan, store: Store, rows: Path, file: Path, weights: bool
     Args:
         rows: folder of the suite's result rows.
         file: the archive; replaced when it exists.
-        weights: also write trained weights and stored logits; those that are not at hand are left out.
+        weights: also write trained weights and stored logits; those that the store lacks are left out.
 
     Returns:
         Number of artefacts.

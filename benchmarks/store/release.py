@@ -126,7 +126,7 @@ def _zipped(contents: Mapping[str, bytes]) -> bytes:
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in sorted(contents.items()):
             info = zipfile.ZipInfo(name)  # of 1980
-            info.create_system, info.external_attr = 3, 0o644 << 16  # whatever the system
+            info.create_system, info.external_attr = 3, 0o644 << 16  # on every system
             archive.writestr(info, content, zipfile.ZIP_DEFLATED, 9)
     return file.getvalue()
 

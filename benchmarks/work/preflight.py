@@ -85,7 +85,7 @@ def learn(network: Network, images: torch.Tensor) -> None:
 
 @contextmanager
 def _told(network: Network, images: torch.Tensor, what: str) -> Iterator[None]:
-    """Turn whatever a network raises into a sentence."""
+    """Turn any exception of a network into a sentence."""
     try:
         yield
     except (BenchError, KeyboardInterrupt):

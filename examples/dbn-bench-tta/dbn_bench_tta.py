@@ -38,7 +38,7 @@ class ShiftedCopies(Method):
             raise SpecError(f"shifts: the size is 1 to {len(SHIFTS)} shifts, not {size}.")
 
     def members(self, size):
-        """The source alone, whatever the size."""
+        """The source alone, at every size."""
         return (0,)
 
     def terms(self, size):
@@ -92,7 +92,7 @@ class FeatureCache(Method):
             raise SpecError(f"cache: the size is 1, not {size}; it uses one member.")
 
     def parts(self, size):
-        """The features of the training split, whatever the vote is like."""
+        """The features of the training split, for every kind of vote."""
         return [Part("keys", members=(0,), settings={})]
 
     def members(self, size):

@@ -61,7 +61,7 @@ _LEGEND_ROW = 0.22  # height of a line of a legend, in inches
 
 
 def _width(widths: Sequence[int], rows: int) -> int:
-    """Characters beside each other when a legend fills its columns, of ``rows`` entries each, from the top."""
+    """Characters side by side when a legend fills its columns, of ``rows`` entries each, from the top."""
     return sum(max(widths[start : start + rows]) for start in range(0, len(widths), rows))
 
 
@@ -70,7 +70,7 @@ def legend(figure: Figure, handles: Sequence[Any]) -> None:
     if not handles:  # without a deep ensemble nothing has an equivalent
         return
     widths = [len(handle.get_label()) + 7 for handle in handles]
-    budget = 12.2 * figure.get_figwidth()  # characters of the legend's size beside each other
+    budget = 12.2 * figure.get_figwidth()  # characters of the legend's size side by side
     rows = next(rows for rows in range(1, len(widths) + 1) if rows == len(widths) or _width(widths, rows) <= budget)
     columns = math.ceil(len(widths) / rows)
     # The axes keep the room that a legend of two rows leaves them.

@@ -1,7 +1,7 @@
 """How near generated samples are to real ones.  Samples and features are [N, D]; distances are in float64.
 
 A Fréchet or kernel distance on the features of a classifier of ours is a *classifier-FD* or *classifier-KD*: it depends
-on that classifier, and is not to be set beside a published FID or KID.  Estimates are biased by N (not that of
+on that classifier, and must not be compared with a published FID or KID.  Estimates are biased by N (not that of
 :func:`kernel_distance`): compare at the same N, and with the value of real against real.
 
 >>> import numpy as np
