@@ -87,12 +87,23 @@ class Board:
 
     @property
     def shown(self) -> list[BoardRow]:
-        """The best rows, every entry, and deep ensembles of some sizes."""
+        """The best rows, every entry, and deep ensembles of some sizes.
+
+        Of the sizes of a method only the best and the cheapest count.
+        """
         largest = max((row.size for row in self.rows if row.status == "reference"), default=0)
-        others = [row for row in self.rows if row.status != "reference" and not row.entry]
-        ensembles = [row for row in self.rows if row.status == "reference" and row.size not in (*_ENSEMBLES, largest)]
-        left_out = set(map(id, others[BEST:] + ensembles))
-        return [row for row in self.rows if id(row) not in left_out]
+        methods: dict[str, list[BoardRow]] = {}
+        for row in self.rows:
+            if row.status != "reference" and not row.entry:
+                methods.setdefault(row.label, []).append(row)
+        ends = [id(end) for rows in methods.values() for end in (rows[0], min(rows, key=lambda row: row.flops))]
+        best = [id(row) for row in self.rows if id(row) in ends][:BEST]
+        ensembles = (*_ENSEMBLES, largest)
+        return [
+            row
+            for row in self.rows
+            if (row.size in ensembles if row.status == "reference" else row.entry or id(row) in best)
+        ]
 
     @property
     def hidden(self) -> int:

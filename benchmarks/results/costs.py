@@ -19,7 +19,8 @@ _COUNTS = ("params", "macs")
 def cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str, Any]:
     """What a prediction and the training of a method cost; NaN where it is unknown.
 
-    Each method is charged in full for everything that it used, as if it were trained alone.
+    Each method is charged in full for everything that it used, as if it were trained alone.  Training is a mean over
+    the repetitions of which it is known: a release may have the predictions of the others alone.
     """
     cell, one = group[0].cell, _unit_cost(plan, store)
     external, cells = cell.method.name == External.name, [result.cell for result in group]
@@ -40,7 +41,9 @@ def cost_columns(plan: Plan, group: list[CellResult], store: Store) -> dict[str,
         pool.append([store.known("member", key) for key in result.cell.members])
 
     def total(of: list[list[dict[str, Any]]], name: str) -> float:
-        return float(np.mean([sum(value.get(name, np.nan) for value in values) for values in of]))
+        sums = [sum(value.get(name, np.nan) for value in values) for values in of]
+        known = [found for found in sums if not np.isnan(found)]
+        return float(np.mean(known)) if known else np.nan
 
     columns["train_seconds"] = total(own, "train_seconds")
     columns["train_seconds_with_members"] = columns["train_seconds"] + total(pool, "train_seconds")

@@ -105,10 +105,16 @@ def test_what_is_wrong_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"give \[M, 10000, 10\]"):
         evaluate(np.zeros((5, 10)), SUITE)
     with pytest.raises(SpecError, match=r"not released|lacks"):
-        load_method(SUITE, "DBN (blind, KL)@3")
+        load_method(SUITE, "ED (48 epochs)@8")
 
 
-@pytest.mark.parametrize("result", ["ED@8", "Last-layer Laplace@1"])
+@pytest.mark.parametrize(
+    "result",
+    [
+        *("ED@8", "ED (from source)@8", "ED + bridge@8", "DBN (blind, KL)@3", "Direct (blind, KL)@3", "FGE@3"),
+        *("Last-layer Laplace@1", "Last-layer Laplace (probit)@1", "From source, labels alone@1"),
+    ],
+)
 def test_released_parts_predict_what_is_released(result: str) -> None:
     data = Cifar10JpegSource().load()
     with torch.no_grad():
@@ -118,10 +124,11 @@ def test_released_parts_predict_what_is_released(result: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_student_of_the_reference_is_exported_from_a_clone(dbn_bench: DbnBench) -> None:
-    said = dbn_bench("export", SUITE, "ED@8", "--out", "student")
+@pytest.mark.parametrize("result", ["ED@8", "DBN (blind, KL)@3"])
+def test_what_is_released_is_exported_from_a_clone(dbn_bench: DbnBench, result: str) -> None:
+    said = dbn_bench("export", SUITE, result, "--out", "exported")
     assert said.code == 0, said.err
-    session = onnxruntime.InferenceSession("student/model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession("exported/model.onnx", providers=["CPUExecutionProvider"])
     found = session.run(None, {"images": to_float(Cifar10JpegSource().load().test.images[:50]).numpy()})[0]
-    known = load_predictions(SUITE, "ED@8").log_probs[0, :50].astype(np.float64)
+    known = load_predictions(SUITE, result).log_probs[0, :50].astype(np.float64)
     assert (np.abs(known - found) <= 2**-11 * np.abs(known) + 1e-3).all()
