@@ -33,6 +33,7 @@ _WIDTH, _GRID = 9.6, 6.1  # width of the figure and height of its two rows of pa
 _CHARACTER = 0.058  # width of one in a label, in inches
 _OVERVIEW = 2.5  # width of the panel of all costs where a part of them is enlarged, in inches
 _ROOM = 2 * 15  # labels that fit on one side of two panels
+_LINE = 3  # sizes of one method from which on they are connected, and named once
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,10 @@ class _Panel:
         y, y_low, y_high = (np.clip(end, bottom, top) for end in (value, low, high))
         x = rows["macs_rel"].to_numpy(dtype=float)
         widths = _widths(x, y_high - y_low, float(np.ptp(span)))
+        for label, line in rows.assign(height=y).groupby("label", sort=False):
+            if len(line) >= _LINE:
+                line, colour = line.sort_values("size"), self.style[str(label)].colour
+                ax.plot(line["macs_rel"], line["height"], color=colour, lw=1, alpha=0.6, zorder=1.6)
         for i, label in enumerate(rows["label"]):
             mark = self.style[label]
             if y_low[i] < y_high[i]:
@@ -193,13 +198,21 @@ class _Panel:
         return [Label(m, m, f"DE-{m}", REFERENCE_COLOUR) for m in sizes if 1 < m <= min(end, self.scale.top)]
 
     def labels(self, span: tuple[float, float]) -> list[Label]:
-        """Name what stands in a range of costs: our methods and the published ones."""
+        """Name what stands in a range of costs: our methods and the published ones.
+
+        A method of several sizes has one name, at its largest.
+        """
         rows = self.rows[~self.rows["control"] & self.rows["macs_rel"].between(*span)]
-        heights = np.clip(rows[f"dee_{self.kind}"], *self.scale.borders)
-        ours = [
-            Label(row["macs_rel"], y, _name(row), self.style[row["label"]].colour)
-            for (_, row), y in zip(rows.iterrows(), heights, strict=True)
-        ]
+        rows = rows.assign(height=np.clip(rows[f"dee_{self.kind}"], *self.scale.borders))
+        ours = []
+        for label, line in rows.groupby("label", sort=False):
+            name = str(label)
+            sizes, colour = line["size"], self.style[name].colour
+            if len(line) >= _LINE:
+                line = line[sizes == sizes.max()]
+            for _, row in line.iterrows():
+                text = f"{sizes.min()} to {sizes.max()}" if len(sizes) >= _LINE else f"{row['size']}"
+                ours.append(Label(row["macs_rel"], row["height"], f"{literal(name)}, {text}", colour))
         inside = [point for point in self.published if span[0] <= point.x <= span[1]]
         return ours + [Label(p.x, p.y, f"{literal(p.method)}, {p.size}", CERTAIN) for p in inside]
 
@@ -221,10 +234,6 @@ def _middle(costs: Sequence[float]) -> float:
 def column_width(texts: Iterable[str]) -> float:
     """Return the width of a column of labels, in inches."""
     return _CHARACTER * max(map(len, texts), default=0) + 0.28
-
-
-def _name(row: pd.Series) -> str:
-    return f"{literal(row['label'])}, {row['size']}"
 
 
 def _connect(whole: Axes, enlarged: Axes, scale: Scale, near: tuple[float, float]) -> None:

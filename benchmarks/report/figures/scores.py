@@ -66,7 +66,7 @@ def curve(ax: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.n
         ax.fill_between(x, low, high, color=mark.colour, alpha=0.15, linewidth=0)
         return
     known = np.isfinite(low) & np.isfinite(high)
-    errors = np.abs(np.stack([mean - low, high - mean]))[:, known]
+    errors = np.abs(np.stack([mean[known] - low[known], high[known] - mean[known]]))
     ax.errorbar(x[known], mean[known], yerr=errors, fmt="none", ecolor=mark.colour, elinewidth=1.2, capsize=2.5)
 
 

@@ -64,7 +64,8 @@ def _classification(results: Results) -> dict[str, Caption]:
             "Deep-ensemble equivalent (the number of ensemble members that reach the same NLL) against FLOPs relative "
             "to one network; above on raw NLL (filled), below after temperature scaling (hollow). The dashed line is "
             f"the deep ensemble: a method above it is worth more than it costs.{enlarged} The number after a name is "
-            "the method's size. Bars are 95 % intervals that include the uncertainty of the ensembles' curve; of bars "
+            "the method's size; three sizes or more are connected. Bars are 95 % intervals that include the "
+            "uncertainty of the ensembles' curve; of bars "
             f"at the same cost, longer ones are thinner. {censored}; arrows mark values and intervals that "
             f"continue.{dots}{unknown}{points_caption(results)}",
             f"Two scatter plots of deep-ensemble equivalent against relative FLOPs for {labels}.",

@@ -104,13 +104,26 @@ def test_controls_are_grey_dots(tmp_path: Path) -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "controls"
 
 
+def names_of(rows: pd.DataFrame) -> set[str]:
+    """Labels of the points: three sizes or more of a method are connected and have one."""
+    found = set()
+    for label, sizes in rows.groupby("label")["size"]:
+        found |= (
+            {f"{label}, {sizes.min()} to {sizes.max()}"} if len(sizes) > 2 else {f"{label}, {size}" for size in sizes}
+        )
+    return found
+
+
 def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> None:
     results = read_results(Path(__file__).resolve().parents[3] / "results/reference/cifar10-small")
     with matplotlib.rc_context(RC):
         figure = FIGURES["dee_vs_flops"](results, styles(results))
         renderer = FigureCanvasAgg(figure).get_renderer()
     shown = results.others[~results.others["control"] & results.others["macs_rel"].notna()]
-    names = [f"{label}, {size}" for label, size in zip(shown["label"], shown["size"], strict=True)]
+    near = spans(results)[1]
+    assert near is not None
+    names = names_of(shown) | names_of(shown[shown["macs_rel"].between(*near)])
+    assert "BN (medium), 2 to 5" in names
     for row, kind in enumerate(("raw", "cal")):
         texts = [text for ax in figure.axes[2 * row : 2 * row + 2] for text in ax.texts if text.get_text()]
         published = [f"{p.method}, {p.size}" for p in published_points(results) if p.kind == kind and p.y > 0]
