@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--final", type=int, metavar="N", help="compare the two best values again in N repetitions")
     parser.add_argument("--label", action="append", help="only this method; may be repeated")
     parser.add_argument("--without", metavar="TEXT", help="leave out methods whose label contains this")
+    parser.add_argument("--smallest", action="store_true", help="only the smallest size of each method")
     parser.add_argument("--store", type=Path, default=Path("results/store"))
     parser.add_argument("--jobs", type=int, default=-1, help="worker processes; -1: one a core")
     parser.add_argument("--table", type=Path, help="CSV file for the validation NLLs")
@@ -63,6 +64,8 @@ def main() -> None:
         if asked.without:
             chosen = [(entry, label) for entry, label in chosen if asked.without not in label]
         tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
+        if asked.smallest:
+            tried = [variant._replace(entry=smallest(variant.entry)) for variant in tried]
         if not tried:
             parser.error("no method of the suite has these options, or none has this label")
         rows += [row | changed for row in validation_rows(suite, tried, options)]
@@ -116,6 +119,11 @@ def variants(entry: MethodEntry, label: str, grid: dict[str, list[str]]) -> list
         changed = {"options": entry.options | given, "label": f"{label}: {text}"}
         found.append(Variant(label, given, entry.model_copy(update=changed)))
     return found
+
+
+def smallest(entry: MethodEntry) -> MethodEntry:
+    """The entry with its smallest size alone."""
+    return entry.model_copy(update={"sizes": (min(entry.sizes),)})
 
 
 def validation_rows(suite: Suite, tried: list[Variant], options: Options) -> list[dict[str, Any]]:

@@ -105,13 +105,14 @@ def test_what_is_wrong_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"give \[M, 10000, 10\]"):
         evaluate(np.zeros((5, 10)), SUITE)
     with pytest.raises(SpecError, match=r"not released|lacks"):
-        load_method(SUITE, "ED (48 epochs)@8")
+        load_method(SUITE, "Students' recipe, labels alone@1")
 
 
 @pytest.mark.parametrize(
     "result",
     [
-        *("ED@8", "ED (from source)@8", "ED + bridge@8", "DBN (blind, KL)@3", "Direct (blind, KL)@3", "FGE@3"),
+        *("ED@8", "ED (48 epochs)@8", "ED (from source)@8", "ED + bridge@8", "TS@1"),
+        *("DBN (blind, KL)@3", "Direct (blind, KL)@3", "FGE@3"),
         *("Last-layer Laplace@1", "Last-layer Laplace (probit)@1", "From source, labels alone@1"),
     ],
 )
@@ -124,7 +125,7 @@ def test_released_parts_predict_what_is_released(result: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("result", ["ED@8", "DBN (blind, KL)@3"])
+@pytest.mark.parametrize("result", ["ED (48 epochs)@8", "DBN (blind, KL)@3"])
 def test_what_is_released_is_exported_from_a_clone(dbn_bench: DbnBench, result: str) -> None:
     said = dbn_bench("export", SUITE, result, "--out", "exported")
     assert said.code == 0, said.err

@@ -123,7 +123,7 @@ def test_the_command_prints_the_board_of_a_suite(results: Path, monkeypatch: pyt
     monkeypatch.chdir(results.parent)
     said = CliRunner().invoke(application("leaderboard"), ["leaderboard", "cifar10-cpu"])
     assert said.exit_code == 0, said.output
-    assert re.search(r"^ED \(48 epochs\) +8 +3 +2\.04 \[1\.8, 2\.5\] .* reproduced$", said.output, re.M)
+    assert re.search(r"^ED \(48 epochs\) +8 +3 +2\.01 \[1\.7, 2\.5\] .* reproduced$", said.output, re.M)
     wrong = CliRunner().invoke(application("leaderboard"), ["leaderboard", "cifar10"])
     assert "did you mean 'cifar10-cpu'" in str(wrong.exception)
     assert not Path("reports").exists()
