@@ -63,9 +63,9 @@ def main() -> None:
         chosen = [(entry, label) for entry, _, label in suite.entries() if not asked.label or label in asked.label]
         if asked.without:
             chosen = [(entry, label) for entry, label in chosen if asked.without not in label]
-        tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
         if asked.smallest:
-            tried = [variant._replace(entry=smallest(variant.entry)) for variant in tried]
+            chosen = [(entry.model_copy(update={"sizes": (min(entry.sizes),)}), label) for entry, label in chosen]
+        tried = [variant for entry, label in chosen for variant in variants(entry, label, grid)]
         if not tried:
             parser.error("no method of the suite has these options, or none has this label")
         rows += [row | changed for row in validation_rows(suite, tried, options)]
@@ -119,11 +119,6 @@ def variants(entry: MethodEntry, label: str, grid: dict[str, list[str]]) -> list
         changed = {"options": entry.options | given, "label": f"{label}: {text}"}
         found.append(Variant(label, given, entry.model_copy(update=changed)))
     return found
-
-
-def smallest(entry: MethodEntry) -> MethodEntry:
-    """The entry with its smallest size alone."""
-    return entry.model_copy(update={"sizes": (min(entry.sizes),)})
 
 
 def validation_rows(suite: Suite, tried: list[Variant], options: Options) -> list[dict[str, Any]]:

@@ -200,19 +200,17 @@ class _Panel:
     def labels(self, span: tuple[float, float]) -> list[Label]:
         """Name what stands in a range of costs: our methods and the published ones.
 
-        A method of several sizes has one name, at its largest.
+        A method of which three sizes or more stand there has one name, at the largest.
         """
         rows = self.rows[~self.rows["control"] & self.rows["macs_rel"].between(*span)]
         rows = rows.assign(height=np.clip(rows[f"dee_{self.kind}"], *self.scale.borders))
         ours = []
         for label, line in rows.groupby("label", sort=False):
-            name = str(label)
-            sizes, colour = line["size"], self.style[name].colour
+            name, sizes = str(label), [f"{size}" for size in line["size"]]
             if len(line) >= _LINE:
-                line = line[sizes == sizes.max()]
-            for _, row in line.iterrows():
-                text = f"{sizes.min()} to {sizes.max()}" if len(sizes) >= _LINE else f"{row['size']}"
-                ours.append(Label(row["macs_rel"], row["height"], f"{literal(name)}, {text}", colour))
+                sizes, line = [f"{line['size'].min()} to {line['size'].max()}"], line.nlargest(1, "size")
+            for x, y, size in zip(line["macs_rel"], line["height"], sizes, strict=True):
+                ours.append(Label(x, y, f"{literal(name)}, {size}", self.style[name].colour))
         inside = [point for point in self.published if span[0] <= point.x <= span[1]]
         return ours + [Label(p.x, p.y, f"{literal(p.method)}, {p.size}", CERTAIN) for p in inside]
 
