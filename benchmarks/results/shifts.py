@@ -73,11 +73,15 @@ class _Predicted:
         return Scores(examples=examples, ids=self.ids)
 
     def detected(self, name: str) -> Scores:
-        """How well each score separates clean from out-of-distribution images."""
+        """How well each score separates clean from out-of-distribution images.
+
+        Of shifted images a method that is not nested has its mean prediction alone, so it has no mutual information.
+        """
         clean, shifted = detectors(self.terms[CLEAN]), detectors(self.terms[name])
         split = {
             f"{metric}_{score}": value
             for score, confidence in clean.items()
+            if score in shifted
             for metric, value in detection(confidence, shifted[score]).items()
         }
         return Scores(split=split, ids=self.ids)

@@ -105,7 +105,7 @@ def test_what_is_wrong_is_one_sentence() -> None:
     with pytest.raises(DataError, match=r"give \[M, 10000, 10\]"):
         evaluate(np.zeros((5, 10)), SUITE)
     with pytest.raises(SpecError, match=r"not released|lacks"):
-        load_method(SUITE, "Students' recipe, labels alone@1")
+        load_method(SUITE, "ED (48 epochs)@8", repetition=1)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,8 @@ def test_what_is_wrong_is_one_sentence() -> None:
         *("ED@8", "ED (48 epochs)@8", "ED (from source)@8", "ED + bridge@8", "TS@1"),
         *("DBN (blind, KL)@3", "Direct (blind, KL)@3", "FGE@3"),
         *("Last-layer Laplace@1", "Last-layer Laplace (probit)@1", "From source, labels alone@1"),
+        *("From source, labels alone (48 epochs)@1", "Students' recipe, labels alone@1", "END²@8"),
+        *("DBN (blind, KL, one bridge)@8", "Direct (blind, KL, one bridge)@8"),
     ],
 )
 def test_released_parts_predict_what_is_released(result: str) -> None:

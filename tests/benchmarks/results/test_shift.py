@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.report.load import read_results
+from benchmarks.results.shifts import CLEAN, _Predicted
 from benchmarks.store.artefacts import Store
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.schema import Suite
@@ -137,6 +138,16 @@ def test_detection_has_scores_within_bounds_and_the_reports_show_all(made: Path)
         assert "uniform" in text
     assert (report / "figures" / "severity.png").is_file()
     assert (report / "tables" / "shifts.csv").is_file()
+
+
+def test_a_method_whose_mean_is_stored_has_no_mutual_information() -> None:
+    """Two terms of clean images, and of shifted ones the mean prediction alone."""
+    rng = np.random.default_rng(0)
+    clean = np.log(rng.dirichlet(np.ones(4), size=(2, 30)))
+    ood = np.log(rng.dirichlet(np.ones(4), size=(1, 20)))
+    labels = rng.integers(4, size=30)
+    found = _Predicted({CLEAN: clean, "ood/uniform": ood}, labels, None, None).detected("ood/uniform").split
+    assert set(found) == {f"{metric}_{by}" for metric in ("auroc", "aupr", "fpr95") for by in ("msp", "entropy")}
 
 
 def test_a_single_set_of_images_of_no_class_is_named(made: Path, tmp_path: Path) -> None:
