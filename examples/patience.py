@@ -37,6 +37,7 @@ class Curve(NamedTuple):
     measured: dict[int, Interval]
     predicted: dict[int, Interval]
     line: tuple[Array, Array]
+    largest: int  # deep ensemble; larger equivalents are not measured
 
 
 def series(suite: Suite) -> dict[str, dict[int, tuple[str, int]]]:
@@ -105,6 +106,7 @@ def follow(values: pd.DataFrame, ensembles: pd.DataFrame, ahead: list[int], long
         dict(zip(epochs, equivalents(scores), strict=True)),
         dict(zip(ahead, predicted, strict=True)),
         (fine, np.clip(line, 1, sizes[-1])),
+        sizes[-1],
     )
 
 
@@ -127,19 +129,20 @@ def ends(interval: Interval) -> tuple[float, float, float]:
     return interval.value, interval.low, interval.high
 
 
-def text(interval: Interval, most: int) -> str:
+def text(interval: Interval, largest: int) -> str:
     """A DEE with its interval, as reports write it; a dash where the law does not hold."""
     if np.isnan(interval.value):
         return "–"
     value, low, high = (
-        f"> {most}" if number == np.inf else "< 1" if number == -np.inf else f"{number:.1f}"
+        f"> {largest}" if number == np.inf else "< 1" if number == -np.inf else f"{number:.1f}"
         for number in ends(interval)
     )
     return f"{value} [{low}, {high}]"
 
 
-def draw(found: dict[str, dict[str, Curve]], most: int, path: Path) -> None:
+def draw(found: dict[str, dict[str, Curve]], path: Path) -> None:
     """A panel for each score: equivalents against epochs, the fit as a line."""
+    most = max(curve.largest for by_score in found.values() for curve in by_score.values())
     figure, axes = plt.subplots(1, len(SCORES), figsize=(10, 3.6), layout="constrained", sharey=True)
     colours = dict(zip(found, ("#0173b2", "#d55e00", "#029e73", "#cc78bc"), strict=False))
     for ax, (score, name) in zip(axes, SCORES.items(), strict=True):
@@ -180,15 +183,13 @@ def main() -> None:
     if not found:
         parser.error(f"{asked.suite} has no entries that differ in epochs alone, three lengths or more")
     for title, by_score in found.items():
-        first = by_score["nll"]
         print(f"{title}: epochs, DEE {', '.join(SCORES.values())}")
-        for length in first.measured:
-            print(f"| {length} | " + " | ".join(text(by_score[s].measured[length], suite.pool.members) for s in SCORES))
-        for length in first.predicted:
-            cells = " | ".join(text(by_score[s].predicted[length], suite.pool.members) for s in SCORES)
-            print(f"| {length} (fit) | {cells}")
+        for kind, note in (("measured", ""), ("predicted", " (fit)")):
+            for length in getattr(by_score["nll"], kind):
+                cells = [text(getattr(curve, kind)[length], curve.largest) for curve in by_score.values()]
+                print(f"| {length}{note} | {' | '.join(cells)}")
     if asked.figure:
-        draw(found, suite.pool.members, asked.figure)
+        draw(found, asked.figure)
 
 
 if __name__ == "__main__":

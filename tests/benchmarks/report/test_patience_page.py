@@ -82,7 +82,7 @@ def test_a_suite_without_a_series_is_refused(
 
 
 def test_the_page_has_the_scripts_numbers_and_figure(
-    patience: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    patience: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (ROOT / "docs/patience.md").read_text(encoding="utf-8")
     commands = re.findall(r"^python examples/patience.py (.*)$", page, re.MULTILINE)
