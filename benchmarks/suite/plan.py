@@ -130,8 +130,9 @@ def build_plan(suite: Suite, data: DataFacts) -> Plan:
     for entry, method, label in suite.entries():
         use = _Use(method, label, suite.teachers(entry), suite.precision(entry))
         spec = canonical(method) + (f" | {entry.teachers}" if entry.teachers else "")
-        for repetition in range(suite.repetitions_of(entry)):
-            for size in sorted(set(entry.sizes)):
+        counts = {size: suite.repetitions_of(entry, size) for size in sorted(set(entry.sizes))}
+        for repetition in range(max(counts.values())):
+            for size in (size for size, count in counts.items() if repetition < count):
                 largest = max(entry.sizes) if method.nested else size
                 with naming_method(method):
                     predictions, cost = _predictions(plan, use, largest, repetition), _cost(plan, use, size, repetition)

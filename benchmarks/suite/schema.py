@@ -199,9 +199,11 @@ class Suite(KeyedOptions):
         """How members teach the students of an entry."""
         return entry.teachers or self.students.teachers
 
-    def repetitions_of(self, entry: MethodEntry) -> int:
-        """How many repetitions, from the first, an entry takes part in."""
-        return min(self.repetitions, entry.repetitions or self.repetitions)
+    def repetitions_of(self, entry: MethodEntry, size: int) -> int:
+        """How many repetitions, from the first, a size of an entry takes part in."""
+        own = entry.repetitions
+        count = own.get(size) if isinstance(own, dict) else own
+        return min(self.repetitions, count or self.repetitions)
 
     def entries(self) -> list[tuple[MethodEntry, Method, str]]:
         """Each method built and checked, with its label.

@@ -242,6 +242,9 @@ class TuningSpec(KeyedOptions):
     varied: str = ""
 
 
+Repetitions = Annotated[int, Field(ge=1, le=1000)]
+
+
 class MethodEntry(KeyedOptions):
     """One method of the suite.
 
@@ -252,7 +255,8 @@ class MethodEntry(KeyedOptions):
         label: name in tables; None: the method's title.
         series: figures of tasks other than classification connect the entries of one series.
         teachers, precision: where they differ from those of all students.
-        repetitions: only the suite's first ones, for methods that are too expensive to train in all of them.
+        repetitions: only the suite's first ones, for what is too expensive to train in all of them: one number, or
+            those of some sizes, as in ``{ 3 = 2 }``.
         control: whether the entry answers a question about another method; tables list controls separately.
         tuning: how its settings were chosen.
     """
@@ -264,6 +268,13 @@ class MethodEntry(KeyedOptions):
     series: Printable | None = None
     teachers: Teachers | None = None
     precision: Literal["fp32", "bf16"] | None = None
-    repetitions: int | None = Field(None, ge=1, le=1000)
+    repetitions: Repetitions | dict[int, Repetitions] | None = None
     control: bool = False
     tuning: TuningSpec | None = None
+
+    @model_validator(mode="after")
+    def _repetitions_of_own_sizes(self) -> MethodEntry:
+        sizes = self.repetitions if isinstance(self.repetitions, dict) else {}
+        if others := sorted(set(sizes) - set(self.sizes)):
+            raise ValueError(f"'repetitions' names the size {others[0]}, which is none of 'sizes'")
+        return self

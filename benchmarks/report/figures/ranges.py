@@ -13,11 +13,16 @@ MIN_BIN_COUNT = 10  # fewer pooled examples than this say nothing about a bin's 
 
 
 def spans(results: Results) -> tuple[tuple[float, float], tuple[float, float] | None]:
-    """Return the range of all costs that are drawn, and the crowded part of it, which is enlarged, if there is one."""
-    costs = results.others.loc[~results.others["control"], "macs_rel"].dropna().to_numpy(dtype=float)
+    """Return the range of all costs that are drawn, and the crowded part of it, which is enlarged, if there is one.
+
+    Large sizes of a few ensembles can spread costs so that no part is crowded; then each method's cheapest size counts.
+    """
+    drawn = results.others[~results.others["control"]]
+    costs = drawn["macs_rel"].dropna().to_numpy(dtype=float)
+    cheapest = drawn.groupby("label")["macs_rel"].min().dropna().to_numpy(dtype=float)
     published = [point.x for point in plotted(published_points(results))]
     low, high = min([1.0, *costs]), max([2.1, *costs * 1.08, *(1.08 * cost for cost in published)])
-    return (low - 0.08 * (high - low), high), crowded(costs, high - low)
+    return (low - 0.08 * (high - low), high), crowded(costs, high - low) or crowded(cheapest, high - low)
 
 
 def crowded(costs: np.ndarray, span: float) -> tuple[float, float] | None:

@@ -114,8 +114,11 @@ def names_of(rows: pd.DataFrame) -> set[str]:
     return found
 
 
-def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> None:
-    results = read_results(Path(__file__).resolve().parents[3] / "results/reference/cifar10-small")
+@pytest.mark.parametrize(
+    ("suite", "line"), [("cifar10-small", "BN (medium), 2 to 5"), ("cifar10-cpu", "DE (TTA), 1 to 8")]
+)
+def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap(suite: str, line: str) -> None:
+    results = read_results(REFERENCE / suite)
     with matplotlib.rc_context(RC):
         figure = FIGURES["dee_vs_flops"](results, styles(results))
         renderer = FigureCanvasAgg(figure).get_renderer()
@@ -123,11 +126,11 @@ def test_labels_of_the_dee_figure_name_every_point_once_and_do_not_overlap() -> 
     near = spans(results)[1]
     assert near is not None
     names = names_of(shown) | names_of(shown[shown["macs_rel"].between(*near)])
-    assert "BN (medium), 2 to 5" in names
+    assert line in names
     for row, kind in enumerate(("raw", "cal")):
         texts = [text for ax in figure.axes[2 * row : 2 * row + 2] for text in ax.texts if text.get_text()]
         published = [f"{p.method}, {p.size}" for p in published_points(results) if p.kind == kind and p.y > 0]
-        ensembles = [f"DE-{m}" for m in (2, 3) if m < figure.axes[0].get_xlim()[1]]
+        ensembles = [f"DE-{m}" for m in range(2, 9) if m < figure.axes[0].get_xlim()[1]]
         assert sorted(text.get_text() for text in texts) == sorted([*names, *published, *ensembles])
         boxes = [Text.get_window_extent(text, renderer) for text in texts]
         assert not [(a, b) for a, b in combinations(boxes, 2) if a.overlaps(b)]

@@ -65,7 +65,21 @@ def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
     assert left_out
     assert {cell.predictions for cell in part.cells} == {c.predictions for c in whole.cells} - left_out
     longer = suite.methods[ed].model_copy(update={"repetitions": 9})
-    assert suite.repetitions_of(longer) == 3
+    assert suite.repetitions_of(longer, longer.sizes[0]) == 3
+
+
+def test_sizes_of_an_entry_can_have_fewer_repetitions() -> None:
+    suite = load_suite("digits", {"repetitions": 3})
+    ed = next(index for index, entry in enumerate(suite.methods) if entry.use == "ed")
+    large = max(suite.methods[ed].sizes)
+    fewer = suite.methods[ed].model_copy(update={"repetitions": {large: 1}})
+    short = suite.model_copy(update={"methods": (*suite.methods[:ed], fewer, *suite.methods[ed + 1 :])})
+    whole, part = (
+        [(cell.spec, cell.size, cell.repetition, cell.predictions) for cell in build_plan(one, FACTS).cells]
+        for one in (suite, short)
+    )
+    assert [cell for cell in whole if cell[1:3] not in [(large, 1), (large, 2)] or not cell[0].startswith("ed")] == part
+    assert len(part) < len(whole)
 
 
 def test_the_order_of_a_pool_does_not_depend_on_the_version_of_numpy() -> None:

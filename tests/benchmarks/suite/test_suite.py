@@ -52,6 +52,7 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("sizes = [1, 2]", "sizes = [1, 2]\n[[methods]]\nuse = 'ed'\nsizes = [2]\nrepetitions = { 3 = 1 }", ["size 3"]),
         ('title = "T"', 'tilte = "T"', ["'tilte'", "'title'"]),
         ('title = "T"', 'title = "T"\nbootstrap = 100', ["unknown key 'bootstrap'", "the top level"]),
         ("epochs = 2\n[students]", "epoch = 2\n[students]", ["'epoch'", "[recipe]", "'epochs'"]),
