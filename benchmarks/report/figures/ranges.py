@@ -40,4 +40,4 @@ def crowded(costs: np.ndarray, span: float) -> tuple[float, float] | None:
     inside = ordered[(ordered >= start - 0.2 * wide) & (ordered <= start + 1.2 * wide)]
     low, high = float(inside[0]), float(inside[-1])
     pad = 0.1 * (high - low)
-    return (low - pad, high + pad) if 0.005 < high - low < span / 2 - 2 * pad else None
+    return (low - pad, high + pad) if 0.005 < high - low < span / 3 else None
