@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.suite.load import load_suite
 from benchmarks.suite.plan import DataFacts, build_plan, permuted
+from benchmarks.suite.schema import Suite
+from benchmarks.suite.specs import MethodEntry
 from dbn_core.rng import digest
 
 FACTS = DataFacts("data", "Data", 3, (32, 32), tuple("abcdefghij"), {"train": 100, "validation": 10, "test": 10}, "new")
@@ -55,28 +57,30 @@ def test_a_field_that_is_given_its_default_changes_no_key() -> None:
     assert not other & plain
 
 
-def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
+def digits_with(repetitions: int | dict[int, int] | None) -> tuple[Suite, MethodEntry]:
+    """Three repetitions of ``digits``, and its entry of ED with other ones."""
     suite = load_suite("digits", {"repetitions": 3})
     ed = next(index for index, entry in enumerate(suite.methods) if entry.use == "ed")
-    fewer = suite.methods[ed].model_copy(update={"repetitions": 2})
-    short = suite.model_copy(update={"methods": (*suite.methods[:ed], fewer, *suite.methods[ed + 1 :])})
-    whole, part = build_plan(suite, FACTS), build_plan(short, FACTS)
+    entry = suite.methods[ed].model_copy(update={"repetitions": repetitions})
+    return suite.model_copy(update={"methods": (*suite.methods[:ed], entry, *suite.methods[ed + 1 :])}), entry
+
+
+def test_an_entry_of_fewer_repetitions_has_the_first_ones() -> None:
+    suite, _ = digits_with(None)
+    whole, part = build_plan(suite, FACTS), build_plan(digits_with(2)[0], FACTS)
     left_out = {cell.predictions for cell in whole.cells if cell.method.name == "ed" and cell.repetition == 2}
     assert left_out
     assert {cell.predictions for cell in part.cells} == {c.predictions for c in whole.cells} - left_out
-    longer = suite.methods[ed].model_copy(update={"repetitions": 9})
+    longer = digits_with(9)[1]
     assert suite.repetitions_of(longer, longer.sizes[0]) == 3
 
 
 def test_sizes_of_an_entry_can_have_fewer_repetitions() -> None:
-    suite = load_suite("digits", {"repetitions": 3})
-    ed = next(index for index, entry in enumerate(suite.methods) if entry.use == "ed")
-    large = max(suite.methods[ed].sizes)
-    fewer = suite.methods[ed].model_copy(update={"repetitions": {large: 1}})
-    short = suite.model_copy(update={"methods": (*suite.methods[:ed], fewer, *suite.methods[ed + 1 :])})
+    suite, entry = digits_with(None)
+    large = max(entry.sizes)
     whole, part = (
         [(cell.spec, cell.size, cell.repetition, cell.predictions) for cell in build_plan(one, FACTS).cells]
-        for one in (suite, short)
+        for one in (suite, digits_with({large: 1})[0])
     )
     assert [cell for cell in whole if cell[1:3] not in [(large, 1), (large, 2)] or not cell[0].startswith("ed")] == part
     assert len(part) < len(whole)
