@@ -159,6 +159,10 @@ def release(
     parts: Annotated[
         int, typer.Option(help="Trained students and bridges of this many repetitions, from the first.", min=0)
     ] = 1,
+    without_weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="A method whose trained networks are not released; repeat for several."),
+    ] = None,
     store: StoreDir = STORE,
     data_root: DataRoot = None,
     plugin: Plugins = None,
@@ -173,7 +177,7 @@ def release(
 
     plan, the_store = load_plan(suite, store, set_, data_root, plugin)
     folder = (out or FOLDER) / plan.suite.name
-    done = release_suite(plan, the_store, folder, pools, parts)
+    done = release_suite(plan, the_store, folder, pools, parts, without_weights or ())
     table(
         f"Suite {plan.suite.name} in {folder}",
         ["artefacts", "released", "with their tensors", "planned"],

@@ -12,15 +12,16 @@ import json
 import subprocess
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.environment import versions
 from benchmarks.store.artefacts import Store
 from benchmarks.store.released import DESCRIPTIONS, FORMAT, MANIFEST, entry, in_pieces
+from benchmarks.suite.names import cells_of_method
 from benchmarks.suite.plan import Node, Plan
-from dbn_core.errors import SpecError
+from dbn_core.errors import SpecError, did_you_mean
 from dbn_core.files import atomic_write
 from dbn_core.rng import digest
 
@@ -37,16 +38,25 @@ class Release:
     files: dict[str, int]
 
 
-def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = None, parts: int = 1) -> Release:
+def release_suite(
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    pools: int | None = None,
+    parts: int = 1,
+    without_weights: Sequence[str] = (),
+) -> Release:
     """Write the released folder of a suite from a store, which may itself read released results.
 
     Args:
         folder: archives in it that are not part of the release are removed.
         pools: number of pools, from the first, whose weights are released; None: all.
         parts: number of repetitions, from the first, whose trained parts are released.
+        without_weights: methods whose trained parts are not released, as
+            :func:`~benchmarks.suite.names.cells_of_method` reads names.
 
     Raises:
-        SpecError: the store has nothing of the suite.
+        SpecError: the store has nothing of the suite, or the suite has no such method.
         ArtefactError, StoreError: an artefact is damaged, or the folder cannot be written to.
     """
     nodes = [node for node in plan.nodes.values() if store.described(node.kind, node.key)]
@@ -55,8 +65,9 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
             f"The store '{store.root}' has nothing of the suite '{plan.suite.name}': `dbn-bench run {plan.suite.name}` "
             "makes what can be released."
         )
-    released_parts = {key for cell in plan.cells if cell.repetition < parts for key in cell.parts}
-    places = {(node.kind, node.key): _archive(node, store, pools, released_parts) for node in nodes}
+    released_parts = _released_parts(plan, parts, without_weights)
+    methods = {cell.predictions: cell.method.name for cell in reversed(plan.cells)}  # of several, the suite's first
+    places = {(node.kind, node.key): _archive(node, store, pools, released_parts, methods) for node in nodes}
     places |= dict.fromkeys(_unplanned(plan, store), "")
     archives: dict[str, dict[str, bytes]] = {DESCRIPTIONS: {}}
     for (kind, key), archive in places.items():
@@ -93,7 +104,20 @@ def release_suite(plan: Plan, store: Store, folder: Path, pools: int | None = No
     return Release(counts, {name: len(content) for name, content in zipped.items()})
 
 
-def _archive(node: Node, store: Store, pools: int | None, parts: Set[str]) -> str | None:
+def _released_parts(plan: Plan, repetitions: int, without: Sequence[str]) -> set[str]:
+    left_out: set[str] = set()
+    for name in without:
+        named = {cell.spec for cell in cells_of_method(plan.cells, name)}
+        if not named:
+            known = dict.fromkeys(cell.label for cell in plan.cells)
+            raise SpecError(f"--without-weights {name}: the suite has no such method{did_you_mean(name, known)}.")
+        left_out |= named
+    return {
+        key for cell in plan.cells if cell.repetition < repetitions and cell.spec not in left_out for key in cell.parts
+    }
+
+
+def _archive(node: Node, store: Store, pools: int | None, parts: Set[str], methods: Mapping[str, str]) -> str | None:
     """The archive for the tensors of an artefact: "" if it has none, None if they are not released."""
     if node.kind == "member" and store.has(node.kind, node.key):
         pool = node.recipe["pool"]
@@ -101,7 +125,7 @@ def _archive(node: Node, store: Store, pools: int | None, parts: Set[str]) -> st
     if node.kind == "part" and node.key in parts and store.has(node.kind, node.key):
         return f"part-{node.key[:8]}.zip"  # its own file, so that a further part changes no other
     if node.kind == "predictions" and store.has(node.kind, node.key):
-        return DESCRIPTIONS
+        return f"predictions-{methods[node.key]}.zip"  # so that a further method changes no other
     return "" if node.kind == "cost" else None
 
 

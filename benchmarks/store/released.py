@@ -21,7 +21,7 @@ from dbn_core.rng import digest
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-DESCRIPTIONS = "results.zip"  # the sidecar of everything, and the tensors of predictions
+DESCRIPTIONS = "results.zip"  # the sidecar of everything
 FOLDER = Path("results/released")
 VARIABLE = "DBN_RELEASED"
 

@@ -277,9 +277,20 @@ def test_half_a_pool_is_released_and_the_rest_later(home: tuple[Path, Plan], tmp
     assert done.counts["member"] == (2, 2, 2)
     assert files(tmp_path / "released") == files(folder / "released")
     release_suite(plan, Store(folder / "store"), tmp_path / "released" / "tiny", pools=0, parts=0)
-    assert sorted(files(tmp_path / "released" / "tiny")) == ["manifest.json", "results.zip"]
+    predictions = ["predictions-de.zip", "predictions-ed.zip"]
+    assert sorted(files(tmp_path / "released" / "tiny")) == ["manifest.json", *predictions, "results.zip"]
     with pytest.raises(SpecError, match="dbn-bench run tiny"):
         release_suite(plan, Store(tmp_path / "none"), tmp_path / "empty")
+
+
+def test_weights_of_a_method_can_stay_at_home(home: tuple[Path, Plan], tmp_path: Path) -> None:
+    folder, plan = home
+    store, released = Store(folder / "store"), tmp_path / "released"
+    done = release_suite(plan, store, released, without_weights=["ED"])
+    assert done.counts["part"] == (1, 0, 1)
+    assert files(released) == files(folder / "released" / "tiny")
+    with pytest.raises(SpecError, match=r"--without-weights EDX: the suite has no such method .did you mean 'ED'"):
+        release_suite(plan, store, released, without_weights=["EDX"])
 
 
 # ------------------------------------------------------------------------------------------------------------ damage
@@ -295,7 +306,7 @@ def newer(path: Path) -> None:
     path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "results.zip", "pool-01.zip"])
+@pytest.mark.parametrize("name", ["manifest.json", "results.zip", "predictions-ed.zip", "pool-01.zip"])
 @pytest.mark.parametrize(
     "damage",
     [flipped, lambda path: path.write_bytes(path.read_bytes()[:-40]), Path.unlink],
@@ -311,7 +322,7 @@ def test_damage_is_named_and_left_to_git(clone: Path, name: str, damage: Callabl
     assert f"git checkout -- {path}" in sentence
     if damage is not flipped or name == "manifest.json":  # else the byte may belong to an artefact that is not read
         with pytest.raises(StoreError, match=str(path)):
-            [store.content(kind, key) for kind, key in store.artefacts()]
+            [store.content(*each) for each in store.artefacts() if store.has(*each)]
     assert files(root) == before  # nothing is set aside
 
 
