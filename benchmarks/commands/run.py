@@ -81,6 +81,10 @@ def run(
             metavar="TIME",
         ),
     ] = None,
+    time_again: Annotated[
+        bool,
+        typer.Option("--time-again", help="Measure all latencies on this machine, stored and released ones as well."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and its estimated cost; train nothing.")
     ] = False,
@@ -128,6 +132,7 @@ def run(
     options = Options(
         store, rows, reports, executor, jobs, threads, device, plugin or [], only, seconds, tensorboard,
         command_line(publish), released_root(), f"{source} lite" if lite else source, lite,
+        time_again,
     )  # fmt: skip
     if dry_run:
         the_store = options.open_store()

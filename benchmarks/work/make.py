@@ -43,6 +43,7 @@ class Options:
         released: folder of released results, a folder each suite (:mod:`benchmarks.store.released`); None: none.
         source: where the suite comes from (:func:`benchmarks.store.rows.source_of`), written with its rows.
         lite: whether this only tries methods (:mod:`benchmarks.suite.lite`): nothing is timed or ranked.
+        time_again: measure all latencies, stored and released ones as well.
     """
 
     store: Path = Path("results/store")
@@ -60,6 +61,7 @@ class Options:
     released: Path | None = None
     source: str = ""
     lite: bool = False
+    time_again: bool = False
 
     def open_store(self) -> Store:
         """The store, which reads through to what is released."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.environment import hardware, versions
@@ -26,8 +26,15 @@ def predictor_latencies(
 ) -> dict[str, Any]:
     """Latencies of all predictors, measured when no other work runs and stored for this machine.
 
+    What a stored or released timing has is not measured again, unless ``options.time_again``.  The others are measured
+    next to one network, so that their ratios to it can be compared with those.
+
     Args:
         failures: receives an entry when they cannot be measured.
+
+    Returns:
+        ``predictors``: by ``SPEC@SIZE`` and runtime the times at batch 1 and at the suite's batch, and what measured
+        them; ``other_machines``: which results were timed on other machines than the first, and on which.
     """
     cells = {f"{c.spec}@{c.size}": c for c in plan.cells if c.repetition == 0 and store.has("cost", c.cost)}
     unit = next((name for name, c in cells.items() if not c.method.competes and c.size == 1), None)
@@ -45,46 +52,68 @@ def predictor_latencies(
     }
     if len(spec.runtimes) > 1:
         recipe["packages"] = {name: versions().get(name, "") for name in ("onnx", "onnxruntime")}
-    key = digest(recipe)
-    if store.intact("latency", key):
-        return store.value("latency", key)["value"]
-    measures = options.only is None or bool(options.only)  # else nothing is made
+    if options.only is not None and not options.only:  # nothing is made
+        return _stored_timing(store, recipe) or {"predictors": {}}
     here = {n: c for n, c in cells.items() if all(store.has(*need) for need in plan.nodes[c.cost].needs)}
-    if not measures or len(here) < len(cells):
-        known = _timed_elsewhere(store, recipe)
-        if known and (not measures or len(here) <= len(known["recipe"]["costs"])):
-            return known
-    if not measures or unit not in here:
-        return {"predictors": {}}
-    recipe["costs"] = {name: cell.cost for name, cell in here.items()}
-    key = digest(recipe)
+    labels = {name: f"{cell.label}@{cell.size}" for name, cell in cells.items()}
+    known = None
     try:
-        with store.locked(key, wait_s=-1):  # another run on this store may be timing them
-            if store.intact("latency", key):
-                return store.value("latency", key)["value"]
-            report(f"Timing {len(here)} predictors")
-            if released := ", ".join(name for name in cells if name not in here):
+        with store.locked(digest({**recipe, "costs": {}}), wait_s=-1):  # another run on this store may be timing them
+            known = _stored_timing(store, recipe)
+            timed = known["recipe"]["costs"] if known and not options.time_again else {}
+            missing = [name for name in here if name not in timed]
+            if not missing or unit not in here:
+                return known or {"predictors": {}}
+            report(f"Timing {len(missing)} predictors{' next to one network' if timed else ''}")
+            if released := ", ".join(name for name in cells if name not in here and name not in timed):
                 report(f"Not timed, since they are released without weights: {released}")
-            value = _time_predictors(plan, store, options, here, unit, report)
-            value["batch_size"] = spec.batch
-            store.put("latency", key, value | {"recipe": recipe})
+            recipe["costs"] = {name: here[name].cost for name in missing}
+            chosen = {name: here[name] for name in dict.fromkeys([unit, *missing])}
+            value = _time_predictors(plan, store, options, chosen, unit, report)
+            value |= {"batch_size": spec.batch, "recipe": recipe}
+            if known:
+                value = _joined(known, value, labels) if timed else _joined(value, known, labels)
+            store.put("latency", digest(value["recipe"]), value)
     except BenchError as error:
         failures.append({"cell": "latency", "reason": str(error)})
-        return {"predictors": {}}
+        return known or {"predictors": {}}
     return value
 
 
-def _timed_elsewhere(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """The stored timing, of another machine or other options, that covers most of these predictors."""
-    best, most = None, 0
-    for kind, key in store.artefacts("latency"):
+def _stored_timing(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
+    """The stored timing that covers most of these predictors, of this machine if it covers as many as others."""
+    best, most = None, (0, False)
+    for kind, key in sorted(store.artefacts("latency")):
         if store.intact(kind, key):
             value = store.value(kind, key)["value"]
             costs = value["recipe"]["costs"]
-            same = costs.items() <= recipe["costs"].items() and value["recipe"]["spec"] == recipe["spec"]
-            if same and len(costs) > most:
-                best, most = value, len(costs)
+            if costs.items() <= recipe["costs"].items() and value["recipe"]["spec"] == recipe["spec"]:
+                covers = len(costs), _measured_by(value["recipe"]) == _measured_by(recipe)
+                if covers > most:
+                    best, most = value, covers
     return best
+
+
+def _measured_by(recipe: dict[str, Any]) -> dict[str, Any]:
+    """On which machine a timing was measured, and by what."""
+    return {name: recipe[name] for name in ("hardware", "torch", "threads", "device")}
+
+
+def _joined(first: dict[str, Any], other: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:
+    """A timing with what only another one has, which may be of another machine."""
+    costs, machine = first["recipe"]["costs"], _measured_by(first["recipe"])
+    added = [labels[name] for name in other["recipe"]["costs"] if name not in costs]
+    groups = list(other.get("other_machines", []))
+    if added and _measured_by(other["recipe"]) != machine:
+        elsewhere = {name for group in groups for name in group["results"]}
+        groups.append({"results": [name for name in added if name not in elsewhere]} | _measured_by(other["recipe"]))
+    groups = [group | {"results": [name for name in group["results"] if name in added]} for group in groups]
+    groups = first.get("other_machines", []) + [group for group in groups if group["results"]]
+    joined = first | ({"other_machines": groups} if groups else {})
+    joined["noisy"] = first["noisy"] or other["noisy"]
+    joined["predictors"] = other["predictors"] | first["predictors"]
+    joined["recipe"] = first["recipe"] | {"costs": other["recipe"]["costs"] | costs}
+    return joined
 
 
 def _time_predictors(

@@ -130,6 +130,10 @@ def _times(results: Results) -> Section:
         "convolutions, constants precomputed. The best runtime is the one in which the method is fastest; the ratio is "
         "to one network in the same runtime."
     )
+    if (results.meta.get("latency") or {}).get("other_machines"):
+        note += (
+            " What was timed on another machine is named there, too, and its ratio is to one network on that machine."
+        )
     parts = [_table(table, "Time of one prediction in each runtime", note), _lines(slower_than_flops(results))]
     return Section("Time of one prediction", parts)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from benchmarks.store.released import Released, in_pieces, piece, released_root,
 from benchmarks.store.storage import collect, remove, verify_store
 from benchmarks.suite.load import load_suite, with_methods
 from benchmarks.suite.plan import DataFacts, Plan, build_plan
+from benchmarks.work import timing
 from benchmarks.work.make import Options
 from benchmarks.work.worker import ArtefactBuilder
 from dbn_core.errors import SpecError, StoreError
@@ -173,22 +175,47 @@ def test_a_released_student_predicts_in_a_clone_what_it_predicted_at_home(
     assert not go(tmp_path, tmp_path / "released").outcome.made  # and its timing is the released one
 
 
-@pytest.mark.parametrize("joined", [1, 2])
-def test_released_timings_count_until_more_can_be_timed_here(home: tuple[Path, Plan], clone: Path, joined: int) -> None:
-    added = ("ed[lr_scale=0.5]@2", "ed[lr_scale=0.25]@2")[:joined]
+def timed(folder: Path) -> pd.Series:
+    """Median times by label and size."""
+    return pd.read_csv(folder / "rows" / "summary.csv").set_index(["label", "size"]).latency_b1_p50_ms
+
+
+def timing_meta(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "rows" / "meta.json").read_text())["latency"]
+    return found
+
+
+def test_released_timings_stay_and_what_joins_is_timed_next_to_one_network(
+    home: tuple[Path, Plan], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "hardware", lambda: {"processor": "Another"})
+    added = ("ed[lr_scale=0.5]@2",)
     done = go(clone, clone / "released", added)
-    known, found = (
-        pd.read_csv(folder / "rows" / "summary.csv").set_index(["label", "size"]).latency_b1_p50_ms
-        for folder in (home[0], clone)
-    )
-    untimed = {("ED", 2)} if joined == 2 else {("ED[lr_scale=0.5]", 2)}  # its weights are not released; it came later
-    assert set(found[found.isna()].index) == untimed
-    assert (found["DE", 1] == known["DE", 1]) == (joined == 1)
+    known, found = timed(home[0]), timed(clone)
+    pd.testing.assert_series_equal(found[known.index], known)
+    assert found["ED[lr_scale=0.5]", 2] > 0
+    (other,) = timing_meta(clone)["other_machines"]
+    assert other["results"] == ["ED[lr_scale=0.5]@2"]
+    assert other["hardware"] == {"processor": "Another"} != timing_meta(clone)["hardware"]
     store = Store(clone / "store", released_suites(clone / "released"))
     release_suite(done.plan, store, clone / "again" / "tiny", parts=0)
-    go(clone / "next", clone / "again", added)
-    again = pd.read_csv(clone / "next" / "rows" / "summary.csv").set_index(["label", "size"]).latency_b1_p50_ms
-    pd.testing.assert_series_equal(again, found)
+    go(clone / "next", clone / "again", added)  # nothing is left to be timed
+    pd.testing.assert_series_equal(timed(clone / "next"), found)
+
+
+def test_what_can_be_timed_again_replaces_released_timings(
+    home: tuple[Path, Plan], clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "hardware", lambda: {"processor": "Another"})
+    tiny.run(clone, SUITE, released=clone / "released", time_again=True)
+    assert timing_meta(clone)["hardware"] == {"processor": "Another"}
+    (other,) = timing_meta(clone)["other_machines"]
+    assert other["results"] == ["ED@2"]  # its weights are not released
+    known, found = timed(home[0]), timed(clone)
+    assert found["ED", 2] == known["ED", 2]
+    assert found["DE", 2] != known["DE", 2]
+    go(clone, clone / "released")
+    pd.testing.assert_series_equal(timed(clone), found)  # until the next --time-again
 
 
 def test_what_is_added_changes_nothing_else() -> None:
