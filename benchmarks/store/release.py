@@ -130,18 +130,21 @@ def _archive(node: Node, store: Store, pools: int | None, parts: Set[str], metho
 
 
 def _unplanned(plan: Plan, store: Store) -> list[tuple[str, str]]:
-    """Artefacts that belong to a suite but not to its plan: facts about its data, and its largest timing."""
+    """Artefacts that belong to a suite but not to its plan: facts about its data, and its largest timing.
+
+    Of timings of as many predictors the store's own comes before a released one.
+    """
     costs = {f"{cell.spec}@{cell.size}": cell.cost for cell in plan.cells}
     found = []
     for kind, key in store.artefacts("data"):
         if store.value(kind, key)["value"]["facts"]["fingerprint"] == plan.data.fingerprint:
             found.append((kind, key))
-    spec, timed = plan.suite.latency.model_dump(mode="json"), []
+    spec, timed, own = plan.suite.latency.model_dump(mode="json"), [], set(store.own("latency"))
     for kind, key in store.artefacts("latency"):
         recipe = store.value(kind, key)["value"]["recipe"]
         if recipe["costs"].items() <= costs.items() and recipe["spec"] == spec:
-            timed.append((len(recipe["costs"]), kind, key))
-    return found + [(kind, key) for _, kind, key in sorted(timed)[-1:]]
+            timed.append((len(recipe["costs"]), (kind, key) in own, kind, key))
+    return found + [(kind, key) for _, _, kind, key in sorted(timed)[-1:]]
 
 
 def _zipped(contents: Mapping[str, bytes]) -> bytes:

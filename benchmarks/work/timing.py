@@ -74,6 +74,7 @@ def predictor_latencies(
             if known:
                 value = _joined(known, value, labels) if timed else _joined(value, known, labels)
             store.put("latency", digest(value["recipe"]), value)
+            _drop_covered(store, value["recipe"])
     except BenchError as error:
         failures.append({"cell": "latency", "reason": str(error)})
         return known or {"predictors": {}}
@@ -92,6 +93,15 @@ def _stored_timing(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | Non
                 if covers > most:
                     best, most = value, covers
     return best
+
+
+def _drop_covered(store: Store, recipe: dict[str, Any]) -> None:
+    """Delete the store's own older timings of nothing but what this one has."""
+    for kind, key in list(store.own("latency")):
+        if key != digest(recipe) and store.intact(kind, key):
+            other = store.value(kind, key)["value"]["recipe"]
+            if other["costs"].items() <= recipe["costs"].items() and other["spec"] == recipe["spec"]:
+                store.sidecar_path(kind, key).unlink(missing_ok=True)
 
 
 def _measured_by(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def test_what_can_be_timed_again_replaces_released_timings(
     home: tuple[Path, Plan], clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timing, "hardware", lambda: {"processor": "Another"})
-    tiny.run(clone, SUITE, released=clone / "released", time_again=True)
+    done = tiny.run(clone, SUITE, released=clone / "released", time_again=True)
     assert timing_meta(clone)["hardware"] == {"processor": "Another"}
     (other,) = timing_meta(clone)["other_machines"]
     assert other["results"] == ["ED@2"]  # its weights are not released
@@ -216,6 +216,12 @@ def test_what_can_be_timed_again_replaces_released_timings(
     assert found["DE", 2] != known["DE", 2]
     go(clone, clone / "released")
     pd.testing.assert_series_equal(timed(clone), found)  # until the next --time-again
+    store = Store(clone / "store", released_suites(clone / "released"))
+    release_suite(done.plan, store, clone / "again" / "tiny", parts=0)
+    go(clone / "next", clone / "again")
+    pd.testing.assert_series_equal(timed(clone / "next"), found)
+    tiny.run(clone, SUITE, released=clone / "released", time_again=True)
+    assert len(list(store.own("latency"))) == 1  # the older one is of no use
 
 
 def test_what_is_added_changes_nothing_else() -> None:
