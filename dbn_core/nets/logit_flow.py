@@ -30,12 +30,12 @@ class FlowBlock(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
         self.time, self.linear = nn.Linear(2 * _FREQUENCIES, 3 * inputs), nn.Linear(inputs, width)
-        self.residual = inputs == width
+        self.inputs, self.residual = inputs, inputs == width
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """[..., inputs] to [..., width]."""
         shift, scale, gate = F.silu(self.time(embedding)).chunk(3, -1)
-        y = F.gelu(self.linear(F.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift))
+        y = F.gelu(self.linear(F.layer_norm(x, (self.inputs,)) * (1 + scale) + shift))
         return x + gate * y if self.residual else y
 
 
@@ -138,5 +138,5 @@ class FlowingLogits(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] to log-probabilities [draws, B, K]."""
         h = self.features(images)
-        start = self.noise[:, None].expand(-1, len(images), -1)
+        start = self.noise[:, None].expand(-1, h.shape[0], -1)
         return self.flow.sample(h, start, self.intervals).log_softmax(-1)

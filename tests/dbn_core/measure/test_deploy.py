@@ -15,6 +15,7 @@ from dbn_core.measure.deploy import deployable, draws_numbers
 from dbn_core.methods.predictors import BridgedSource, DirichletMean, FeatureMixture, Mixture, PairMixture, Tempered
 from dbn_core.nets.heads import BridgeHead
 from dbn_core.nets.init import initialise_
+from dbn_core.nets.logit_flow import FlowingLogits, LogitFlow
 from dbn_core.nets.resnet import Classifier
 from dbn_core.nets.score import ScoreNetwork
 from dbn_core.nets.spec import NetworkSpec
@@ -51,6 +52,12 @@ def dbn(steps: int = 1, bridges: int = 1, noise: Any = "none", temperature: floa
     return BridgedSource(source, "block1", denoisers, temperature, noise).eval().requires_grad_(False)
 
 
+def edfm() -> FlowingLogits:
+    source = network()
+    flow = alive(LogitFlow(5, source.last_layer()[1].in_features, width=16))
+    return FlowingLogits(source, flow, torch.randn(4, 5, generator=GENERATOR), 3).eval().requires_grad_(False)
+
+
 def heads(count: int, sources: int = 1) -> list[nn.Module]:
     spec = network().spec
     return [alive(BridgeHead(spec, 5, "block1", 2.0, sources)) for _ in range(count)]
@@ -65,6 +72,7 @@ PREDICTORS = {
     "bn": lambda: FeatureMixture(network(), "block1", heads(2)),
     "bn, type 2": lambda: PairMixture([network(), network()], "block1", heads(1, 2)),
     **{f"dbn, {name}": lambda name=name: dbn(architecture=name) for name in ("mini", "compact", "v1.1.8")},
+    "edfm": edfm,
     "dbn, two bridges": lambda: dbn(bridges=2),
     "dbn, five steps": lambda: dbn(steps=5),
     "dbn, live": lambda: dbn(steps=3, sees_state=True),

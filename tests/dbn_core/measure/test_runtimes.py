@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from dbn_core.measure.deploy import deployable
-from dbn_core.measure.runtimes import RuntimeMissingError, prepare, traced
+from dbn_core.measure.runtimes import RuntimeMissingError, export_program, prepare, traced
 from dbn_core.methods.predictors import Mixture
-from tests.dbn_core.measure.test_deploy import dbn, network
+from tests.dbn_core.measure.test_deploy import dbn, edfm, network
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -29,7 +29,7 @@ class Noise(nn.Module):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("make", [lambda: Mixture([network(), network("frn")]).eval(), dbn])
+@pytest.mark.parametrize("make", [lambda: Mixture([network(), network("frn")]).eval(), dbn, edfm])
 def test_a_traced_predictor_is_the_same_function_of_any_batch(make: Callable[[], nn.Module]) -> None:
     images = torch.rand(9, 3, 8, 8)
     predictor = deployable(make(), images[:2])
@@ -39,6 +39,14 @@ def test_a_traced_predictor_is_the_same_function_of_any_batch(make: Callable[[],
     assert exported is not None
     for count in (1, 2, 9):
         torch.testing.assert_close(exported(images[:count]), predictor(images[:count]), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_draws_of_a_flow_can_be_exported_for_any_batch() -> None:
+    images, predictor = torch.rand(9, 3, 8, 8), edfm()
+    program = export_program(predictor, images[:2])
+    for count in (1, 2, 9):
+        torch.testing.assert_close(program.module()(images[:count]), predictor(images[:count]))
 
 
 @torch.no_grad()
