@@ -9,7 +9,6 @@ import pandas as pd
 
 from benchmarks.report.model import Results
 from benchmarks.report.tables.formatting import (
-    MISSING,
     ReportTable,
     TableBlock,
     TableCell,
@@ -21,7 +20,7 @@ from benchmarks.report.tables.formatting import (
 )
 from benchmarks.report.training import cost_text
 
-TRAINING = (10, 20, 50)  # trainings of one member
+TRAINING = (2, 5, 10, 20, 50)  # trainings of one member
 NETWORKS = (1.0, 1.2, 2.0)  # FLOPs of a prediction over those of one network
 SCORES = {"nll": "dee_raw", "cnll": "dee_cal"}
 _ROUNDING = 0.005  # FLOPs are shown with two digits, and fit as shown
@@ -55,17 +54,31 @@ def budget_frame(results: Results) -> pd.DataFrame:
 
 
 def budget_table(results: Results, frame: pd.DataFrame) -> ReportTable | None:
-    """Return the frame as a table; None if no row has a known training cost."""
+    """Return the pairs of budgets that have another best than a smaller one; None if no row has a known cost."""
     if "label" not in frame:
         return None
     blocks = []
     for score in SCORES:
-        part = frame[frame["score"] == score]
+        part = frame[(frame["score"] == score) & _new(frame)]
         digits = decimals((part["high"] - part["low"]) / 2, 3, 4)
         rows = [[TableCell(text) for text in _texts(row, digits, results.max_size)] for _, row in part.iterrows()]
         blocks.append(TableBlock(results.task.scores[score].heading, rows))
     header = ["Train at most", "Run at most", "Best", "Not different from it"]
     return ReportTable([*header, "Score ↓", "DEE ↑", "Training", "FLOPs rel."], blocks, text_columns=4)
+
+
+def _new(frame: pd.DataFrame) -> pd.Series:
+    """Whether the best of each pair of budgets is not that of the next smaller budget of training or prediction."""
+    axes = ["score", "training_at_most", "networks_at_most"]
+    best = frame.set_index(axes)[["label", "size"]].apply(tuple, axis=1)
+    chosen = frame["label"].notna()
+    for axis, budgets in ((1, TRAINING), (2, NETWORKS)):
+        smaller = dict(zip(budgets[1:], budgets, strict=False))
+        for i, row in enumerate(best.index):
+            if row[axis] in smaller:
+                before = (*row[:axis], smaller[row[axis]], *row[axis + 1 :])
+                chosen.iloc[i] &= best[row] != best[before]
+    return chosen
 
 
 def budget_note(results: Results) -> str:
@@ -75,7 +88,8 @@ def budget_note(results: Results) -> str:
     text = (
         "The row of lowest mean NLL, raw and after temperature scaling, among all rows within both budgets: deep "
         "ensembles, methods and controls. Training is counted in trainings of one member and is an upper bound (see "
-        "the conventions); running is counted in FLOPs of one network. Each choice was made on the test scores that it "
+        "the conventions); running is counted in FLOPs of one network. A pair of budgets is listed if its best is not "
+        "that of a smaller one; the CSV has all. Each choice was made on the test scores that it "
         "shows, so the scores are slightly optimistic; choose a method of your own on validation. “Not different” "
         "names the rows within the budgets whose paired test finds no difference. Most pairs were not tested, so a "
         "blank does not say that the others are worse."
@@ -123,8 +137,6 @@ def _name(row: pd.Series) -> str:
 
 def _texts(row: pd.Series, digits: int, max_size: int | None) -> list[str]:
     limits = [f"{row['training_at_most']} members", f"{row['networks_at_most']:.1f} networks"]
-    if not isinstance(row["label"], str):
-        return [*limits, "none", "", *[MISSING] * 4]
     score = with_interval(row["mean"], row["low"], row["high"], digits)
     dee = dee_text(row["dee"], row["dee_low"], row["dee_high"], max_size)
     return [
