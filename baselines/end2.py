@@ -52,7 +52,7 @@ class EnsembleDistributionDistillation(Method):
         def step(batch: Batch) -> torch.Tensor:
             return self.config.weight * end2_loss(student(batch.images), context.teach(batch), self.config.tau)
 
-        context.train(student, step, context.student_recipe(**self.config.changes()))
+        self.config.train(student, step, context)
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

@@ -97,7 +97,7 @@ class EnsembleDistillation(Method):
             logits, labels = student(batch.images), batch.mixed_labels(context.classes)
             return ed_loss(logits, teach(batch), config.tau, config.alpha, labels)
 
-        context.train(student, step, context.student_recipe(**config.changes()), step_generator=draws)
+        config.train(student, step, context, step_generator=draws)
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

@@ -103,13 +103,7 @@ class Hydra(Method):
         generator: torch.Generator | None = None,
     ) -> None:
         """Train by the student's recipe; validation looks at the mean of the heads' probabilities."""
-        context.train(
-            student,
-            step,
-            context.student_recipe(**self.config.changes()),
-            predict=lambda current, images: current(images).logsumexp(0),
-            step_generator=generator,
-        )
+        self.config.train(student, step, context, lambda current, images: current(images).logsumexp(0), generator)
 
     def source(self, context: FitContext) -> Mapping[str, torch.Tensor] | None:
         """The weights that body and heads begin with; None: fresh ones."""

@@ -130,7 +130,7 @@ class MethodDistillation(Method):
             context.teacher_passes += len(terms) * len(batch)  # a term counts as a pass, though some cost less
             return ed_loss(student(batch.images), terms, config.tau, config.alpha, batch.mixed_labels(context.classes))
 
-        context.train(student, step, context.student_recipe(**config.changes()))
+        config.train(student, step, context)
         return student
 
     def predictor(self, size: int, context: PredictContext) -> nn.Module:

@@ -6,15 +6,19 @@ its teachers see the very images that it sees (Beyer et al., 2022, arXiv 2106.05
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from dbn_core.errors import SpecError
 from dbn_core.methods.method import Config
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
+    from dbn_core.data.batch import Batch
     from dbn_core.methods.context import FitContext
 
 M = TypeVar("M", bound="nn.Module")
@@ -63,6 +67,12 @@ class StartOptions(StudentOptions):
     start: Literal["random", "source"] = Field(
         "random", description="weights to begin with: fresh ones, or the source's"
     )
+    averaged_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="constant learning rate, and the mean of the weights after each of so many last epochs; "
+        "default: the members' schedule and the last weights",
+    )
 
     @model_validator(mode="after")
     def _starts_as_wide_as_the_source(self) -> StartOptions:
@@ -75,3 +85,54 @@ class StartOptions(StudentOptions):
         if self.start == "source":
             network.load_state_dict(context.members[0].state_dict())
         return network
+
+    def train(
+        self,
+        student: nn.Module,
+        step: Callable[[Batch], torch.Tensor],
+        context: FitContext,
+        predict: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None,
+        step_generator: torch.Generator | None = None,
+    ) -> None:
+        """Train a student by its recipe; as :meth:`FitContext.train`.
+
+        With ``averaged_epochs`` it gets the mean of its weights on the way, as in SWA (Izmailov et al., 2018), and new
+        BatchNorm statistics.
+
+        Raises:
+            SpecError: more epochs are averaged than it has.
+        """
+        recipe = context.student_recipe(**self.changes())
+        if self.averaged_epochs is None:
+            context.train(student, step, recipe, predict=predict, step_generator=step_generator)
+            return
+        from dbn_core.train.statistics import refresh_statistics
+        from dbn_core.train.weights import WeightMean, set_weights
+
+        if self.averaged_epochs > recipe.epochs:
+            raise SpecError(
+                f"{context.run_name}: averaged_epochs is {self.averaged_epochs} of {recipe.epochs} epochs: average "
+                "fewer or train longer."
+            )
+        steps = max(1, len(context.images) // recipe.batch_size)
+        walk = WeightMean(student, steps, steps * (recipe.epochs - self.averaged_epochs))
+
+        def walking(batch: Batch) -> torch.Tensor:
+            walk.tick()
+            return step(batch)
+
+        def validated(current: Any, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = predict(current.network, images) if predict else current(images)
+            return logits
+
+        context.train(
+            walk,
+            walking,
+            recipe.replace(schedule="constant", ema_decay=None, keep="last"),
+            predict=validated,
+            step_generator=step_generator,
+        )
+        walk.tick()
+        set_weights(student, walk.mean)
+        draws = context.generator("statistics")
+        refresh_statistics(student, context.images, recipe, context.data.flip, draws, context.device)

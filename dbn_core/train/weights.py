@@ -26,7 +26,47 @@ def set_weights(network: nn.Module, vector: torch.Tensor) -> None:
         parameter.copy_(piece.view(parameter.shape))
 
 
-class WeightGaussian(nn.Module):
+class WeightMean(nn.Module):
+    """A network, and the mean of its weights after every ``every`` steps (SWA; Izmailov et al., 2018).
+
+    Args:
+        network: trained by the caller.
+        every: steps from one collected point to the next.
+        skip: steps before the first of them.
+    """
+
+    steps: torch.Tensor
+    count: torch.Tensor
+    mean: torch.Tensor
+
+    def __init__(self, network: Any, every: int = 1, skip: int = 0) -> None:
+        super().__init__()
+        size = sum(parameter.numel() for parameter in network.parameters())
+        self.network, self.every, self.skip = network, every, skip
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The network as it is now."""
+        logits: torch.Tensor = self.network(images)
+        return logits
+
+    @torch.no_grad()
+    def tick(self) -> None:
+        """Collect the weights where it is time: to be called at the top of every step, and once after the last."""
+        if self.steps > self.skip and self.steps % self.every == 0:
+            self.collect(flat_weights(self.network))
+        self.steps += 1
+
+    def collect(self, weights: torch.Tensor) -> None:
+        """Take a vector of weights [P] into the mean."""
+        n = int(self.count)
+        self.mean.mul_(n / (n + 1)).add_(weights / (n + 1))
+        self.count += 1
+
+
+class WeightGaussian(WeightMean):
     """A network, and the Gaussian of its weights after every ``every`` steps (SWAG; Maddox et al., 2019).
 
     With the mean theta and the mean square q of n iterates, and D [R, P] the last R deviations from the running mean,
@@ -38,37 +78,21 @@ class WeightGaussian(nn.Module):
         every: steps from one iterate to the next.
     """
 
-    steps: torch.Tensor
-    count: torch.Tensor
-    mean: torch.Tensor
     square: torch.Tensor
     deviations: torch.Tensor
 
     def __init__(self, network: Any, rank: int, every: int = 1) -> None:
-        super().__init__()
-        size = sum(parameter.numel() for parameter in network.parameters())
-        self.network, self.rank, self.every = network, rank, every
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("square", torch.zeros(size, dtype=torch.float64))  # float32 would cancel in q - theta^2
-        self.register_buffer("deviations", torch.zeros(rank, size))
+        super().__init__(network, every)
+        self.rank = rank
+        self.register_buffer("square", torch.zeros_like(self.mean))  # float32 would cancel in q - theta^2
+        self.register_buffer("deviations", torch.zeros(rank, len(self.mean)))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The network as it is now."""
-        logits: torch.Tensor = self.network(images)
-        return logits
-
-    @torch.no_grad()
-    def tick(self) -> None:
-        """Collect the weights where it is time: to be called at the top of every step, and once after the last."""
-        if self.steps > 0 and self.steps % self.every == 0:
-            weights, n = flat_weights(self.network), int(self.count)
-            self.mean.mul_(n / (n + 1)).add_(weights / (n + 1))
-            self.square.mul_(n / (n + 1)).add_(weights.square() / (n + 1))
-            self.deviations.copy_(torch.cat([self.deviations[1:], (weights - self.mean).float()[None]]))
-            self.count += 1
-        self.steps += 1
+    def collect(self, weights: torch.Tensor) -> None:
+        """Take a vector of weights [P] into mean and mean square, and its deviation from the new mean."""
+        n = int(self.count)
+        super().collect(weights)
+        self.square.mul_(n / (n + 1)).add_(weights.square() / (n + 1))
+        self.deviations.copy_(torch.cat([self.deviations[1:], (weights - self.mean).float()[None]]))
 
     def sample(self, generator: torch.Generator, scale: float = 0.5) -> torch.Tensor:
         """A vector of weights [P]; one draw of the low-rank part serves all tensors of the network."""

@@ -22,6 +22,7 @@ from dbn_core.methods.student import ImageOptions
 from dbn_core.nets.resnet import Classifier
 from dbn_core.rng import generator
 from dbn_core.train.recipe import Recipe
+from dbn_core.train.statistics import batch_statistics
 from tests.benchmarks.suite.test_keys import FACTS
 from tests.support.fitting import RECIPE_PLAIN, context, data, fit, fresh, images, predictor, trained
 
@@ -38,6 +39,36 @@ def plan(folder: Path, entries: str, members: int = 8) -> Plan:
         f"members = {members}\n[recipe]\nepochs = 2\n[students]\nepochs = 2\n{entries}"
     )
     return build_plan(load_suite(str(folder / "mine.toml")), FACTS)
+
+
+# --------------------------------------------------------------------------------------------- averages of weights
+
+
+@pytest.mark.parametrize("method", ["ed", "end2", "hydra[split_at=block2]", "distil[teacher=de]"])
+def test_an_averaged_student_is_the_mean_of_students_of_each_length(method: str) -> None:
+    def student(**options: int) -> torch.Tensor:
+        """Weights, of trainings whose first epochs are the same."""
+        opened = method[:-1] + "," if method.endswith("]") else method + "["
+        spec = opened + ",".join(f"{name}={value}" for name, value in options.items()) + "]"
+        (state,) = fit(spec, 2, recipe=RECIPE_PLAIN).values()
+        return torch.cat([tensor.flatten().double() for name, tensor in sorted(state.items()) if "count" not in name])
+
+    ends = [student(epochs=epochs, averaged_epochs=1) for epochs in (1, 2, 3)]
+    assert not torch.allclose(ends[1], ends[2], atol=1e-4)
+    torch.testing.assert_close(student(epochs=3, averaged_epochs=3), torch.stack(ends).mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(student(epochs=3, averaged_epochs=2), torch.stack(ends[1:]).mean(0), atol=1e-6, rtol=0)
+    with pytest.raises(SpecError, match="averaged_epochs is 4 of 3 epochs"):
+        student(epochs=3, averaged_epochs=4)
+
+
+def test_an_averaged_student_has_statistics_of_its_own_weights() -> None:
+    averaged = fit("ed[epochs=2,averaged_epochs=2]", 2, norm="batchnorm", recipe=RECIPE_PLAIN)["student"]
+    network = fresh("batchnorm")
+    network.load_state_dict(averaged)
+    found = batch_statistics(network, data().train.images.float() / 255)  # neither cropped nor mirrored here
+    assert found
+    for name, statistic in found.items():
+        torch.testing.assert_close(statistic, averaged[name], atol=1e-5, rtol=1e-4)
 
 
 # --------------------------------------------------------------------------------------------------------- options

@@ -42,7 +42,7 @@ SHORT = {
 METHODS = {name: f"{name}[{SHORT[name]}]" if name in SHORT else name for name in methods() if name != "forest"}
 
 
-@pytest.mark.parametrize("spec", [*METHODS.values(), f"dbn[{MINI},preset=paper]"])
+@pytest.mark.parametrize("spec", [*METHODS.values(), f"dbn[{MINI},preset=paper]", "ed[averaged_epochs=1]"])
 def test_the_built_ins_keep_the_contract(spec: str) -> None:
     checks = [check for check in CHECKS if check is not check_precisions_and_teachers]  # the test below does more
     results = list(check_method(parse_method(spec), checks))
