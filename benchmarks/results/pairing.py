@@ -81,10 +81,17 @@ class Pairing:
         )
 
     def mean(self, score: str, key: Key) -> Interval:
-        """Mean of a method over all of its repetitions; NaN when it has none."""
+        """Mean of a method over all of its repetitions; NaN when it has none.
+
+        A score of whole splits that a member alone does not have, so that the effect of a shared pool's members on it
+        is unknown, has no interval: repetitions with the same members would have one of no width.
+        """
         if not (repetitions := self.shared(score, [key])):
             return Interval(np.nan, np.nan, np.nan)
-        return Means(self.scores(key, score, repetitions)[None], self._shared([key], score, repetitions)).interval()
+        values = self.scores(key, score, repetitions)
+        if self._effects and score not in self._effects and score in self._groups[key][0].scores.split:
+            return Interval(float(values.mean()), np.nan, np.nan)
+        return Means(values[None], self._shared([key], score, repetitions)).interval()
 
     def difference(self, score: str, mine: Key, theirs: Key) -> Tested | None:
         """Mean of mine - theirs with its interval and p-value; None when no repetition has both.

@@ -224,6 +224,11 @@ def _shifted(results: Results) -> list[Section]:
             "positive class; FPR95 is the share of the others that pass at the threshold that 95 % of the test images "
             "pass. The scores are of whole sets, so their intervals cover other trainings and not other images."
         )
+        if results.shifts is not None and pd.isna(results.shifts["low"])[results.shifts["metric"] == "auroc_mi"].any():
+            note += (
+                " Repetitions share a pool, and a member alone has no mutual information, so how detection by it "
+                "varies with the pool cannot be estimated: it has no interval."
+            )
         parts += [_text(f"Out-of-distribution images{only}:")]
         parts += [_table(tables["outside"], "Detection of out-of-distribution images", note)]
     parts.append(PagePart("text", "All of it, at every level and for every set:", files=("shifts.csv",)))

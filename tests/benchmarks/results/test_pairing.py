@@ -91,6 +91,17 @@ def test_members_in_common_widen_an_interval() -> None:
     assert widths[0] > widths[1]
 
 
+def test_a_score_of_splits_that_a_member_alone_lacks_has_no_interval_in_a_shared_pool() -> None:
+    # All of a pool in each repetition: the same value thrice, which does not say that it has no spread.
+    cells = [result("de", 2, r, {"nll": np.ones(9)}, ("m0", "m1"), split={"auroc_mi": 0.8}) for r in range(3)]
+    skill = RNG.normal(size=(4, 1)) + np.zeros((4, 9))
+    pairing = Pairing(by_method(cells), {"nll": member_effects(skill, -skill / 3)})
+    got = pairing.mean("auroc_mi", ("de", 2))
+    assert got.value == pytest.approx(0.8)
+    assert np.isnan([got.low, got.high]).all()
+    assert pairing.mean("nll", ("de", 2)).high > 1
+
+
 # --------------------------------------------------------------------------------------------- effects of a pool
 
 

@@ -140,6 +140,17 @@ def test_detection_has_scores_within_bounds_and_the_reports_show_all(made: Path)
     assert (report / "tables" / "shifts.csv").is_file()
 
 
+def test_detection_by_members_has_no_interval_where_repetitions_share_them(made: Path, tmp_path: Path) -> None:
+    shared = (TWICE + SHIFT).replace("members = 2", 'members = 2\nsharing = "shared"') + tiny.DE
+    tiny.run(tmp_path, shared)
+    for folder, known in ((made, True), (tmp_path, False)):
+        rows = pick(shifts(folder), set="ood/uniform", label="DE", size=2)
+        assert pick(rows, metric="auroc_mi")["low"].notna().all() == known
+        assert pick(rows, metric="auroc_msp")["low"].notna().all()
+        text = (folder / "reports" / "tiny" / "report.md").read_text()
+        assert ("a member alone has no mutual information" in text) == (not known)
+
+
 def test_a_method_whose_mean_is_stored_has_no_mutual_information() -> None:
     """Two terms of clean images, and of shifted ones the mean prediction alone."""
     rng = np.random.default_rng(0)
