@@ -116,6 +116,7 @@ def test_what_is_wrong_is_one_sentence() -> None:
         *("Last-layer Laplace@1", "Last-layer Laplace (probit)@1", "From source, labels alone@1"),
         *("From source, labels alone (48 epochs)@1", "Students' recipe, labels alone@1", "END²@8"),
         *("DBN (blind, KL, one bridge)@8", "Direct (blind, KL, one bridge)@8"),
+        *("DBN (blind, KL)@5", "DBN (blind, KL)@7", "ED (averaged)@8", "ED of two views@1"),
         *("Snapshots@3", "SWA@1", "Hydra (linear heads)@8", "ED (from source)@3", "ED (from source)@5"),
     ],
 )
