@@ -90,6 +90,10 @@ def _fewer_views(teachers: str) -> str:
     return teachers if count is None else re.sub(r"\d+", str(_tenth(count)), teachers, count=1)
 
 
+# Options that may stay open: `epochs` follows the suite, and without the other no weights are averaged.
+_OPEN = ("epochs", "averaged_epochs")
+
+
 def _shortened(method: Method, epochs: int, most: int) -> Method:
     """The method with a tenth of its own numbers of epochs; those that it leaves open are ``epochs``, the students'."""
     changes: dict[str, Any] = {}
@@ -101,7 +105,7 @@ def _shortened(method: Method, epochs: int, most: int) -> Method:
             changes[name] = max(min(_tenth(said), most), _least(field))
         elif isinstance(said, float):  # of a warm-up, for example
             changes[name] = said / SHARE
-        elif name != "epochs" and said is None and int in get_args(field.annotation):  # `epochs` follows the suite
+        elif name not in _OPEN and said is None and int in get_args(field.annotation):
             changes[name] = max(epochs, _least(field))
     return parse_method(method.name, method.config.spec_options() | changes)
 

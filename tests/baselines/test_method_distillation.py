@@ -43,7 +43,7 @@ def test_a_student_of_members_costs_and_learns_what_they_say(monkeypatch: pytest
     seen: list[torch.Tensor] = []
     members = [trained(position, "frn") for position in range(3)]
 
-    def once(self: FitContext, module: torch.nn.Module, step: object, recipe: object) -> None:
+    def once(self: FitContext, module: torch.nn.Module, step: object, recipe: object, **rest: object) -> None:
         batch = make_batch(data().train, torch.arange(16), RECIPE_PLAIN, False, generator(seed=0), CPU)
         seen.append(step(batch))  # type: ignore[operator]
         target = torch.stack([member(batch.images) for member in members]).softmax(-1).mean(0)

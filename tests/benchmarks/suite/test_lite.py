@@ -47,6 +47,7 @@ def test_what_does_not_depend_on_the_budget_is_that_of_the_full_suite() -> None:
         ("ed@3", "ed"),  # its epochs follow the suite's
         ("ed[epochs=48]@3", "ed[epochs=4]"),
         ("ed[epochs=2,lr_scale=0.5]@3", "ed[epochs=1,lr_scale=0.5]"),
+        ("ed[averaged_epochs=8,epochs=10]@3", "ed[averaged_epochs=1,epochs=1]"),
         ("bn[warmup_epochs=5]@2", "bn[curve_epochs=6,warmup_epochs=0.5]"),  # else the members' epochs
         ("swa@1", "swa[epochs=1]"),
         ("student-bridge[source_members=1,bridge_epochs=9]@3", "student-bridge[bridge_epochs=2,source_members=1]"),
