@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 
+_FEWER = "average fewer or train longer"
+
 
 class ImageOptions(Config):
     """What a student sees, where that is not what the members saw in their training."""
@@ -80,6 +82,12 @@ class StartOptions(StudentOptions):
             raise ValueError("a student that starts as the source has its widths: drop width or start")
         return self
 
+    @model_validator(mode="after")
+    def _averages_epochs_that_it_has(self) -> StartOptions:
+        if self.epochs and (self.averaged_epochs or 0) > self.epochs:
+            raise ValueError(f"averaged_epochs is {self.averaged_epochs} of {self.epochs} epochs: {_FEWER}")
+        return self
+
     def begin(self, network: M, context: FitContext) -> M:
         """The network with the weights that the student begins with: its own, or those of the part's first member."""
         if self.start == "source":
@@ -111,8 +119,7 @@ class StartOptions(StudentOptions):
 
         if self.averaged_epochs > recipe.epochs:
             raise SpecError(
-                f"{context.run_name}: averaged_epochs is {self.averaged_epochs} of {recipe.epochs} epochs: average "
-                "fewer or train longer."
+                f"{context.run_name}: averaged_epochs is {self.averaged_epochs} of {recipe.epochs} epochs: {_FEWER}."
             )
         steps = max(1, len(context.images) // recipe.batch_size)
         walk = WeightMean(student, steps, steps * (recipe.epochs - self.averaged_epochs))

@@ -59,6 +59,8 @@ def test_an_averaged_student_is_the_mean_of_students_of_each_length(method: str)
     torch.testing.assert_close(student(epochs=3, averaged_epochs=2), torch.stack(ends[1:]).mean(0), atol=1e-6, rtol=0)
     with pytest.raises(SpecError, match="averaged_epochs is 4 of 3 epochs"):
         student(epochs=3, averaged_epochs=4)
+    with pytest.raises(SpecError, match="averaged_epochs is 3 of 2 epochs"):  # those of the suite
+        student(averaged_epochs=3)
 
 
 def test_an_averaged_student_has_statistics_of_its_own_weights() -> None:
