@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.environment import hardware, versions
@@ -84,24 +84,30 @@ def predictor_latencies(
 def _stored_timing(store: Store, recipe: dict[str, Any]) -> dict[str, Any] | None:
     """The stored timing that covers most of these predictors, of this machine if it covers as many as others."""
     best, most = None, (0, False)
-    for kind, key in sorted(store.artefacts("latency")):
-        if store.intact(kind, key):
-            value = store.value(kind, key)["value"]
-            costs = value["recipe"]["costs"]
-            if costs.items() <= recipe["costs"].items() and value["recipe"]["spec"] == recipe["spec"]:
-                covers = len(costs), _measured_by(value["recipe"]) == _measured_by(recipe)
-                if covers > most:
-                    best, most = value, covers
+    for _, value in _timings_within(store, store.artefacts("latency"), recipe):
+        covers = len(value["recipe"]["costs"]), _measured_by(value["recipe"]) == _measured_by(recipe)
+        if covers > most:
+            best, most = value, covers
     return best
 
 
 def _drop_covered(store: Store, recipe: dict[str, Any]) -> None:
-    """Delete the store's own older timings of nothing but what this one has."""
-    for kind, key in list(store.own("latency")):
-        if key != digest(recipe) and store.intact(kind, key):
-            other = store.value(kind, key)["value"]["recipe"]
-            if other["costs"].items() <= recipe["costs"].items() and other["spec"] == recipe["spec"]:
-                store.sidecar_path(kind, key).unlink(missing_ok=True)
+    """Delete the store's own older timings, on the same machine, of nothing but what this one has."""
+    for key, value in _timings_within(store, list(store.own("latency")), recipe):
+        if key != digest(recipe) and _measured_by(value["recipe"]) == _measured_by(recipe):
+            store.sidecar_path("latency", key).unlink(missing_ok=True)
+
+
+def _timings_within(
+    store: Store, artefacts: Iterable[tuple[str, str]], recipe: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Key and value of the timings, as the suite measures them, of some of these predictors and of no others."""
+    for kind, key in artefacts:
+        if store.intact(kind, key):
+            value = store.value(kind, key)["value"]
+            its = value["recipe"]
+            if its["costs"].items() <= recipe["costs"].items() and its["spec"] == recipe["spec"]:
+                yield key, value
 
 
 def _measured_by(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -208,7 +208,7 @@ def test_the_best_within_a_budget(tmp_path: Path) -> None:
     assert raw.loc[(20, 1.0), ["tied", "compared", "fitting"]].tolist() == ["ED, 3", 2, 3]
     table = budget_table(results, frame)
     assert table is not None
-    # A larger budget is listed where it has another best: at two networks that is DE-2, whatever may be trained.
+    # A larger budget is listed where it has another best: at two networks that is DE-2 for all budgets of training.
     assert [[cell.text for cell in row][:3] for row in table.blocks[0].rows] == [
         ["2 members", "1.0 networks", "DE-1"],
         ["2 members", "2.0 networks", "DE-2"],
